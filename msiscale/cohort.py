@@ -1,0 +1,165 @@
+"""The manifest: which files belong to which specimen, read and checked row by row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import pandas as pd
+
+from msiscale.errors import InputError
+from msiscale.store import exists, is_url, join, local_path
+
+REQUIRED = ("specimen", "msi", "slide")
+FILES = ("msi", "slide", "annotation", "landmarks", "matrix")
+NUMBERS = ("mpp", "pixel_um")
+COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One row of the manifest, paths resolved.
+
+    ``mpp`` is µm per level-0 slide pixel and ``pixel_um`` the MSI pixel size in µm, where the
+    files do not say; ``patient`` is the group that cross-validation keeps together.
+    """
+
+    name: str
+    msi: str
+    slide: str
+    patient: str
+    annotation: str | None = None
+    landmarks: str | None = None
+    matrix: str | None = None
+    mpp: float | None = None
+    pixel_um: float | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The specimens that can be tried, and what is wrong with the rows that cannot."""
+
+    path: str
+    specimens: tuple[Specimen, ...]
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Specimen]:
+        return iter(self.specimens)
+
+    def __len__(self) -> int:
+        return len(self.specimens)
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Specimen name -> patient."""
+        return {s.name: s.patient for s in self.specimens}
+
+
+def read_manifest(path: str) -> Cohort:
+    """Read a manifest (CSV, or Parquet with the same columns).
+
+    A manifest that cannot be read at all raises `InputError`; a row that cannot be used is set
+    aside in `Cohort.problems` (specimen -> one line) and the others go on.
+    """
+    table = _read_table(path)
+    missing = [c for c in REQUIRED if c not in table.columns]
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(map(repr, missing))}; a manifest needs "
+            f"{', '.join(REQUIRED)} (optional: {', '.join(COLUMNS[3:])})"
+        )
+    unknown = [c for c in table.columns if c not in COLUMNS]
+    if unknown:
+        raise InputError(
+            f"{path}: unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}"
+        )
+    if table.empty:
+        raise InputError(f"{path}: the manifest has no rows; add one line a specimen")
+    specimens: list[Specimen] = []
+    problems: dict[str, str] = {}
+    names = [_text(v) or "" for v in table["specimen"]]
+    for number, (name, row) in enumerate(zip(names, table.to_dict("records"), strict=True), 2):
+        try:
+            if names.count(name) > 1:
+                raise InputError(
+                    f"{path}: specimen {name!r} is in {names.count(name)} rows; ids must be unique"
+                )
+            specimens.append(_specimen(path, name, row, number))
+        except InputError as error:
+            problems[name if _NAME.fullmatch(name) else f"row{number}"] = str(error)
+    return Cohort(path, tuple(specimens), problems)
+
+
+def _read_table(path: str) -> pd.DataFrame:
+    try:
+        with fsspec.open(path, "rb") as file:
+            if path.lower().endswith((".parquet", ".pq")):
+                return pd.read_parquet(file)
+            return pd.read_csv(
+                file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+            ).rename(columns=lambda c: str(c).strip())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such manifest; give the path of a CSV file") from None
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        text = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a CSV table in UTF-8 ({text}); save it as CSV") from None
+    except (IsADirectoryError, PermissionError, OSError) as error:
+        text = str(error).splitlines()[0]
+        raise InputError(f"{path}: the manifest cannot be read ({text})") from None
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return None
+    return str(value).strip() or None
+
+
+def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Specimen:
+    if not name:
+        raise InputError(f"{path}: row {number} has no specimen id; give it a unique one")
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{path}: specimen {name!r} (row {number}): use letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit"
+        )
+    where = f"{path}: specimen {name}"
+    files = {c: _resolve(path, _text(row.get(c))) for c in FILES}
+    for column in ("msi", "slide"):
+        if files[column] is None:
+            raise InputError(f"{where}: the column {column!r} is empty; name its file")
+    if files["landmarks"] and files["matrix"]:
+        raise InputError(f"{where}: both 'landmarks' and 'matrix' are given; keep one")
+    for column, file in files.items():
+        if file and not exists(file):
+            raise InputError(f"{where}: no file {file} (column {column!r}); correct the path")
+    numbers = {c: _positive(where, c, _text(row.get(c))) for c in NUMBERS}
+    patient = _text(row.get("patient")) or name
+    return Specimen(name=name, patient=patient, **files, **numbers)  # type: ignore[arg-type]
+
+
+def _positive(where: str, column: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise InputError(f"{where}: {column} {text!r} is not a positive number of micrometres")
+    return value
+
+
+def _resolve(manifest: str, path: str | None) -> str | None:
+    if path is None or is_url(path):
+        return path
+    if is_url(manifest):
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise InputError(f"{manifest}: {path!r} is not below the manifest; give a whole URL")
+        return join(manifest.rsplit("/", 1)[0], path)
+    file = local_path(path)
+    return str(file if file.is_absolute() else local_path(manifest).parent / file)

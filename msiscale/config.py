@@ -1,0 +1,123 @@
+"""The choices of a run: defaults, a TOML file, and the command line over both."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from msiscale.errors import InputError
+from msiscale.store import read_bytes
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that changes a result, and nothing that does not (workers, progress, paths)."""
+
+    # MSI
+    normalise: Literal["none", "tic", "rms", "median"] = "tic"
+    tolerance_ppm: float = 5.0
+    axis: str | None = None  # a CSV of m/z, or "ppm:LO:HI:STEP"; default: peaks of the cohort
+    min_frequency: float = 0.01  # a peak must be in this fraction of one specimen's pixels
+    snr: float = 3.0  # and this far above the noise of the summed spectrum
+    # slide
+    encoder: str = "resnet50:layer3"
+    weights: str | None = None
+    mpp: float = 0.5  # µm a pixel at which the network sees the slide
+    window: int = 1024  # slide pixels a forward pass (without the halo)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    min_coverage: float = 0.5  # of an MSI pixel by the slide, below which it is left out
+    # labels
+    cancer_classes: tuple[str, ...] | None = None  # default: see slide.annotations
+    exclude_classes: tuple[str, ...] | None = None
+    # models
+    components: int = 200
+    alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
+    costs: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regressions
+    # biomarkers
+    lipids: str | None = None  # LMSD as CSV, TSV or SDF; default: a built-in table
+    polarity: Literal["+", "-"] | None = None  # default: the files' own
+    adducts: tuple[str, ...] | None = None
+    annotation_ppm: float = 5.0
+    # layout: how the work is cut, never what comes out
+    block: int = 64  # MSI pixels on a side of one task and one shard
+
+    def __post_init__(self) -> None:
+        for name in ("tolerance_ppm", "mpp", "annotation_ppm"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise InputError(f"option {name} = {getattr(self, name)!r}: give a positive number")
+        for name in ("window", "block", "components"):
+            if getattr(self, name) < 1:
+                raise InputError(f"option {name} = {getattr(self, name)!r}: give 1 or more")
+        if self.window % 64:
+            raise InputError(f"option window = {self.window}: give a multiple of 64 pixels")
+        if not self.alphas or min(self.alphas) < 0:
+            raise InputError("option alphas: give one or more numbers, none below zero")
+        if not self.costs or min(self.costs) <= 0:
+            raise InputError("option costs: give one or more positive numbers")
+
+    def part(self, *names: str) -> dict[str, Any]:
+        """Some of the choices, for the digest of a stage."""
+        return {name: getattr(self, name) for name in names}
+
+
+def load_config(path: str | None = None, **overrides: Any) -> RunConfig:
+    """Defaults, then the TOML file at `path`, then `overrides` that are not None.
+
+    Raises
+    ------
+    InputError
+        An unknown option (the nearest known one is named) or a value of the wrong kind.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(read_bytes(path).decode())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such config file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not valid TOML: {error}") from None
+        values = {name: _checked(path, name, value) for name, value in document.items()}
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    return RunConfig(**values)
+
+
+_KINDS = typing.get_type_hints(RunConfig)
+
+
+def _checked(path: str, name: str, value: Any) -> Any:
+    if name not in _KINDS:
+        near = difflib.get_close_matches(name, _KINDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"{path}: unknown option {name!r}{hint}")
+    if isinstance(value, list):
+        value = tuple(value)
+    if not _fits(value, _KINDS[name]):
+        kind = str(_KINDS[name]).replace("typing.", "").replace("<class '", "").rstrip("'>")
+        raise InputError(f"{path}: option {name} = {value!r} should be {kind}")
+    return float(value) if _KINDS[name] is float else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, k) for k in typing.get_args(kind))
+    if origin is Literal:
+        return value in typing.get_args(kind)
+    if origin is tuple:
+        item = typing.get_args(kind)[0]
+        return isinstance(value, tuple) and all(_fits(v, item) for v in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def as_dict(config: RunConfig) -> dict[str, Any]:
+    """For ``run.json``."""
+    return dataclasses.asdict(config)

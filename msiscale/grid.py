@@ -1,0 +1,105 @@
+"""Pixel grids and affine maps between them: the only place with (y, x) conventions.
+
+Conventions
+-----------
+* Arrays are indexed ``[y, x]``; affine maps are 3x3 float64 matrices acting on ``(x, y, 1)``.
+* MSI coordinates are pixel *indices*: pixel ``(y=i, x=j)`` has its centre at ``(j, i)`` and covers
+  ``[j - 0.5, j + 0.5] x [i - 0.5, i + 0.5]``.
+* Slide coordinates (any level) are *continuous* as in OpenSlide and QuPath: pixel ``(i, j)`` covers
+  ``[j, j + 1] x [i, i + 1]``; the top left corner of the slide is ``(0, 0)``.
+* The registration ``matrix`` maps MSI indices to level-0 slide coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of pixels ``[y0:y1, x0:x1]``."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+
+def blocks(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[Block]:
+    """Blocks of at most `size` pixels that tile `shape`, in raster order."""
+    for y in range(0, shape[0], size[0]):
+        for x in range(0, shape[1], size[1]):
+            yield Block(y, min(y + size[0], shape[0]), x, min(x + size[1], shape[1]))
+
+
+def centres_um(n: int, pixel_um: float) -> Floats:
+    """Coordinates of `n` pixel centres in micrometres, the first at half a pixel."""
+    return (np.arange(n, dtype=np.float64) + 0.5) * float(pixel_um)
+
+
+def as_matrix(values: ArrayLike) -> Floats:
+    """A 3x3 affine matrix, checked: finite, last row (0, 0, 1), invertible."""
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.shape != (3, 3):
+        raise ValueError(f"an affine matrix is 3x3, not {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("the affine matrix has values that are not finite")
+    if not np.allclose(matrix[2], (0, 0, 1)):
+        raise ValueError("the last row of an affine matrix is 0, 0, 1")
+    if abs(np.linalg.det(matrix)) < 1e-12:
+        raise ValueError("the affine matrix is singular")
+    return matrix
+
+
+def scaling(sx: float, sy: float | None = None) -> Floats:
+    """Matrix that multiplies x by `sx` and y by `sy` (default `sx`)."""
+    return np.diag([sx, sx if sy is None else sy, 1.0])
+
+
+def translation(tx: float, ty: float) -> Floats:
+    """Matrix that moves by ``(tx, ty)``."""
+    matrix = np.eye(3)
+    matrix[:2, 2] = tx, ty
+    return matrix
+
+
+def apply(matrix: Floats, xy: ArrayLike) -> Floats:
+    """Map points ``(..., 2)``, given as (x, y), through `matrix`."""
+    points = np.asarray(xy, dtype=np.float64)
+    return points @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def pixel_corners(matrix: Floats, block: Block) -> Floats:
+    """Corners of every MSI pixel of `block` in the coordinates that `matrix` maps to.
+
+    Returns
+    -------
+    (h, w, 4, 2) float64, (x, y), in the order (-,-), (+,-), (+,+), (-,+) of the pixel's own axes.
+    Computed from absolute indices, so a pixel's corners do not depend on the block it is in.
+    """
+    y = np.arange(block.y0, block.y1, dtype=np.float64)
+    x = np.arange(block.x0, block.x1, dtype=np.float64)
+    half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    centres = np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
+    return apply(matrix, centres[:, :, None, :] + half)
+
+
+def bounds(points: Floats) -> tuple[float, float, float, float]:
+    """``(x_min, y_min, x_max, y_max)`` of points ``(..., 2)``."""
+    flat = points.reshape(-1, 2)
+    (x0, y0), (x1, y1) = flat.min(axis=0), flat.max(axis=0)
+    return float(x0), float(y0), float(x1), float(y1)

@@ -1,0 +1,175 @@
+"""Co-registration from what the user knows: landmark pairs or a 3x3 matrix.
+
+The result always maps MSI pixel indices to level-0 slide coordinates (see `msiscale.grid`).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import fsspec
+import numpy as np
+import pandas as pd
+from skimage.transform import SimilarityTransform
+
+from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.grid import Floats, apply, as_matrix, scaling
+from msiscale.store import read_json
+
+Kind = Literal["auto", "affine", "similarity"]
+COLUMNS = ("slide_x", "slide_y", "msi_x", "msi_y")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A map from MSI pixel indices to level-0 slide pixels, and how far to trust it.
+
+    ``residual_um`` and ``residual_px`` are the root mean square distance of the landmarks after
+    the fit, in µm on the slide and in MSI pixels; ``left_out_*`` the same with each landmark left
+    out of the fit in turn (the honest figure). All are NaN for a given matrix.
+    """
+
+    matrix: Floats
+    method: str
+    landmarks: int = 0
+    residual_um: float = float("nan")
+    residual_px: float = float("nan")
+    left_out_um: float = float("nan")
+    left_out_px: float = float("nan")
+
+    def record(self) -> dict[str, float | int | str]:
+        """The row of ``registration.csv``."""
+        names = "residual_um", "residual_px", "left_out_um", "left_out_px"
+        return {
+            "method": self.method,
+            "landmarks": self.landmarks,
+            **{name: getattr(self, name) for name in names},
+            "mirrored": int(np.linalg.det(self.matrix) < 0),
+        }
+
+
+def read_matrix(path: str) -> Registration:
+    """A registration from a JSON file: a 3x3 list of rows, or ``{"matrix": [...]}``."""
+    document = read_json(path)
+    if isinstance(document, dict):
+        document = document.get("matrix")
+    try:
+        matrix = as_matrix(document)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: {error}; give a 3x3 list of rows, MSI pixel -> level-0 pixel"
+        ) from None
+    return Registration(matrix, "matrix")
+
+
+def read_landmarks(path: str) -> tuple[Floats, Floats]:
+    """Landmark pairs of a CSV: ``(slide (n, 2), msi (n, 2))``, both (x, y)."""
+    try:
+        with fsspec.open(path, "rb") as file:
+            table = pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        raise InputError(f"{path}: not a CSV table; columns {', '.join(COLUMNS)}") from None
+    missing = [c for c in COLUMNS if c not in table.columns]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}; landmarks need {', '.join(COLUMNS)}")
+    values = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        raise InputError(f"{path}: row {bad[0] + 2} has a value that is not a number; correct it")
+    return values[:, :2], values[:, 2:]
+
+
+def fit_landmarks(
+    slide_xy: Floats,
+    msi_xy: Floats,
+    *,
+    mpp: tuple[float, float],
+    pixel_um: tuple[float, float],
+    kind: Kind = "auto",
+    source: str = "landmarks",
+) -> Registration:
+    """Least-squares map of landmark pairs.
+
+    Parameters
+    ----------
+    slide_xy, msi_xy
+        (n, 2) float64, (x, y): level-0 pixels and MSI pixel indices of the same places.
+    mpp, pixel_um
+        (y, x) pixel sizes in µm; distances are measured, and the fit is made, in µm.
+    kind
+        ``affine`` (3 pairs at least), ``similarity`` (2 at least; rotation, one scale,
+        translation, mirror image allowed), or ``auto``: affine from 4 pairs on.
+
+    Raises
+    ------
+    InputError
+        Too few pairs, or all on one line.
+    """
+    n = len(slide_xy)
+    if kind == "auto":
+        kind = "affine" if n >= 4 else "similarity"
+    least = {"affine": 3, "similarity": 2}[kind]
+    if n < least:
+        raise InputError(f"{source}: {n} landmark pairs; {kind} registration needs {least}")
+    to_um = scaling(mpp[1], mpp[0]), scaling(pixel_um[1], pixel_um[0])
+    slide_um, msi_um = apply(to_um[0], slide_xy), apply(to_um[1], msi_xy)
+    spread = np.linalg.svd(msi_um - msi_um.mean(axis=0), compute_uv=False)
+    if spread[0] == 0 or (kind == "affine" and spread[1] < 1e-6 * spread[0]):
+        raise InputError(f"{source}: the landmarks lie on one line or point; add one off the line")
+    fit = _affine if kind == "affine" else _similarity
+    matrix_um = fit(msi_um, slide_um)
+    residual = _rms(apply(matrix_um, msi_um) - slide_um)
+    left_out = _leave_one_out(fit, msi_um, slide_um) if n > least else float("nan")
+    size = float(np.sqrt(pixel_um[0] * pixel_um[1]))
+    matrix = np.linalg.inv(to_um[0]) @ matrix_um @ to_um[1]
+    found = Registration(matrix, kind, n, residual, residual / size, left_out, left_out / size)
+    if found.residual_px > 1:
+        warnings.warn(
+            f"{source}: landmarks fit to {found.residual_um:.0f} µm = {found.residual_px:.1f} MSI "
+            "pixels; look for a swapped or misplaced pair",
+            MsiscaleWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def _rms(differences: Floats) -> float:
+    return float(np.sqrt((differences**2).sum(axis=1).mean()))
+
+
+def _affine(source: Floats, target: Floats) -> Floats:
+    # scikit-image's affine estimate is a total least squares; ordinary least squares is meant
+    homogeneous = np.column_stack([source, np.ones(len(source))])
+    rows, *_ = np.linalg.lstsq(homogeneous, target, rcond=None)
+    return np.vstack([rows.T, (0.0, 0.0, 1.0)])
+
+
+def _similarity(source: Floats, target: Floats) -> Floats:
+    """The better of the proper and the mirrored similarity."""
+    mirror = scaling(-1.0, 1.0)
+    plain = SimilarityTransform.from_estimate(source, target).params
+    flipped = SimilarityTransform.from_estimate(apply(mirror, source), target).params @ mirror
+    both = [np.asarray(m, dtype=np.float64) for m in (plain, flipped)]
+    # two pairs fit both ways exactly: the proper one is taken
+    errors = [_rms(apply(m, source) - target) for m in both]
+    return both[int(errors[1] < errors[0] - 1e-6)]
+
+
+def _leave_one_out(fit: object, source: Floats, target: Floats) -> float:
+    assert callable(fit)
+    misses = []
+    for i in range(len(source)):
+        keep = np.arange(len(source)) != i
+        spread = np.linalg.svd(source[keep] - source[keep].mean(axis=0), compute_uv=False)
+        if spread[-1] < 1e-6 * spread[0] and fit is _affine:
+            return float("nan")
+        misses.append(apply(fit(source[keep], target[keep]), source[i : i + 1]) - target[i])
+    return _rms(np.concatenate(misses))
+
+
+def write_matrix(matrix: Floats) -> str:
+    """The JSON of a matrix, as `read_matrix` takes it."""
+    return json.dumps({"matrix": np.asarray(matrix).tolist()})
