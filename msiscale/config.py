@@ -28,7 +28,7 @@ class RunConfig:
     encoder: str = "resnet50:layer3"
     weights: str | None = None
     mpp: float = 0.5  # µm a pixel at which the network sees the slide
-    window: int = 1024  # slide pixels a forward pass (without the halo)
+    window: int = 2048  # slide pixels a forward pass (without the halo)
     precision: Literal["float32", "bfloat16"] = "float32"
     min_coverage: float = 0.5  # of an MSI pixel by the slide, below which it is left out
     # labels

@@ -26,6 +26,8 @@ from msiscale.errors import InputError
 from msiscale.grid import Block
 
 zarr.config.set({"array.write_empty_chunks": True})
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 def is_url(path: str) -> bool:
@@ -72,6 +74,7 @@ def write_bytes(url: str, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+        os.chmod(name, 0o666 & ~_UMASK)  # mkstemp keeps files from everybody else
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -173,6 +176,19 @@ def put(
     array = np.asarray(values)
     target = create_array(group, name, array.shape, dims, array.dtype, attrs=attrs)
     target[...] = array
+
+
+def array_of(group: zarr.Group, name: str) -> zarr.Array:
+    """The array `name` of a group, lazy."""
+    found = group[name]
+    if not isinstance(found, zarr.Array):
+        raise InputError(f"{group.store_path}/{name}: not an array; run the stage that writes it")
+    return found
+
+
+def read(group: zarr.Group, name: str) -> np.ndarray:
+    """The array `name` of a group, whole, in memory."""
+    return np.asarray(array_of(group, name)[...])
 
 
 def write_block(array: zarr.Array, block: Block, values: np.ndarray) -> None:

@@ -1,0 +1,195 @@
+"""Lipid tables: LIPID MAPS (LMSD) as CSV, TSV or SDF, or the built-in one made from class rules."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import TextIO
+
+import fsspec
+import pandas as pd
+
+from msiscale.biomarkers.classes import builtin_lipids, by_subclass
+from msiscale.biomarkers.masses import formula_mass, hill, parse_formula
+from msiscale.errors import InputError, MsiscaleWarning
+
+__all__ = ["builtin_lipids", "read_lipids"]
+
+# spellings of a column, in order of preference; compared without case, spaces and underscores
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "id": ("lmid", "lipidmapsid", "id", "regno", "molid"),
+    "name": ("abbreviation", "commonname", "name", "molname", "systematicname", "synonyms"),
+    "formula": ("formula", "molecularformula", "sumformula"),
+}
+# how likely a LIPID MAPS category is in tissue under MALDI or DESI, for ordering isobars
+_CATEGORY = {"GP": 0.5, "SP": 0.5, "GL": 0.3, "ST": 0.2, "FA": 0.1, "PR": 0.05, "SL": 0.02}
+_CHOLINE = ("LMGP01", "LMSP03", "LMFA0707")
+_PEEK = 400
+
+
+def read_lipids(path: str) -> pd.DataFrame:
+    """Read a lipid table, streamed: LMSD as CSV, TSV or SDF (also .gz or .zip), by path or URL.
+
+    Column names are matched without case or underscores: LM_ID or id; ABBREVIATION, COMMON_NAME or
+    NAME; FORMULA; EXACT_MASS. A structure whose LIPID MAPS sub-class and formula obey a rule of
+    `classes` takes its species name ("PC 34:1"): exact mass supports no finer one. Structures of
+    one name and formula become one row.
+
+    Returns
+    -------
+    DataFrame with the columns id (of the first structure), name, formula (Hill), mass (Da; from the
+    formula), plausibility (0...1), choline (bool), lipid_class, n_structures.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or is not such a table.
+
+    Warns
+    -----
+    MsiscaleWarning
+        With the number of records that have no readable formula; they are left out.
+    """
+    try:
+        with fsspec.open(
+            path, "rt", compression="infer", encoding="utf-8", errors="replace", newline=""
+        ) as file:
+            table, skipped = _collect(_records(file, path))
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(
+            f"{path}: no such lipid table; give an LMSD file (CSV, TSV or SDF)"
+        ) from None
+    except (OSError, EOFError, zipfile.BadZipFile, csv.Error) as error:
+        raise InputError(f"{path}: the lipid table cannot be read ({error}); get it anew") from None
+    if table.empty:
+        raise InputError(
+            f"{path}: no lipid with a formula in it; give an LMSD file (CSV, TSV or SDF)"
+        )
+    if skipped:
+        warnings.warn(
+            f"{path}: {skipped} records without a readable formula are left out",
+            MsiscaleWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def _collect(records: Iterator[dict[str, str]]) -> tuple[pd.DataFrame, int]:
+    found: dict[tuple[str, str], list] = {}
+    canonical: dict[str, str | None] = {}
+    skipped = 0
+    for record in records:
+        text = record["formula"]
+        if text not in canonical:
+            try:
+                canonical[text] = hill(parse_formula(text))
+            except ValueError:
+                canonical[text] = None
+        formula = canonical[text]
+        if not formula:
+            skipped += 1
+            continue
+        name, prior, choline, kind = _species(record, formula)
+        row = found.get((name, formula))
+        if row is None:
+            mass = formula_mass(formula)
+            found[name, formula] = [record["id"], name, formula, mass, prior, choline, kind, 1]
+        else:
+            row[-1] += 1
+            row[4] = max(row[4], prior)
+    columns = ["id", "name", "formula", "mass", "plausibility", "choline", "lipid_class"]
+    columns.append("n_structures")
+    return pd.DataFrame(list(found.values()), columns=columns), skipped
+
+
+def _species(record: Mapping[str, str], formula: str) -> tuple[str, float, bool, str]:
+    """Name, plausibility, choline and class of one structure."""
+    code = record["id"]
+    rule = by_subclass().get((code[:8], formula)) if code.startswith("LM") else None
+    if rule is not None:
+        return rule
+    prior = _CATEGORY.get(code[2:4], 0.05) if code.startswith("LM") else 0.2
+    name = record["name"] or code or formula
+    # below every rule: what is not of a common class is rarely what the mass is of
+    return name, 0.3 * prior, code.startswith(_CHOLINE), ""
+
+
+def _records(file: TextIO, path: str) -> Iterator[dict[str, str]]:
+    """Records of a table or an SDF file, told apart by their first lines."""
+    head = list(islice(file, _PEEK))
+    if head:
+        head[0] = head[0].removeprefix("\ufeff")
+    lines = chain(head, file)
+    if any(re.match(r"M  END|\${4}|>\s*<", line) for line in head):
+        return _sdf(lines)
+    first = head[0] if head else ""
+    delimiter = max("\t,;", key=first.count)
+    header = next(csv.reader([first], delimiter=delimiter), [])
+    if _column(header, "formula") is None:
+        raise InputError(
+            f"{path}: no column FORMULA and not an SDF; give an LMSD file (CSV, TSV or SDF)"
+        )
+    return _rows(lines, delimiter)
+
+
+def _plain(field: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", field.lower())
+
+
+def _column(header: list[str], field: str) -> str | None:
+    """The column of `header` that holds `field`."""
+    plain = {_plain(column): column for column in reversed(header)}
+    return next((plain[name] for name in _FIELDS[field] if name in plain), None)
+
+
+def _names(header: list[str]) -> list[str]:
+    """Every column that may hold a name, best first."""
+    plain = {_plain(column): column for column in reversed(header)}
+    return [plain[name] for name in _FIELDS["name"] if name in plain]
+
+
+def _pick(row: Mapping[str, str | None], columns: list[str]) -> str:
+    """The first of `columns` that has something in it (LMSD writes '-' for nothing)."""
+    values = ((row.get(column) or "").strip() for column in columns)
+    return next((value for value in values if value not in ("", "-")), "")
+
+
+def _rows(lines: Iterator[str], delimiter: str) -> Iterator[dict[str, str]]:
+    reader = csv.DictReader(lines, delimiter=delimiter)
+    header = list(reader.fieldnames or [])
+    names = _names(header)
+    ids = [column for column in [_column(header, "id")] if column]
+    formulas = [column for column in [_column(header, "formula")] if column]
+    for row in reader:
+        yield {"id": _pick(row, ids), "name": _pick(row, names), "formula": _pick(row, formulas)}
+
+
+def _sdf(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """Data items (``> <NAME>`` and the lines after it) of each SDF record."""
+    items: dict[str, str] = {}
+    field = None
+    for line in lines:
+        if line.startswith("$$$$"):
+            yield _sdf_record(items)
+            items, field = {}, None
+        elif line.startswith(">") and "<" in line:
+            field = line[line.index("<") + 1 : line.rindex(">")] if line.count(">") > 1 else None
+        elif field is not None and line.strip():
+            items.setdefault(field, line.strip())
+    if items:
+        yield _sdf_record(items)
+
+
+def _sdf_record(items: dict[str, str]) -> dict[str, str]:
+    header = list(items)
+    ids = [column for column in [_column(header, "id")] if column]
+    formulas = [column for column in [_column(header, "formula")] if column]
+    return {
+        "id": _pick(items, ids),
+        "name": _pick(items, _names(header)),
+        "formula": _pick(items, formulas),
+    }

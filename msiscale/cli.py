@@ -1,0 +1,253 @@
+"""The commands, thin: each turns its words into one call of the package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from msiscale import __version__
+from msiscale.errors import InputError
+
+FAILED_SPECIMENS = 3
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="msiscale")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Learn to read chemistry and cancer from H&E slides, on cohorts of paired MSI and slides."""
+    context.obj = {"debug": debug}
+
+
+def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return wrap
+
+
+def _words(_: Any, __: Any, value: str | None) -> tuple[str, ...] | None:
+    return tuple(w.strip() for w in value.split(",") if w.strip()) if value else None
+
+
+def _numbers(_: Any, option: click.Option, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(float(w) for w in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not numbers between commas") from None
+
+
+where_options = _options(
+    click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler (tcp://…)."),
+    click.option("--workers", type=click.IntRange(1), help="Local worker processes [one a core]."),
+)
+
+choice_options = _options(
+    click.option("--config", metavar="FILE", help="A TOML file of the options below."),
+    click.option(
+        "--normalise", type=click.Choice(["none", "tic", "rms", "median"]), help="Of spectra [tic]."
+    ),
+    click.option("--tolerance-ppm", type=float, help="Half a peak's window, ppm [5]."),
+    click.option("--axis", metavar="FILE|ppm:LO:HI:STEP", help="A fixed m/z axis [peaks found]."),
+    click.option("--min-frequency", type=float, help="Of a peak among a specimen's pixels [0.01]."),
+    click.option("--snr", type=float, help="Of a peak in the summed spectrum [3]."),
+    click.option(
+        "--encoder",
+        help="resnet50:layer3, resnet50:layer4, efficientnet-lite0, timm:NAME [resnet50:layer3].",
+    ),
+    click.option("--weights", metavar="NAME|FILE|random:SEED", help="Of the encoder [ImageNet]."),
+    click.option("--mpp", type=float, help="µm a pixel at which the network sees the slide [0.5]."),
+    click.option("--window", type=int, help="Slide pixels a side of a forward pass [2048]."),
+    click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[float32]"),
+    click.option("--block", type=int, help="MSI pixels a side of a task; changes no number [64]."),
+    click.option(
+        "--cancer-class", "cancer_classes", callback=_words, help="Annotation classes, commas."
+    ),
+    click.option(
+        "--exclude-class", "exclude_classes", callback=_words, help="Classes left unknown, commas."
+    ),
+    click.option("--components", type=int, help="PCA modes, at most [200]."),
+    click.option("--alphas", callback=_numbers, help="Ridge penalties to choose from; 0: none."),
+    click.option("--costs", callback=_numbers, help="C of the logistic fits to choose from."),
+    click.option("--lipids", metavar="FILE", help="LIPID MAPS LMSD as CSV, TSV or SDF [built in]."),
+    click.option("--polarity", type=click.Choice(["+", "-"]), help="[as the files say]"),
+    click.option("--adducts", callback=_words, help="[M+H]+,[M+Na]+,… [by polarity]"),
+    click.option("--annotation-ppm", type=float, help="Tolerance of the lipid match [5]."),
+)
+
+
+def _run(context: click.Context, manifest: str, out: str, stage: str | None, words: Any) -> None:
+    from msiscale.config import load_config
+    from msiscale.pipeline import run
+
+    scheduler, workers = words.pop("scheduler"), words.pop("workers")
+    config = load_config(words.pop("config"), **words)
+    result = run(
+        manifest,
+        out,
+        config=config,
+        scheduler=scheduler,
+        workers=workers,
+        stages=None if stage is None else (stage,),
+        debug=context.obj["debug"],
+    )
+    for line in result.summary():
+        click.echo(line)
+    if result.failed:
+        click.echo(f"{len(result.failed)} of {result.total} specimens failed:", err=True)
+        for name, why in result.failed.items():
+            click.echo(f"  {name}: {why}", err=True)
+        context.exit(FAILED_SPECIMENS)
+
+
+def _stage(name: str, help_text: str) -> None:
+    @cli.command(name, help=help_text)
+    @click.argument("manifest")
+    @click.option("--out", required=True, metavar="URL", help="Where the results go.")
+    @choice_options
+    @where_options
+    @click.pass_context
+    def command(context: click.Context, manifest: str, out: str, **words: Any) -> None:
+        _run(context, manifest, out, None if name == "run" else name, words)
+
+
+_stage("run", "Every stage on the cohort of MANIFEST; run it again to go on where it stopped.")
+_stage("ingest", "MSI files onto one m/z axis, as a labelled Zarr cube a specimen.")
+_stage("register", "Tissue, annotation and a preview of every slide on the MSI grid.")
+_stage("features", "Deep features of every slide on the MSI grid.")
+_stage("fit", "PCA, ridge and logistic fits, leaving out one patient at a time.")
+_stage("biomarkers", "Every m/z against the annotation, strongest first, with lipid names.")
+_stage("report", "Figures and report.html.")
+
+
+@cli.command()
+@click.option("--out", default="demo", show_default=True, metavar="DIR")
+@click.option("--specimens", type=click.IntRange(4), default=6, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@where_options
+@click.pass_context
+def demo(context: click.Context, out: str, specimens: int, seed: int, **words: Any) -> None:
+    """Simulate a small cohort, run everything on it, write the report. Works offline."""
+    from msiscale.demo import demo as run_demo
+
+    result = run_demo(out, specimens=specimens, seed=seed, debug=context.obj["debug"], **words)
+    for line in result.summary():
+        click.echo(line)
+    if result.failed:
+        context.exit(FAILED_SPECIMENS)
+
+
+@cli.command()
+@click.argument("directory")
+@click.option("--specimens", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--pixels", type=(int, int), default=(40, 44), show_default=True, help="MSI rows and columns."
+)
+@click.option("--pixel-um", type=float, default=100.0, show_default=True, help="MSI pixel, µm.")
+@click.option("--mpp", type=float, default=1.0, show_default=True, help="Of the slides, µm.")
+@click.option("--slide", multiple=True, help="A real slide to simulate the MSI on (repeatable).")
+@click.option("--slide-mpp", type=float, help="µm a pixel of those slides, where they lack it.")
+def simulate(directory: str, **words: Any) -> None:
+    """A phantom cohort with known truth: imzML, slides, annotations, manifest and truth/."""
+    from msiscale.simulate import simulate as write_cohort
+
+    click.echo(write_cohort(directory, **{**words, "slide": words["slide"] or None}))
+
+
+@cli.command()
+@click.argument("manifest")
+@choice_options
+@click.pass_context
+def check(context: click.Context, manifest: str, **words: Any) -> None:
+    """Open and validate every input, compute nothing; one line a problem, exit 1 if any."""
+    from msiscale.config import load_config
+    from msiscale.pipeline.check import check as check_inputs
+
+    config = load_config(words.pop("config"), **words)
+    problems = check_inputs(manifest, config)
+    for line in problems:
+        click.echo(line)
+    if problems:
+        context.exit(1)
+    click.echo("all inputs can be used")
+
+
+@cli.command()
+@click.argument("url")
+def status(url: str) -> None:
+    """What is done, missing or failed (and why), for every specimen and stage."""
+    from msiscale.pipeline.status import status as read_status
+
+    for line in read_status(url):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("slides", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="URL")
+@click.option("--pixel-um", type=float, help="Grid of the prediction, µm [as in the training].")
+@click.option("--slide-mpp", type=float, help="µm a level-0 pixel, where the slide lacks it.")
+@click.option("--mz", callback=_numbers, help="Also the predicted ion images of these m/z.")
+@click.option("--weights", metavar="FILE", help="Of the encoder, where they were a file.")
+@where_options
+@click.pass_context
+def predict(context: click.Context, model: str, slides: tuple[str, ...], **words: Any) -> None:
+    """Cancer and chemistry of SLIDES that have no MSI, by MODEL (the model.zarr of a run)."""
+    from msiscale.prediction import predict as predict_slides
+
+    failed = predict_slides(model, slides, debug=context.obj["debug"], **words)
+    for name, why in failed.items():
+        click.echo(f"msiscale: {name}: {why}", err=True)
+    if failed:
+        context.exit(FAILED_SPECIMENS if len(failed) < len(slides) else 1)
+
+
+@cli.command()
+@click.argument("slide")
+@click.argument("url")
+@click.option("--mpp", type=float, help="µm a level-0 pixel, where the slide lacks it.")
+def convert(slide: str, url: str, mpp: float | None) -> None:
+    """A slide as an OME-Zarr 0.5 pyramid."""
+    from msiscale.slide.convert import convert as convert_slide
+
+    convert_slide(slide, url, mpp=mpp)
+
+
+def main() -> None:
+    """The command line: 0 done, 1 bad input or use in one line, 3 some specimens failed."""
+    arguments = sys.argv[1:]
+    if "--debug" in arguments:  # allowed anywhere, as users type it last
+        arguments = ["--debug", *(a for a in arguments if a != "--debug")]
+    try:
+        code = cli.main(arguments, prog_name="msiscale", standalone_mode=False)
+    except click.exceptions.Abort:
+        _stop(130, "interrupted; the same command goes on where it stopped")
+    except KeyboardInterrupt:
+        _stop(130, "interrupted; the same command goes on where it stopped")
+    except click.ClickException as error:
+        _stop(1, error.format_message())
+    except InputError as error:
+        if "--debug" in arguments:
+            raise
+        _stop(1, str(error))
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        text = " ".join(str(error).split())
+        _stop(1, f"{type(error).__name__}: {text} (--debug shows where)")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(code: int, line: str) -> None:
+    print(f"msiscale: {line}", file=sys.stderr)
+    sys.exit(code)

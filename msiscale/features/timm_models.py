@@ -1,0 +1,87 @@
+"""Convolutional models of timm as encoders; their receptive field is measured, not believed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from msiscale.errors import InputError
+from msiscale.features.probe import Geometry, NotLocal, geometry, is_exact
+from msiscale.features.weights import (
+    load_into,
+    random_seed,
+    randomise,
+    read_state,
+    reason,
+    sha256_of,
+    state_sha256,
+)
+
+
+class _TimmTrunk(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.model.forward_features(x)  # type: ignore[operator]
+        return out
+
+
+def load_timm(
+    name: str, weights: str | None
+) -> tuple[nn.Module, str, Geometry, tuple[float, float, float], tuple[float, float, float]]:
+    """A convolutional model of timm by its name, ``timm:NAME``, with its weights.
+
+    Returns
+    -------
+    network, sha256, geometry, mean, std
+        In evaluation mode; the geometry is measured, see `probe`.
+
+    Raises
+    ------
+    InputError
+        timm is missing, the name or the weights are not to be had, or the model sees more than a
+        bounded neighbourhood (attention, squeeze-and-excitation, group norm).
+    """
+    try:
+        import timm
+    except ImportError:
+        raise InputError(
+            f"--encoder {name}: timm is not installed; pip install 'msiscale[timm]'"
+        ) from None
+    model_name = name.removeprefix("timm:")
+    seed = random_seed(weights)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed or 0)
+            model = timm.create_model(model_name, pretrained=weights is None, num_classes=0).eval()
+    except Exception as error:  # timm and its hub raise many types
+        raise InputError(
+            f"--encoder {name}: cannot be made with its weights ({reason(error)}); check the name, "
+            "or give --weights FILE (.pth or .safetensors) or --weights random:SEED"
+        ) from None
+    network = _TimmTrunk(model)
+    try:
+        shape = geometry(network)
+    except (NotLocal, ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--encoder {name}: only convolutional encoders can run on a whole slide, and this one "
+            f"is not ({reason(error)}); take one without attention or global pooling"
+        ) from None
+    if seed is not None:
+        randomise(model, seed)
+    if weights is None or seed is not None:
+        sha256 = state_sha256(model.state_dict())
+    else:
+        prefix = str(model.default_cfg.get("classifier") or "fc") + "."
+        load_into(model, read_state(weights), weights, (prefix,))
+        sha256 = sha256_of(weights)
+    model.eval()
+    if not is_exact(network, shape):
+        raise InputError(
+            f"--encoder {name}: its features depend on where a window begins; take a model without "
+            "window attention"
+        )
+    config = timm.data.resolve_model_data_config(model)
+    return network, sha256, shape, tuple(config["mean"]), tuple(config["std"])

@@ -1,0 +1,53 @@
+"""Linear models of arrays that need not fit in memory; no data files are read here."""
+
+from __future__ import annotations
+
+from msiscale.models._passes import Block
+from msiscale.models.classification import Classifier, fit_classifiers
+from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
+from msiscale.models.logistic import LogisticRegression
+from msiscale.models.metrics import (
+    classification_metrics,
+    classification_records,
+    regression_metrics,
+)
+from msiscale.models.moments import Moments, moments
+from msiscale.models.pca import PCA
+from msiscale.models.ridge import R2, Ridge, RidgePath, r2_from_moments
+from msiscale.models.validation import (
+    Fold,
+    FoldModel,
+    final_fold,
+    fit_linear_folds,
+    inner_groups,
+    leave_one_group_out,
+    pooled_records,
+)
+
+__all__ = [
+    "PCA",
+    "R2",
+    "Block",
+    "Classifier",
+    "Fold",
+    "FoldModel",
+    "LinearMap",
+    "LogisticRegression",
+    "Moments",
+    "Problem",
+    "Ridge",
+    "RidgePath",
+    "Solution",
+    "classification_metrics",
+    "classification_records",
+    "final_fold",
+    "fit_classifiers",
+    "fit_linear_folds",
+    "fit_many",
+    "inner_groups",
+    "leave_one_group_out",
+    "moments",
+    "pooled_records",
+    "r2_from_moments",
+    "regression_metrics",
+]

@@ -1,0 +1,251 @@
+"""Rows in blocks: NumPy, Dask and xarray arrays walked the same way, and sums over them.
+
+The last axis is the variables; every axis before it is rows. Sums run in a fixed order that
+depends on the blocks alone, never on who computes them or when they finish, so a result is the
+same to the last bit with any number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+Task = Callable[[], Any]
+Run = Callable[[Sequence[Task]], Iterable[Any]]
+
+ROWS = 4096  # rows of a block of a NumPy array: 64 x 64 pixels
+PER_TASK = 16  # consecutive blocks that one task sums
+
+_lock = threading.Lock()
+_inside = 0
+_limits: Any = None
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS on one thread while any task of this process is inside; nests, and threads may share it.
+
+    (The limit of threadpoolctl is process-wide: two threads that each restore it would undo one
+    another.)
+    """
+    global _inside, _limits
+    with _lock:
+        if _inside == 0:
+            _limits = _controller().limit(limits=1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limits.restore_original_limits()
+
+
+def serially(tasks: Sequence[Task]) -> Iterator[Any]:
+    """The default `run`: each task in turn, in this process."""
+    return (task() for task in tasks)
+
+
+def is_dask(x: Any) -> bool:
+    """Whether `x`, or what it wraps, is a Dask array (told without importing Dask)."""
+    inner = x.data if isinstance(x, xr.DataArray) else x
+    return type(inner).__module__.startswith("dask.array")
+
+
+def is_labelled(x: Any) -> bool:
+    """Whether `x` is one of the containers that are more than a NumPy array: Dask or xarray."""
+    return isinstance(x, xr.DataArray) or is_dask(x)
+
+
+def raw(x: Any) -> Any:
+    """The Dask or NumPy array inside; the last axis stays the last."""
+    return x.data if isinstance(x, xr.DataArray) else x if is_dask(x) else np.asarray(x)
+
+
+def flat(x: Any, lead: int) -> NDArray[Any]:
+    """Rows from an array with `lead` row axes: ``(n, p)``, or ``(n,)`` if it has no others."""
+    x = np.asarray(x)
+    return x.reshape(-1, *x.shape[lead:])
+
+
+def row_blocks(*arrays: Any, size: int = ROWS) -> list[tuple[Any, ...]]:
+    """Aligned blocks of rows of `arrays`, in raster order.
+
+    Parameters
+    ----------
+    arrays : NumPy, Dask or xarray arrays, or None
+        The first that is not None is ``(..., p)``; the others have the same leading axes, and at
+        most one more. With a Dask array among them its chunks are the blocks (the last axis is
+        joined, no other is rechunked except to match); otherwise blocks have `size` rows.
+
+    Returns
+    -------
+    list of tuples, one entry an array (None stays None): NumPy ``(n,)`` or ``(n, q)``, or a Delayed
+    that gives one.
+    """
+    lead_array = next(a for a in arrays if a is not None)
+    lead = lead_array.ndim - 1
+    rows = lead_array.shape[:lead]
+    for a in arrays:
+        if a is not None and (a.ndim not in (lead, lead + 1) or not _same(a.shape[:lead], rows)):
+            raise ValueError(f"arrays of shape {lead_array.shape} and {a.shape} differ in rows")
+    inner = [None if a is None else raw(a) for a in arrays]
+    if any(is_dask(a) for a in inner if a is not None):
+        return _dask_blocks(inner, lead)
+    flats = [None if a is None else flat(a, lead) for a in inner]
+    n = next(a for a in flats if a is not None).shape[0]
+    return [tuple(None if a is None else a[i : i + size] for a in flats) for i in range(0, n, size)]
+
+
+def _same(a: Sequence[float], b: Sequence[float]) -> bool:
+    # unknown (NaN) sizes of Dask arrays pass: only the blocks can tell
+    return len(a) == len(b) and all(i == j or i != i or j != j for i, j in zip(a, b, strict=True))
+
+
+def _dask_blocks(arrays: Sequence[Any], lead: int) -> list[tuple[Any, ...]]:
+    import dask
+    import dask.array as da
+
+    chunks = next(a for a in arrays if is_dask(a)).chunks[:lead]
+    to_rows = dask.delayed(flat, pure=True)
+    columns: list[list[Any]] = []
+    for a in arrays:
+        if a is None:
+            continue
+        if not is_dask(a):
+            a = da.from_array(a, chunks=(*chunks, *a.shape[lead:]))
+        whole = dict.fromkeys(range(lead, a.ndim), -1)
+        if a.chunks[:lead] != chunks and not np.isnan(np.concatenate(chunks)).any():
+            whole |= dict(enumerate(chunks))
+        delayed = a.rechunk(whole).to_delayed().ravel()
+        columns.append([to_rows(block, lead) for block in delayed])
+    present = iter(zip(*columns, strict=True))
+    return [_with_gaps(arrays, row) for row in present]
+
+
+def _with_gaps(arrays: Sequence[Any], row: Sequence[Any]) -> tuple[Any, ...]:
+    values = iter(row)
+    return tuple(None if a is None else next(values) for a in arrays)
+
+
+def reduce_blocks(
+    blocks: Sequence[tuple[Any, ...]],
+    step: Callable[..., T],
+    merge: Callable[[T, T], T],
+    *,
+    run: Run | None = None,
+    breaks: Sequence[Any] | None = None,
+) -> T:
+    """Sum over blocks: ``step(sum or None, *block) -> sum`` along each run of blocks, then `merge`.
+
+    Runs have at most `PER_TASK` blocks and end where `breaks` changes; partial sums are merged in
+    pairs, in order. Blocks with a Delayed in them are computed by Dask (whatever scheduler or
+    client is current), others by `run` (default: one after another).
+    """
+    chains = _chains(blocks, breaks)
+    if any(hasattr(part, "__dask_graph__") for block in blocks for part in block):
+        return _reduce_dask(chains, step, merge)
+    tasks = [functools.partial(_chain, step, chain) for chain in chains]
+    return _pairwise((run or serially)(tasks), merge)
+
+
+def _chains(
+    blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None
+) -> list[list[tuple[Any, ...]]]:
+    chains: list[list[tuple[Any, ...]]] = []
+    for i, block in enumerate(blocks):
+        new = breaks is not None and i > 0 and breaks[i] != breaks[i - 1]
+        if not chains or new or len(chains[-1]) == PER_TASK:
+            chains.append([])
+        chains[-1].append(block)
+    if not chains:
+        raise ValueError("no rows: there is nothing to sum")
+    return chains
+
+
+def _chain(step: Callable[..., T], blocks: Sequence[tuple[Any, ...]]) -> T:
+    total: Any = None
+    with one_blas_thread():
+        for block in blocks:
+            total = step(total, *block)
+    return total
+
+
+def _limited(function: Callable[..., T], *args: Any) -> T:
+    with one_blas_thread():
+        return function(*args)
+
+
+def _reduce_dask(
+    chains: Sequence[Sequence[tuple[Any, ...]]], step: Callable[..., T], merge: Callable[[T, T], T]
+) -> T:
+    import dask
+
+    # a chain of pure tasks: one block and one sum in memory at a time, any of them can be retried
+    limited = dask.delayed(_limited, pure=False)
+    one_step, one_merge = functools.partial(limited, step), functools.partial(limited, merge)
+    sums = []
+    for chain in chains:
+        total = None
+        for block in chain:
+            total = one_step(total, *block)
+        sums.append(total)
+    return dask.compute(_pairwise(sums, one_merge))[0]
+
+
+def _pairwise(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
+    """Merge neighbours, then neighbours of those, ...: log2(len) sums are held at once."""
+    stack: list[tuple[int, T]] = []
+    for part in parts:
+        level = 0
+        while stack and stack[-1][0] == level:
+            part, level = merge(stack.pop()[1], part), level + 1
+        stack.append((level, part))
+    total = stack.pop()[1]
+    while stack:
+        total = merge(stack.pop()[1], total)
+    return total
+
+
+def apply_rows(
+    function: Callable[[NDArray[Any]], NDArray[Any]], x: Any, size: int, dim: str
+) -> Any:
+    """`function` of ``(n, p) -> (n, size)`` on the rows of `x`, in the container that `x` came in.
+
+    An xarray result keeps the coordinates of the row dimensions; its last one is called `dim`.
+    """
+
+    def on_block(block: Any) -> NDArray[Any]:
+        block = np.asarray(block)
+        with one_blas_thread():
+            return function(block.reshape(-1, block.shape[-1])).reshape(*block.shape[:-1], size)
+
+    values = raw(x)
+    if is_dask(values):
+        values = values.rechunk({values.ndim - 1: -1})
+        dtype = np.float32 if values.dtype == np.float32 else np.float64
+        values = values.map_blocks(on_block, dtype=dtype, chunks=(*values.chunks[:-1], (size,)))
+    elif isinstance(x, xr.DataArray):
+        values = on_block(values)
+    else:
+        return function(values)
+    if not isinstance(x, xr.DataArray):
+        return values
+    lead = x.dims[:-1]
+    coords = {name: c for name, c in x.coords.items() if set(c.dims) <= set(lead)}
+    return xr.DataArray(values, dims=(*lead, dim), coords=coords)

@@ -1,0 +1,240 @@
+"""What one reading of the data computes for many logistic regressions: sums over blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from msiscale.models._blocks import Run, reduce_blocks
+from msiscale.models.moments import Moments, merge_groups
+
+Floats = NDArray[np.float64]
+T = TypeVar("T")
+Rows = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
+
+COLUMNS = 128  # predictors worked on at once, so that a block's temporaries stay small
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows of one group.
+
+    Attributes
+    ----------
+    group : hashable
+        Specimen.
+    rows : callable, tuple or Delayed
+        Gives ``(X (n, D), y (n,) fraction of the positive class or (n, classes) fractions,
+        w (n,) or None)``; no NaN. A callable is called once a pass (picklable where `run` needs
+        it); X may be a scipy sparse array.
+    """
+
+    group: Hashable
+    rows: Callable[[], Rows] | Rows | Any
+
+
+@dataclass
+class ClassSums:
+    """Sum of weights of each class over the rows of a group."""
+
+    weight: Floats  # (classes,)
+    eps: float  # rounding unit of x
+
+
+def class_sums(
+    total: dict[Hashable, ClassSums] | None, group: Hashable, rows: Any
+) -> dict[Hashable, ClassSums]:
+    """`total` and the sums of one block."""
+    x, y, w = _rows(rows)
+    found = {group: ClassSums(w @ y, float(np.finfo(x.dtype).eps))}
+    return found if total is None else merge_class_sums(total, found)
+
+
+def merge_class_sums(
+    a: dict[Hashable, ClassSums], b: dict[Hashable, ClassSums]
+) -> dict[Hashable, ClassSums]:
+    """Sums of the groups of both."""
+    merged = dict(a)
+    for group, part in b.items():
+        if group in merged:
+            old = merged[group]
+            part = ClassSums(old.weight + part.weight, max(old.eps, part.eps))
+        merged[group] = part
+    return merged
+
+
+@dataclass
+class Totals:
+    """What a pass finds for P problems with K outputs each."""
+
+    loss: Floats  # (P,)
+    weight: Floats  # (P,)
+    curvature: Floats  # (P,) sum of w p (1 - p), of more classes the mean over them
+    bias: Floats  # (P * K,) sum of the residuals
+    gradient: Floats  # (D, P * K)
+    hessian: dict[
+        int, Moments
+    ]  # of x, weighted by the mean p (1 - p) of the problems that share it
+
+    def __add__(self, other: Totals) -> Totals:
+        names = ("loss", "weight", "curvature", "bias", "gradient")
+        sums = [getattr(self, n) + getattr(other, n) for n in names]
+        return Totals(*sums, merge_groups(self.hessian, other.hessian))
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What a pass needs of P problems with K outputs each, problem by problem."""
+
+    coef: Floats  # (D, P * K)
+    intercept: Floats  # (P * K,)
+    class_weight: Floats  # (P, classes)
+    groups: Sequence[frozenset[Hashable]]
+    dtype: np.dtype[Any]
+    gradient: bool = True
+    shares: NDArray[np.intp] | None = None  # (P,) which Hessian to count for, -1 none
+
+    @property
+    def outputs(self) -> int:
+        return self.coef.shape[1] // len(self.groups)
+
+
+def evaluate(total: Totals | None, group: Hashable, rows: Any, *, parameters: Parameters) -> Totals:
+    """`total` and the terms of one block, in the columns of the problems that see its group."""
+    n_problems, k = len(parameters.groups), parameters.outputs
+    d = parameters.coef.shape[0] if parameters.gradient else 0
+    found = Totals(
+        np.zeros(n_problems),
+        np.zeros(n_problems),
+        np.zeros(n_problems),
+        np.zeros(n_problems * k),
+        np.zeros((d, n_problems * k)),
+        {},
+    )
+    member = np.array([group in groups for groups in parameters.groups])
+    if not member.any():
+        return found if total is None else total
+    x, y, w = _rows(rows)
+    original, centre = x, np.zeros(x.shape[1])
+    x = x.astype(parameters.dtype, copy=False)
+    if isinstance(x, np.ndarray) and x.dtype == np.float32 and len(x):
+        # about the block's own mean, so that float32 products lose nothing to it
+        mean = x.mean(axis=0)
+        x, centre = x - mean, mean.astype(np.float64)
+    chosen = np.flatnonzero(member)
+    shared = _SharedWeights(len(y))
+    for start in range(0, len(chosen), max(COLUMNS // k, 1)):
+        p = chosen[start : start + max(COLUMNS // k, 1)]
+        c = (p[:, None] * k + np.arange(k)).ravel()
+        eta = np.asarray(x @ parameters.coef[:, c].astype(x.dtype), dtype=np.float64)
+        eta += centre @ parameters.coef[:, c] + parameters.intercept[c]
+        f = _binary if k == 1 else _multinomial
+        loss, weight, curvature, residual = f(eta, y, w, parameters.class_weight[p])
+        found.loss[p] += loss
+        found.weight[p] += weight
+        if not parameters.gradient:
+            continue
+        found.curvature[p] += curvature.sum(axis=0)
+        r = residual.astype(x.dtype)
+        bias = r.sum(axis=0, dtype=np.float64)
+        found.bias[c] += bias
+        found.gradient[:, c] += x.T @ r + np.outer(centre, bias)
+        if parameters.shares is not None:
+            shared.add(parameters.shares[p], curvature)
+    if isinstance(original, np.ndarray):
+        found.hessian.update(shared.moments(original))
+    return found if total is None else total + found
+
+
+class _SharedWeights:
+    """Mean over problems of the weight that a row has in the Hessian, for each that is shared."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.sums: dict[int, Floats] = {}
+        self.counts: dict[int, int] = {}
+
+    def add(self, shares: NDArray[np.intp], curvature: Floats) -> None:
+        for share in np.unique(shares[shares >= 0]).tolist():
+            mine = shares == share
+            self.sums[share] = self.sums.get(share, np.zeros(self.n)) + curvature[:, mine].sum(
+                axis=1
+            )
+            self.counts[share] = self.counts.get(share, 0) + int(mine.sum())
+
+    def moments(self, x: NDArray[Any]) -> dict[int, Moments]:
+        return {s: Moments.of(x, weight=w / self.counts[s]) for s, w in self.sums.items()}
+
+
+Terms = tuple[Floats, Floats, Floats, Floats]
+
+
+def _binary(eta: Floats, y: Floats, w: Floats, class_weight: Floats) -> Terms:
+    """Loss (P,), weight (P,), w p(1-p) (n, P) and residuals (n, P) of two-class problems."""
+    negative, positive = (w * y[:, 0])[:, None], (w * y[:, 1])[:, None]
+    decay = np.exp(-np.abs(eta))
+    log = np.log1p(decay)
+    inverse = 1 / (1 + decay)
+    p = np.where(eta >= 0, inverse, decay * inverse)
+    cn, cp = class_weight.T
+    loss = cn * (negative.T @ (log + np.maximum(eta, 0)))[0]
+    loss += cp * (positive.T @ (log + np.maximum(-eta, 0)))[0]
+    both = negative * cn + positive * cp
+    residual = both * p - positive * cp
+    curvature = both * (decay * inverse * inverse)
+    return loss, both.sum(axis=0), curvature, residual
+
+
+def _multinomial(eta: Floats, y: Floats, w: Floats, class_weight: Floats) -> Terms:
+    """The same of problems with K classes: eta and residuals (n, P * K)."""
+    n, k = len(eta), y.shape[1]
+    eta = eta.reshape(n, -1, k)
+    eta = eta - eta.max(axis=2, keepdims=True)
+    log_sum = np.log(np.exp(eta).sum(axis=2, keepdims=True))
+    log_p = eta - log_sum
+    p = np.exp(log_p)
+    target = (w[:, None] * y)[:, None, :] * class_weight
+    row = target.sum(axis=2, keepdims=True)
+    loss = -(target * log_p).sum(axis=(0, 2))
+    # K / (K - 1) of the mean: what moves one class against the others
+    curvature = (row * p * (1 - p)).sum(axis=2) / (k - 1)
+    return loss, row.sum(axis=(0, 2)), curvature, (row * p - target).reshape(n, -1)
+
+
+def _rows(rows: Any) -> tuple[Any, Floats, Floats]:
+    """X, class fractions (n, classes) and weights (n,) of a block."""
+    x, y, w = rows() if callable(rows) else rows
+    y = np.asarray(y, dtype=np.float64)
+    fractions = np.stack([1 - y, y], axis=1) if y.ndim == 1 else y
+    if not np.isfinite(fractions).all() or (fractions < 0).any():
+        raise ValueError("labels are fractions of 0 to 1; leave out rows that have none")
+    return x, fractions, np.ones(len(y)) if w is None else np.asarray(w, dtype=np.float64)
+
+
+def over(
+    blocks: Sequence[Block],
+    step: Callable[..., T],
+    merge: Callable[[T, T], T],
+    run: Run | None,
+) -> T:
+    """One pass: `step` over the blocks, partial sums ending where the group changes."""
+    parts = [(b.group, b.rows) for b in blocks]
+    return reduce_blocks(parts, step, merge, run=run, breaks=[b.group for b in blocks])
+
+
+def add_totals(a: Totals, b: Totals) -> Totals:
+    """Terms of the blocks of both."""
+    return a + b
+
+
+def probabilities(eta: Floats) -> Floats:
+    """Class probabilities (n, classes) from linear predictors (n, 1) or (n, classes > 2)."""
+    if eta.shape[1] == 1:
+        positive = expit(eta)
+        return np.concatenate([expit(-eta), positive], axis=1)
+    return softmax(eta, axis=1)

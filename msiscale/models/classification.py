@@ -1,0 +1,224 @@
+"""Cross-validation of the classifiers: every fold, every inner fold and every penalty at once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from msiscale import store
+from msiscale.models._blocks import Run, one_blas_thread
+from msiscale.models._passes import Block
+from msiscale.models._passes import probabilities as from_predictor
+from msiscale.models.joint import LinearMap, Problem, Solution, fit_many, heldout_losses
+from msiscale.models.validation import MAX_INNER, Fold, inner_groups
+
+Floats = NDArray[np.float64]
+
+COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+INNER_TOLERANCE = 1e-4  # of gradients, where only the order of held-out losses matters
+INNER_STEPS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """Probability of cancer of a row, linear on the logit.
+
+    Attributes
+    ----------
+    model : str, ``cancer_from_msi`` (rows are intensities), ``cancer_from_he`` or
+        ``cancer_from_predicted_msi`` (rows are features).
+    fold : str
+    coef (D, outputs), intercept (outputs,) : float64
+        NaN where the training specimens have one class only.
+    C : float, inverse penalty.
+    C_by : str, how it was chosen: leaving out training "patients" or "specimens"; "given";
+        "default" (one training specimen, or too few with both classes: the middle of the costs).
+    class_weight (classes,), objective, grad_norm, n_iter, converged : see `Solution`.
+    """
+
+    model: str
+    fold: str
+    coef: Floats
+    intercept: Floats
+    C: float
+    C_by: str
+    class_weight: Floats
+    objective: float
+    grad_norm: float
+    n_iter: int
+    converged: bool
+
+    def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Probability of cancer (n,), or of each class (n, classes), of rows (n, D)."""
+        with one_blas_thread():
+            eta = (x @ self.coef.astype(x.dtype)).astype(np.float64) + self.intercept
+        p = from_predictor(eta).astype(np.float32)
+        return p[:, 1] if eta.shape[1] == 1 else p
+
+    def save(self, group: zarr.Group) -> None:
+        """Write into `group`."""
+        store.put(group, "coef", self.coef, ("variable", "output"))
+        store.put(group, "intercept", self.intercept, ("output",))
+        store.put(group, "class_weight", self.class_weight, ("class",))
+        group.attrs.update({"kind": "classifier", **{n: getattr(self, n) for n in _FACTS}})
+
+    @classmethod
+    def load(cls, group: zarr.Group) -> Classifier:
+        """Read what `save` wrote."""
+        attrs: dict[str, Any] = dict(group.attrs)
+        if attrs.get("kind") != "classifier":
+            raise ValueError(f"{group.path or '/'}: no classifier there")
+        arrays: dict[str, Any] = {
+            name: np.asarray(group[name][...])  # type: ignore[index]
+            for name in ("coef", "intercept", "class_weight")
+        }
+        return cls(**arrays, **{name: attrs[name] for name in _FACTS})
+
+
+_FACTS = ("model", "fold", "C", "C_by", "objective", "grad_norm", "n_iter", "converged")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One model of one fold: its map, its training groups, and the parts to leave out inside."""
+
+    model: str
+    fold: Fold
+    map: LinearMap
+    inner: list[tuple[str, ...]]
+    kind: str
+
+
+def fit_classifiers(
+    blocks: Sequence[Block],
+    maps: Mapping[str, Mapping[str, LinearMap]],
+    folds: Sequence[Fold],
+    patients: Mapping[str, str],
+    *,
+    costs: Sequence[float] = COSTS,
+    balanced: bool = True,
+    max_inner: int = MAX_INNER,
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    run: Run | None = None,
+) -> dict[tuple[str, str], Classifier]:
+    """Fit every model of every fold together, each with the C that its training specimens choose.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        Labelled rows; `group` is the specimen. All models here see the same rows (call once with
+        intensities, once with features).
+    maps : mapping of model to mapping of fold name to LinearMap
+        Such as ``{"cancer_from_he": {m.fold.name: m.maps["cancer_from_he"] for m in models}}``.
+    folds : sequence of Fold
+    patients : mapping of specimen to patient
+    costs : sequence of float
+        C to choose from, by the log-loss (class-weighted as in the fit) of the parts of the
+        training specimens left out in turn.
+    balanced : bool
+        Class weights from the training labels.
+    max_inner : int
+        Inner folds at most.
+    run : callable, optional
+        Computes a list of picklable tasks in order.
+
+    Returns
+    -------
+    dict of (model, fold name) to Classifier
+    """
+    cases = []
+    for model, by_fold in maps.items():
+        for fold in folds:
+            inner, kind = inner_groups(fold.train, patients, max_inner)
+            cases.append(_Case(model, fold, by_fold[fold.name], inner, kind))
+    choices = _choose(blocks, cases, costs, balanced, run)
+    problems = [
+        Problem(case.map, frozenset(case.fold.train), cost, balanced, start=start)
+        for case, (cost, _, start) in zip(cases, choices, strict=True)
+    ]
+    fit = fit_many(blocks, problems, tol=tol, max_iter=max_iter, run=run)
+    return {
+        (case.model, case.fold.name): _classifier(case, cost, by, solution)
+        for case, (cost, by, _), solution in zip(cases, choices, fit.solutions, strict=True)
+    }
+
+
+Choice = tuple[float, str, Floats | None]
+
+
+def _choose(
+    blocks: Sequence[Block],
+    cases: Sequence[_Case],
+    costs: Sequence[float],
+    balanced: bool,
+    run: Run | None,
+) -> list[Choice]:
+    """For each case C, how it was chosen, and where to start from."""
+    if len(costs) == 1:
+        return [(float(costs[0]), "given", None)] * len(cases)
+    where: list[tuple[int, int]] = []  # case, cost
+    problems: list[Problem] = []
+    left_out: list[frozenset[Hashable]] = []
+    for i, case in enumerate(cases):
+        for part in case.inner:
+            groups = frozenset(case.fold.train) - frozenset(part)
+            for j, cost in enumerate(costs):
+                where.append((i, j))
+                problems.append(Problem(case.map, groups, cost, balanced))
+                left_out.append(frozenset(part))
+    if not problems:
+        return [_default(costs)] * len(cases)
+    fit = fit_many(blocks, problems, tol=INNER_TOLERANCE, max_iter=INNER_STEPS, warn=False, run=run)
+    loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
+    choices = []
+    for i in range(len(cases)):
+        mine = [n for n, (case, _) in enumerate(where) if case == i and weight[n] > 0]
+        choices.append(_best(mine, where, loss, weight, costs, fit.solutions, cases[i].kind))
+    return choices
+
+
+def _best(
+    mine: Sequence[int],
+    where: Sequence[tuple[int, int]],
+    loss: Floats,
+    weight: Floats,
+    costs: Sequence[float],
+    solutions: Sequence[Solution],
+    kind: str,
+) -> Choice:
+    if not mine:
+        return _default(costs)
+    mean: dict[float, float] = {}
+    members: dict[float, list[int]] = {}
+    for j, cost in enumerate(costs):
+        members[cost] = [n for n in mine if where[n][1] == j]
+        mean[cost] = loss[members[cost]].sum() / weight[members[cost]].sum()
+    best = min(sorted(mean), key=mean.__getitem__)  # ties go to the stronger penalty
+    start = np.mean([solutions[n].theta for n in members[best]], axis=0)
+    return float(best), kind, start
+
+
+def _default(costs: Sequence[float]) -> Choice:
+    return float(sorted(costs)[len(costs) // 2]), "default", None
+
+
+def _classifier(case: _Case, cost: float, by: str, solution: Solution) -> Classifier:
+    return Classifier(
+        model=case.model,
+        fold=case.fold.name,
+        coef=solution.coef,
+        intercept=solution.intercept,
+        C=cost,
+        C_by=by,
+        class_weight=solution.class_weight,
+        objective=solution.objective,
+        grad_norm=solution.grad_norm,
+        n_iter=solution.n_iter,
+        converged=solution.converged,
+    )

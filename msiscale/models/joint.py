@@ -1,0 +1,458 @@
+"""L2-penalised logistic regression: many problems on one reading of the data.
+
+Each problem sees the rows of its own groups through its own linear map ``z = x A + b`` and
+minimises, over slopes beta and intercepts a, with class weights c and sample weights w,
+
+    F = 1/W sum_i w_i c(y_i) loss(y_i, z_i beta + a) + 1/(2 C W) |beta|^2,
+    W = sum_i w_i c(y_i),
+
+which has the optimum of scikit-learn's ``LogisticRegression(C)`` on z; intercepts carry no
+penalty. A pass reads every block once: the linear predictors of all problems are one product
+``X @ (A beta)``, their gradients another, ``A^T (X^T R)``. The maps are rotated to the principal
+axes of z, where a diagonal is a good first guess of the Hessian (Boehning and Lindsay 1988, with
+the mean of p(1 - p) of the problem in the place of their 1/4); L-BFGS learns the rest.
+
+A label is a class fraction: a pixel that is 30 % cancer is 0.3 of a positive and 0.7 of a negative.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.linalg import eigh
+
+from msiscale.errors import MsiscaleWarning
+from msiscale.models._blocks import Run, one_blas_thread
+from msiscale.models._lbfgs import Descent
+from msiscale.models._passes import (
+    Block,
+    ClassSums,
+    Parameters,
+    Totals,
+    add_totals,
+    class_sums,
+    evaluate,
+    merge_class_sums,
+    over,
+    probabilities,
+)
+from msiscale.models.moments import Moments, reciprocal
+
+Floats = NDArray[np.float64]
+
+REFRESH = 6  # evaluations with one guess of the Hessian
+MAX_SHARED = 4096  # variables of x above which its second moment is not worth the pass
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """``z = x @ matrix + offset``: matrix (D, k), offset (k,); `variance` (k,) of z in training."""
+
+    matrix: Floats
+    offset: Floats
+    variance: Floats
+
+    @classmethod
+    def standardised(
+        cls,
+        sums: Moments,
+        projection: ArrayLike | None = None,
+        scale: ArrayLike | None = None,
+        *,
+        centred: bool = True,
+    ) -> LinearMap:
+        """Centred and scaled variables, turned to their principal axes.
+
+        The turn leaves the fit what it would have been (the penalty does not see it).
+
+        Parameters
+        ----------
+        sums : Moments
+            Of the training rows, as x (D).
+        projection : (D, k) array, optional
+            Variables ``x @ projection``; default x itself.
+        scale : (k,) array, optional
+            What to divide the variables by; default their standard deviation in training.
+            Variables with scale 0 are left out (slope 0).
+        centred : bool
+            Whether z has mean 0 in training; without an intercept to fit it should not.
+        """
+        with one_blas_thread():
+            if projection is None:
+                p: Floats | None = None
+                covariance, mean, sd = sums.sxx / sums.n, sums.mean_x, sums.scale("x")
+            else:
+                p = np.asarray(projection, dtype=np.float64)
+                covariance, mean = p.T @ sums.sxx @ p / sums.n, sums.mean_x @ p
+                variance = np.diag(covariance)
+                floor = sums.eps**2 * variance.max(initial=0)
+                sd = np.sqrt(np.where(variance > floor, variance, 0))
+            inverse = reciprocal(sd if scale is None else np.asarray(scale, dtype=np.float64))
+            if not centred:
+                covariance, mean = covariance + np.outer(mean, mean), np.zeros_like(mean)
+            scaled = covariance * np.outer(inverse, inverse)
+            variance, vectors = eigh((scaled + scaled.T) / 2, driver="evd")
+            turned = inverse[:, None] * vectors
+            matrix = turned if p is None else p @ turned
+        return cls(matrix, -(mean @ turned), np.maximum(variance, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One fit.
+
+    Attributes
+    ----------
+    map : LinearMap
+        Share the object among problems that share the map.
+    groups : frozenset
+        Whose rows to fit.
+    C : float
+        Inverse penalty, as in scikit-learn.
+    balanced : bool
+        Weight classes inversely to their (fractional) sums over the training rows.
+    intercept : bool
+    start : (k + 1, outputs) float64, optional
+        Where to start (a `Solution.theta` of the same map).
+    class_weight : (classes,), optional
+        In the place of `balanced`.
+    """
+
+    map: LinearMap
+    groups: frozenset[Hashable]
+    C: float = 1.0
+    balanced: bool = True
+    intercept: bool = True
+    start: Floats | None = None
+    class_weight: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A fitted problem: probability ``sigmoid(x @ coef + intercept)``, softmax for > 2 classes.
+
+    Attributes
+    ----------
+    coef (D, outputs), intercept (outputs,) : float64; one output for two classes. NaN where the
+        training rows have one class only, so that there is nothing to fit.
+    theta (k + 1, outputs) : the same in the coordinates of the map, intercept last.
+    class_weight (classes,)
+    objective : F at the optimum (see the module).
+    grad_norm : Euclidean norm of its gradient in the coordinates of the map.
+    n_iter : evaluations of this problem.
+    converged : whether it got there (the notes of `fit_many` say when).
+    """
+
+    coef: Floats
+    intercept: Floats
+    theta: Floats
+    class_weight: Floats
+    objective: float
+    grad_norm: float
+    n_iter: int
+    converged: bool
+
+    def probability(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Probability of the positive class (n,) or of each class (n, classes) of rows (n, D)."""
+        eta = x @ self.coef.astype(x.dtype) + self.intercept.astype(x.dtype)
+        p = probabilities(eta.astype(np.float64)).astype(np.float32)
+        return p[:, 1] if eta.shape[1] == 1 else p
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Solutions, in the order of the problems, and the number of passes over the data."""
+
+    solutions: list[Solution]
+    n_passes: int
+
+
+def fit_many(
+    blocks: Sequence[Block],
+    problems: Sequence[Problem],
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 100,
+    dtype: DTypeLike = np.float64,
+    warn: bool = True,
+    run: Run | None = None,
+) -> Fit:
+    """Fit all problems together; each pass reads each block once.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        In a fixed order; consecutive ones of a group are summed in one task.
+    problems : sequence of Problem
+    tol : float
+        Stop a problem when the norm of its gradient is below this.
+    max_iter : int
+        Evaluations of a problem at most.
+    dtype : float64 or float32
+        Of the products (sums are float64). float32 halves the cost; the objective is then within
+        1e-8 of the optimum where variables are not collinear, 1e-6 where they are.
+    warn : bool
+        Of problems that need more.
+    run : callable, optional
+        Computes a list of picklable tasks in order (blocks with Delayed rows go to Dask instead).
+
+    Returns
+    -------
+    Fit
+
+    Notes
+    -----
+    A problem is done, too, when its next step promises less than the products can tell. Problems
+    that are not done after `REFRESH` evaluations get a better preconditioner: the Hessian summed
+    over the rows of all of those with the same C, each row weighted by their mean p(1 - p) (the
+    folds of a cross-validation have nearly the same). It changes how fast they arrive, not where.
+    """
+    sums = over(blocks, class_sums, merge_class_sums, run)
+    n_classes = len(next(iter(sums.values())).weight)
+    dtype = np.dtype(dtype)
+    states = [_State.of(p, sums, n_classes, tol, max_iter, dtype) for p in problems]
+    passes = 1
+    while active := [s for s in states if s is not None and not s.descent.done]:
+        parameters = _parameters(active, dtype)
+        totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
+        passes += 1
+        with one_blas_thread():
+            _precondition(active, parameters, totals)
+            for j, state in enumerate(active):
+                state.tell(totals, j, parameters.outputs)
+    solutions = [_solution(p, s, n_classes) for p, s in zip(problems, states, strict=True)]
+    slow = [s.grad_norm for s in solutions if s.n_iter >= max_iter and not s.converged]
+    if warn and slow:
+        warnings.warn(
+            f"{len(slow)} of {len(problems)} logistic regressions stopped at {max_iter} evaluations"
+            f" (gradient up to {max(slow):.1e}); lower C or raise max_iter",
+            MsiscaleWarning,
+            stacklevel=2,
+        )
+    return Fit(solutions, passes)
+
+
+def heldout_losses(
+    blocks: Sequence[Block],
+    solutions: Sequence[Solution],
+    groups: Sequence[frozenset[Hashable]],
+    *,
+    run: Run | None = None,
+) -> tuple[Floats, Floats]:
+    """Log-loss of each solution on the rows of its own `groups`, one pass.
+
+    Returns
+    -------
+    loss, weight : (len(solutions),) float64
+        Sums of the loss and of the weights, both with the solution's class weights; NaN loss
+        where there is no solution.
+    """
+    usable = [i for i, s in enumerate(solutions) if np.isfinite(s.coef).all()]
+    loss, weight = np.full(len(solutions), np.nan), np.zeros(len(solutions))
+    if usable:
+        parameters = Parameters(
+            coef=np.concatenate([solutions[i].coef for i in usable], axis=1),
+            intercept=np.concatenate([solutions[i].intercept for i in usable]),
+            class_weight=np.stack([solutions[i].class_weight for i in usable]),
+            groups=[groups[i] for i in usable],
+            dtype=np.dtype(np.float64),
+            gradient=False,
+        )
+        totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
+        loss[usable], weight[usable] = totals.loss, totals.weight
+    return loss, weight
+
+
+@dataclass(eq=False)
+class _State:
+    problem: Problem
+    class_weight: Floats
+    total_weight: float
+    penalty: float
+    shape: tuple[int, int]
+    descent: Descent
+    axes: Axes
+    refreshed: int = 0  # the evaluation at which `axes` was last renewed
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        sums: Mapping[Hashable, ClassSums],
+        n_classes: int,
+        tol: float,
+        max_iter: int,
+        dtype: np.dtype[Any],
+    ) -> _State | None:
+        """The start of a problem; None where its rows are of one class only."""
+        if not 0 < problem.C < np.inf:
+            raise ValueError(f"C={problem.C!r}: give a positive number")
+        parts = [s.weight for g, s in sums.items() if g in problem.groups]
+        weight = np.sum(parts, axis=0) if parts else np.zeros(n_classes)
+        if (weight <= 0).any():
+            return None
+        if problem.class_weight is not None:
+            class_weight = np.asarray(problem.class_weight, dtype=np.float64)
+        elif problem.balanced:
+            class_weight = weight.sum() / (n_classes * weight)
+        else:
+            class_weight = np.ones(n_classes)
+        total = float(class_weight @ weight)
+        shape = (len(problem.map.offset) + 1, 1 if n_classes == 2 else n_classes)
+        start = problem.start
+        if start is None:
+            start = np.zeros(shape)
+            if problem.intercept:
+                log = np.log(class_weight * weight / total)
+                start[-1] = log[1] - log[0] if n_classes == 2 else log - log.mean()
+        noise = 1e-10 if dtype == np.float32 else 1e-15  # of F, relative
+        point = np.asarray(start, dtype=np.float64).ravel()
+        descent = Descent(point, tolerance=tol, max_steps=max_iter, noise=noise)
+        guess = Axes(problem.map.variance, None, np.zeros(len(problem.map.offset)))
+        return cls(problem, class_weight, total, 1 / (problem.C * total), shape, descent, guess)
+
+    @property
+    def trial(self) -> Floats:
+        return self.descent.trial.reshape(self.shape)
+
+    @property
+    def stale(self) -> bool:
+        return self.descent.steps - self.refreshed >= REFRESH
+
+    def tell(self, totals: Totals, j: int, outputs: int) -> None:
+        """Pass on what the pass found for this problem, the j-th of it."""
+        columns = slice(j * outputs, (j + 1) * outputs)
+        bias, mapped = totals.bias[columns], self.problem.map
+        gradient = np.empty(self.shape)
+        gradient[:-1] = mapped.matrix.T @ totals.gradient[:, columns] + np.outer(
+            mapped.offset, bias
+        )
+        gradient[-1] = bias if self.problem.intercept else 0
+        gradient /= self.total_weight
+        slopes = self.trial[:-1]
+        gradient[:-1] += self.penalty * slopes
+        value = totals.loss[j] / self.total_weight + self.penalty / 2 * (slopes**2).sum()
+        curvature = max(float(totals.curvature[j]) / self.total_weight, 1e-6)
+
+        def solve(flat: Floats) -> Floats:
+            # one curvature for all classes: to move every class alike changes nothing but the
+            # penalty, and steps keep clear of that direction only if classes are scaled alike
+            rows = flat.reshape(self.shape)
+            return self.axes.solve(rows, curvature, self.penalty, self.problem.intercept).ravel()
+
+        self.descent.tell(float(value), gradient.ravel(), solve)
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Guess of a Hessian: ``curvature * (V diag(values) V^T + mean mean^T)``, in z and intercept.
+
+    values (k,), vectors (k, k) or None for the identity, mean (k,) of z under its weights.
+    """
+
+    values: Floats
+    vectors: Floats | None
+    mean: Floats
+
+    def solve(self, rows: Floats, curvature: float, penalty: float, intercept: bool) -> Floats:
+        """Inverse of the guess, with the penalty on slopes, times rows (k + 1, outputs)."""
+        slopes = rows[:-1] - np.outer(self.mean, rows[-1])  # the intercept, eliminated
+        if self.vectors is not None:
+            slopes = self.vectors.T @ slopes
+        slopes = slopes / (curvature * self.values + penalty)[:, None]
+        if self.vectors is not None:
+            slopes = self.vectors @ slopes
+        last = rows[-1] / curvature - self.mean @ slopes if intercept else np.zeros_like(rows[-1])
+        return np.concatenate([slopes, last[None]])
+
+
+def _precondition(active: Sequence[_State], parameters: Parameters, totals: Totals) -> None:
+    """Renew the axes of the problems that shared a Hessian in this pass."""
+    if parameters.shares is None:
+        return
+    made: dict[tuple[int, int, bool], Axes] = {}
+    for state, share in zip(active, parameters.shares.tolist(), strict=True):
+        if share not in totals.hessian:
+            continue
+        mapped, intercept = state.problem.map, state.problem.intercept
+        key = (id(mapped), share, intercept)
+        if key not in made:
+            made[key] = _axes(mapped, totals.hessian[share], intercept)
+        state.axes, state.refreshed = made[key], state.descent.steps
+
+
+def _axes(mapped: LinearMap, hessian: Moments, intercept: bool) -> Axes:
+    inner = mapped.matrix.T @ (hessian.sxx @ mapped.matrix) / hessian.n
+    mean = hessian.mean_x @ mapped.matrix + mapped.offset
+    if not intercept:
+        inner, mean = inner + np.outer(mean, mean), np.zeros_like(mean)
+    values, vectors = eigh((inner + inner.T) / 2, driver="evd")
+    return Axes(np.maximum(values, 0), vectors, mean)
+
+
+def _solution(problem: Problem, state: _State | None, n_classes: int) -> Solution:
+    if state is None:
+        d, k = problem.map.matrix.shape
+        outputs = 1 if n_classes == 2 else n_classes
+        nan = partial(np.full, fill_value=np.nan)
+        return Solution(
+            nan((d, outputs)),
+            nan(outputs),
+            nan((k + 1, outputs)),
+            nan(n_classes),
+            objective=np.nan,
+            grad_norm=np.nan,
+            n_iter=0,
+            converged=False,
+        )
+    descent, mapped = state.descent, problem.map
+    theta = descent.point.reshape(state.shape)
+    return Solution(
+        mapped.matrix @ theta[:-1],
+        mapped.offset @ theta[:-1] + theta[-1],
+        theta,
+        state.class_weight,
+        objective=float(descent.value),
+        grad_norm=descent.grad_norm,
+        n_iter=descent.steps,
+        converged=descent.converged,
+    )
+
+
+def _parameters(states: Sequence[_State], dtype: np.dtype[Any]) -> Parameters:
+    """What the next pass needs: the trial points of `states` in the space of x."""
+    coef = _by_map(states, lambda m, theta: m.matrix @ theta[:-1])
+    intercept = _by_map(states, lambda m, theta: m.offset @ theta[:-1] + theta[-1])
+    stale = sorted({s.problem.C for s in states if s.stale})
+    shares = [stale.index(s.problem.C) if s.stale else -1 for s in states]
+    return Parameters(
+        np.concatenate(coef, axis=1),
+        np.concatenate(intercept),
+        np.stack([s.class_weight for s in states]),
+        [s.problem.groups for s in states],
+        dtype,
+        shares=np.array(shares) if stale and len(coef[0]) <= MAX_SHARED else None,
+    )
+
+
+def _by_map(
+    states: Sequence[_State], function: Callable[[LinearMap, Floats], Floats]
+) -> list[Floats]:
+    """`function` of the map and the trial parameters of each state, one product a shared map."""
+    found: dict[int, Floats] = {}
+    members: dict[int, list[int]] = {}
+    for i, s in enumerate(states):
+        members.setdefault(id(s.problem.map), []).append(i)
+    for indices in members.values():
+        stacked = np.concatenate([states[i].trial for i in indices], axis=1)
+        with one_blas_thread():
+            result = function(states[indices[0]].problem.map, stacked)
+        for i, part in zip(indices, np.split(result, len(indices), axis=-1), strict=True):
+            found[i] = part
+    return [found[i] for i in range(len(states))]

@@ -1,0 +1,204 @@
+"""Logistic regression with scikit-learn's interface, on arrays that need not fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from msiscale.models._blocks import apply_rows, is_dask, is_labelled, raw, row_blocks
+from msiscale.models._estimator import checked_weight, checked_x, checked_xy
+from msiscale.models._passes import Block, probabilities
+from msiscale.models.joint import LinearMap, Problem, fit_many
+from msiscale.models.moments import moments, product_dtype
+from msiscale.models.pca import MAX_COLUMNS
+
+ALL = "all"
+
+
+class LogisticRegression(ClassifierMixin, BaseEstimator):
+    """L2-penalised logistic regression; variables are standardised inside.
+
+    The optimum of scikit-learn's ``LogisticRegression(C=C)`` after its ``StandardScaler``
+    (multinomial where there are more than two classes), with the data read some ten times.
+
+    Parameters
+    ----------
+    C : float
+        Inverse penalty on the standardised slopes; the intercept carries none.
+    class_weight : "balanced", None or dict of label to weight
+    fit_intercept : bool
+        Without, variables are scaled but not centred.
+    tol : float
+        Norm of the gradient of the mean loss at which to stop.
+    max_iter : int
+        Passes at most.
+
+    Attributes
+    ----------
+    classes_ (K,)
+    coef_ (1, p) or (K, p), intercept_ (1,) or (K,) : float64, for variables as they come.
+    scale_ (p,), n_features_in_
+    grad_norm_ : float, of the mean loss, in standardised coordinates.
+    objective_ : float, mean loss and penalty at the optimum.
+    n_iter_ (1,), n_passes_ : evaluations, and readings of the data (two more, for the scale and the
+        class weights).
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        class_weight: str | Mapping[Any, float] | None = "balanced",
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+    ) -> None:
+        self.C = C
+        self.class_weight = class_weight
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+        """Fit X (..., p): NumPy, Dask or xarray.
+
+        Parameters
+        ----------
+        y : (...) labels, or (..., classes) fractions
+            Of fractions, `classes_` are 0, 1, ...; a row counts for each class by its fraction.
+            Rows of Dask or xarray arrays with a NaN in X or y are unknown and are left out.
+        sample_weight : (...), optional
+        """
+        fractions = getattr(y, "ndim", 1) == getattr(X, "ndim", 2) and np.shape(y)[-1] > 1
+        lazy = is_labelled(X) or is_labelled(y)
+        X, y = checked_xy(self, X, y, multi_output=fractions, y_numeric=False)
+        if X.shape[-1] > MAX_COLUMNS:
+            raise ValueError(f"X has {X.shape[-1]} variables; at most {MAX_COLUMNS} can be scaled")
+        weight = checked_weight(sample_weight, X)
+        self.classes_ = np.arange(y.shape[-1]) if fractions else self._labels(y)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only ({self.classes_[0]!r}); two or more are needed")
+        parts = row_blocks(X, y, weight)
+        prepare = partial(
+            _prepared, classes=None if fractions else self.classes_, skip_missing=lazy
+        )
+        blocks = [Block(ALL, _lazily(prepare, part)) for part in parts]
+        known = _known(X, y, weight, fractions) if lazy else weight
+        sums = moments(X, weight=known, dtype=product_dtype(X), skip_missing=lazy)
+        problem = Problem(
+            LinearMap.standardised(sums, centred=self.fit_intercept),
+            frozenset([ALL]),
+            C=self.C,
+            balanced=self.class_weight == "balanced",
+            intercept=self.fit_intercept,
+            class_weight=self._given_weights(),
+        )
+        fit = fit_many(blocks, [problem], tol=self.tol, max_iter=self.max_iter)
+        solution = fit.solutions[0]
+        if not np.isfinite(solution.coef).all():
+            raise ValueError("only one class has rows with a weight; two or more are needed")
+        self.coef_, self.intercept_ = solution.coef.T, solution.intercept
+        self.scale_ = sums.scale("x")
+        self.grad_norm_, self.objective_ = solution.grad_norm, solution.objective
+        self.n_iter_ = np.array([solution.n_iter])
+        self.n_passes_ = fit.n_passes + 1
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        """Linear predictor (...) for two classes, (..., K) for more."""
+        found = self._apply(X, self._predictor, len(self._fitted().coef_), "class")
+        return found[..., 0] if len(self.coef_) == 1 else found
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each class (..., K)."""
+        return self._apply(
+            X,
+            lambda x: probabilities(self._predictor(x).astype(np.float64)).astype(x.dtype),
+            len(self._fitted().classes_),
+            "class",
+        )
+
+    def predict(self, X: Any) -> Any:
+        """The most probable label (...)."""
+        self._fitted()
+        codes = self._apply(X, lambda x: self._codes(x)[:, None].astype(x.dtype), 1, "class")
+        codes = codes[..., 0]
+        if not is_labelled(codes):
+            return self.classes_[codes.astype(np.intp)]
+        inner = raw(codes)
+        if is_dask(inner):
+            classes = self.classes_
+            labels = inner.map_blocks(lambda c: classes[c.astype(np.intp)], dtype=classes.dtype)
+        else:
+            labels = self.classes_[inner.astype(np.intp)]
+        return labels if is_dask(codes) and codes is inner else codes.copy(data=labels)
+
+    def _fitted(self) -> LogisticRegression:
+        check_is_fitted(self, "coef_")
+        return self
+
+    def _apply(self, X: Any, function: Any, size: int, dim: str) -> Any:
+        return apply_rows(function, checked_x(self, X, reset=False), size, dim)
+
+    def _predictor(self, x: NDArray[Any]) -> NDArray[Any]:
+        return x @ self.coef_.T.astype(x.dtype) + self.intercept_.astype(x.dtype)
+
+    def _codes(self, x: NDArray[Any]) -> NDArray[np.intp]:
+        eta = self._predictor(x)
+        return (eta[:, 0] > 0).astype(np.intp) if eta.shape[1] == 1 else eta.argmax(axis=1)
+
+    def _labels(self, y: Any) -> NDArray[Any]:
+        if is_labelled(y):
+            inner = raw(y)
+            found: Any = np.unique(inner)
+            found = np.asarray(found.compute() if is_dask(found) else found)
+            return found[~np.isnan(found)] if found.dtype.kind == "f" else found
+        check_classification_targets(column_or_1d(y) if y.ndim == 1 else y)
+        return np.unique(y)
+
+    def _given_weights(self) -> list[float] | None:
+        if self.class_weight is None or self.class_weight == "balanced":
+            return None
+        if not isinstance(self.class_weight, Mapping):
+            raise ValueError(f"class_weight={self.class_weight!r}: give 'balanced', None or a dict")
+        return [float(self.class_weight.get(label, 1.0)) for label in self.classes_.tolist()]
+
+
+def _lazily(prepare: Any, part: tuple[Any, ...]) -> Any:
+    if not any(hasattr(a, "__dask_graph__") for a in part):
+        return partial(prepare, *part)
+    import dask
+
+    return dask.delayed(prepare)(*part)
+
+
+def _prepared(
+    x: NDArray[Any], y: NDArray[Any], w: NDArray[Any] | None, *, classes: Any, skip_missing: bool
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[Any] | None]:
+    """Rows with labels turned into class fractions, those with something missing left out."""
+    if skip_missing:
+        keep = ~np.isnan(x).any(axis=1)
+        if y.dtype.kind == "f":
+            keep &= ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
+        x, y, w = x[keep], y[keep], None if w is None else w[keep]
+    if classes is None:
+        return x, y.astype(np.float64), w
+    fractions = (y[:, None] == classes).astype(np.float64)
+    return x, fractions, w
+
+
+def _known(x: Any, y: Any, weight: Any, fractions: bool) -> Any:
+    """Weights (...) that are 0 where the label is unknown."""
+    inner = raw(y)
+    if inner.dtype.kind != "f":
+        return weight
+    unknown = np.isnan(inner)
+    known = ~(unknown.any(axis=-1) if fractions else unknown)
+    return known.astype(np.float64) if weight is None else raw(weight) * known

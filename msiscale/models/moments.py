@@ -1,0 +1,442 @@
+"""Mergeable, subtractable second moments of two sets of variables: everything linear is in them.
+
+Block products are float32 (or float64) about the block's own mean; sums are float64 and merged by
+the pairwise update of Chan, Golub and LeVeque (1983, The American Statistician 37:242), which
+never forms a difference of large numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from msiscale import store
+from msiscale.models._blocks import Run, raw, reduce_blocks, row_blocks
+
+Floats = NDArray[np.float64]
+Which = Literal["x", "m"]
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Moments:
+    """Weighted sums of rows ``(x, m)``: count, means and scatter about them.
+
+    Attributes
+    ----------
+    rows : int
+        Rows with a weight above zero.
+    n : float
+        Sum of their weights (the number of rows where there are no weights).
+    mean_x (p,), mean_m (q,) : float64
+        Weighted means (zero where ``n`` is zero).
+    sxx (p, p), sxm (p, q), smm (q, q) : float64
+        Weighted scatter about the means: ``sum w (x - mean_x) (m - mean_m)^T`` and so on; `sxx`
+        and `smm` are exactly symmetric. Either of p and q may be 0.
+    eps : float
+        Rounding unit of the block products (1.2e-7 for float32); eigenvalues below it, relative
+        to the largest, are noise.
+    """
+
+    rows: int
+    n: float
+    mean_x: Floats
+    mean_m: Floats
+    sxx: Floats
+    sxm: Floats
+    smm: Floats
+    eps: float
+
+    @classmethod
+    def of(
+        cls,
+        x: ArrayLike | None,
+        m: ArrayLike | None = None,
+        *,
+        weight: ArrayLike | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> Moments:
+        """Sums of one block.
+
+        Parameters
+        ----------
+        x : (n, p) array or None
+        m : (n, q) array, optional
+        weight : (n,) array, optional
+            Not below zero. Rows of weight zero are left out before anything is computed, so they
+            may hold NaN.
+        dtype : float32 or float64
+            Of the products.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, a value that is not finite, or a product too large for `dtype`.
+        """
+        both = [None if a is None else np.asarray(a) for a in (x, m)]
+        n_rows = next((len(a) for a in both if a is not None), None)
+        if n_rows is None:
+            raise ValueError("give x, m or both")
+        left, right = (np.empty((n_rows, 0), dtype) if a is None else a for a in both)
+        if left.ndim != 2 or right.ndim != 2 or len(right) != n_rows:
+            raise ValueError(f"x and m are (n, p) and (n, q), not {left.shape} and {right.shape}")
+        w = None if weight is None else np.asarray(weight, dtype=np.float64)
+        if w is not None:
+            if w.shape != (n_rows,) or not np.isfinite(w).all() or (w < 0).any():
+                raise ValueError("weight is one number a row, finite and not below zero")
+            kept = w > 0
+            if not kept.all():
+                left, right, w = left[kept], right[kept], w[kept]
+        rows, n = len(left), float(len(left) if w is None else w.sum())
+        if rows == 0:
+            return cls.empty(left.shape[1], right.shape[1], dtype=dtype)
+        zx, mean_x, dx = _centred(left, w, n, dtype)
+        zm, mean_m, dm = _centred(right, w, n, dtype)
+        sxx = (zx.T @ zx).astype(np.float64) - n * np.outer(dx, dx)
+        sxm = (zx.T @ zm).astype(np.float64) - n * np.outer(dx, dm)
+        smm = (zm.T @ zm).astype(np.float64) - n * np.outer(dm, dm)
+        if not (np.isfinite(np.diag(sxx)).all() and np.isfinite(np.diag(smm)).all()):
+            raise ValueError(f"values are too large for products in {np.dtype(dtype)}")
+        eps = float(np.finfo(dtype).eps)
+        return cls(rows, n, mean_x, mean_m, _clip(sxx), sxm, _clip(smm), eps)
+
+    @classmethod
+    def empty(cls, p: int, q: int, *, dtype: DTypeLike = np.float64) -> Moments:
+        """Sums of no rows: what every sum starts from."""
+        zeros = (np.zeros(p), np.zeros(q), np.zeros((p, p)), np.zeros((p, q)), np.zeros((q, q)))
+        return cls(0, 0.0, *zeros, eps=float(np.finfo(dtype).eps))
+
+    @property
+    def p(self) -> int:
+        return len(self.mean_x)
+
+    @property
+    def q(self) -> int:
+        return len(self.mean_m)
+
+    def __repr__(self) -> str:
+        return f"Moments(rows={self.rows}, n={self.n:g}, p={self.p}, q={self.q})"
+
+    def __add__(self, other: Moments) -> Moments:
+        """Sums of both."""
+        self._check(other)
+        if other.n == 0 or self.n == 0:
+            kept = self if other.n == 0 else other
+            return _replace(kept, eps=max(self.eps, other.eps))
+        n = self.n + other.n
+        dx, dm = other.mean_x - self.mean_x, other.mean_m - self.mean_m
+        root = np.sqrt(self.n) * np.sqrt(other.n / n)
+        return Moments(
+            self.rows + other.rows,
+            n,
+            self.mean_x + dx * (other.n / n),
+            self.mean_m + dm * (other.n / n),
+            _shifted(self.sxx, other.sxx, 1, dx * root, dx * root),
+            _shifted(self.sxm, other.sxm, 1, dx * root, dm * root),
+            _shifted(self.smm, other.smm, 1, dm * root, dm * root),
+            max(self.eps, other.eps),
+        )
+
+    def __sub__(self, part: Moments) -> Moments:
+        """Sums without `part`, which must have been added: as if it never had been.
+
+        Accurate to float64 rounding of the larger; where exact independence of the part matters
+        (validation), merge the others instead: `leave_one_out`.
+        """
+        self._check(part)
+        rows, n = self.rows - part.rows, self.n - part.n
+        if rows < 0 or n < -1e-9 * self.n:
+            raise ValueError(f"{part!r} was never part of {self!r}")
+        if rows == 0:
+            return _replace(Moments.empty(self.p, self.q), eps=self.eps)
+        if part.n == 0:
+            return self
+        mean_x = self.mean_x + (self.mean_x - part.mean_x) * (part.n / n)
+        mean_m = self.mean_m + (self.mean_m - part.mean_m) * (part.n / n)
+        root = np.sqrt(n) * np.sqrt(part.n / self.n)
+        dx, dm = (part.mean_x - mean_x) * root, (part.mean_m - mean_m) * root
+        sxx = _shifted(self.sxx, part.sxx, -1, dx, dx)
+        sxm = _shifted(self.sxm, part.sxm, -1, dx, dm)
+        smm = _shifted(self.smm, part.smm, -1, dm, dm)
+        return Moments(rows, n, mean_x, mean_m, _clip(sxx), sxm, _clip(smm), self.eps)
+
+    def _check(self, other: Moments) -> None:
+        if (self.p, self.q) != (other.p, other.q):
+            raise ValueError(f"{self!r} and {other!r} are sums of different variables")
+
+    @staticmethod
+    def merge(parts: Sequence[Moments]) -> Moments:
+        """Sum of `parts`, added in the order given."""
+        if not parts:
+            raise ValueError("no moments to merge")
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    def mean(self, which: Which) -> Floats:
+        """Mean of x (p,) or of m (q,)."""
+        return {"x": self.mean_x, "m": self.mean_m}[which]
+
+    def scatter(self, which: Which) -> Floats:
+        """Scatter of x (p, p) or of m (q, q)."""
+        return {"x": self.sxx, "m": self.smm}[which]
+
+    def covariance(self, which: Which, *, ddof: float = 1) -> Floats:
+        """Scatter over ``n - ddof``."""
+        return self.scatter(which) / (self.n - ddof)
+
+    def scale(self, which: Which) -> Floats:
+        """Standard deviation (ddof 0); 0 where it is no more than the rounding of the mean."""
+        if self.n == 0:
+            return np.zeros(len(self.mean(which)))
+        sd = np.sqrt(np.diag(self.scatter(which)) / self.n)
+        return np.where(sd > 4 * self.eps * np.abs(self.mean(which)), sd, 0.0)
+
+    def correlation(self, which: Which) -> Floats:
+        """Correlation; 0 for a variable that does not vary."""
+        inverse = reciprocal(self.scale(which))
+        return self.scatter(which) / max(self.n, 1e-300) * np.outer(inverse, inverse)
+
+    def swap(self) -> Moments:
+        """The same sums with x and m exchanged."""
+        return Moments(
+            self.rows, self.n, self.mean_m, self.mean_x, self.smm, self.sxm.T, self.sxx, self.eps
+        )
+
+    def select(self, x: ArrayLike | None = None, m: ArrayLike | None = None) -> Moments:
+        """Only the variables that the masks or indices `x` and `m` choose (None: all)."""
+        i = _indices(x, self.p)
+        j = _indices(m, self.q)
+        return Moments(
+            self.rows,
+            self.n,
+            self.mean_x[i],
+            self.mean_m[j],
+            self.sxx[np.ix_(i, i)],
+            self.sxm[np.ix_(i, j)],
+            self.smm[np.ix_(j, j)],
+            self.eps,
+        )
+
+    def project(self, matrix: ArrayLike, centre: ArrayLike | None = None) -> Moments:
+        """Sums of ``((m - centre) @ matrix.T)`` in the place of m: matrix (k, q), centre (q,)."""
+        a = np.asarray(matrix, dtype=np.float64)
+        shift = self.mean_m if centre is None else self.mean_m - np.asarray(centre, np.float64)
+        inner = a @ self.smm @ a.T
+        return Moments(
+            self.rows,
+            self.n,
+            self.mean_x,
+            a @ shift,
+            self.sxx,
+            self.sxm @ a.T,
+            (inner + inner.T) / 2,
+            self.eps,
+        )
+
+    def save(self, group: zarr.Group) -> None:
+        """Write into `group`, which becomes these sums; symmetric parts as their upper triangle."""
+        for name, dims in _ARRAYS.items():
+            values = getattr(self, name)
+            if name in ("sxx", "smm"):
+                values = values[np.triu_indices(len(values))]
+            if values.size:
+                store.put(group, name, values, dims)
+        sizes = {"rows": self.rows, "n": self.n, "p": self.p, "q": self.q, "eps": self.eps}
+        group.attrs.update({"kind": "moments", **sizes})
+
+    @classmethod
+    def load(cls, group: zarr.Group) -> Moments:
+        """Read what `save` wrote."""
+        attrs: dict[str, Any] = dict(group.attrs)
+        if attrs.get("kind") != "moments":
+            raise ValueError(f"{group.path or '/'}: no moments there")
+        p, q = int(attrs["p"]), int(attrs["q"])
+        shapes = {"mean_x": (p,), "mean_m": (q,), "sxx": (p, p), "sxm": (p, q), "smm": (q, q)}
+        arrays = {}
+        for name, shape in shapes.items():
+            values = np.zeros(shape)
+            if values.size:
+                stored = np.asarray(group[name][...], dtype=np.float64)  # type: ignore[index]
+                if name in ("sxx", "smm"):
+                    i, j = np.triu_indices(shape[0])
+                    values[i, j] = stored
+                    values[j, i] = stored
+                else:
+                    values = stored
+            arrays[name] = values
+        return cls(rows=int(attrs["rows"]), n=float(attrs["n"]), eps=float(attrs["eps"]), **arrays)
+
+
+_ARRAYS = {
+    "mean_x": ("x",),
+    "mean_m": ("m",),
+    "sxx": ("xx",),
+    "sxm": ("x", "m"),
+    "smm": ("mm",),
+}
+
+
+def reciprocal(values: Floats) -> Floats:
+    """``1 / values``, 0 where a value is 0."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def leave_one_out(parts: Sequence[Moments]) -> Iterator[Moments]:
+    """For each part the sum of all the others, without ever having touched it.
+
+    Divide and conquer: n log2(n) merges and log2(n) sums in memory. (A difference from the total
+    would be cheaper still, but would carry a trace of the part at rounding level.)
+    """
+    if len(parts) == 1:
+        yield Moments.empty(parts[0].p, parts[0].q)
+        return
+    yield from _all_but(parts, None)
+
+
+def _all_but(parts: Sequence[Moments], others: Moments | None) -> Iterator[Moments]:
+    if len(parts) == 1:
+        assert others is not None
+        yield others
+        return
+    half = len(parts) // 2
+    left, right = parts[:half], parts[half:]
+    for kept, rest in ((left, right), (right, left)):
+        outside = Moments.merge(rest)
+        yield from _all_but(kept, outside if others is None else others + outside)
+
+
+def moments(
+    x: Any,
+    m: Any = None,
+    *,
+    weight: Any = None,
+    groups: Any = None,
+    dtype: DTypeLike = np.float32,
+    skip_missing: bool = False,
+    run: Run | None = None,
+) -> Any:
+    """Moments of NumPy, Dask or xarray arrays, one pass, block by block.
+
+    Parameters
+    ----------
+    x : (..., p) array or None
+        The last axis is the variables.
+    m : (..., q) array, optional
+        Same leading axes.
+    weight : (...) array, optional
+    groups : (...) array of labels, optional
+        One label a row (specimen, patient, fold).
+    dtype : float32 or float64
+        Of the products within a block.
+    skip_missing : bool
+        Leave out rows with a NaN in x or m (pixels not measured); else they raise ValueError.
+    run : callable, optional
+        Computes a list of picklable tasks, in order (``lambda tasks: [t() for t in tasks]``);
+        for arrays that are not Dask's.
+
+    Returns
+    -------
+    Moments, or with `groups` a dict from label to Moments (in order of first appearance).
+    The result depends on the blocks (chunks), not on the scheduler.
+    """
+    if x is None and m is None:
+        raise ValueError("give x, m or both")
+    arrays = [x, m, weight, groups]
+    arrays = [a if a is None or hasattr(a, "ndim") else np.asarray(a) for a in arrays]
+    blocks = row_blocks(*arrays)
+    step = partial(_step, dtype=np.dtype(dtype), skip_missing=skip_missing)
+    total = reduce_blocks(blocks, step, merge_groups, run=run)
+    return total[None] if groups is None else total
+
+
+def product_dtype(*arrays: Any) -> np.dtype[Any]:
+    """float32 where every array is float32 or narrower, else float64: what the data can hold."""
+    kinds = {raw(a).dtype for a in arrays if a is not None}
+    narrow = all(d.kind == "f" and d.itemsize <= 4 for d in kinds)
+    return np.dtype(np.float32 if narrow else np.float64)
+
+
+def _step(
+    total: dict[Hashable, Moments] | None,
+    x: Any,
+    m: Any,
+    weight: Any,
+    groups: Any,
+    *,
+    dtype: np.dtype[Any],
+    skip_missing: bool,
+) -> dict[Hashable, Moments]:
+    keep = np.ones(len(x if x is not None else m), dtype=bool)
+    if skip_missing:
+        for a in (x, m):
+            if a is not None:
+                keep &= ~np.isnan(a).any(axis=1)
+    labels: list[Hashable] = [None]
+    if groups is not None:
+        _, first = np.unique(groups, return_index=True)
+        labels = np.asarray(groups)[np.sort(first)].tolist()
+    found: dict[Hashable, Moments] = {}
+    for label in labels:
+        rows = keep if groups is None else keep & (groups == label)
+        everything = bool(rows.all())
+        part = [a if a is None or everything else a[rows] for a in (x, m, weight)]
+        found[label] = Moments.of(part[0], part[1], weight=part[2], dtype=dtype)
+    return found if total is None else merge_groups(total, found)
+
+
+def merge_groups(a: dict[K, Moments], b: dict[K, Moments]) -> dict[K, Moments]:
+    """Sums of the groups of both."""
+    merged = dict(a)
+    for label, part in b.items():
+        merged[label] = merged[label] + part if label in merged else part
+    return merged
+
+
+def _centred(
+    a: NDArray[Any], w: Floats | None, n: float, dtype: DTypeLike
+) -> tuple[NDArray[Any], Floats, Floats]:
+    """Rows about (nearly) their mean times root weight, the mean, and what was left of it."""
+    if w is None:
+        mean = a.mean(axis=0, dtype=np.float64)
+    else:
+        mean = (w @ a.astype(np.float64, copy=False)) / n
+    if not np.isfinite(mean).all():
+        raise ValueError("x or m has a value that is not finite; give such rows weight 0")
+    wide = np.dtype(np.float32) if a.dtype in (np.float32, np.float16) else np.dtype(np.float64)
+    centre = mean.astype(wide)  # exact in the arithmetic of the subtraction
+    z = np.subtract(a, centre, dtype=wide).astype(dtype, copy=False)
+    if w is not None:
+        z *= np.sqrt(w).astype(dtype)[:, None]
+    return z, mean, mean - centre.astype(np.float64)
+
+
+def _shifted(a: Floats, b: Floats, sign: int, u: Floats, v: Floats) -> Floats:
+    total = np.outer(u, v)
+    total += b
+    return a + total if sign > 0 else a - total
+
+
+def _clip(scatter: Floats) -> Floats:
+    diagonal = np.einsum("ii->i", scatter)
+    np.maximum(diagonal, 0, out=diagonal)  # a sum of squares; rounding may leave -1e-20
+    return scatter
+
+
+def _indices(choice: ArrayLike | None, size: int) -> NDArray[np.intp]:
+    if choice is None:
+        return np.arange(size)
+    chosen = np.asarray(choice)
+    return np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.intp)
+
+
+def _replace(sums: Moments, *, eps: float) -> Moments:
+    return sums if sums.eps == eps else dataclasses.replace(sums, eps=eps)

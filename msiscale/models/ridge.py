@@ -1,0 +1,340 @@
+"""Multi-output ridge regression from second moments: every penalty and every fold of one pass.
+
+For standardised x (training mean 0, standard deviation 1) and each target, minimises
+
+    1/n sum_i w_i (m_i - b - z_i beta)^2 + alpha |beta|^2,     n = sum_i w_i,
+
+so `alpha` is relative to the number of rows and to the variance of a variable: the same alpha
+means the same shrinkage in every fold (scikit-learn's ``Ridge(alpha=n * alpha)`` after its
+``StandardScaler``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from msiscale.models._blocks import apply_rows, is_labelled, one_blas_thread
+from msiscale.models._estimator import checked_weight, checked_x, checked_xy
+from msiscale.models.moments import Moments, leave_one_out, moments, product_dtype, reciprocal
+from msiscale.models.pca import noise_floor
+
+Floats = NDArray[np.float64]
+
+ALPHAS = tuple(10.0**e for e in range(-4, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class RidgePath:
+    """Ridge of m on x for every alpha, after one eigendecomposition of the correlation of x.
+
+    Attributes
+    ----------
+    sums : Moments
+    scale (p,) : standard deviation of x, 0 where x does not vary.
+    values (p,), vectors (p, p) : eigenvalues, ascending, and eigenvectors (columns).
+    cross (p, t) : covariance of the rotated standardised x with the targets.
+    rank : int
+    """
+
+    sums: Moments
+    scale: Floats
+    values: Floats
+    vectors: Floats
+    cross: Floats
+    rank: int
+
+    @classmethod
+    def of(cls, sums: Moments) -> RidgePath:
+        """Decompose the sums of the training rows."""
+        scale = sums.scale("x")
+        inverse = reciprocal(scale)
+        with one_blas_thread():
+            values, vectors = eigh(sums.correlation("x"), driver="evd")
+            cross = vectors.T @ (inverse[:, None] * sums.sxm) / max(sums.n, 1e-300)
+        values = np.maximum(values, 0)
+        floor = noise_floor(sums.p, sums.eps) * (values[-1] if sums.p else 0)
+        return cls(sums, scale, values, vectors, cross, int((values > floor).sum()))
+
+    def shrunk(self, alpha: ArrayLike) -> Floats:
+        """Coefficients (p, t) in the rotated coordinates; `alpha` a number or one a target.
+
+        Where alpha is 0, directions without variance (beyond `rank`) get 0: the pseudo-inverse.
+        """
+        a = np.broadcast_to(np.asarray(alpha, dtype=np.float64), self.cross.shape[1:])
+        denominator = self.values[:, None] + a
+        solvable = (np.arange(len(self.values)) >= len(self.values) - self.rank)[:, None]
+        factor = np.divide(
+            1.0, denominator, out=np.zeros_like(denominator), where=solvable | (a > 0)
+        )
+        return factor * self.cross
+
+    def coefficients(self, alpha: ArrayLike) -> tuple[Floats, Floats]:
+        """``coef (t, p), intercept (t,)`` for x as it comes."""
+        with one_blas_thread():
+            coef = (reciprocal(self.scale)[:, None] * (self.vectors @ self.shrunk(alpha))).T
+            return coef, self.sums.mean_m - coef @ self.sums.mean_x
+
+    def losses(self, alphas: Sequence[float], heldout: Moments) -> Floats:
+        """Sum of squared errors on held-out rows, from their sums: ``(len(alphas), t)``."""
+        inverse = reciprocal(self.scale)
+        with one_blas_thread():
+            rotated = inverse[:, None] * self.vectors
+            sxx = rotated.T @ heldout.sxx @ rotated
+            sxm = rotated.T @ heldout.sxm
+            shift = (heldout.mean_x - self.sums.mean_x) @ rotated
+            target_shift = heldout.mean_m - self.sums.mean_m
+            found = []
+            for alpha in alphas:
+                beta = self.shrunk(alpha)
+                square = (
+                    np.diag(heldout.smm) - 2 * (beta * sxm).sum(0) + (beta * (sxx @ beta)).sum(0)
+                )
+                found.append(square + heldout.n * (target_shift - shift @ beta) ** 2)
+        return np.array(found)
+
+    def generalised_cross_validation(self, alphas: Sequence[float]) -> Floats:
+        """GCV score ``(len(alphas), t)`` (Golub, Heath and Wahba 1979): needs no held-out rows."""
+        total = np.diag(self.sums.smm) / self.sums.n
+        scores = []
+        for alpha in alphas:
+            beta = self.shrunk(alpha)
+            error = total - (2 * beta * self.cross - self.values[:, None] * beta**2).sum(0)
+            kept = self.values[len(self.values) - self.rank :]
+            freedom = 1 + (kept / (kept + alpha)).sum()
+            scores.append(error / max(1 - freedom / self.sums.n, 1e-12) ** 2)
+        return np.array(scores)
+
+
+def heldout_losses(parts: Sequence[Moments], alphas: Sequence[float]) -> Floats:
+    """Sum of squared errors ``(len(alphas), t)`` over leaving out each part in turn."""
+    total: Any = 0.0
+    for heldout, training in zip(parts, leave_one_out(parts), strict=True):
+        if heldout.n > 0 and training.n > 0:
+            total = total + RidgePath.of(training).losses(alphas, heldout)
+    return np.asarray(total)
+
+
+def choose(losses: Floats, alphas: Sequence[float], *, per_target: bool = False) -> Any:
+    """The alpha of the smallest loss, all targets summed or each its own; ties to the larger."""
+    table = np.asarray(losses) if per_target else np.asarray(losses).sum(axis=1, keepdims=True)
+    order = np.argsort(alphas, kind="stable")[::-1]
+    best = np.asarray(alphas, dtype=np.float64)[order][np.argmin(table[order], axis=0)]
+    return best if per_target else float(best[0])
+
+
+@dataclass(frozen=True, eq=False)
+class R2:
+    """Squared errors on held-out rows, for each target; add those of several folds.
+
+    Attributes
+    ----------
+    n : float
+        Weight of the held-out rows.
+    rss, tss, tss_train : (t,) float64
+        Squared error of the prediction, of the held-out mean, and of the training mean.
+    """
+
+    n: float
+    rss: Floats
+    tss: Floats
+    tss_train: Floats
+
+    def __add__(self, other: R2) -> R2:
+        pairs = zip(
+            (self.rss, self.tss, self.tss_train),
+            (other.rss, other.tss, other.tss_train),
+            strict=True,
+        )
+        return R2(self.n + other.n, *(a + b for a, b in pairs))
+
+    @property
+    def per_target(self) -> Floats:
+        """R² of each target: 1 - rss / tss; NaN for a target that does not vary."""
+        return 1 - _ratio(self.rss, self.tss)
+
+    @property
+    def weighted(self) -> float:
+        """R² of all targets, each by its variance: 1 - sum rss / sum tss."""
+        return float(1 - _ratio(self.rss.sum(), self.tss.sum()))
+
+    @property
+    def baseline_per_target(self) -> Floats:
+        """R² that the training mean would get (the mean-spectrum baseline): never above 0."""
+        return 1 - _ratio(self.tss_train, self.tss)
+
+    @property
+    def baseline_weighted(self) -> float:
+        return float(1 - _ratio(self.tss_train.sum(), self.tss.sum()))
+
+    @property
+    def over_baseline_per_target(self) -> Floats:
+        """Skill over the training mean: 1 - rss / tss_train."""
+        return 1 - _ratio(self.rss, self.tss_train)
+
+    @property
+    def over_baseline_weighted(self) -> float:
+        return float(1 - _ratio(self.rss.sum(), self.tss_train.sum()))
+
+
+def r2_from_moments(
+    coef: ArrayLike, intercept: ArrayLike, heldout: Moments, train_mean: ArrayLike
+) -> R2:
+    """R² of a linear map on held-out rows, from their sums alone (equal to that of predictions).
+
+    Parameters
+    ----------
+    coef (t, p), intercept (t,) : the prediction of m is ``coef @ x + intercept``.
+    heldout : Moments
+        With x (p) and the targets as m (t).
+    train_mean : (t,)
+        Mean of the targets in training.
+    """
+    b = np.asarray(coef, dtype=np.float64)
+    with one_blas_thread():
+        square = (
+            np.diag(heldout.smm)
+            - 2 * (b * heldout.sxm.T).sum(axis=1)
+            + ((b @ heldout.sxx) * b).sum(axis=1)
+        )
+        bias = heldout.mean_m - b @ heldout.mean_x - np.asarray(intercept)
+    tss = np.diag(heldout.smm).copy()
+    rss = np.maximum(square, 0) + heldout.n * bias**2
+    away = heldout.mean_m - np.asarray(train_mean)
+    return R2(heldout.n, rss, tss, tss + heldout.n * away**2)
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return np.divide(a, b, out=np.full(b.shape, np.nan), where=b > 0)
+
+
+class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Multi-output ridge regression, standardised inside, from one pass over the data.
+
+    Parameters
+    ----------
+    alpha : float or sequence of float
+        Penalty, in units of the module's docstring; 0 is least squares by pseudo-inverse. Of a
+        sequence the best is chosen: by leaving out each of the `groups` given to `fit`, else by
+        generalised cross-validation (which is optimistic where rows are correlated, as pixels
+        are: give groups).
+    alpha_per_target : bool
+        Choose an alpha for each target rather than one for all.
+
+    Attributes
+    ----------
+    coef_ (t, p), intercept_ (t,) : float64; (p,) and a scalar for a target given as (n,).
+    alpha_ : float, or (t,) with `alpha_per_target`
+    rank_ : int
+        Numerical rank of the standardised x.
+    scale_ (p,), n_features_in_
+    """
+
+    coef_: Any
+    intercept_: Any
+
+    def __init__(
+        self, alpha: float | Sequence[float] = 1.0, *, alpha_per_target: bool = False
+    ) -> None:
+        self.alpha = alpha
+        self.alpha_per_target = alpha_per_target
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Ridge:
+        """Fit X (..., p) to y (..., t) or (...): NumPy, Dask or xarray.
+
+        Rows of Dask or xarray arrays with a NaN in X or y were not measured and are left out.
+        """
+        X, y = checked_xy(self, X, y, multi_output=True, y_numeric=True)
+        weight = checked_weight(sample_weight, X)
+        single = y.ndim < X.ndim
+        targets = y[..., None] if single else y
+        lazy = is_labelled(X) or is_labelled(y)
+        sums = moments(
+            X,
+            targets,
+            weight=weight,
+            groups=groups,
+            dtype=product_dtype(X, y),
+            skip_missing=lazy,
+        )
+        parts = [sums] if groups is None else list(sums.values())
+        if not sum(part.rows for part in parts):
+            raise ValueError("no row has a weight and no missing value")
+        self._set(parts)
+        if single:
+            self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0]
+        return self
+
+    @classmethod
+    def from_moments(
+        cls,
+        sums: Moments | Sequence[Moments],
+        targets: ArrayLike | None = None,
+        alpha: float | Sequence[float] = 1.0,
+        *,
+        alpha_per_target: bool = False,
+    ) -> Ridge:
+        """Fit m on x from sums.
+
+        Parameters
+        ----------
+        sums : Moments, or one a group
+            With several, an alpha is chosen (of a sequence) by leaving out each in turn.
+        targets : (t, q) array, optional
+            Targets are ``(m - mean_m) @ targets.T`` (PCA scores) rather than m.
+        """
+        parts = [sums] if isinstance(sums, Moments) else list(sums)
+        if targets is not None:
+            centre = Moments.merge(parts).mean_m
+            parts = [part.project(targets, centre) for part in parts]
+        return cls(alpha, alpha_per_target=alpha_per_target)._set(parts)
+
+    def predict(self, X: Any) -> Any:
+        """Predictions (..., t), in the container of X (xarray: dimension ``target``)."""
+        check_is_fitted(self, "coef_")
+        X = checked_x(self, X, reset=False)
+        coef = np.atleast_2d(self.coef_)
+        found = apply_rows(self._predict, X, len(coef), "target")
+        return found[..., 0] if self.coef_.ndim == 1 else found
+
+    def _predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        coef = np.atleast_2d(self.coef_)
+        return x @ coef.T.astype(x.dtype) + np.asarray(self.intercept_, dtype=x.dtype)
+
+    def _set(self, parts: Sequence[Moments]) -> Ridge:
+        alphas = [float(a) for a in np.atleast_1d(np.asarray(self.alpha, dtype=np.float64))]
+        if not alphas or not np.isfinite(alphas).all() or min(alphas) < 0:
+            raise ValueError(f"alpha={self.alpha!r}: give finite numbers, none below zero")
+        sums = Moments.merge(parts)
+        path = RidgePath.of(sums)
+        if len(alphas) == 1:
+            self.alpha_: Any = alphas[0]
+        else:
+            usable = [part for part in parts if part.n > 0]
+            losses = (
+                heldout_losses(usable, alphas)
+                if len(usable) > 1
+                else path.generalised_cross_validation(alphas)
+            )
+            self.alpha_ = choose(losses, alphas, per_target=self.alpha_per_target)
+        self.coef_, self.intercept_ = path.coefficients(self.alpha_)
+        self.rank_ = path.rank
+        self.scale_ = path.scale
+        self.n_features_in_ = sums.p
+        return self
+
+    def r2(self, heldout: Moments, train_mean: ArrayLike | None = None) -> R2:
+        """R² on held-out rows from their sums; `train_mean` (t,) defaults to their own mean."""
+        check_is_fitted(self, "coef_")
+        mean = heldout.mean_m if train_mean is None else train_mean
+        return r2_from_moments(
+            np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_), heldout, mean
+        )

@@ -1,0 +1,29 @@
+"""Mass-spectrometry images: readers, the cohort's m/z axis, the data cube."""
+
+from __future__ import annotations
+
+from msiscale.msi.axis import find_axis, fixed_axis, supported
+from msiscale.msi.cube import bin_spectra, cube_block, layout, normalisation
+from msiscale.msi.dataset import open_msi
+from msiscale.msi.peaks import PeakSums, peak_sums
+from msiscale.msi.source import MsiSource, companions, open_source
+from msiscale.msi.spectra import Spectra
+from msiscale.msi.write import write_hdf5
+
+__all__ = [
+    "MsiSource",
+    "PeakSums",
+    "Spectra",
+    "bin_spectra",
+    "companions",
+    "cube_block",
+    "find_axis",
+    "fixed_axis",
+    "layout",
+    "normalisation",
+    "open_msi",
+    "open_source",
+    "peak_sums",
+    "supported",
+    "write_hdf5",
+]

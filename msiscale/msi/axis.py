@@ -1,0 +1,387 @@
+"""One m/z axis for a cohort: the peaks found on the sum of all specimens, or an axis given."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from msiscale import store
+from msiscale.errors import InputError
+from msiscale.msi.cube import check_axis
+from msiscale.msi.peaks import SHARE, SUB, PeakSums, peak_sums
+from msiscale.msi.spectra import Floats, Ints
+
+__all__ = ["PeakSums", "find_axis", "fixed_axis", "peak_sums", "supported"]
+
+#: Neighbouring windows that the background of one is judged from.
+_BLOCK = 200
+
+
+def find_axis(
+    sums: Mapping[str, PeakSums],
+    *,
+    mz: ArrayLike | None = None,
+    tolerance_ppm: float = 5.0,
+    min_frequency: float = 0.01,
+    snr: float = 3.0,
+) -> xr.Dataset:
+    """The m/z axis of a cohort.
+
+    Candidates are the maxima of the cohort's density, in which every specimen counts the same: for
+    centroids the smoothed number of peaks per pixel, for profile spectra the mean spectrum. They
+    are thinned to at least the tolerance apart, strongest first, moved to the intensity-weighted
+    mean m/z of their window, and kept when at least one specimen supports them.
+
+    A specimen supports an m/z when its frequency (peaks per pixel in the window) is at least
+    `min_frequency` and its signal-to-noise at least `snr`. For centroids the latter is the excess
+    of the window's peaks over the local background (the median of 200 windows around) in Poisson
+    standard deviations; for profile spectra the prominence in the specimen's mean spectrum in
+    units of the local noise (1.4826 MAD).
+
+    Parameters
+    ----------
+    sums : statistics of every specimen, in the order in which they are reported
+    mz : (k,) an axis that is given: it is kept whole, and only the statistics are found
+    tolerance_ppm : half-width of the window around an m/z
+
+    Returns
+    -------
+    Dataset with coords ``mz`` (mz,) float64 ascending and ``specimen``, variables ``frequency``,
+    ``mean_intensity`` (mean share of the total ion current) and ``snr``, all (specimen, mz)
+    float64, and the parameters as attributes (``fixed`` is whether the axis was given).
+
+    Raises
+    ------
+    InputError : no m/z is supported by any specimen
+    """
+    if not sums:
+        raise ValueError("an axis needs at least one specimen")
+    step = next(iter(sums.values())).step
+    if any(part.step != step for part in sums.values()):
+        raise ValueError("the specimens were summed on different grids")
+    if tolerance_ppm * 1e-6 < 3.999 * step:
+        raise ValueError(
+            f"the peak sums are too coarse for {tolerance_ppm} ppm; "
+            "sum the spectra again with that tolerance"
+        )
+    width = tolerance_ppm * 1e-6 / step  # the tolerance in fine bins
+    parts = list(sums.values())
+    if mz is None:
+        place = _places(parts, width, min_frequency, snr)
+    else:
+        place = np.log(check_axis(np.asarray(mz))) / step
+    tables = [_support(place, part, width) for part in parts]
+    data = {
+        name: np.stack([table[name] for table in tables])
+        for name in ("frequency", "mean_intensity", "snr")
+    }
+    if mz is None:
+        good = ((data["frequency"] >= min_frequency) & (data["snr"] >= snr)).any(axis=0)
+        if not good.any():
+            raise InputError(
+                f"no m/z found in {', '.join(list(sums)[:3])}{', ...' if len(sums) > 3 else ''} at "
+                f"{tolerance_ppm:g} ppm, frequency {min_frequency:g}, signal-to-noise {snr:g}; "
+                "lower these or give a fixed m/z axis"
+            )
+        axis = np.exp(place[good] * step)
+    else:
+        good, axis = np.ones(len(place), bool), check_axis(np.asarray(mz))
+    return xr.Dataset(
+        {name: (("specimen", "mz"), values[:, good]) for name, values in data.items()},
+        coords={"mz": axis, "specimen": list(sums)},
+        attrs={
+            "tolerance_ppm": float(tolerance_ppm),
+            "min_frequency": float(min_frequency),
+            "snr": float(snr),
+            "fixed": mz is not None,
+        },
+    )
+
+
+def _places(parts: Sequence[PeakSums], width: float, min_frequency: float, snr: float) -> Floats:
+    """Places of the cohort's peaks, in fine bins, ascending."""
+    places, heights = [], []
+    for profile, candidates in ((False, _centroid_candidates), (True, _profile_candidates)):
+        kind = [part for part in parts if part.profile == profile and len(part.bins)]
+        if kind:
+            place, height = candidates(kind, width)
+            keep = _frequent(place, kind, width, min_frequency)
+            if profile:  # or bumps on the flank of a peak would pass for its frequency
+                keep &= np.any([_profile_snr(place, part, width) >= snr for part in kind], axis=0)
+            places.append(place[keep])
+            heights.append(height[keep] / max(height.max(initial=0), 1e-300))
+    if not places:
+        return np.zeros(0)
+    return _centre(_thin(np.concatenate(places), np.concatenate(heights), width), parts, width)
+
+
+def supported(
+    axis: xr.Dataset,
+    specimens: Sequence[str],
+    *,
+    min_frequency: float | None = None,
+    snr: float | None = None,
+) -> NDArray[np.bool_]:
+    """The m/z that at least one of `specimens` supports, judged by their own sums only.
+
+    Parameters
+    ----------
+    axis : from `find_axis`
+    specimens : names, typically the training specimens of a fold
+    min_frequency, snr : limits; default those that the axis was found with
+
+    Returns
+    -------
+    (mz,) bool; all True for an axis that was given, as no specimen had a say in it
+    """
+    if axis.attrs.get("fixed"):
+        return np.ones(axis.sizes["mz"], bool)
+    some = axis.sel(specimen=list(specimens))
+    frequency = axis.attrs["min_frequency"] if min_frequency is None else min_frequency
+    limit = axis.attrs["snr"] if snr is None else snr
+    good = (some["frequency"].values >= frequency) & (some["snr"].values >= limit)
+    return np.asarray(good.any(axis=0))
+
+
+def fixed_axis(spec: str | ArrayLike) -> Floats:
+    """An axis that is given: m/z values, a CSV of them, or bins in ppm.
+
+    Parameters
+    ----------
+    spec : sequence of m/z; or ``"ppm:LO:HI:STEP"``, centres from LO to HI in steps of STEP ppm; or
+        path of a CSV with a column ``mz`` (or ``m/z``), or of a single column
+
+    Returns
+    -------
+    (k,) float64, ascending, duplicates removed
+    """
+    if not isinstance(spec, str):
+        try:
+            return check_axis(np.unique(np.asarray(spec, np.float64)))
+        except ValueError as error:
+            raise InputError(f"m/z axis: {error}") from None
+    if spec.startswith("ppm:"):
+        try:
+            low, high, ppm = (float(word) for word in spec[4:].split(":"))
+        except ValueError:
+            raise InputError(f"m/z axis {spec!r}: write it as ppm:LO:HI:STEP") from None
+        if not (0 < low < high < np.inf and 0.01 <= ppm < 1e6):
+            raise InputError(f"m/z axis {spec!r}: needs 0 < LO < HI and STEP >= 0.01 ppm")
+        ratio = np.log1p(ppm * 1e-6)
+        return low * np.exp(np.arange(int(np.log(high / low) / ratio) + 1) * ratio)
+    return _axis_from_csv(spec)
+
+
+def _axis_from_csv(path: str) -> Floats:
+    try:
+        text = store.read_bytes(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the m/z axis cannot be read ({error}); give a CSV") from None
+    rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
+    if not rows:
+        raise InputError(f"{path}: the m/z axis is empty; give a CSV with a column mz")
+    names = [cell.strip().lower() for cell in rows[0]]
+    column = next((names.index(name) for name in ("mz", "m/z") if name in names), None)
+    if column is not None:
+        rows = rows[1:]
+    elif len(names) > 1:
+        raise InputError(f"{path}: has no column mz; name the column with the m/z so")
+    values = []
+    for number, row in enumerate(rows):
+        try:
+            values.append(float(row[column or 0]))
+        except (ValueError, IndexError):
+            if number == 0 and column is None:
+                continue  # the heading of a single column
+            raise InputError(f"{path}: {','.join(row)!r} holds no m/z; mend the line") from None
+    try:
+        return check_axis(np.unique(values))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; mend the column mz") from None
+
+
+def _centroid_candidates(parts: Sequence[PeakSums], width: float) -> tuple[Floats, Floats]:
+    """Maxima of the smoothed number of peaks per pixel: place (fine bins, centre) and height."""
+    from scipy.signal import find_peaks  # slow to import
+
+    reach = int(np.ceil(width))
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / (0.3 * width)) ** 2)
+    low = min(int(part.bins[0]) for part in parts)
+    high = max(int(part.bins[-1]) for part in parts) + 1
+    places, heights = [], []
+    # In pieces, with a margin on either side, so that memory does not grow with the m/z range.
+    margin, piece = 2 * reach + 2, 1 << 20
+    for begin in range(low, high, piece):
+        first, last = begin - margin, min(begin + piece, high) + margin
+        density = np.zeros(last - first)
+        for part in parts:
+            a, b = np.searchsorted(part.bins, (first, last))
+            density[part.bins[a:b] - first] += part.count[a:b] / part.n_pixels
+        smooth = np.convolve(density, kernel, mode="same")
+        top, _ = find_peaks(smooth)
+        top = top[(top >= margin) & (top < len(smooth) - margin)]
+        places.append(top + first + 0.5)
+        heights.append(smooth[top])
+    return np.concatenate(places), np.concatenate(heights)
+
+
+def _profile_candidates(parts: Sequence[PeakSums], width: float) -> tuple[Floats, Floats]:
+    """Maxima of the cohort's mean spectrum: place (fine bins, centre) and prominence."""
+    spectra = [_mean_spectrum(part, width) for part in parts]
+    groups = np.unique(np.concatenate([groups for groups, _ in spectra]))
+    mean = np.zeros(len(groups))
+    for own, height in spectra:
+        mean[np.searchsorted(groups, own)] += height
+    top, prominence = _prominent(groups, mean / len(spectra))
+    return np.asarray((top + 0.5) * _group(width), np.float64), prominence
+
+
+def _prominent(groups: Ints, mean: Floats) -> tuple[Ints, Floats]:
+    """Samples at which a mean spectrum has a maximum, and the prominence of each."""
+    from scipy.ndimage import median_filter  # slow to import
+    from scipy.signal import find_peaks
+
+    gaps = np.diff(groups)
+    if len(gaps):
+        # Where values were left out because they are zero, zeros are needed to see the maximum.
+        usual = np.maximum(median_filter(gaps, size=51, mode="nearest"), 1)
+        wide = np.flatnonzero(gaps > 3 * usual)
+        zeros = np.concatenate([groups[wide] + usual[wide], groups[wide + 1] - usual[wide]])
+        groups = np.concatenate([groups, zeros])
+        mean = np.concatenate([mean, np.zeros(len(zeros))])
+        order = np.argsort(groups, kind="stable")
+        groups, mean = groups[order], mean[order]
+    top, found = find_peaks(np.pad(mean, 1), prominence=0)
+    return groups[top - 1], found["prominences"]
+
+
+def _group(width: float) -> int:
+    """Fine bins that form one sample of a mean spectrum: half the tolerance."""
+    return max(1, round(width / 2))
+
+
+def _mean_spectrum(part: PeakSums, width: float) -> tuple[Ints, Floats]:
+    """Mean spectrum sampled at half the tolerance: sample numbers and heights.
+
+    A sample is the mean over its values where every pixel has one or more (so their number does
+    not show), and the mean over pixels where zeros were left out.
+    """
+    groups, at = np.unique(part.bins // _group(width), return_inverse=True)
+    weight = np.bincount(at, part.weight)
+    points = np.bincount(at, part.points)
+    return groups, weight / np.maximum(points, part.n_pixels) / SHARE
+
+
+def _frequent(
+    place: Floats, parts: Sequence[PeakSums], width: float, min_frequency: float
+) -> NDArray[np.bool_]:
+    """Candidates with enough peaks within the tolerance in at least one specimen."""
+    good = np.zeros(len(place), bool)
+    for part in parts:
+        total = np.concatenate([[0], np.cumsum(part.count)])
+        centre = part.bins + 0.5
+        a = np.searchsorted(centre, place - width, side="left")
+        b = np.searchsorted(centre, place + width, side="right")
+        good |= total[b] - total[a] >= min_frequency * part.n_pixels
+    return good
+
+
+def _thin(place: Floats, height: Floats, width: float) -> Floats:
+    """Places at least `width` apart, the highest first; ties go to the lower m/z."""
+    order = np.argsort(place, kind="stable")
+    place, height = place[order], height[order]
+    alive = np.ones(len(place), bool)
+    for i in np.argsort(-height, kind="stable"):
+        if alive[i]:
+            a = np.searchsorted(place, place[i] - width, side="right")
+            b = np.searchsorted(place, place[i] + width, side="left")
+            alive[a:b] = False
+            alive[i] = True
+    return place[alive]
+
+
+def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
+    """Fine bins of `part` within `width` of a place, and the place they are nearest to."""
+    if len(place) == 0 or len(part.bins) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    centre = part.bins + 0.5
+    index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
+    hit = np.flatnonzero(np.abs(centre - place[index]) <= width)
+    return hit, index[hit]
+
+
+def _centre(place: Floats, parts: Sequence[PeakSums], width: float) -> Floats:
+    """Places moved to the intensity-weighted mean of their windows, each specimen counting once."""
+    mass, moment = np.zeros(len(place)), np.zeros(len(place))
+    for part in parts:
+        hit, index = _windows(place, part, width)
+        weight = part.weight[hit] / part.n_pixels
+        inside = (part.moment[hit] / part.weight[hit] + 0.5) / SUB
+        offset = part.bins[hit] - place[index] + inside
+        mass += np.bincount(index, weight, minlength=len(place))
+        moment += np.bincount(index, weight * offset, minlength=len(place))
+    moved = place + np.divide(moment, mass, out=np.zeros_like(mass), where=mass > 0)
+    return np.unique(moved)
+
+
+def _support(place: Floats, part: PeakSums, width: float) -> dict[str, Floats]:
+    """Frequency, mean intensity and signal-to-noise of one specimen at every place."""
+    n = len(place)
+    if n == 0 or len(part.bins) == 0:
+        return {name: np.zeros(n) for name in ("frequency", "mean_intensity", "snr")}
+    hit, index = _windows(place, part, width)
+    count = np.bincount(index, part.count[hit], minlength=n)
+    weight = np.bincount(index, part.weight[hit], minlength=n)
+    snr = (
+        _profile_snr(place, part, width) if part.profile else _count_snr(place, count, part, width)
+    )
+    return {
+        # Two peaks of one pixel in a window would count twice.
+        "frequency": np.minimum(count / part.n_pixels, 1.0),
+        "mean_intensity": weight / part.n_pixels / SHARE,
+        "snr": snr,
+    }
+
+
+def _count_snr(place: Floats, count: NDArray, part: PeakSums, width: float) -> Floats:
+    """Excess of peaks in a window over the local background, in Poisson standard deviations."""
+    size = 2 * width
+    window = (part.bins // size).astype(np.int64)
+    low = int(window[0])
+    blocks = (int(window[-1]) - low) // _BLOCK + 1
+    peaks = np.bincount(window - low, part.count, minlength=blocks * _BLOCK)
+    background = np.median(peaks.reshape(blocks, _BLOCK), axis=1)
+    at = ((place // size).astype(np.int64) - low) // _BLOCK
+    expected = background[at.clip(0, blocks - 1)]
+    return (count - expected) / np.sqrt(np.maximum(expected, 1.0))
+
+
+def _profile_snr(place: Floats, part: PeakSums, width: float) -> Floats:
+    """Largest prominence of the specimen's own mean spectrum in a window, in units of its noise.
+
+    The noise of a sample is 1.4826 times the median absolute deviation of its block.
+    """
+    if len(place) == 0 or len(part.bins) == 0:
+        return np.zeros(len(place))
+    groups, mean = _mean_spectrum(part, width)
+    cuts = np.arange(_BLOCK, len(mean), _BLOCK)
+    noise = np.array(
+        [1.4826 * np.median(np.abs(piece - np.median(piece))) for piece in np.split(mean, cuts)]
+    )
+    # A spectrum without noise (simulated, or thresholded) has its smallest signal for it.
+    noise = np.where(noise > 0, noise, mean[mean > 0].min())
+    top, prominence = _prominent(groups, mean)
+    block = np.searchsorted(groups, top).clip(max=len(groups) - 1) // _BLOCK
+    ratio = prominence / noise[block]
+    snr = np.zeros(len(place))
+    centre = (top + 0.5) * _group(width)
+    index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
+    hit = np.flatnonzero(np.abs(centre - place[index]) <= width)
+    np.maximum.at(snr, index[hit], ratio[hit])
+    return snr

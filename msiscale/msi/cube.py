@@ -1,0 +1,221 @@
+"""Spectra onto a shared m/z axis: binning, normalisation, blocks of the data cube."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale.grid import Block
+from msiscale.msi.source import MsiSource, batches
+from msiscale.msi.spectra import Floats, Intensities, Ints, Spectra, starts
+
+NORMALISATIONS = ("none", "tic", "rms", "median")
+
+#: Values of a binned batch (float64 while it is summed).
+_CELLS = 4_000_000
+
+
+def check_axis(mz: NDArray) -> Floats:
+    """`mz` as a float64 axis; ValueError unless finite, positive and strictly ascending."""
+    axis = np.asarray(mz, np.float64)
+    if axis.ndim != 1 or len(axis) == 0:
+        raise ValueError("an m/z axis is a list of at least one m/z")
+    if not (np.isfinite(axis).all() and axis[0] > 0 and (np.diff(axis) > 0).all()):
+        raise ValueError("the m/z of an axis are positive and strictly ascending")
+    return axis
+
+
+def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
+    """Index of the nearest axis m/z within ``±tolerance_ppm`` of it, -1 where there is none.
+
+    Parameters
+    ----------
+    mz : (n,) float64
+    axis : (k,) float64, strictly ascending
+    tolerance_ppm : half-width of the window, in parts per million of the axis m/z
+
+    Returns
+    -------
+    (n,) int64. A peak half-way between two axis m/z goes to the lower.
+    """
+    index = np.searchsorted((axis[1:] + axis[:-1]) / 2, mz, side="left")
+    centre = axis[index]
+    # `centre` holds the distances from here on, to spare two arrays of the size of the data.
+    width = centre * (tolerance_ppm * 1e-6)
+    np.subtract(mz, centre, out=centre)
+    np.abs(centre, out=centre)
+    index[~(centre <= width)] = -1
+    return index
+
+
+def bin_spectra(spectra: Spectra, mz: NDArray, tolerance_ppm: float) -> Intensities:
+    """Intensity at every m/z of an axis: the sum of what lies within the tolerance.
+
+    Every peak counts towards at most one axis m/z, the nearest, so the intensity of all peaks
+    that are within the tolerance of any is conserved.
+
+    Parameters
+    ----------
+    spectra : m spectra, profile or centroid
+    mz : (k,) axis, strictly ascending
+    tolerance_ppm : half-width of the window in ppm of the axis m/z
+
+    Returns
+    -------
+    (m, k) float32
+    """
+    axis = check_axis(mz)
+    index = nearest(spectra.mz, axis, tolerance_ppm)
+    hit = index >= 0
+    cell = spectra.rows
+    cell *= len(axis)
+    cell += index
+    shape = (len(spectra), len(axis))
+    total = np.bincount(cell[hit], spectra.intensity[hit], minlength=shape[0] * shape[1])
+    return total.reshape(shape).astype(np.float32)
+
+
+def bin_dense(intensity: Intensities, index: Ints, k: int) -> Intensities:
+    """`bin_spectra` for spectra that share an axis: columns summed into the groups `index`.
+
+    Parameters
+    ----------
+    intensity : (m, n) float32
+    index : (n,) int64 ascending where not -1, from `nearest` of the shared axis
+    k : length of the axis binned onto
+    """
+    out = np.zeros((len(intensity), k), np.float32)
+    hit = np.flatnonzero(index >= 0)
+    if len(hit) == 0:
+        return out
+    group = index[hit]
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    if len(first) == len(hit):
+        out[:, group] = intensity[:, hit]
+    else:
+        chosen = intensity[:, hit].astype(np.float64)
+        out[:, group[first]] = np.add.reduceat(chosen, first, axis=1)
+    return out
+
+
+def normalisation(spectra: Spectra, how: str) -> Intensities:
+    """The factor to divide every spectrum by, from the whole spectrum.
+
+    Parameters
+    ----------
+    how : 'none' (1), 'tic' (sum), 'rms' (root mean square) or 'median'; the latter two over the
+        intensities above zero, so they do not depend on whether zeros were stored
+
+    Returns
+    -------
+    (m,) float32; NaN where a spectrum is blank, as its composition is then unknown (a zero would
+    divide to infinity, a one would pass for a measurement).
+    """
+    if how not in NORMALISATIONS:
+        raise ValueError(f"normalisation {how!r} is none of {', '.join(NORMALISATIONS)}")
+    m = len(spectra)
+    if how == "none":
+        return np.ones(m, np.float32)
+    if how == "median":
+        factor = np.full(m, np.nan)
+        for i, (_, intensity) in enumerate(spectra):
+            signal = intensity[intensity > 0]
+            if len(signal):
+                factor[i] = np.median(signal)
+        return factor.astype(np.float32)
+    rows = spectra.rows
+    if how == "tic":
+        factor = np.bincount(rows, spectra.intensity, minlength=m)
+    else:
+        squares = np.square(spectra.intensity, dtype=np.float64)
+        count = np.bincount(rows[spectra.intensity > 0], minlength=m)
+        factor = np.sqrt(np.bincount(rows, squares, minlength=m) / np.maximum(count, 1))
+    factor = factor.astype(np.float32)
+    return np.where(factor > 0, factor, np.float32(np.nan))
+
+
+def indices_in(source: MsiSource, block: Block) -> Ints:
+    """Indices of the spectra whose pixels lie in `block`, in the file's order."""
+    y, x = source.positions.T
+    inside = (y >= block.y0) & (y < block.y1) & (x >= block.x0) & (x < block.x1)
+    return np.flatnonzero(inside)
+
+
+def cube_block(
+    source: MsiSource,
+    mz: NDArray | None,
+    block: Block,
+    *,
+    tolerance_ppm: float = 5.0,
+    normalise: str = "none",
+) -> tuple[Intensities, Intensities]:
+    """One block of the data cube. Memory: the block itself and one batch of spectra.
+
+    Parameters
+    ----------
+    mz : (k,) axis to bin onto; None for the axis of a continuous source, taken as it is
+    block : pixels, in the source's own bounding box
+    tolerance_ppm : half-width of the window around every m/z
+    normalise : 'none', 'tic', 'rms' or 'median', see `normalisation`
+
+    Returns
+    -------
+    intensity : (h, w, k) float32, divided by the factor, NaN where not measured, and where a
+        blank spectrum was to be normalised
+    factor : (h, w) float32, NaN likewise
+    """
+    if mz is None and source.mz is None:
+        raise ValueError(f"{source.path}: its spectra share no m/z axis; give one")
+    axis = source.mz if mz is None else check_axis(mz)
+    assert axis is not None
+    k = len(axis)
+    intensity = np.full((*block.shape, k), np.nan, np.float32)
+    factor = np.full(block.shape, np.nan, np.float32)
+    index = None
+    if mz is not None and source.mz is not None:
+        index = nearest(source.mz, axis, tolerance_ppm)
+    for some in batches(source, indices_in(source, block)):
+        step = max(1, _CELLS // k)
+        for part in (some[i : i + step] for i in range(0, len(some), step)):
+            if source.mz is None:
+                spectra = source.read(part)
+                values = bin_spectra(spectra, axis, tolerance_ppm)
+            else:
+                dense = source.read_dense(part)
+                spectra = _as_spectra(dense)
+                values = dense if index is None else bin_dense(dense, index, k)
+            divisor = normalisation(spectra, normalise)
+            if normalise != "none":
+                values = values / divisor[:, None]
+            y, x = (source.positions[part] - (block.y0, block.x0)).T
+            intensity[y, x] = values
+            factor[y, x] = divisor
+    return intensity, factor
+
+
+def _as_spectra(dense: Intensities) -> Spectra:
+    """Intensities on a shared axis as spectra without m/z, for what needs none."""
+    m, n = dense.shape
+    return Spectra(np.empty(0), dense.ravel(), starts([n] * m))
+
+
+def layout(shape: tuple[int, int], n_mz: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Chunks and shards of an intensity array (y, x, mz) of float32.
+
+    A chunk is some pixels by some m/z, so that one spectrum and one ion image both touch few
+    of them; a shard, what one task writes, is the whole m/z axis over a square of 8 to 128
+    pixels (a power of two) of at most 64 MiB where 8 pixels allow it.
+
+    Returns
+    -------
+    chunks, shards : (y, x, mz), a shard being whole chunks
+    """
+    depth = min(64, max(n_mz, 1))
+    padded = math.ceil(max(n_mz, 1) / depth) * depth
+    side = 128
+    while side > 8 and side * side * padded * 4 > 64 * 2**20:
+        side //= 2
+    chunk = min(side, 32)
+    return (chunk, chunk, depth), (side, side, padded)

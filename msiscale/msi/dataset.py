@@ -1,0 +1,162 @@
+"""A mass-spectrometry image as a labelled, lazy `xarray.Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from msiscale.errors import InputError
+from msiscale.grid import Block, blocks, centres_um
+from msiscale.msi.axis import fixed_axis
+from msiscale.msi.cube import (
+    NORMALISATIONS,
+    cube_block,
+    indices_in,
+    layout,
+    normalisation,
+)
+from msiscale.msi.source import MsiSource, open_source
+
+#: Bytes of a band of rows of ragged spectra.
+_BAND = 64 * 2**20
+
+
+def open_msi(
+    path: str,
+    *,
+    mz: str | Sequence[float] | NDArray | None = None,
+    tolerance_ppm: float = 5.0,
+    normalise: str = "none",
+    pixel_um: float | None = None,
+) -> xr.Dataset:
+    """Open an imzML or HDF5 mass-spectrometry image; nothing but metadata is read until asked for.
+
+    Parameters
+    ----------
+    path : .imzML (its .ibd beside it) or HDF5; local or any fsspec URL
+    mz : m/z to sum the intensities around: values, a CSV of them, or ``"ppm:LO:HI:STEP"``.
+        None takes the spectra as they are stored
+    tolerance_ppm : half-width of the window around each m/z
+    normalise : 'none', 'tic', 'rms' or 'median'; the factor is in the variable ``norm``
+    pixel_um : side of a pixel in µm, where the file lacks it or errs
+
+    Returns
+    -------
+    Dataset of dask arrays. With `mz`, or when all spectra share one m/z axis: ``intensity``
+    (y, x, mz) float32, NaN where no spectrum was measured. Otherwise ``intensity`` and ``mz``
+    (y, x, peak), NaN beyond the end of a spectrum. ``norm`` (y, x) float32: the factor that the
+    intensities are divided by. Coordinates y and x are pixel centres in µm, or pixel indices where
+    the pixel size is unknown; attributes ``pixel_um`` (y, x), ``polarity``, ``mode``,
+    ``profile``, ``origin`` (y, x of the first pixel in the file's own coordinates) and ``notes``.
+
+    Raises
+    ------
+    InputError : no such file, of no known kind, or damaged; an `mz` that is no axis
+    """
+    if normalise not in NORMALISATIONS:
+        raise InputError(f"normalise is {normalise!r}; give one of {', '.join(NORMALISATIONS)}")
+    source = open_source(path, pixel_um=pixel_um)
+    axis = None if mz is None else fixed_axis(mz)
+    if axis is not None or source.mz is not None:
+        variables = _cube(source, axis, tolerance_ppm, normalise)
+    else:
+        variables = _ragged(source, normalise)
+    coords: dict[str, Any] = {}
+    for name, n, size in zip("yx", source.shape, source.pixel_um or (None, None), strict=True):
+        values = np.arange(n) if size is None else centres_um(n, size)
+        coords[name] = (name, values, {} if size is None else {"units": "µm"})
+    if axis is not None or source.mz is not None:
+        coords["mz"] = ("mz", source.mz if axis is None else axis)
+    attrs = {
+        "path": str(path),
+        "pixel_um": None if source.pixel_um is None else list(source.pixel_um),
+        "polarity": source.polarity,
+        "mode": "processed" if source.mz is None else "continuous",
+        "profile": source.profile,
+        "origin": list(source.origin),
+        "normalise": normalise,
+        "notes": list(source.notes),
+    }
+    return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+
+def _cube(
+    source: MsiSource, axis: NDArray | None, tolerance_ppm: float, normalise: str
+) -> dict[str, Any]:
+    used = source.mz if axis is None else axis
+    assert used is not None
+    _, (side, _, _) = layout(source.shape, len(used))
+
+    def read(part: Block) -> NDArray[np.float32]:
+        intensity, factor = cube_block(
+            source, axis, part, tolerance_ppm=tolerance_ppm, normalise=normalise
+        )
+        return np.concatenate([intensity, factor[..., None]], axis=2)
+
+    both = _tiled(source.shape, (side, side), len(used) + 1, read)
+    return {
+        "intensity": (("y", "x", "mz"), both[..., :-1]),
+        "norm": (("y", "x"), both[..., -1]),
+    }
+
+
+def _ragged(source: MsiSource, normalise: str) -> dict[str, Any]:
+    longest = max(1, int(source.lengths.max(initial=0)))
+    ny, nx = source.shape
+    rows = max(1, min(ny, _BAND // (12 * longest * nx)))
+
+    def fill(part: Block, what: str) -> NDArray:
+        out = np.full((*part.shape, longest), np.nan, np.float64 if what == "mz" else np.float32)
+        indices = indices_in(source, part)
+        spectra = source.read(indices)
+        y, x = (source.positions[indices] - (part.y0, part.x0)).T
+        rows_of = spectra.rows
+        column = np.arange(len(spectra.mz)) - spectra.start[rows_of]
+        if what == "mz":
+            out[y[rows_of], x[rows_of], column] = spectra.mz
+            return out
+        factor = normalisation(spectra, normalise)
+        if what == "norm":
+            out = np.full((*part.shape, 1), np.nan, np.float32)
+            out[y, x, 0] = factor
+            return out
+        values = spectra.intensity / factor[rows_of]
+        out[y[rows_of], x[rows_of], column] = values
+        return out
+
+    def array(what: str, depth: int, dtype: Any) -> da.Array:
+        return _tiled(source.shape, (rows, nx), depth, lambda part: fill(part, what), dtype)
+
+    return {
+        "intensity": (("y", "x", "peak"), array("intensity", longest, np.float32)),
+        "mz": (("y", "x", "peak"), array("mz", longest, np.float64)),
+        "norm": (("y", "x"), array("norm", 1, np.float32)[..., 0]),
+    }
+
+
+def _tiled(
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    depth: int,
+    read: Any,
+    dtype: Any = np.float32,
+) -> da.Array:
+    """A dask array (y, x, depth) of blocks of `size` pixels, each made by ``read(block)``."""
+    tiles = {(b.y0 // size[0], b.x0 // size[1]): b for b in blocks(shape, size)}
+    chunks = (
+        tuple(min(size[0], shape[0] - y) for y in range(0, shape[0], size[0])),
+        tuple(min(size[1], shape[1] - x) for x in range(0, shape[1], size[1])),
+        (depth,),
+    )
+
+    def block(block_info: Any = None) -> NDArray:
+        y, x, _ = block_info[None]["chunk-location"]
+        return read(tiles[y, x])
+
+    meta = np.empty((0, 0, 0), dtype)
+    return da.map_blocks(block, chunks=chunks, dtype=dtype, meta=meta)

@@ -1,0 +1,5 @@
+"""The stages over a cohort."""
+
+from msiscale.pipeline.driver import STAGES, Result, run
+
+__all__ = ["STAGES", "Result", "run"]

@@ -1,0 +1,60 @@
+"""Open every input of a manifest, compute nothing."""
+
+from __future__ import annotations
+
+import warnings
+
+from msiscale import msi
+from msiscale.biomarkers import read_lipids
+from msiscale.cohort import Specimen, read_manifest
+from msiscale.config import RunConfig
+from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.features.encoders import load_encoder
+from msiscale.pipeline.register import cancer_on_grid, locate
+from msiscale.pipeline.tasks import reason
+from msiscale.slide.reader import check as check_slide
+from msiscale.slide.reader import open_reader
+
+
+def check(manifest: str, config: RunConfig) -> list[str]:
+    """One line a problem; empty when everything can be used.
+
+    Reads headers, one patch of each slide, landmarks and annotations; not the spectra.
+    """
+    cohort = read_manifest(manifest)
+    problems = list(cohort.problems.values())
+    for name, load in (
+        ("encoder", lambda: load_encoder(config.encoder, config.weights)),
+        ("lipids", lambda: config.lipids and read_lipids(config.lipids)),
+    ):
+        try:
+            load()
+        except (InputError, OSError) as error:
+            problems.append(f"{name}: {reason(error)}")
+    for specimen in cohort:
+        problems += [f"{specimen.name}: {line}" for line in _check(specimen, config)]
+    return problems
+
+
+def _check(specimen: Specimen, config: RunConfig) -> list[str]:
+    found: list[str] = []
+    shape, pixel_um = (1, 1), None
+    try:
+        source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
+        shape, pixel_um = source.shape, source.pixel_um
+        if pixel_um is None:
+            found.append(f"{specimen.msi}: no pixel size; give the manifest column pixel_um")
+    except Exception as error:
+        found.append(reason(error))
+    try:
+        slide = open_reader(specimen.slide, mpp=specimen.mpp)
+        check_slide(slide)
+        if pixel_um is not None:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", MsiscaleWarning)
+                placed = locate(specimen, slide, shape, pixel_um)
+                cancer_on_grid(specimen, slide, placed.matrix, shape, config)
+            found += [str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)]
+    except Exception as error:
+        found.append(reason(error))
+    return found

@@ -1,0 +1,198 @@
+"""One command over a cohort: every stage in order, each believing only what was finished."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import fsspec
+import pandas as pd
+
+from msiscale import __version__
+from msiscale.cluster import connect
+from msiscale.cohort import read_manifest
+from msiscale.config import RunConfig, as_dict, load_config
+from msiscale.errors import InputError
+from msiscale.pipeline.biomarkers import biomarkers
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.features import features
+from msiscale.pipeline.fit import fit
+from msiscale.pipeline.ingest import ingest
+from msiscale.pipeline.register import register
+from msiscale.pipeline.report import report
+from msiscale.store import exists, join, open_group, read_json, write_json
+
+STAGES: dict[str, Callable[[Run], None]] = {
+    "ingest": ingest,
+    "register": register,
+    "features": features,
+    "fit": fit,
+    "biomarkers": biomarkers,
+    "report": report,
+}
+PACKAGES = ("dask", "distributed", "numpy", "scikit-learn", "scipy", "torch", "xarray", "zarr")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left behind: `out`, and the specimens that failed with their reasons."""
+
+    out: str
+    total: int
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> Iterator[str]:
+        """Headline lines: leave-one-patient-out figures, biomarkers, where the report is."""
+        metrics = join(self.out, "metrics.csv")
+        if exists(metrics):
+            yield from _headline(_table(metrics))
+        found = join(self.out, "biomarkers.csv")
+        if exists(found):
+            yield "strongest m/z:"
+            for row in _table(found).head(5).itertuples():
+                name = row.annotation if isinstance(row.annotation, str) else "-"
+                adduct = row.adduct if isinstance(row.adduct, str) else ""
+                yield f"  {row.mz:10.4f}  AUC {row.auc:.3f}  {name} {adduct}"
+        page = join(self.out, "report.html")
+        if exists(page):
+            yield f"report: {page}"
+
+
+def _table(url: str) -> pd.DataFrame:
+    with fsspec.open(url, "rb") as file:
+        return pd.read_csv(file)
+
+
+def _headline(metrics: pd.DataFrame) -> Iterator[str]:
+    pooled = metrics[
+        (metrics["protocol"] == "leave_one_patient_out") & (metrics["specimen"] == "all")
+    ]
+    values = pooled.set_index(["model", "target", "metric"])["value"]
+    yield "leave-one-patient-out, all specimens:"
+    for model in ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"):
+        if (model, "cancer", "auc") in values.index:
+            auc, ap, prevalence = (
+                values[model, "cancer", m] for m in ("auc", "average_precision", "prevalence")
+            )
+            yield f"  {model:<26} AUC {auc:.3f}  AP {ap:.3f}  (prevalence {prevalence:.3f})"
+    for target in ("mode_000", "weighted"):
+        if ("msi_from_he", target, "r2") in values.index:
+            yield f"  {'msi_from_he ' + target:<26} R² {values['msi_from_he', target, 'r2']:.3f}"
+
+
+def run(
+    manifest: str,
+    out: str,
+    *,
+    config: RunConfig | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    stages: Sequence[str] | None = None,
+    debug: bool = False,
+    **choices: Any,
+) -> Result:
+    """Run the stages of a cohort; finished work of an earlier run is kept.
+
+    Parameters
+    ----------
+    manifest
+        CSV or Parquet of specimens (see `msiscale.cohort.read_manifest`).
+    out
+        Folder or URL of the results.
+    config, **choices
+        A `RunConfig`, or its fields by name.
+    scheduler, workers
+        A running Dask scheduler's address, or the size of a local cluster.
+    stages
+        Names out of `STAGES`; default all. A stage whose forerunners are missing says so.
+    debug
+        Raise unexpected errors with their traceback in place of setting the specimen aside.
+
+    Returns
+    -------
+    Result
+        ``failed`` names the specimens that were set aside; the others are done.
+    """
+    chosen = config if config is not None else load_config(None, **choices)
+    names = list(STAGES) if stages is None else list(stages)
+    cohort = read_manifest(manifest)
+    began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    with connect(scheduler, workers) as client:
+        job = Run(out, cohort, chosen, client, debug=debug)
+        for url in (job.cohort_url, job.state_url, job.predictions_url):
+            open_group(url, "a")  # the root, so that the whole opens as one tree
+        _note_manifest(job)
+        _write_run(job, started, began)
+        _set_aside_earlier(job, names)
+        for name in names:
+            if not list(job.specimens()):
+                break
+            job.say(f"{name} ({len(list(job.specimens()))} specimens)")
+            STAGES[name](job)
+            _write_run(job, started, began)
+    return Result(out, len(cohort) + len(cohort.problems), job.failed)
+
+
+def _note_manifest(job: Run) -> None:
+    """Rows that could not be used are failures of their specimens."""
+    job.ledger.forget("manifest", [s.name for s in job.cohort])
+    for s in job.cohort:
+        job.ledger.write("manifest", s.name, "", "done", msi=s.msi, slide=s.slide)
+    for name, why in job.cohort.problems.items():
+        job.set_aside("manifest", name, "", why)
+
+
+BEFORE = {
+    "register": ("peaks",),
+    "features": ("peaks", "register"),
+    "fit": ("ingest", "register", "features"),
+    "biomarkers": ("ingest", "register"),
+}
+
+
+def _set_aside_earlier(job: Run, names: list[str]) -> None:
+    """A single stage works on the specimens whose earlier stages are done."""
+    stages = {"ingest": ["peaks", "ingest"]}
+    makes = {part for n in names for part in stages.get(n, [n])}
+    needed = [b for b in BEFORE.get(names[0], ()) if b not in makes]
+    for specimen in list(job.specimens()):
+        for stage in needed:
+            record = job.ledger.read(stage, specimen.name)
+            if record is None or record["status"] != "done":
+                why = f"stage {'ingest' if stage == 'peaks' else stage} is not done; run it first"
+                job.failed[specimen.name] = why
+                break
+    if needed and not list(job.specimens()) and len(job.cohort):
+        raise InputError(f"{job.out}: {next(iter(job.failed.values()))}")
+
+
+def _write_run(job: Run, started: str, began: float) -> None:
+    """``run.json``; stages that had nothing to do keep their earlier figures."""
+    path = join(job.out, "run.json")
+    before = read_json(path).get("stages", {}) if exists(path) else {}
+    fresh = {k: v for k, v in job.stages.items() if v.get("redone", 1) or k not in before}
+    children = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    document = {
+        "manifest": job.cohort.path,
+        "specimens": [*job.cohort.patients, *job.cohort.problems],
+        "patients": job.cohort.patients,
+        "failed": job.failed,
+        "started": started,
+        "wall_s": round(time.perf_counter() - began, 3),
+        "stages": {**before, **fresh},
+        "client_peak_mib": round(children, 1),
+        "workers": len(job.client.scheduler_info(n_workers=-1)["workers"]),
+        "parameters": as_dict(job.config),
+        "versions": {
+            "msiscale": __version__,
+            "python": platform.python_version(),
+            **{p: version(p) for p in PACKAGES},
+        },
+    }
+    write_json(path, document)

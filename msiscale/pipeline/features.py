@@ -1,0 +1,113 @@
+"""Slide -> deep features on the MSI grid. The MSI grid pulls: one task is one block of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from msiscale.cohort import Specimen
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.features.encoders import load_encoder
+from msiscale.features.extract import extent_of, extract_block
+from msiscale.grid import Block, as_matrix
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.tasks import Task, run_tasks
+from msiscale.slide.reader import open_reader
+from msiscale.slide.working import WorkingImage, working
+from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
+
+
+def features(run: Run) -> None:
+    """``features`` and ``coverage`` of every specimen. Memory: one window and one block a task."""
+    if not list(run.specimens()):
+        return
+    config = run.config
+    facts = encoder_facts(run)
+    part = config.part("mpp", "window", "precision")
+    keys, shapes, records = {}, {}, {}
+    for s in run.specimens():
+        records[s.name] = run.upstream("register", s)
+        shapes[s.name] = tuple(run.upstream("peaks", s)["shape"])
+        keys[s.name] = run.key("features", records[s.name]["geometry"], part, facts)
+
+    def create(specimen: Specimen) -> dict[str, Any]:
+        shape, size = shapes[specimen.name], config.block
+        group = open_group(join(run.cohort_url, specimen.name), "a")
+        chunk = divisor(size, 16)
+        create_array(
+            group,
+            "features",
+            (*shape, facts["channels"]),
+            ("y", "x", "channel"),
+            chunks=(chunk, chunk, 256),
+            shards=(size, size, facts["channels"]),
+            attrs={**facts, **part, "mode": "dense, with context"},
+        )
+        create_array(group, "coverage", shape, ("y", "x"), chunks=(size, size))
+        group.attrs["encoder"] = facts["encoder"]
+        return {}
+
+    def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
+        url, matrix = join(run.cohort_url, specimen.name), records[specimen.name]["matrix"]
+        return _features, (url, specimen, keys[specimen.name], matrix, block, config)
+
+    def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
+        pixels = sum(p["pixels"] for p in parts)
+        return {"pixels": pixels, "slide_mpix": sum(p["mpix"] for p in parts)}
+
+    run.blockwise("features", keys, shapes, create, task, combine)
+
+
+def encoder_facts(run: Run) -> dict[str, Any]:
+    """What identifies the encoder, found on a worker, which must be able to load it anyway."""
+    config = run.config
+    asked = Task("encoder", "", _encoder_facts, (config.encoder, config.weights, config.precision))
+    outcome = run_tasks(run.client, [asked], "encoder", debug=run.debug)
+    if outcome.failed:
+        raise InputError(outcome.failed[""])
+    return dict(outcome.results["encoder"])
+
+
+def _encoder_facts(name: str, weights: str | None, precision: Any) -> dict[str, Any]:
+    encoder = load_encoder(name, weights, precision=precision)
+    return {
+        "encoder": encoder.id,
+        "sha256": encoder.sha256,
+        "channels": encoder.channels,
+        "stride": encoder.stride,
+        "halo": encoder.halo,
+    }
+
+
+@lru_cache(maxsize=4)
+def _image(path: str, mpp: float | None, target: float, key: str) -> WorkingImage:
+    # the stage's key covers the file's size and time: a file that changed is opened again
+    return working(open_reader(path, mpp=mpp), target)
+
+
+def _features(
+    url: str,
+    specimen: Specimen,
+    key: str,
+    matrix: list[list[float]],
+    block: Block,
+    config: RunConfig,
+) -> dict[str, Any]:
+    group = open_group(url, "r+")
+    image = _image(specimen.slide, specimen.mpp, config.mpp, key)
+    encoder = load_encoder(config.encoder, config.weights, precision=config.precision)
+    tissue = read(group, "tissue").astype(bool)
+    placed, wanted = as_matrix(matrix), tissue[block.slices]
+    extent = extent_of(image, placed, tissue, encoder)
+    values, coverage = extract_block(
+        image, placed, block, wanted, encoder, window=config.window, extent=extent
+    )
+    write_block(array_of(group, "features"), block, values)
+    write_block(array_of(group, "coverage"), block, coverage)
+    # slide pixels at the working resolution that lie under the block's tissue
+    area = abs(np.linalg.det(placed[:2, :2]))
+    mpix = int(wanted.sum()) * area / (image.downsample[0] * image.downsample[1]) / 1e6
+    return {"pixels": int(wanted.sum()), "mpix": float(mpix)}

@@ -1,0 +1,345 @@
+"""The fits: sums a specimen, folds and classifiers from them, maps, metrics, a model."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msiscale import __version__, msi
+from msiscale.cohort import Specimen
+from msiscale.errors import InputError
+from msiscale.models import Block as Rows
+from msiscale.models import (
+    Classifier,
+    Fold,
+    FoldModel,
+    Moments,
+    classification_records,
+    final_fold,
+    fit_classifiers,
+    fit_linear_folds,
+    leave_one_group_out,
+    pooled_records,
+)
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.ingest import load_axis
+from msiscale.pipeline.table import Table
+from msiscale.pipeline.tasks import Outcome, Task, run_tasks
+from msiscale.store import array_of, create_array, digest, join, open_group, put, read, write_bytes
+
+PROTOCOL = "leave_one_patient_out"
+MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
+MODELS = (MSI, HE, PREDICTED)
+COLUMNS = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
+Classifiers = dict[tuple[str, str], Classifier]
+
+
+def fit(run: Run) -> None:
+    """``predictions.zarr``, ``metrics.csv`` and ``model.zarr`` of the specimens that are left.
+
+    Memory: the client holds the sums of two specimens at a time and the fitted folds; a worker one
+    cell of 64 x 64 pixels and 512 MiB of rows that the classifiers read again.
+    """
+    keys = sum_up(run)
+    specimens = list(run.specimens())
+    if not specimens:
+        return
+    labels = {s.name: _stamp(run, s, "register") for s in specimens}
+    part = run.config.part("components", "alphas", "costs")
+    facts = [[s.name, s.patient, keys[s.name], labels[s.name]] for s in specimens]
+    key = run.key("fit", facts, part, _axis_digest(run))
+    if run.ledger.done("fit", "cohort", key):
+        return
+    run.ledger.forget("fit", ["cohort", *(s.name for s in specimens)])
+    began, cpu = time.perf_counter(), time.process_time()
+    tables = {s.name: open_table(run, s) for s in specimens}
+    patients = {s.name: s.patient for s in specimens}
+    folds = _folds(run, patients)
+    models = fit_linear_folds(
+        SavedMoments(run, tables),
+        folds,
+        patients,
+        columns=_columns(run),
+        n_components=run.config.components,
+        alphas=run.config.alphas,
+    )
+    classifiers = _classifiers(run, tables, models, folds, patients)
+    held_out = [m for m in models if m.fold.test]
+    _predict(run, tables, held_out, classifiers, keys)
+    _write_metrics(run, tables, held_out, bool(classifiers))
+    _write_model(run, models[-1], classifiers, specimens, key)
+    for s in specimens:
+        run.ledger.write("fit", s.name, key, "done", version=__version__)
+    run.ledger.write("fit", "cohort", key, "done", folds=len(held_out), specimens=len(specimens))
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account("fit", spent, redone=1)
+
+
+def sum_up(run: Run) -> dict[str, str]:
+    """The mergeable sums of each specimen, in ``state.zarr/<specimen>/moments``."""
+    keys = {
+        s.name: run.key("sums", _data_stamp(run, s), run.config.part("min_coverage"))
+        for s in run.specimens()
+    }
+
+    def task(specimen: Specimen) -> Task:
+        args = (run.cohort_url, run.state_url, specimen, run.config.min_coverage)
+        return Task(specimen.name, specimen.name, _sum_up, args)
+
+    run.each("sums", keys, task)
+    return keys
+
+
+def _sum_up(cohort_url: str, state_url: str, specimen: Specimen, least: float) -> dict[str, Any]:
+    table = Table.open(join(cohort_url, specimen.name), "", min_coverage=least)
+    if not table.mask.any():
+        raise InputError(
+            f"specimen {specimen.name}: no MSI pixel is measured, on tissue and under the slide; "
+            "check its registration"
+        )
+    total = Moments.merge(
+        [Moments.of(table.rows("features", c), table.rows("intensity", c)) for c in table.cells]
+    )
+    total.save(open_group(join(state_url, specimen.name), "a").require_group("moments"))
+    return {"pixels": int(table.mask.sum())}
+
+
+class SavedMoments(Mapping[str, Moments]):
+    """Sums read from the store when they are asked for; the cohort's are never all in memory."""
+
+    def __init__(self, run: Run, names: Iterable[str]) -> None:
+        self.url, self.names = run.state_url, list(names)
+
+    def __getitem__(self, name: str) -> Moments:
+        return Moments.load(open_group(join(self.url, name, "moments")))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def open_table(run: Run, specimen: Specimen) -> Table:
+    """The usable pixels of a specimen."""
+    url = join(run.cohort_url, specimen.name)
+    stamp = digest([_data_stamp(run, specimen), _stamp(run, specimen, "register")])
+    return Table.open(url, stamp, min_coverage=run.config.min_coverage)
+
+
+def _stamp(run: Run, specimen: Specimen, stage: str) -> str:
+    return str(run.upstream(stage, specimen)["digest"])
+
+
+def _data_stamp(run: Run, specimen: Specimen) -> list[str]:
+    return [_stamp(run, specimen, stage) for stage in ("ingest", "features")]
+
+
+def _axis_digest(run: Run) -> str:
+    record = run.ledger.read("axis", "cohort")
+    return "" if record is None else str(record["digest"])
+
+
+def _folds(run: Run, patients: dict[str, str]) -> list[Fold]:
+    """One fold a patient, then the final one; with one patient only the final one."""
+    last = final_fold(list(patients))
+    if len(set(patients.values())) < 2:
+        run.say("fit: one patient only; the model is fitted but nothing can validate it")
+        return [last]
+    return [*leave_one_group_out(patients), last]
+
+
+def _columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
+    axis = load_axis(run)
+    return lambda train: msi.supported(axis, list(train))
+
+
+_PASSES = itertools.count()
+
+
+def _call(task: Callable[[], Any]) -> Any:
+    return task()
+
+
+def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], Iterable[Any]]:
+    """What `msiscale.models` calls to have a list of tasks computed, in order."""
+
+    def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
+        futures = run.client.map(_call, tasks, pure=False, key=f"{stage}-{next(_PASSES)}")
+        for future in futures:
+            yield future.result()
+            future.release()
+
+    return compute
+
+
+def _classifiers(
+    run: Run,
+    tables: dict[str, Table],
+    models: list[FoldModel],
+    folds: list[Fold],
+    patients: dict[str, str],
+) -> Classifiers:
+    rows: dict[str, list[Rows]] = {}
+    for name in ("intensity", "features"):
+        rows[name] = [b for s, table in tables.items() for b in table.labelled(name, s)]
+    if not rows["features"]:
+        run.say("fit: no specimen has an annotation; cancer is not fitted")
+        return {}
+    found: Classifiers = {}
+    for name, wanted in (("intensity", (MSI,)), ("features", (HE, PREDICTED))):
+        maps = {model: {m.fold.name: (m.maps or {})[model] for m in models} for model in wanted}
+        found |= fit_classifiers(
+            rows[name],
+            maps,
+            folds,
+            patients,
+            costs=run.config.costs,
+            run=on_cluster(run, f"logistic-{name}"),
+        )
+    return found
+
+
+def _predict(
+    run: Run,
+    tables: dict[str, Table],
+    models: list[FoldModel],
+    classifiers: Classifiers,
+    keys: dict[str, str],
+) -> None:
+    """Every specimen's maps by the fold that left its patient out."""
+    tasks = []
+    for model in models:
+        group = open_group(join(run.state_url, "folds"), "a").require_group(model.fold.name)
+        model.save(group)
+        kept = {
+            m: classifiers[m, model.fold.name]
+            for m in MODELS
+            if (m, model.fold.name) in classifiers
+        }
+        for name, classifier in kept.items():
+            classifier.save(group.require_group(name))
+        for name in model.fold.test:
+            args = (
+                group_url(run, model.fold),
+                list(kept),
+                join(run.predictions_url, name),
+                tables[name],
+            )
+            tasks.append(Task(name, name, _predict_specimen, args))
+    outcome = run_tasks(run.client, tasks, "predict", debug=run.debug)
+    for name, why in outcome.failed.items():
+        raise RuntimeError(f"{name}: {why}")
+    run.account("fit", outcome)
+
+
+def group_url(run: Run, fold: Fold) -> str:
+    """Where a fold's models are."""
+    return join(run.state_url, "folds", fold.name)
+
+
+def _predict_specimen(model_url: str, kept: list[str], target: str, table: Table) -> dict[str, Any]:
+    saved = open_group(model_url)
+    model = FoldModel.load(saved)
+    classifiers = {name: Classifier.load(saved[name]) for name in kept}  # type: ignore[arg-type]
+    shape, modes = table.mask.shape, len(model.components)
+    maps = {name: np.full(shape, np.nan, np.float32) for name in kept}
+    scores = {
+        name: np.full((*shape, modes), np.nan, np.float32)
+        for name in ("scores", "predicted_scores")
+    }
+    for cell in table.cells:
+        spectra, features = table.rows("intensity", cell), table.rows("features", cell)
+        table.spread(cell, model.project(spectra), scores["scores"])
+        table.spread(cell, model.predict(features), scores["predicted_scores"])
+        for name, classifier in classifiers.items():
+            x = spectra if name == MSI else features
+            table.spread(cell, classifier.predict(x), maps[name])
+    root, name = target.rsplit("/", 1)
+    group = open_group(root, "r+").create_group(name, overwrite=True)
+    source = open_group(table.url)
+    for axis in ("y", "x"):
+        put(group, axis, read(source, axis), (axis,), attrs={"units": "µm"})
+    put(group, "mz", read(source, "mz"), ("mz",), attrs={"units": "m/z"})
+    for name, values in maps.items():
+        put(group, name, values, ("y", "x"))
+    for name, values in scores.items():
+        array = create_array(
+            group, name, values.shape, ("y", "x", "component"), chunks=(64, 64, 16)
+        )
+        array[...] = values
+    put(group, "components", model.components.astype(np.float32), ("component", "mz"))
+    put(group, "mean", model.mean.astype(np.float32), ("mz",))
+    group.attrs.update(
+        {"fold": model.fold.name, "protocol": PROTOCOL, "matrix": source.attrs["matrix"]}
+    )
+    return {}
+
+
+def _write_metrics(
+    run: Run, tables: dict[str, Table], models: list[FoldModel], labelled: bool
+) -> None:
+    records = [r for m in models for r in m.records] + pooled_records(models)
+    folds = {name: m.fold.name for m in models for name in m.fold.test}
+    if labelled and models:
+        truth, maps = {}, {name: {} for name in MODELS}  # type: ignore[var-annotated]
+        for name, table in tables.items():
+            truth[name] = np.where(table.mask, read(open_group(table.url), "cancer"), np.nan)
+            group = open_group(join(run.predictions_url, name))
+            for model in MODELS:
+                maps[model][name] = read(group, model)
+        for model in MODELS:
+            records += classification_records(truth, maps[model], model=model, folds=folds)
+    rows = pd.DataFrame([{"protocol": PROTOCOL, **r} for r in records], columns=COLUMNS)
+    text = rows.to_csv(index=False, lineterminator="\n", float_format="%.12g")
+    write_bytes(join(run.out, "metrics.csv"), text.encode())
+
+
+def _write_model(
+    run: Run,
+    model: FoldModel,
+    classifiers: Classifiers,
+    specimens: list[Specimen],
+    key: str,
+) -> None:
+    """``model.zarr``: all that `msiscale predict` needs, as float32 arrays and plain attributes."""
+    root = open_group(join(run.out, "model.zarr"), "a")
+    for name in list(root.keys()):
+        del root[name]
+    root.attrs.put({})
+    put(root, "mz", load_axis(run)["mz"].values, ("mz",), attrs={"units": "m/z"})
+    arrays = {
+        "pca_mean": (model.mean, ("mz",)),
+        "pca_components": (model.components, ("component", "mz")),
+        "explained_variance_ratio": (model.explained_variance_ratio, ("component",)),
+        "ridge_coef": (model.coef.T, ("channel", "component")),
+        "ridge_intercept": (model.intercept, ("component",)),
+    }
+    for name in MODELS:
+        if (name, "final") in classifiers:
+            fitted = classifiers[name, "final"]
+            axis = "mz" if name == MSI else "channel"
+            arrays[f"{name}_coef"] = (fitted.coef[:, 0], (axis,))
+            put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())
+    for name, (values, dims) in arrays.items():
+        put(root, name, values.astype(np.float32), dims)
+    records = [run.upstream("peaks", s) for s in specimens]
+    features = array_of(open_group(join(run.cohort_url, specimens[0].name)), "features").attrs
+    root.attrs.update(
+        {
+            "msiscale_model": 1,
+            "version": __version__,
+            "digest": key,
+            "specimens": [s.name for s in specimens],
+            "pixel_um": float(np.median([r["pixel_um"] for r in records])),
+            "polarity": sorted({str(r["polarity"]) for r in records}),
+            "msi": run.config.part("normalise", "tolerance_ppm"),
+            "features": {**dict(features), "weights": run.config.weights},
+            "alpha": model.alpha,
+        }
+    )

@@ -1,0 +1,197 @@
+"""MSI files -> peak sums -> one m/z axis for the cohort -> a cube a specimen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from msiscale import msi
+from msiscale.cohort import Specimen
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.grid import Block, centres_um
+from msiscale.msi.source import MsiSource
+from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.store import (
+    array_of,
+    create_array,
+    digest,
+    divisor,
+    join,
+    open_group,
+    put,
+    read,
+    write_block,
+)
+
+SUPPORT = ("frequency", "mean_intensity", "snr")
+
+
+def ingest(run: Run) -> None:
+    """Every specimen's MSI on the cohort's m/z axis, in ``cohort.zarr/<specimen>/intensity``."""
+    keys = find_peaks(run)
+    axis = shared_axis(run, keys)
+    if axis is not None:
+        write_cubes(run, axis)
+
+
+def find_peaks(run: Run) -> dict[str, str]:
+    """Sums over each specimen's spectra, from which the axis is chosen. Memory: one read block."""
+    part = run.config.part("tolerance_ppm")
+    keys = {}
+    for specimen in list(run.specimens()):
+        try:
+            files = identity(specimen.msi, *msi.companions(specimen.msi))
+        except (InputError, OSError) as error:
+            run.set_aside("peaks", specimen.name, "", str(error))
+            continue
+        keys[specimen.name] = run.key("peaks", files, specimen.pixel_um, part)
+
+    def task(specimen: Specimen) -> Task:
+        args = (run.state_url, specimen, run.config.tolerance_ppm)
+        return Task(specimen.name, specimen.name, _peaks, args)
+
+    run.each("peaks", keys, task)
+    return keys
+
+
+def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str, Any]:
+    source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
+    if source.pixel_um is None:
+        raise InputError(
+            f"{specimen.msi}: no pixel size in the file; give the manifest column pixel_um"
+        )
+    sums = msi.peak_sums(source, tolerance_ppm=tolerance_ppm)
+    sums.save(open_group(join(state_url, specimen.name), "a").require_group("peaks"))
+    return {
+        "shape": list(source.shape),
+        "pixel_um": list(source.pixel_um),
+        "origin": [int(v) for v in source.origin],
+        "spectra": len(source.positions),
+        "polarity": source.polarity,
+        "profile": source.profile,
+        "notes": list(source.notes),
+    }
+
+
+def shared_axis(run: Run, keys: dict[str, str]) -> xr.Dataset | None:
+    """The m/z axis of the cohort, found anew only when a specimen or a choice has changed."""
+    names = [s.name for s in run.specimens()]
+    if not names:
+        return None
+    config = run.config
+    chosen = config.part("axis", "min_frequency", "snr", "tolerance_ppm")
+    key = run.key("axis", [[n, keys[n]] for n in names], chosen)
+    if run.ledger.done("axis", "cohort", key):
+        return load_axis(run)
+    began, cpu = time.perf_counter(), time.process_time()
+    sums = {
+        name: msi.PeakSums.load(open_group(join(run.state_url, name, "peaks"))) for name in names
+    }
+    axis = msi.find_axis(
+        sums,
+        mz=msi.fixed_axis(config.axis) if config.axis else None,
+        tolerance_ppm=config.tolerance_ppm,
+        min_frequency=config.min_frequency,
+        snr=config.snr,
+    )
+    run.ledger.forget("axis", ["cohort"])
+    group = open_group(join(run.state_url, "axis"), "a")
+    put(group, "mz", axis["mz"].values, ("mz",), attrs={"units": "m/z"})
+    for name in SUPPORT:
+        put(group, name, axis[name].values, ("specimen", "mz"))
+    group.attrs.update({"specimens": names, **_plain(axis.attrs)})
+    run.ledger.write("axis", "cohort", key, "done", mz=int(axis.sizes["mz"]))
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account("peaks", spent)
+    return axis
+
+
+def _plain(attrs: dict[Any, Any]) -> dict[str, Any]:
+    return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float | bool)}
+
+
+def load_axis(run: Run) -> xr.Dataset:
+    """The axis as `shared_axis` wrote it."""
+    group = open_group(join(run.state_url, "axis"))
+    names: Sequence[str] = group.attrs["specimens"]  # type: ignore[assignment]
+    data = {n: (("specimen", "mz"), read(group, n)) for n in SUPPORT}
+    attrs = {str(k): v for k, v in group.attrs.items() if k != "specimens"}
+    coords = {"mz": read(group, "mz"), "specimen": list(names)}
+    return xr.Dataset(data, coords=coords, attrs=attrs)
+
+
+def write_cubes(run: Run, axis: xr.Dataset) -> None:
+    """Bin every spectrum onto the axis. One task reads one block and writes one whole shard."""
+    mz = axis["mz"].values
+    config = run.config
+    axis_digest = digest([float(v).hex() for v in mz])
+    keys, shapes, records = {}, {}, {}
+    for s in run.specimens():
+        records[s.name] = run.upstream("peaks", s)
+        shapes[s.name] = tuple(records[s.name]["shape"])
+        part = config.part("normalise", "tolerance_ppm")
+        keys[s.name] = run.key("ingest", records[s.name]["digest"], axis_digest, part)
+
+    def create(specimen: Specimen) -> dict[str, Any]:
+        shape, record = shapes[specimen.name], records[specimen.name]
+        group = open_group(join(run.cohort_url, specimen.name), "a")
+        chunks, _ = msi.layout(shape, len(mz))
+        size = config.block
+        create_array(
+            group,
+            "intensity",
+            (*shape, len(mz)),
+            ("y", "x", "mz"),
+            chunks=(divisor(size, chunks[0]), divisor(size, chunks[1]), chunks[2]),
+            shards=(size, size, len(mz)),
+            attrs={"normalisation": config.normalise},
+        )
+        create_array(
+            group, "norm", shape, ("y", "x"), chunks=(size, size), attrs={"of": config.normalise}
+        )
+        for name, n, um in zip(("y", "x"), shape, record["pixel_um"], strict=True):
+            put(group, name, centres_um(n, um), (name,), attrs={"units": "µm"})
+        put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
+        facts = {k: record[k] for k in ("pixel_um", "origin", "polarity", "notes")}
+        group.attrs.update({"patient": specimen.patient, "msi": specimen.msi, **facts})
+        return {}
+
+    def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
+        url = join(run.cohort_url, specimen.name)
+        stamp = records[specimen.name]["digest"]
+        return _cube, (url, specimen, stamp, block, config)
+
+    def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"spectra": sum(p["spectra"] for p in parts), "mz": len(mz)}
+
+    run.blockwise("ingest", keys, shapes, create, task, combine)
+
+
+@lru_cache(maxsize=4)
+def _source(path: str, pixel_um: float | None, stamp: str) -> MsiSource:
+    # the stamp is of the file's size and time: a file that changed is parsed again
+    return msi.open_source(path, pixel_um=pixel_um)
+
+
+def _cube(
+    url: str, specimen: Specimen, stamp: str, block: Block, config: RunConfig
+) -> dict[str, Any]:
+    group = open_group(url, "r+")
+    source = _source(specimen.msi, specimen.pixel_um, stamp)
+    values, norm = msi.cube_block(
+        source,
+        read(group, "mz"),
+        block,
+        tolerance_ppm=config.tolerance_ppm,
+        normalise=config.normalise,
+    )
+    write_block(array_of(group, "intensity"), block, values)
+    write_block(array_of(group, "norm"), block, norm)
+    return {"spectra": int(np.isfinite(norm).sum())}

@@ -1,0 +1,99 @@
+"""Usable pixels of a specimen as rows, cell by cell: what every fit reads.
+
+Sums run over cells of 64 x 64 MSI pixels in raster order whatever the shards on disk, so a result
+does not depend, not even in its last bit, on how the work was cut or on who did it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale.grid import Block, blocks
+from msiscale.models import Block as Rows
+from msiscale.store import array_of, open_group, read
+
+CELL = 64
+CACHE_BYTES = 512 << 20  # of decoded rows, a process
+
+Float32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The usable pixels of one specimen: measured, on tissue, under the slide.
+
+    Attributes
+    ----------
+    url : ``cohort.zarr/<specimen>``
+    stamp : digest of the data, so that rows kept in memory are not taken for newer ones
+    mask : (y, x) bool
+    """
+
+    url: str
+    stamp: str
+    mask: Mask
+
+    @classmethod
+    def open(cls, url: str, stamp: str, *, min_coverage: float) -> Table:
+        """Read the small maps."""
+        group = open_group(url)
+        measured = np.isfinite(read(group, "norm"))
+        covered = np.nan_to_num(read(group, "coverage")) >= min_coverage
+        return cls(url, stamp, read(group, "tissue").astype(bool) & measured & covered)
+
+    @property
+    def cells(self) -> list[Block]:
+        """Cells that hold a usable pixel, in raster order."""
+        shape = (self.mask.shape[0], self.mask.shape[1])
+        return [b for b in blocks(shape, (CELL, CELL)) if self.mask[b.slices].any()]
+
+    def rows(self, name: str, cell: Block) -> Float32:
+        """``(n, columns)`` float32 of the usable pixels of a cell."""
+        return read_rows(self.url, self.stamp, name, cell, self.mask[cell.slices])
+
+    def labelled(self, name: str, group: str) -> list[Rows]:
+        """Blocks for the classifiers: rows of `name` where the annotation says something."""
+        fraction = read(open_group(self.url), "cancer").astype(np.float32)
+        found = []
+        for cell in self.cells:
+            known = self.mask[cell.slices] & np.isfinite(fraction[cell.slices])
+            if known.any():
+                y = fraction[cell.slices][known].astype(np.float64)
+                task = partial(_labelled, self.url, self.stamp, name, cell, known, y)
+                found.append(Rows(group, task))
+        return found
+
+    def spread(self, cell: Block, rows: np.ndarray, out: np.ndarray) -> None:
+        """Put the rows of a cell back into ``out[y, x]``."""
+        out[cell.slices][self.mask[cell.slices]] = rows
+
+
+def read_rows(url: str, stamp: str, name: str, cell: Block, mask: Mask) -> Float32:
+    """``array[cell][mask]`` as float32."""
+    array = array_of(open_group(url), name)
+    return np.asarray(array[cell.slices], dtype=np.float32)[mask]
+
+
+_kept: OrderedDict[tuple[str, str, str, Block], Float32] = OrderedDict()
+
+
+def _labelled(
+    url: str, stamp: str, name: str, cell: Block, mask: Mask, y: NDArray[np.float64]
+) -> tuple[Float32, NDArray[np.float64], None]:
+    """Rows and labels; a solver reads them many times, so the latest stay in memory."""
+    key = (url, stamp, name, cell)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key], y, None
+    x = read_rows(url, stamp, name, cell, mask)
+    if x.nbytes <= CACHE_BYTES:
+        _kept[key] = x
+        while sum(v.nbytes for v in _kept.values()) > CACHE_BYTES:
+            _kept.popitem(last=False)
+    return x, y, None

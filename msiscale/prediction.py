@@ -1,0 +1,281 @@
+"""Slides that have no MSI: cancer and chemistry by a fitted model, on a grid of the user's choice.
+
+Every predictor is linear in the features, so a pixel costs one product with a few columns; the
+dense features never touch the disk.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale import store
+from msiscale.cluster import connect
+from msiscale.cohort import Cohort, Specimen
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.features.encoders import load_encoder
+from msiscale.features.extract import extract_block
+from msiscale.features.preview import preview
+from msiscale.grid import Block, as_matrix, centres_um, scaling, translation
+from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.features import encoder_facts
+from msiscale.pipeline.register import tissue_on_grid
+from msiscale.pipeline.tasks import reason
+from msiscale.slide.reader import Slide, open_reader
+from msiscale.slide.working import working
+from msiscale.store import create_array, join, open_group, put, write_block, write_bytes
+
+MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What ``model.zarr`` holds of use without MSI.
+
+    ``scores`` is (channel, component) with its intercepts; ``cancer`` (channel, 2) gives the
+    log-odds of `MAPS`; ``spectrum`` (component, mz) and ``mean`` (mz,) turn scores into spectra.
+    """
+
+    attrs: dict[str, Any]
+    digest: str
+    scores: Float32
+    scores_intercept: Float32
+    cancer: Float32
+    cancer_intercept: Float32
+    spectrum: Float32
+    mean: Float32
+    mz: NDArray[np.float64]
+
+
+def load_model(url: str) -> Model:
+    """Read ``model.zarr``; one line when it is not one, or of another format."""
+    group = open_group(url)
+    if group.attrs.get("msiscale_model") != 1:
+        raise InputError(f"{url}: not a model of this version of msiscale; fit it again")
+
+    read = partial(store.read, group)
+    return Model(
+        attrs=dict(group.attrs),
+        digest=str(group.attrs["digest"]),
+        scores=read("ridge_coef"),
+        scores_intercept=read("ridge_intercept"),
+        cancer=np.stack([read(f"{m}_coef") for m in MAPS], axis=1),
+        cancer_intercept=np.array([read(f"{m}_intercept") for m in MAPS], np.float32),
+        spectrum=read("pca_components"),
+        mean=read("pca_mean"),
+        mz=read("mz").astype(np.float64),
+    )
+
+
+def predict(
+    model: str,
+    slides: Sequence[str],
+    *,
+    out: str,
+    pixel_um: float | None = None,
+    slide_mpp: float | None = None,
+    mz: Sequence[float] | None = None,
+    weights: str | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    debug: bool = False,
+) -> dict[str, str]:
+    """Predict cancer and MSI of slides by a fitted model.
+
+    Parameters
+    ----------
+    model
+        ``model.zarr`` of a run.
+    slides
+        Paths or URLs; each becomes ``out/predictions.zarr/<name>`` and ``out/<name>.png``.
+    pixel_um
+        Grid of the prediction, µm; default the MSI pixel size of the training.
+    slide_mpp
+        µm a level-0 pixel, where the slides do not say.
+    mz
+        Also write ``predicted_intensity`` (y, x, mz) of the axis' m/z nearest to these.
+    weights
+        The encoder's weights file, where the model was fitted with one that has moved.
+
+    Returns
+    -------
+    dict
+        Slide name -> reason, of those that failed; the others are done.
+    """
+    fitted = load_model(model)
+    parameters = fitted.attrs["features"]
+    config = RunConfig(
+        encoder=parameters["encoder"],
+        weights=weights or parameters["weights"],
+        mpp=parameters["mpp"],
+        window=parameters["window"],
+        precision=parameters["precision"],
+    )
+    names = _names(slides)
+    specimens = [
+        Specimen(name, msi="", slide=slide, patient=name, mpp=slide_mpp, pixel_um=pixel_um)
+        for name, slide in names.items()
+    ]
+    columns = _columns(fitted, mz)
+    with connect(scheduler, workers) as client:
+        run = Run(out, Cohort(model, tuple(specimens)), config, client, debug=debug)
+        facts = encoder_facts(run)
+        if facts["sha256"] != parameters["sha256"]:
+            raise InputError(
+                f"{model}: fitted on {parameters['encoder']} weights {parameters['sha256'][:12]}…, "
+                f"but {config.weights or 'the default'} is {facts['sha256'][:12]}…; give --weights"
+            )
+        open_group(run.predictions_url, "a")
+        _predict(run, fitted, model, columns)
+    return run.failed
+
+
+def _names(slides: Sequence[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for slide in slides:
+        name = PurePosixPath(slide.rstrip("/")).name.split(".")[0] or "slide"
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+        if safe in names:
+            raise InputError(f"{slide}: a second slide named {safe!r}; give it another --out")
+        names[safe] = slide
+    return names
+
+
+def _columns(model: Model, mz: Sequence[float] | None) -> list[int]:
+    columns = []
+    for value in mz or ():
+        nearest = int(np.argmin(np.abs(model.mz - value)))
+        if abs(model.mz[nearest] / value - 1) > 2e-5:
+            near = f"{model.mz[nearest]:.4f}"
+            raise InputError(f"m/z {value} is not on the model's axis; the nearest is {near}")
+        columns.append(nearest)
+    return columns
+
+
+def _predict(run: Run, model: Model, url: str, columns: list[int]) -> None:
+    pixel_um = run.cohort.specimens[0].pixel_um or float(model.attrs["pixel_um"])
+    keys, shapes, grids = {}, {}, {}
+    for s in list(run.specimens()):
+        try:
+            slide = open_reader(s.slide, mpp=s.mpp)
+        except (InputError, OSError) as error:
+            run.set_aside("predict", s.name, "", reason(error))
+            continue
+        grids[s.name] = grid_of(slide, pixel_um)
+        shapes[s.name] = grids[s.name][0]
+        facts = [identity(s.slide), slide.mpp, pixel_um, model.digest, columns]
+        keys[s.name] = run.key("predict", *facts)
+
+    def create(specimen: Specimen) -> dict[str, Any]:
+        shape, matrix = grids[specimen.name]
+        size = run.config.block
+        group = open_group(run.predictions_url, "r+").require_group(specimen.name)
+        for name in (*MAPS, "coverage"):
+            create_array(group, name, shape, ("y", "x"), chunks=(size, size))
+        modes = model.scores.shape[1]
+        create_array(
+            group,
+            "predicted_scores",
+            (*shape, modes),
+            ("y", "x", "component"),
+            chunks=(size, size, 32),
+            shards=(size, size, modes),
+        )
+        if columns:
+            create_array(
+                group,
+                "predicted_intensity",
+                (*shape, len(columns)),
+                ("y", "x", "mz"),
+                chunks=(size, size, 1),
+                shards=(size, size, len(columns)),
+            )
+            put(group, "mz", model.mz[columns], ("mz",), attrs={"units": "m/z"})
+        for name, n in zip(("y", "x"), shape, strict=True):
+            put(group, name, centres_um(n, pixel_um), (name,), attrs={"units": "µm"})
+        group.attrs.update({"slide": specimen.slide, "model": url, "matrix": matrix.tolist()})
+        return {}
+
+    def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
+        target = join(run.predictions_url, specimen.name)
+        matrix = grids[specimen.name][1].tolist()
+        return _predict_block, (target, specimen, matrix, block, run.config, url, columns)
+
+    def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"pixels": sum(p["pixels"] for p in parts)}
+
+    run.blockwise("predict", keys, shapes, create, task, combine)
+    for specimen in run.specimens():
+        shape, matrix = grids[specimen.name]
+        _overlay(run, specimen, shape, matrix)
+
+
+def grid_of(slide: Slide, pixel_um: float) -> tuple[tuple[int, int], np.ndarray]:
+    """Shape and matrix (pixel index -> level 0) of a grid that covers the whole slide."""
+    step_y, step_x = pixel_um / slide.mpp[0], pixel_um / slide.mpp[1]
+    shape = int(np.ceil(slide.shape[0] / step_y)), int(np.ceil(slide.shape[1] / step_x))
+    return shape, scaling(step_x, step_y) @ translation(0.5, 0.5)
+
+
+def _predict_block(
+    target: str,
+    specimen: Specimen,
+    matrix: list[list[float]],
+    block: Block,
+    config: RunConfig,
+    url: str,
+    columns: list[int],
+) -> dict[str, Any]:
+    model = load_model(url)
+    slide = open_reader(specimen.slide, mpp=specimen.mpp)
+    placed = as_matrix(matrix) @ translation(block.x0, block.y0)
+    wanted = tissue_on_grid(slide, placed, block.shape)
+    encoder = load_encoder(config.encoder, config.weights, precision=config.precision)
+    features, coverage = extract_block(
+        working(slide, config.mpp), as_matrix(matrix), block, wanted, encoder, window=config.window
+    )
+    group = open_group(target, "r+")
+    log_odds = features @ model.cancer + model.cancer_intercept
+    scores = features @ model.scores + model.scores_intercept
+    results = {name: _sigmoid(log_odds[..., i]) for i, name in enumerate(MAPS)}
+    results |= {"coverage": coverage, "predicted_scores": scores}
+    if columns:
+        spectra = scores @ model.spectrum[:, columns] + model.mean[columns]
+        results["predicted_intensity"] = np.maximum(spectra, 0)
+    for name, values in results.items():
+        write_block(store.array_of(group, name), block, values.astype(np.float32))
+    return {"pixels": int(wanted.sum())}
+
+
+def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-log_odds))
+
+
+def _overlay(run: Run, specimen: Specimen, shape: tuple[int, int], matrix: np.ndarray) -> None:
+    """``<name>.png``: the slide with the probability of cancer over its tissue."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    per_pixel = max(1, min(16, 1600 // max(shape)))
+    slide = open_reader(specimen.slide, mpp=specimen.mpp)
+    image = working(slide, float(matrix[0, 0]) * slide.mpp[1] / per_pixel)
+    picture = preview(image, matrix, shape, per_pixel).astype(np.float32)
+    group = open_group(join(run.predictions_url, specimen.name))
+    values = store.read(group, "cancer_from_he")
+    big = np.kron(values, np.ones((per_pixel, per_pixel), np.float32))
+    colours = colormaps["viridis"](np.nan_to_num(big))[..., :3] * 255
+    seen = np.isfinite(big)[..., None]
+    mixed = np.where(seen, 0.55 * picture + 0.45 * colours, picture)
+    file = io.BytesIO()
+    Image.fromarray(mixed.round().astype(np.uint8)).save(file, "PNG")
+    write_bytes(join(run.out, f"{specimen.name}.png"), file.getvalue())

@@ -1,0 +1,195 @@
+"""What a run left behind, read lazily: tables, records, and maps of one specimen at a time."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from msiscale.errors import InputError
+from msiscale.store import Ledger, exists, join, read_bytes, read_json
+
+PROTOCOL = "leave_one_patient_out"
+STAGES = (
+    "manifest",
+    "peaks",
+    "ingest",
+    "register",
+    "features",
+    "sums",
+    "fit",
+    "association",
+    "figures",
+)
+MODELS = {
+    "cancer_from_msi": "from MSI",
+    "cancer_from_he": "from H&E",
+    "cancer_from_predicted_msi": "from predicted MSI",
+}
+_METRIC_COLUMNS = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a specimen came: ``done``, ``failed`` (with the stage and why) or ``incomplete``."""
+
+    specimen: str
+    patient: str
+    state: str
+    stage: str
+    reason: str
+
+
+class Results:
+    """The output folder (or URL) of one run. Every part may be missing."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """``run.json``, or nothing."""
+        url = join(self.out, "run.json")
+        document = read_json(url) if exists(url) else {}
+        if not isinstance(document, dict):
+            raise InputError(f"{url}: not a JSON object; run the report's run again")
+        return document
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """``metrics.csv``, tidy."""
+        return self._table("metrics.csv", _METRIC_COLUMNS, text=_METRIC_COLUMNS[:-1])
+
+    @cached_property
+    def biomarkers(self) -> pd.DataFrame:
+        """``biomarkers.csv``, strongest first."""
+        return self._table(
+            "biomarkers.csv", ["mz", "auc"], text=["annotation", "adduct", "formula"]
+        )
+
+    @cached_property
+    def biomarkers_by_specimen(self) -> pd.DataFrame:
+        """``biomarkers_by_specimen.csv``, tidy."""
+        columns = ["specimen", "mz", "auc"]
+        return self._table("biomarkers_by_specimen.csv", columns, text=["specimen", "patient"])
+
+    @cached_property
+    def registration(self) -> pd.DataFrame:
+        """``registration.csv``, one row a specimen."""
+        return self._table("registration.csv", ["specimen"], text=["specimen", "method"])
+
+    @cached_property
+    def specimens(self) -> list[str]:
+        """In the order of the manifest where the run recorded it, else by name."""
+        listed = self.run.get("specimens")
+        if isinstance(listed, list):
+            return [str(name) for name in listed]
+        names = set(_names(join(self.out, "cohort.zarr"), directories=True))
+        for stage in STAGES:
+            found = _names(join(self.out, "ledger", stage), directories=False)
+            names |= {n.removesuffix(".json") for n in found if n.endswith(".json")} - {"cohort"}
+        return sorted(names)
+
+    def cohort(self, specimen: str) -> xr.Dataset | None:
+        """``cohort.zarr/<specimen>``, lazy; None where there is none."""
+        return _open(join(self.out, "cohort.zarr", specimen))
+
+    def predictions(self, specimen: str) -> xr.Dataset | None:
+        """``predictions.zarr/<specimen>``, lazy; None where there is none."""
+        return _open(join(self.out, "predictions.zarr", specimen))
+
+    def metric(
+        self, specimen: str, model: str, target: str, metric: str, protocol: str = PROTOCOL
+    ) -> float:
+        """One value of ``metrics.csv`` (the mean over folds); NaN when it is not there."""
+        return self._values.get((protocol, specimen, model, target, metric), math.nan)
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, ...], float]:
+        keys = ["protocol", "specimen", "model", "target", "metric"]
+        means = self.metrics.groupby(keys, sort=False)["value"].mean()
+        return dict(zip(map(tuple, means.index), map(float, means), strict=True))
+
+    def states(self) -> list[State]:
+        """How far every specimen came, and why not further."""
+        ledger = Ledger(self.out)
+        found = []
+        for name in self.specimens:
+            records = {stage: ledger.read(stage, name) for stage in STAGES}
+            known = {stage: record for stage, record in records.items() if record}
+            found.append(_state(name, self._patient(name), known, self.predictions(name)))
+        return found
+
+    def _patient(self, specimen: str) -> str:
+        patients = self.run.get("patients")
+        if isinstance(patients, dict) and patients.get(specimen):
+            return str(patients[specimen])
+        data = self.cohort(specimen)
+        return "" if data is None else str(data.attrs.get("patient", ""))
+
+    def _table(self, name: str, columns: list[str], text: list[str]) -> pd.DataFrame:
+        url = join(self.out, name)
+        if not exists(url):
+            return pd.DataFrame(columns=columns)
+        try:
+            table = pd.read_csv(
+                io.BytesIO(read_bytes(url)),
+                dtype=dict.fromkeys(text, str),
+                keep_default_na=False,
+                na_values={c: [] if c in text else ["", "nan", "NaN"] for c in _header(url)},
+            )
+        except (ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{url}: not a table ({error}); run its stage again") from None
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise InputError(f"{url}: no column {missing[0]}; run its stage again")
+        return table
+
+
+def _header(url: str) -> list[str]:
+    return list(pd.read_csv(io.BytesIO(read_bytes(url)), nrows=0).columns)
+
+
+def _state(
+    name: str,
+    patient: str,
+    records: Mapping[str, Mapping[str, Any]],
+    predictions: xr.Dataset | None,
+) -> State:
+    for stage, record in records.items():
+        if record.get("status") == "failed":
+            return State(name, patient, "failed", stage, str(record.get("reason", "")))
+    if predictions is not None and predictions.data_vars:
+        return State(name, patient, "done", "fit", "")
+    done = [stage for stage, record in records.items() if record.get("status") == "done"]
+    return State(name, patient, "incomplete", done[-1] if done else "", "")
+
+
+def _open(url: str) -> xr.Dataset | None:
+    if not exists(join(url, "zarr.json")):
+        return None
+    return xr.open_zarr(url, consolidated=False, zarr_format=3, chunks=None)
+
+
+def _names(url: str, *, directories: bool) -> list[str]:
+    """Names below `url`; none where it does not exist."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.exists(path):
+        return []
+    wanted = "directory" if directories else "file"
+    entries = [entry for entry in fs.ls(path, detail=True) if entry["type"] == wanted]
+    return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries]
+
+
+def pixel_um(data: xr.Dataset) -> tuple[float, float]:
+    """(y, x) size of an MSI pixel in µm."""
+    size = np.ravel(data.attrs["pixel_um"]).astype(float)
+    return float(size[0]), float(size[-1])

@@ -1,0 +1,302 @@
+"""The figures of one specimen: the study's Figures 1 and 2, ion images, the registration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from msiscale.report.data import MODELS, Results, pixel_um
+from msiscale.report.drawing import (
+    BLUE,
+    INK,
+    ORANGE,
+    VERMILION,
+    draw_map,
+    draw_outline,
+    extent_um,
+    finish_map,
+    panels,
+    plain,
+    png,
+    side_bar,
+    spread,
+)
+from msiscale.store import join, write_bytes
+
+IONS = 6
+_TITLE = 9
+Map = NDArray[np.float32]
+
+
+def write_figures(out_url: str, specimen: str) -> list[str]:
+    """Draw what the store holds of a specimen; a figure whose data are missing is left out.
+
+    Writes ``figures/figure1_<specimen>.png``, ``figure2_``, ``ions_`` and ``registration_`` below
+    `out_url` and returns their paths.
+    """
+    results = Results(out_url)
+    written = []
+    for kind, draw in FIGURES.items():
+        figure = draw(results, specimen)
+        if figure is not None:
+            written.append(figure_path(out_url, kind, specimen))
+            write_bytes(written[-1], png(figure))
+    return written
+
+
+def figure_path(out_url: str, kind: str, specimen: str) -> str:
+    """Where a figure of a specimen lies."""
+    return join(out_url, "figures", f"{kind}_{specimen}.png")
+
+
+def figure1(results: Results, specimen: str) -> Figure | None:
+    """Annotation, and cancer predicted out of fold from MSI, from H&E and from predicted MSI."""
+    data, predicted = results.cohort(specimen), results.predictions(specimen)
+    if data is None or predicted is None or not {"cancer", "tissue"} <= set(data.data_vars):
+        return None
+    tissue = data["tissue"].values.astype(bool)
+    pixel = pixel_um(data)
+    extent = extent_um(tissue.shape, pixel)
+    figure, grid = panels(1 + len(MODELS), tissue.shape, pixel)
+    annotation = np.where(tissue, data["cancer"].values, np.nan)
+    known = np.isfinite(annotation)
+    share = float((annotation[known] >= 0.5).mean()) if known.any() else math.nan
+    words = f"{share:.1%} of labelled tissue" if known.any() else "none given"
+    maps = [(annotation, f"annotation\n{words}")]
+    for model, words in MODELS.items():
+        values = predicted[model].values if model in predicted else np.full(tissue.shape, np.nan)
+        auc = results.metric(specimen, model, "cancer", "auc")
+        score = "no AUC" if math.isnan(auc) else f"out-of-fold AUC {auc:.3f}"
+        maps.append((values, f"{words}\n{score}"))
+    for letter, axes, (values, title) in zip("ABCD", grid, maps, strict=True):
+        image = draw_map(axes, values, tissue, extent, cmap="cividis", limits=(0, 1))
+        axes.set_title(f"{letter}  {title}", fontsize=_TITLE, loc="left")
+        if letter != "A" and known.any():
+            draw_outline(axes, annotation >= 0.5, extent, "white", 0.8)
+    bar = figure.colorbar(image, ax=grid, shrink=0.85, aspect=30)
+    bar.set_label("cancer: fraction annotated (A), probability (B-D)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    figure.suptitle(plain(specimen), fontsize=11)
+    return figure
+
+
+def figure2(results: Results, specimen: str) -> Figure | None:
+    """The best predicted mode of the MSI, its prediction, and two spectra of a cancer pixel."""
+    data, predicted = results.cohort(specimen), results.predictions(specimen)
+    needed = {"scores", "predicted_scores", "components", "mean"}
+    if data is None or predicted is None or not needed <= set(predicted.variables):
+        return None
+    mode, r2 = best_mode(results, specimen, predicted)
+    tissue = data["tissue"].values.astype(bool)
+    pixel = pixel_um(data)
+    extent = extent_um(tissue.shape, pixel)
+    measured = predicted["scores"].isel(component=mode).values
+    from_he = predicted["predicted_scores"].isel(component=mode).values
+    limits = spread(measured)
+    ratio = extent[2] / extent[1]
+    height = min(max(4.4 * ratio, 1.8), 6.5)
+    figure = Figure(figsize=(10, height + 3.9), layout="constrained")
+    parts = figure.add_gridspec(2, 1, height_ratios=[height + 0.6, 3.3])
+    above, below = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
+    grid = list(above.subplots(1, 2))
+    at, words = cancer_pixel(data, from_he)
+    titles = (
+        f"A  measured MSI, mode {mode + 1} (mode_{mode:03d})",
+        f"B  predicted from H&E, out of fold, R² {r2:.3f}",
+    )
+    for axes, values, title in zip(grid, (measured, from_he), titles, strict=True):
+        image = draw_map(axes, values, tissue, extent, cmap="viridis", limits=limits)
+        x, y = (at[1] + 0.5) * pixel[1], (at[0] + 0.5) * pixel[0]
+        axes.plot(x, y, "o", ms=9, mfc="none", mec="white", mew=3)
+        axes.plot(x, y, "o", ms=9, mfc="none", mec=VERMILION, mew=1.6)
+        axes.set_title(title, fontsize=_TITLE, loc="left")
+    bar = above.colorbar(image, ax=grid, shrink=0.85, aspect=30)
+    bar.set_label("score", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    _mirror(below.subplots(), data, predicted, at, words)
+    figure.suptitle(plain(specimen), fontsize=11)
+    return figure
+
+
+def best_mode(results: Results, specimen: str, predicted: xr.Dataset) -> tuple[int, float]:
+    """The mode with the highest out-of-fold R² in this specimen, counted from 0, and its R²."""
+    n = predicted.sizes["component"]
+    found = [results.metric(specimen, "msi_from_he", f"mode_{k:03d}", "r2") for k in range(n)]
+    r2 = np.array(found)
+    if np.isnan(r2).all():  # a run without metrics.csv: from the maps themselves
+        truth = predicted["scores"].values.reshape(-1, n).astype(float)
+        guess = predicted["predicted_scores"].values.reshape(-1, n).astype(float)
+        seen = np.isfinite(truth).all(axis=1) & np.isfinite(guess).all(axis=1)
+        spare = ((truth[seen] - guess[seen]) ** 2).sum(axis=0)
+        total = ((truth[seen] - truth[seen].mean(axis=0)) ** 2).sum(axis=0)
+        r2 = 1 - spare / np.maximum(total, np.finfo(float).tiny)
+    mode = int(np.nanargmax(r2))
+    return mode, float(r2[mode])
+
+
+def cancer_pixel(data: xr.Dataset, predicted: Map) -> tuple[tuple[int, int], str]:
+    """The pixel of the highest cancer fraction that is nearest the tumour's centroid.
+
+    Returns
+    -------
+    (y, x) of a pixel with a prediction, and in words what it is. Without annotated cancer it is the
+    pixel nearest the tissue's centroid.
+    """
+    usable = np.isfinite(predicted)
+    cancer = np.nan_to_num(data["cancer"].values) if "cancer" in data else np.zeros(usable.shape)
+    cancer = np.where(usable, cancer, 0)
+    if (cancer > 0).any():
+        region, candidates = cancer >= min(0.5, cancer.max()), cancer == cancer.max()
+        words = f"cancer pixel (fraction {cancer.max():.2f})"
+    else:
+        region, candidates, words = usable, usable, "tissue pixel (no annotated cancer)"
+    centre = np.argwhere(region).mean(axis=0)
+    places = np.argwhere(candidates)
+    y, x = places[np.argmin(((places - centre) ** 2).sum(axis=1))]
+    return (int(y), int(x)), words
+
+
+def spectra_at(
+    data: xr.Dataset, predicted: xr.Dataset, at: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """m/z, measured and predicted intensity at pixel (y, x); predictions below zero are clipped."""
+    mz = np.asarray(predicted["mz"].values, dtype=np.float64)
+    # a fold's m/z are some of the cohort's, to the last bit
+    spectrum = data["intensity"].isel(y=at[0], x=at[1]).load().sel(mz=mz)
+    measured = spectrum.values.astype(np.float64)
+    scores = predicted["predicted_scores"].isel(y=at[0], x=at[1]).values.astype(np.float64)
+    components = predicted["components"].transpose("component", "mz").values
+    guess = predicted["mean"].values + scores @ components
+    return mz, np.nan_to_num(measured), np.maximum(guess, 0)
+
+
+def _mirror(
+    axes: Axes, data: xr.Dataset, predicted: xr.Dataset, at: tuple[int, int], words: str
+) -> None:
+    mz, measured, guess = spectra_at(data, predicted, at)
+    axes.vlines(mz, 0, measured, color=BLUE, lw=0.9, label="measured")
+    axes.vlines(mz, 0, -guess, color=ORANGE, lw=0.9, label="predicted from H&E (mirrored)")
+    axes.axhline(0, color=INK, lw=0.6)
+    top = max(float(measured.max(initial=0)), float(guess.max(initial=0))) or 1.0
+    axes.set_ylim(-1.12 * top, 1.22 * top)
+    _label_peaks(axes, mz, measured, top)
+    norm = np.linalg.norm(measured) * np.linalg.norm(guess)
+    cosine = float(measured @ guess / norm) if norm else math.nan
+    axes.set_title(
+        f"C  {words}, y {at[0]}, x {at[1]} (circle): cosine similarity {cosine:.3f}",
+        fontsize=_TITLE,
+        loc="left",
+    )
+    how = str(data["intensity"].attrs.get("normalisation", "")) or "as stored"
+    axes.set_ylabel(f"intensity (normalisation: {how})", fontsize=8)
+    axes.set_xlabel("m/z", fontsize=8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, loc="lower right", frameon=False, ncols=2)
+
+
+def _label_peaks(axes: Axes, mz: NDArray[Any], heights: NDArray[Any], top: float) -> None:
+    """m/z above the highest peaks, where two labels would not run into each other."""
+    taken: list[float] = []
+    width = 0.05 * float(np.ptp(mz)) if mz.size > 1 else 1.0
+    for i in np.argsort(heights)[::-1][:40]:
+        if heights[i] <= 0 or len(taken) == 6:
+            break
+        if all(abs(mz[i] - other) > width for other in taken):
+            taken.append(float(mz[i]))
+            y = heights[i] + 0.02 * top
+            axes.text(mz[i], y, f"{mz[i]:.4f}", ha="center", va="bottom", fontsize=6.5)
+
+
+def ion_images(results: Results, specimen: str) -> Figure | None:
+    """Measured ion images of the strongest biomarkers, with the annotation outlined."""
+    data, table = results.cohort(specimen), results.biomarkers.head(IONS)
+    if data is None or table.empty or not {"intensity", "tissue"} <= set(data.data_vars):
+        return None
+    tissue = data["tissue"].values.astype(bool)
+    pixel = pixel_um(data)
+    extent = extent_um(tissue.shape, pixel)
+    figure, grid = panels(len(table), tissue.shape, pixel, columns=min(3, len(table)))
+    cancer = np.nan_to_num(data["cancer"].values) >= 0.5 if "cancer" in data else ~tissue & tissue
+    axis = np.asarray(data["mz"].values, dtype=np.float64)
+    for axes, row in zip(grid, table.to_dict("records"), strict=True):
+        image = data["intensity"].isel(mz=int(np.abs(axis - row["mz"]).argmin())).values
+        image = np.where(tissue, image, np.nan)
+        drawn = draw_map(
+            axes, image, tissue, extent, cmap="viridis", limits=(0.0, spread(image)[1] or 1.0)
+        )
+        draw_outline(axes, cancer, extent, "white", 1.0)
+        name = f"{row.get('annotation') or 'not annotated'} {row.get('adduct') or ''}".strip()
+        auc = _specimen_auc(results, specimen, row["mz"])
+        here = f", here {auc:.2f}" if math.isfinite(auc) else ""
+        title = f"m/z {row['mz']:.4f}  {name}\nAUC over patients {row['auc']:.2f}{here}"
+        axes.set_title(plain(title), fontsize=8, loc="left")
+        side_bar(axes, drawn)
+    figure.suptitle(plain(f"{specimen}: measured ion images"), fontsize=11)
+    return figure
+
+
+def _specimen_auc(results: Results, specimen: str, mz: float) -> float:
+    table = results.biomarkers_by_specimen
+    rows = table[(table["specimen"] == specimen) & (np.abs(table["mz"] - mz) < 1e-6)]
+    return float(rows["auc"].iloc[0]) if len(rows) else math.nan
+
+
+def registration_overlay(results: Results, specimen: str) -> Figure | None:
+    """The slide resampled onto the MSI grid, with annotation, tissue and measured pixels."""
+    data = results.cohort(specimen)
+    if data is None or not {"preview", "tissue"} <= set(data.data_vars):
+        return None
+    tissue = data["tissue"].values.astype(bool)
+    pixel = pixel_um(data)
+    extent = extent_um(tissue.shape, pixel)
+    ratio = extent[2] / extent[1]
+    width = 7.0 if ratio < 1.2 else 5.0
+    figure = Figure(figsize=(width, min(width * ratio, 9.0) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(data["preview"].values, extent=extent, interpolation="nearest")
+    lines = []
+    masks = {"tissue (slide)": (tissue, BLUE, "solid")}
+    if "norm" in data:
+        masks["measured MSI pixels"] = (np.isfinite(data["norm"].values), INK, "dashed")
+    if "cancer" in data:
+        cancer = np.nan_to_num(data["cancer"].values) >= 0.5
+        masks["annotated cancer"] = (cancer, ORANGE, "solid")
+    for label, (mask, colour, style) in masks.items():
+        draw_outline(axes, mask, extent, colour, 1.6, style)
+        lines.append(Line2D([], [], color=colour, ls=style, lw=1.6, label=label))
+    finish_map(axes, extent)
+    axes.set_title(plain(_residual_words(results, specimen)), fontsize=_TITLE, loc="left")
+    figure.legend(handles=lines, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def _residual_words(results: Results, specimen: str) -> str:
+    table = results.registration
+    rows = table[table["specimen"] == specimen].to_dict("records")
+    if not rows:
+        return f"{specimen}: registration"
+    row = rows[0]
+    words = f"{specimen}: registration by {row.get('method') or 'unknown means'}"
+    residual = [
+        f"{float(row[column]):.3g} {unit}"
+        for column, unit in (("residual_um", "µm"), ("residual_px", "MSI pixels"))
+        if column in row and np.isfinite(row[column])
+    ]
+    return f"{words}, residual {' = '.join(residual)}" if residual else f"{words}, no residual"
+
+
+FIGURES = {
+    "figure1": figure1,
+    "figure2": figure2,
+    "ions": ion_images,
+    "registration": registration_overlay,
+}

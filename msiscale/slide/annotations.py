@@ -1,0 +1,192 @@
+"""A pathologist's annotation, in whatever form it came, as regions in level-0 pixels."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import shapely
+from shapely.geometry import mapping, shape
+
+from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.slide.annotation_xml import read_xml
+from msiscale.slide.labels import label_fraction
+from msiscale.slide.painted import read_painted
+from msiscale.slide.reader import Slide
+from msiscale.slide.regions import Region, moved, polygonal, rings
+from msiscale.store import read_bytes, write_json
+
+__all__ = ["Region", "label_fraction", "read_annotation", "write_geojson"]
+
+_IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".zarr"}
+_FORMS = "QuPath GeoJSON, Darwin JSON, ImageScope XML, ASAP XML, or a painted PNG, JPEG or TIFF"
+
+
+def read_annotation(
+    path: str | os.PathLike[str],
+    slide_shape: tuple[int, int],
+    *,
+    offset: tuple[float, float] = (0.0, 0.0),
+    slide: Slide | None = None,
+) -> list[Region]:
+    """Annotated regions of a slide.
+
+    Parameters
+    ----------
+    path : QuPath GeoJSON (FeatureCollection, bare list, one Feature), Darwin JSON, Aperio
+        ImageScope XML, ASAP XML, or a picture: a copy of the slide at any scale with coloured
+        outlines
+    slide_shape : (height, width) of level 0
+    offset : (x, y) added to the coordinates of a vector form; `Slide.bounds` for what QuPath wrote
+        of a slide with empty margins
+    slide : the slide itself; a painted picture is then compared with it, so that outlines of any
+        colour (black too) are found
+
+    Returns
+    -------
+    regions, areas only, in the order of the file; empty ones are left out
+
+    Raises
+    ------
+    InputError
+        A form that is not known, a damaged file, or regions that all lie outside the slide.
+    """
+    url = os.fspath(path)
+    if PurePosixPath(url.rstrip("/")).suffix.lower() in _IMAGES:
+        regions = read_painted(url, slide_shape, slide=slide)
+    else:
+        regions = [
+            Region(moved(region.polygon, offset), region.name) for region in _read_vector(url)
+        ]
+    regions = [region for region in regions if not region.polygon.is_empty]
+    _check_inside(url, regions, slide_shape)
+    return regions
+
+
+def _read_vector(url: str) -> list[Region]:
+    try:
+        data = read_bytes(url)
+    except FileNotFoundError:
+        raise InputError(f"{url}: no such file; check the manifest column `annotation`") from None
+    except OSError as error:
+        raise InputError(f"{url}: cannot be read ({error}); check the path") from None
+    start = data[:64].lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1]  # byte order marks, blanks
+    if start == b"<":
+        return read_xml(url, data)
+    if start in (b"{", b"["):
+        return _read_json(url, data)
+    raise InputError(f"{url}: not an annotation; known are {_FORMS}")
+
+
+def _read_json(url: str, data: bytes) -> list[Region]:
+    try:
+        document = json.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{url}: not valid JSON ({error}); export the annotation again") from None
+    try:
+        if isinstance(document, list):
+            return _geojson(document)
+        if document.get("type") == "FeatureCollection":
+            return _geojson(document["features"])
+        if document.get("type") == "Feature":
+            return _geojson([document])
+        if "item" in document and isinstance(document.get("annotations"), list):
+            return _darwin(document["annotations"])
+    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(f"{url}: a damaged annotation ({reason}); export it again") from None
+    raise InputError(f"{url}: JSON that is no annotation; known are {_FORMS}")
+
+
+def _geojson(features: Iterable[Mapping[str, Any]]) -> list[Region]:
+    """Regions of GeoJSON features; QuPath's cells and tiles are no annotations."""
+    regions = []
+    for feature in features:
+        properties = feature.get("properties") or {}
+        kind = properties.get("objectType") or properties.get("object_type") or "annotation"
+        if kind != "annotation" or feature.get("geometry") is None:
+            continue
+        area = polygonal(shape(feature["geometry"]))
+        regions.append(Region(area, _class_name(properties)))
+    return regions
+
+
+def _class_name(properties: Mapping[str, Any]) -> str | None:
+    """The class of a QuPath object, else the name of the object itself."""
+    for key in ("classification", "class", "name"):
+        value = properties.get(key)
+        if isinstance(value, Mapping):  # {"name": ...}, or {"names": [...]} since QuPath 0.5
+            value = value.get("name") or ": ".join(value.get("names") or [])
+        if value and str(value).strip():
+            return str(value).strip()
+    return None
+
+
+def _darwin(annotations: Iterable[Mapping[str, Any]]) -> list[Region]:
+    """Regions of a Darwin (V7) document: every polygon may have several rings, holes among them."""
+    regions = []
+    for item in annotations:
+        polygon = item.get("polygon")
+        if not polygon:  # a bounding box, an ellipse, a tag
+            continue
+        paths = polygon["paths"] if "paths" in polygon else [polygon["path"]]
+        area = rings([[(point["x"], point["y"]) for point in path] for path in paths])
+        regions.append(Region(area, str(item["name"]).strip() or None))
+    return regions
+
+
+def _check_inside(url: str, regions: Sequence[Region], slide_shape: tuple[int, int]) -> None:
+    """An annotation of another slide, or at another scale, does not pass for one without cancer."""
+    if not regions:
+        warnings.warn(f"{url}: no annotated region in it", MsiscaleWarning, stacklevel=3)
+        return
+    height, width = slide_shape
+    extent = shapely.union_all([shapely.box(*region.polygon.bounds) for region in regions]).bounds
+    inside = shapely.box(0, 0, width, height).intersection(shapely.box(*extent))
+    told = "{:.0f}, {:.0f} to {:.0f}, {:.0f}".format(*extent)
+    if inside.is_empty or inside.area == 0:
+        raise InputError(
+            f"{url}: regions at x, y {told} lie outside the slide of {width} x {height} px;"
+            " give the annotation of this slide in level-0 pixels"
+        )
+    if extent[2] > 1.05 * width or extent[3] > 1.05 * height or min(extent[:2]) < -0.05 * width:
+        warnings.warn(
+            f"{url}: regions at x, y {told} reach beyond the slide of {width} x {height} px",
+            MsiscaleWarning,
+            stacklevel=3,
+        )
+
+
+def write_geojson(
+    url: str,
+    regions: Iterable[Region],
+    *,
+    properties: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Write regions as a GeoJSON FeatureCollection that QuPath opens.
+
+    Parameters
+    ----------
+    url : path or URL
+    regions : polygons in level-0 pixels with names
+    properties : further properties of each region, such as ``{"measurements": {...}}``
+    """
+    regions = list(regions)
+    extra = list(properties) if properties is not None else [{} for _ in regions]
+    features = [
+        {
+            "type": "Feature",
+            "geometry": mapping(region.polygon),
+            "properties": {
+                "objectType": "annotation",
+                **({"classification": {"name": region.name}} if region.name else {}),
+                **more,
+            },
+        }
+        for region, more in zip(regions, extra, strict=True)
+    ]
+    write_json(url, {"type": "FeatureCollection", "features": features})

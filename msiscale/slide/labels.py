@@ -1,0 +1,144 @@
+"""The share of every MSI pixel that is cancer, from annotated regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from msiscale.errors import InputError
+from msiscale.grid import Block, as_matrix, blocks
+from msiscale.slide.regions import Region, polygonal
+
+# Class names, without regard to case; * stands for anything. "_0", "_1", "_2" are Camelyon's.
+CANCER = (
+    *("tumor", "tumour", "tumors", "tumours", "cancer", "pca", "lesion", "malignant", "malignancy"),
+    *("carcinoma", "adenocarcinoma", "prostate cancer", "metastas[ei]s", "gleason*", "_0", "_1"),
+)
+EXCLUDE = ("exclude*", "ignore*", "artifact*", "artefact*", "unknown", "uncertain")
+# Healthy tissue: cut out of a cancer region around it.
+BENIGN = ("benign*", "normal*", "healthy*", "non-tumor", "non-tumour", "no cancer", "_2")
+# Neither: they say nothing of cancer, and a slide with only these has none.
+NEUTRAL = (
+    *("region*", "roi*", "tissue", "stroma", "necrosis", "immune cells", "other"),
+    *("positive", "negative"),
+)
+LEAF = 16  # pixels on a side of the squares whose overlaps are computed at once
+
+
+def label_fraction(
+    regions: Sequence[Region],
+    matrix: NDArray[np.float64],
+    shape: tuple[int, int],
+    *,
+    cancer: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+) -> NDArray[np.float32]:
+    """Fraction of each MSI pixel that is cancer.
+
+    The exact overlap of polygons with the pixels' parallelograms, of the part of the pixel that is
+    not excluded. Benign regions inside a cancer region are cut out of it.
+
+    Parameters
+    ----------
+    regions : from `read_annotation`
+    matrix : (3, 3), MSI pixel index to level-0 slide pixel
+    shape : (ny, nx) of the MSI grid
+    cancer : class names that are cancer, case ignored, ``*`` a wildcard; None: the usual names
+        (`CANCER`), and regions without a name
+    exclude : class names to leave unknown; None: `EXCLUDE`
+
+    Returns
+    -------
+    (ny, nx) float32, 0 to 1; NaN where excluded regions cover more than half of the pixel
+
+    Raises
+    ------
+    InputError
+        No class among the regions is known to be cancer or not.
+    """
+    chosen, excluded, benign = _sort(regions, cancer, exclude)
+    to_index = np.asarray(np.linalg.inv(as_matrix(matrix)), dtype=np.float64)
+    out_area = _overlap(_union(excluded, to_index), shape)
+    tumour = polygonal(shapely.difference(_union(chosen, to_index), _union(benign, to_index)))
+    known = polygonal(shapely.difference(tumour, _union(excluded, to_index)))
+    area = _overlap(known, shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.where(out_area > 0.5, np.nan, area / (1 - out_area))
+    return np.clip(fraction, 0, 1).astype(np.float32)
+
+
+def _sort(
+    regions: Sequence[Region], cancer: Sequence[str] | None, exclude: Sequence[str] | None
+) -> tuple[list[Region], list[Region], list[Region]]:
+    """Regions of cancer, to exclude, and benign."""
+    wanted = CANCER if cancer is None else tuple(cancer)
+    unwanted = EXCLUDE if exclude is None else tuple(exclude)
+    chosen, excluded, benign, foreign = [], [], [], []
+    for region in regions:
+        if region.name is None:
+            if cancer is None:
+                chosen.append(region)
+        elif _matches(region.name, wanted):
+            chosen.append(region)
+        elif _matches(region.name, unwanted):
+            excluded.append(region)
+        elif _matches(region.name, BENIGN):
+            benign.append(region)
+        elif not _matches(region.name, NEUTRAL):
+            foreign.append(region.name)
+    if cancer is None and foreign and not chosen:
+        found = ", ".join(sorted({region.name for region in regions if region.name}))
+        raise InputError(
+            f"annotation: none of its classes ({found}) is known as cancer;"
+            " name those that are with --cancer-class"
+        )
+    return chosen, excluded, benign
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a class or its base ("Tumor" of QuPath's "Tumor: Positive") is among the patterns."""
+    names = {name.casefold(), name.casefold().split(":")[0].strip()}
+    return any(
+        text == pattern.casefold() or fnmatchcase(text, pattern.casefold())
+        for text in names
+        for pattern in patterns
+    )
+
+
+def _union(regions: Iterable[Region], to_index: NDArray[np.float64]) -> BaseGeometry:
+    """The regions together, in MSI index coordinates."""
+    area = shapely.union_all([region.polygon for region in regions])
+    moved = shapely.transform(area, lambda xy: xy @ to_index[:2, :2].T + to_index[:2, 2])
+    return polygonal(moved)
+
+
+def _overlap(geometry: BaseGeometry, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Area of `geometry`, in MSI index coordinates, in each pixel (1 where it is all covered)."""
+    out = np.zeros(shape)
+    _fill(out, geometry, Block(0, shape[0], 0, shape[1]))
+    return out
+
+
+def _fill(out: NDArray[np.float64], geometry: BaseGeometry, block: Block) -> None:
+    """Overlaps of `block`, halving it until it is covered, empty or small."""
+    h, w = block.shape
+    box = shapely.box(block.x0 - 0.5, block.y0 - 0.5, block.x1 - 0.5, block.y1 - 0.5)
+    part = polygonal(shapely.intersection(geometry, box))
+    if part.is_empty:
+        return
+    if part.area >= h * w * (1 - 1e-12):
+        out[block.slices] = 1
+    elif max(h, w) <= LEAF:
+        y, x = np.mgrid[block.y0 : block.y1, block.x0 : block.x1]
+        pixels = shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
+        out[block.slices] = shapely.area(shapely.intersection(part, pixels))
+    else:
+        size = (-(-h // 2), w) if h >= w else (h, -(-w // 2))
+        for half in blocks((h, w), size):
+            y0, x0 = block.y0, block.x0
+            _fill(out, part, Block(half.y0 + y0, half.y1 + y0, half.x0 + x0, half.x1 + x0))

@@ -1,0 +1,71 @@
+"""PNG and JPEG pictures as slides of one level, decoded once and held in memory."""
+
+from __future__ import annotations
+
+import io
+import threading
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from msiscale.errors import InputError
+from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
+from msiscale.store import is_url, local_path, read_bytes
+
+MAX_PIXELS = 1 << 30  # 3 GiB in memory; Pillow's own limit is too small for an exported slide
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+_lock = threading.Lock()
+
+
+def _decode(path: str, data: bytes) -> tuple[Pixels, tuple[float, float] | None]:
+    with _lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        except (UnidentifiedImageError, OSError, SyntaxError):
+            raise InputError(f"{path}: not a readable PNG or JPEG; export it again") from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"{path}: {image.width} x {image.height} px is too large for a PNG or JPEG;"
+            " save it as a pyramidal TIFF"
+        )
+    if image.mode not in _MODES:
+        raise InputError(f"{path}: pixels of type {image.mode}; save it as 8-bit RGB")
+    dpi = image.info.get("dpi")
+    mpp = plausible_mpp(25400 / float(dpi[1]), 25400 / float(dpi[0])) if dpi and all(dpi) else None
+    try:
+        alpha = "A" in image.mode or "transparency" in image.info
+        return on_white(np.asarray(image.convert("RGBA" if alpha else "RGB"))), mpp
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path}: the picture is damaged ({error}); export it again") from None
+
+
+@lru_cache(maxsize=2)
+def _load(path: str, token: tuple[int, int]) -> tuple[Pixels, tuple[float, float] | None]:
+    """The picture; `token` makes a file that was replaced a new one."""
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error}); check the path") from None
+    return _decode(path, data)
+
+
+class PictureBackend:
+    """A PNG or JPEG; all threads share its pixels."""
+
+    def __init__(self, path: str) -> None:
+        stat = None if is_url(path) else local_path(path).stat()
+        self._pixels, self.mpp = _load(path, (stat.st_mtime_ns, stat.st_size) if stat else (0, 0))
+        self.levels = level_table([self._pixels.shape[:2]])
+        self.bounds = (0, 0)
+        self.hint = ""
+
+    def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
+        """Pixels ``(h, w, 3)`` of a rectangle that lies inside the picture."""
+        return self._pixels[y : y + h, x : x + w]
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,242 @@
+"""Slides of any format: open, check, read rectangles of any level from any thread or process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import fsspec
+import numpy as np
+import openslide
+
+from msiscale.errors import InputError
+from msiscale.slide.backend import Backend, Level, Pixels
+from msiscale.slide.omezarr import OmeZarrBackend
+from msiscale.slide.openslides import OpenSlideBackend
+from msiscale.slide.picture import PictureBackend
+from msiscale.slide.tiff import TiffBackend
+from msiscale.store import is_url, local_path
+
+BACKENDS: dict[str, Callable[[str], Backend]] = {
+    "openslide": OpenSlideBackend,
+    "tiff": TiffBackend,
+    "omezarr": OmeZarrBackend,
+    "picture": PictureBackend,
+}
+HANDLES_KEPT = 4  # open slides a thread keeps
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURES = {".png", ".jpg", ".jpeg"}
+
+_open = threading.local()
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide: what is known of it, and its pixels. Make one with `open_reader`.
+
+    It holds no handle, so it is pickled and shared as it is; each thread opens the file once and
+    keeps it for a while.
+
+    Attributes
+    ----------
+    path : path or URL
+    mpp : (y, x) in µm per level-0 pixel
+    levels : resolutions, finest first
+    bounds : (x, y) in level-0 pixels, where QuPath has its origin (``read_annotation(offset=)``)
+    backend : key of `BACKENDS`
+    token : state of the file when it was opened; a file that was replaced is opened anew
+    """
+
+    path: str
+    mpp: tuple[float, float]
+    levels: tuple[Level, ...]
+    bounds: tuple[int, int]
+    backend: str
+    token: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of level 0."""
+        return self.levels[0].shape
+
+    def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
+        """Pixels of a rectangle.
+
+        Parameters
+        ----------
+        level : index into `levels`
+        y, x : corner in pixels of that level; may lie outside
+        h, w : size in pixels of that level
+
+        Returns
+        -------
+        (h, w, 3) uint8; outside the slide 255
+
+        Raises
+        ------
+        InputError
+            The file is damaged there, on a fresh handle too.
+        """
+        height, width = self.levels[level].shape
+        y0, y1 = max(y, 0), min(y + h, height)
+        x0, x1 = max(x, 0), min(x + w, width)
+        out = np.full((h, w, 3), 255, np.uint8)
+        if y1 > y0 and x1 > x0:
+            inside = self._read(level, y0, x0, y1 - y0, x1 - x0)
+            if inside.shape == out.shape:
+                return np.ascontiguousarray(inside)
+            out[y0 - y : y1 - y, x0 - x : x1 - x] = inside
+        return out
+
+    def _read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
+        """The same inside the level; a handle that failed stays broken, so it is replaced once."""
+        try:
+            return _handle(self).read(level, y, x, h, w)
+        except Exception:
+            _drop(self)
+        try:
+            return _handle(self).read(level, y, x, h, w)
+        except InputError:
+            _drop(self)
+            raise
+        except Exception as error:
+            _drop(self)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{self.path}: level {level} cannot be read at y {y}, x {x} ({reason});"
+                " the file is damaged: copy it again"
+            ) from None
+
+
+def _key(slide: Slide) -> tuple[str, str, str, int]:
+    return slide.backend, slide.path, slide.token, os.getpid()
+
+
+def _handles() -> OrderedDict[tuple[str, str, str, int], Backend]:
+    if not hasattr(_open, "handles"):
+        _open.handles = OrderedDict()
+    handles: OrderedDict[tuple[str, str, str, int], Backend] = _open.handles
+    return handles
+
+
+def _handle(slide: Slide) -> Backend:
+    """This thread's open handle of the slide."""
+    handles, key = _handles(), _key(slide)
+    if key not in handles:
+        _keep(slide, BACKENDS[slide.backend](slide.path))
+    handles.move_to_end(key)
+    return handles[key]
+
+
+def _keep(slide: Slide, backend: Backend) -> None:
+    handles = _handles()
+    handles[_key(slide)] = backend
+    while len(handles) > HANDLES_KEPT:
+        handles.popitem(last=False)[1].close()
+
+
+def _drop(slide: Slide) -> None:
+    backend = _handles().pop(_key(slide), None)
+    if backend is not None:
+        with contextlib.suppress(Exception):
+            backend.close()
+
+
+def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Slide:
+    """Open a slide of any format.
+
+    Parameters
+    ----------
+    path : OpenSlide format, plain or OME TIFF (8-bit RGB), OME-Zarr 0.4 or 0.5, PNG or JPEG;
+        OME-Zarr, TIFF and pictures may be behind any fsspec URL
+    mpp : µm per level-0 pixel; overrules the file
+
+    Raises
+    ------
+    InputError
+        No such file, a format that cannot be read, or no `mpp` in the file and none given.
+    """
+    url = os.fspath(path)
+    url = url if is_url(url) else str(local_path(url))
+    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+        raise InputError(f"{url}: mpp {mpp} is not a pixel size; give µm per pixel, as 0.25")
+    name, backend = _first_that_opens(url)
+    size = (float(mpp), float(mpp)) if mpp is not None else backend.mpp
+    if size is None:
+        backend.close()
+        hint = f" (it says only: {backend.hint})" if backend.hint else ""
+        raise InputError(
+            f"{url}: the file has no µm per pixel{hint}; give it in the manifest column `mpp`"
+        )
+    slide = Slide(url, size, backend.levels, backend.bounds, name, _token(url))
+    _keep(slide, backend)
+    return slide
+
+
+def check(slide: Slide) -> None:
+    """Decode one tile's worth in the middle of every level; `InputError` where that fails."""
+    for index, level in enumerate(slide.levels):
+        h, w = level.shape
+        slide.read(index, h // 2, w // 2, min(64, h), min(64, w))
+
+
+def _token(url: str) -> str:
+    if is_url(url) or local_path(url).is_dir():
+        return ""
+    stat = local_path(url).stat()
+    return f"{stat.st_mtime_ns}-{stat.st_size}"
+
+
+def _first_that_opens(url: str) -> tuple[str, Backend]:
+    """The backend for the file; of several that may know it, the error of the last counts."""
+    names = _candidates(url)
+    for name in names[:-1]:
+        with contextlib.suppress(InputError):
+            return name, BACKENDS[name](url)
+    return names[-1], BACKENDS[names[-1]](url)
+
+
+def _candidates(url: str) -> list[str]:
+    """Backends to try, by what the file is rather than by what it is called where that is cheap."""
+    suffix = PurePosixPath(url.rstrip("/")).suffix.lower()
+    if is_url(url):
+        if suffix in _PICTURES:
+            return ["picture"]
+        return ["tiff"] if suffix in {".tif", ".tiff", ".svs", ".btf", ".tf8"} else ["omezarr"]
+    local = local_path(url)
+    if not local.exists():
+        raise InputError(f"{url}: no such file; check the manifest column `slide`")
+    if local.is_dir():
+        return ["omezarr"]
+    vendor = openslide.OpenSlide.detect_format(str(local))
+    if vendor == "generic-tiff":
+        # OpenSlide sees neither SubIFDs nor OME-XML: an OME pyramid would have one level, no mpp.
+        return ["openslide", "tiff"] if _plain_tiff(str(local)) else ["tiff"]
+    if vendor is not None:
+        return ["openslide"]
+    with fsspec.open(url, "rb") as file:
+        magic = file.read(4)
+    if magic == b"\x89PNG" or magic[:2] == b"\xff\xd8":
+        return ["picture"]
+    if magic in _TIFF_MAGIC:
+        return ["tiff"]
+    raise InputError(
+        f"{url}: not a slide (no format of OpenSlide, TIFF, OME-Zarr, PNG or JPEG);"
+        " check the file or export it again"
+    )
+
+
+def _plain_tiff(path: str) -> bool:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return not tiff.is_ome and not tiff.pages.first.subifds
+    except (tifffile.TiffFileError, OSError, ValueError):
+        return True

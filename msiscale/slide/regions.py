@@ -1,0 +1,59 @@
+"""Annotated regions: polygons in level-0 pixels with the name that the pathologist gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+
+@dataclass(frozen=True)
+class Region:
+    """One annotated region.
+
+    Attributes
+    ----------
+    polygon : Polygon or MultiPolygon in level-0 pixels (x, y), valid
+    name : class name as in the file, None where it has none
+    """
+
+    polygon: BaseGeometry
+    name: str | None = None
+
+
+def polygonal(geometry: BaseGeometry) -> BaseGeometry:
+    """The areas of a geometry, made valid; lines and points are dropped."""
+    if not geometry.is_valid:
+        geometry = shapely.make_valid(geometry)
+    if geometry.geom_type in ("Polygon", "MultiPolygon"):
+        return geometry
+    parts = [
+        part
+        for part in shapely.get_parts(geometry)
+        if part.geom_type in ("Polygon", "MultiPolygon", "GeometryCollection")
+    ]
+    return shapely.union_all([polygonal(part) for part in parts])
+
+
+def ring(points: Sequence[tuple[float, float]]) -> BaseGeometry:
+    """The area inside a closed line of (x, y); empty with fewer than three points."""
+    xy = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    if len(xy) < 3 or not np.isfinite(xy).all():
+        return shapely.Polygon()
+    return polygonal(shapely.Polygon(xy))
+
+
+def rings(lines: Iterable[Sequence[tuple[float, float]]]) -> BaseGeometry:
+    """The area inside an odd number of closed lines: a line inside another is a hole."""
+    area: BaseGeometry = shapely.Polygon()
+    for line in lines:
+        area = polygonal(shapely.symmetric_difference(area, ring(line)))
+    return area
+
+
+def moved(geometry: BaseGeometry, offset: tuple[float, float]) -> BaseGeometry:
+    """The geometry moved by ``(x, y)``."""
+    return shapely.transform(geometry, lambda xy: xy + np.asarray(offset, dtype=np.float64))

@@ -1,0 +1,73 @@
+"""Where a slide has tissue.
+
+Glass is white and without colour; tissue is coloured. Otsu's threshold [1]_ on saturation tells
+them apart, but on a slide that is all tissue (or all glass) it would split noise in half, so it
+may only choose between two bounds: what is clearly coloured is tissue and what is clearly not is
+glass, whatever the histogram says.
+
+.. [1] N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. Syst. Man
+   Cybern. 9 (1979) 62-66.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.morphology import remove_small_holes, remove_small_objects
+
+from msiscale.slide.reader import Slide
+from msiscale.slide.working import working
+
+SATURATION = (0.05, 0.12)  # glass is below the first, tissue above the second
+BRIGHT = 0.94  # of the glass's own brightness: paler than this is glass
+DARK = 0.12  # brightness (0..1) below which a pixel is a scanner's black filling or ink
+
+
+def tissue_mask(
+    slide: Slide,
+    *,
+    mpp: float = 8.0,
+    min_area_um2: float = 20_000.0,
+    max_hole_um2: float = 10_000.0,
+) -> tuple[NDArray[np.bool_], tuple[float, float]]:
+    """Tissue of a slide at low resolution.
+
+    Parameters
+    ----------
+    slide : the slide
+    mpp : µm per mask pixel; the slide's own where it is coarser
+    min_area_um2 : pieces smaller than this (dust) are dropped
+    max_hole_um2 : holes smaller than this (lumina, small tears) are filled
+
+    Returns
+    -------
+    mask : (h, w) bool
+    downsample : (y, x), level-0 pixels per mask pixel
+    """
+    image = working(slide, max(mpp, *slide.mpp))
+    mask = tissue_pixels(image.read(0, 0, *image.shape))
+    area = image.mpp[0] * image.mpp[1]
+    mask = ndimage.binary_closing(mask, iterations=1) | mask
+    mask = remove_small_objects(mask, max_size=int(min_area_um2 / area))
+    mask = remove_small_holes(mask, max_size=int(max_hole_um2 / area))
+    return mask, image.downsample
+
+
+def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels ``(h, w)`` of an RGB image ``(h, w, 3)`` that are coloured as tissue is."""
+    smooth = ndimage.uniform_filter(rgb.astype(np.float32) / 255, size=(3, 3, 1), mode="nearest")
+    high, low = smooth.max(axis=-1), smooth.min(axis=-1)
+    saturation = (high - low) / np.maximum(high, 1e-3)
+    brightness = smooth.mean(axis=-1)
+    usable = brightness > DARK
+    if not usable.any():
+        return usable
+    values = saturation[usable]
+    middle = float(threshold_otsu(values)) if float(np.ptp(values)) > 1e-3 else 0.0
+    threshold = min(max(middle, SATURATION[0]), SATURATION[1])
+    # The glass of this slide, where it has any, is what is brightest in it.
+    glass = max(float(np.percentile(brightness[usable], 99)), 0.8)
+    pale = brightness > BRIGHT * glass
+    return usable & (saturation > threshold) & ~(pale & (saturation < SATURATION[1]))

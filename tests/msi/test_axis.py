@@ -1,0 +1,227 @@
+"""The cohort's m/z axis: the planted ions, the same bits for any split, support by specimen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msiscale import store
+from msiscale.errors import InputError
+from msiscale.msi.axis import find_axis, fixed_axis, supported
+from msiscale.msi.cube import nearest
+from msiscale.msi.peaks import PeakSums, peak_sums
+from msiscale.msi.source import open_source
+
+IONS = np.array([150.1, 300.2, 300.2054, 512.7, 780.55, 781.55, 999.9])
+FIELDS = ("bins", "count", "points", "weight", "moment")
+
+
+def centroids(rng: np.random.Generator, ions: np.ndarray, n: int, noise: int = 20) -> list:
+    """Peak lists with 1 ppm jitter, ions present in 60 % of the pixels, and random noise peaks."""
+    spectra = []
+    for _ in range(n):
+        here = ions[rng.random(len(ions)) < 0.6]
+        mz = np.concatenate(
+            [here * (1 + rng.normal(0, 1e-6, len(here))), rng.uniform(100, 1000, noise)]
+        )
+        order = np.argsort(mz)
+        values = np.concatenate([rng.uniform(50, 200, len(here)), rng.uniform(1, 10, noise)])
+        spectra.append((mz[order], values[order].astype(np.float32)))
+    return spectra
+
+
+def place(n: int) -> list[tuple[int, int]]:
+    return [(i % 10 + 1, i // 10 + 1) for i in range(n)]
+
+
+@pytest.fixture
+def image(write):
+    rng = np.random.default_rng(0)
+    return open_source(str(write(xy=place(200), spectra=centroids(rng, IONS, 200)).path))
+
+
+def same(a: PeakSums, b: PeakSums) -> None:
+    assert (a.step, a.n_pixels, a.profile, a.repairs) == (b.step, b.n_pixels, b.profile, b.repairs)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 200), max_size=4), order=st.randoms())
+def test_sums_do_not_depend_on_the_split_or_its_order(split_source, cuts, order) -> None:
+    source, whole = split_source
+    parts = np.split(order.sample(range(200), 200), sorted(cuts))
+    sums = [peak_sums(source, indices=np.asarray(part, int)) for part in parts]
+    order.shuffle(sums)
+    total = sums[0]
+    for other in sums[1:]:
+        total = total + other
+    same(total, whole)
+
+
+@pytest.fixture(scope="module")
+def split_source(tmp_path_factory):
+    from pyimzml.ImzMLWriter import ImzMLWriter
+
+    path = tmp_path_factory.mktemp("split") / "split"
+    with ImzMLWriter(str(path), mode="processed") as writer:
+        spectra = centroids(np.random.default_rng(1), IONS, 200)
+        for xy, (mz, values) in zip(place(200), spectra, strict=True):
+            writer.addSpectrum(mz, values, xy)
+    source = open_source(f"{path}.imzML")
+    return source, peak_sums(source)
+
+
+@pytest.mark.parametrize("profile", [False, True])
+def test_sums_of_a_shared_axis_equal_those_of_the_same_spectra_ragged(write, profile) -> None:
+    rng = np.random.default_rng(2)
+    axis = np.linspace(500, 501, 300)
+    shape = np.exp(-0.5 * ((axis - 500.5) / 0.01) ** 2) * 1000
+    spectra = [(axis, (shape + rng.random(300)).astype(np.float32)) for _ in range(12)]
+    kind = "profile" if profile else "centroid"
+    sums = []
+    for mode in ("continuous", "processed"):
+        file = write(mode, xy=place(12), spectra=spectra, mode=mode, spec_type=kind)
+        source = open_source(str(file.path))
+        source.profile = profile
+        sums.append(peak_sums(source))
+    same(*sums)
+
+
+def test_sums_survive_the_store(image, tmp_path: Path) -> None:
+    sums = peak_sums(image)
+    sums.save(store.open_group(str(tmp_path / "sums.zarr"), "a").require_group("peaks"))
+    same(PeakSums.load(store.open_group(str(tmp_path / "sums.zarr"))["peaks"]), sums)
+
+
+def test_planted_ions_are_found_and_noise_is_not(image) -> None:
+    axis = find_axis({"a": peak_sums(image)}, tolerance_ppm=5.0, min_frequency=0.1)
+    np.testing.assert_allclose(axis.mz, IONS, rtol=0.5e-6)
+    # What the axis calls frequency and intensity is what the cube will hold.
+    spectra = image.read(np.arange(200))
+    index = nearest(spectra.mz, axis.mz.values, 5.0)
+    hits = np.bincount(index[index >= 0], minlength=len(IONS)) / 200
+    np.testing.assert_allclose(axis.frequency[0], hits, atol=0.006)
+    assert (axis.snr > 50).all()
+    assert axis.frequency.dims == ("specimen", "mz") and axis.mz.dtype == np.float64
+
+
+def test_support_is_of_each_specimen(write) -> None:
+    rng = np.random.default_rng(4)
+    sums = {}
+    for name, ions in (("a", IONS[:4]), ("b", IONS[2:]), ("c", IONS)):
+        file = write(name, xy=place(100), spectra=centroids(rng, ions, 100))
+        sums[name] = peak_sums(open_source(str(file.path)))
+    axis = find_axis(sums, min_frequency=0.1)
+    np.testing.assert_allclose(axis.mz, IONS, rtol=1e-6)
+    np.testing.assert_array_equal(supported(axis, ["a"]), [1, 1, 1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(supported(axis, ["b"]), [0, 0, 1, 1, 1, 1, 1])
+    assert supported(axis, ["a", "b"]).all()
+    assert not supported(axis, ["c"], min_frequency=1.1).any()
+    # A specimen's own numbers do not change with its company, the axis being given.
+    alone = find_axis({"b": sums["b"]}, mz=axis.mz.values, min_frequency=0.1)
+    for name in ("frequency", "mean_intensity", "snr"):
+        np.testing.assert_array_equal(alone[name][0], axis[name].sel(specimen="b"))
+    assert supported(alone, ["b"]).all()
+
+
+def test_an_ion_in_a_single_specimen_of_many_is_kept(write) -> None:
+    rng = np.random.default_rng(5)
+    sums = {}
+    for i in range(6):
+        ions = IONS if i == 3 else IONS[1:]
+        file = write(f"s{i}", xy=place(60), spectra=centroids(rng, ions, 60))
+        sums[f"s{i}"] = peak_sums(open_source(str(file.path)))
+    axis = find_axis(sums, min_frequency=0.1)
+    np.testing.assert_allclose(axis.mz, IONS, rtol=1e-6)
+
+
+def test_profile_peaks(write) -> None:
+    rng = np.random.default_rng(6)
+    grid = 400 * np.exp(np.arange(8000) * 2e-6)
+    ions = np.array([401.0, 402.5, 404.0, 405.7])
+    sigma = 6e-6
+    clean = sum(
+        h * np.exp(-0.5 * (np.log(grid / m) / sigma) ** 2)
+        for m, h in zip(ions, (100, 30, 300, 60), strict=True)
+    )
+    spectra = []
+    for _ in range(30):
+        values = clean * rng.uniform(0.5, 1.5) + np.abs(rng.normal(0, 3, len(grid)))
+        spectra.append((grid, values.astype(np.float32)))
+    for mode in ("continuous", "processed"):
+        file = write(mode, xy=place(30), spectra=spectra, mode=mode, spec_type="profile")
+        source = open_source(str(file.path))
+        axis = find_axis({"a": peak_sums(source, tolerance_ppm=10.0)}, tolerance_ppm=10.0, snr=10)
+        np.testing.assert_allclose(axis.mz, ions, rtol=2e-6)
+        assert (axis.frequency > 0.9).all()
+
+
+def test_real_files_give_axes(shared_data: Path) -> None:
+    sums = {}
+    for name in ("metaspace_untreated_tiny/Untreated_3_434_tiny", "matrixtests_n2/MatrixTests_N2"):
+        source = open_source(str(shared_data / "imzml" / f"{name}.imzML"))
+        sums[name] = peak_sums(source)
+    axis = find_axis(sums)
+    mz = axis.mz.values
+    assert len(mz) > 100 and (np.diff(mz) > 0).all()
+    # Ions in at least three of eight pixels of the spheroids, counted by hand.
+    spectra = source = open_source(
+        str(shared_data / "imzml/metaspace_untreated_tiny/Untreated_3_434_tiny.imzML")
+    )
+    spectra = source.read(np.arange(8))
+    index = nearest(spectra.mz, mz, 5.0)
+    strong = spectra.mz[spectra.intensity > np.quantile(spectra.intensity, 0.9)]
+    assert (nearest(strong, mz, 5.0) >= 0).mean() > 0.7
+    assert (index >= 0).any()
+
+
+def test_nothing_found_says_what_to_do(write) -> None:
+    file = write(xy=place(3), spectra=[([100.0 + i], [1.0]) for i in range(3)])
+    sums = {"only": peak_sums(open_source(str(file.path)))}
+    with pytest.raises(InputError, match=r"only.*fixed m/z axis"):
+        find_axis(sums)
+    with pytest.raises(ValueError, match="too coarse"):
+        find_axis(sums, tolerance_ppm=0.5)
+    blank = write("blank", xy=place(2), spectra=[([100.0], [0.0])] * 2)
+    sums = {"blank": peak_sums(open_source(str(blank.path)))}
+    with pytest.raises(InputError, match="no m/z found in blank"):
+        find_axis(sums)
+    assert find_axis(sums, mz=[100.0]).frequency.item() == 0
+
+
+def test_fixed_axes(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(fixed_axis([3.0, 1.0, 3.0]), [1, 3])
+    bins = fixed_axis("ppm:100:101:50")
+    assert bins[0] == 100 and 100.99 < bins[-1] <= 101
+    np.testing.assert_allclose(np.diff(bins) / bins[:-1], 50e-6, rtol=1e-6)
+    csv = tmp_path / "ions.csv"
+    csv.write_text("name,m/z\nPC,760.585\nPE,716.523\n")
+    np.testing.assert_array_equal(fixed_axis(str(csv)), [716.523, 760.585])
+    csv.write_text("\ufeff760.585\n716.523\n", "utf-8")
+    np.testing.assert_array_equal(fixed_axis(str(csv)), [716.523, 760.585])
+    csv.write_text("ions\n760.585\n")
+    np.testing.assert_array_equal(fixed_axis(str(csv)), [760.585])
+    for text, words in (
+        ("", "empty"),
+        ("a,b\n1,2\n", "no column mz"),
+        ("mz\nx\n", "holds no m/z"),
+        ("mz\n-1\n", "positive"),
+    ):
+        csv.write_text(text)
+        with pytest.raises(InputError, match=words):
+            fixed_axis(str(csv))
+    for spec in (
+        "ppm:1:2",
+        "ppm:200:100:5",
+        "ppm:100:200:0",
+        str(tmp_path / "none.csv"),
+        [],
+        [-1.0],
+    ):
+        with pytest.raises(InputError):
+            fixed_axis(spec)
