@@ -147,15 +147,16 @@ def demo(context: click.Context, out: str, specimens: int, seed: int, **words: A
 
 @cli.command()
 @click.argument("directory")
-@click.option("--specimens", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--specimens", type=click.IntRange(1), help="[6; with --slide one a slide]")
+@click.option("--patients", type=click.IntRange(1), help="Shared out in turn [one a specimen].")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--pixels", type=(int, int), default=(40, 44), show_default=True, help="MSI rows and columns."
-)
-@click.option("--pixel-um", type=float, default=100.0, show_default=True, help="MSI pixel, µm.")
+@click.option("--pixels", type=(int, int), help="MSI rows and columns [40 44; of the tissue].")
+@click.option("--pixel-um", type=float, help="MSI pixel, µm [100; with --slide 50].")
 @click.option("--mpp", type=float, default=1.0, show_default=True, help="Of the slides, µm.")
+@click.option("--null", is_flag=True, help="Annotate a place like any other: nothing to find.")
 @click.option("--slide", multiple=True, help="A real slide to simulate the MSI on (repeatable).")
 @click.option("--slide-mpp", type=float, help="µm a pixel of those slides, where they lack it.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 def simulate(directory: str, **words: Any) -> None:
     """A phantom cohort with known truth: imzML, slides, annotations, manifest and truth/."""
     from msiscale.simulate import simulate as write_cohort

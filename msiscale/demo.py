@@ -25,7 +25,7 @@ def demo(
     folder = Path(out) / "cohort"
     manifest = folder / "manifest.csv"
     if not manifest.exists():  # written last
-        simulate(folder, specimens=specimens, seed=seed, mpp=1.0)
+        simulate(folder, specimens=specimens, seed=seed, workers=2)
     return run(
         str(manifest),
         str(Path(out) / "run"),

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import threadpoolctl
 import xarray as xr
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 Task = Callable[[], Any]
@@ -31,20 +31,28 @@ _limits: Any = None
 
 
 @functools.cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
+def _controller() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def _take_control() -> None:
+    # since 3.8 threadpoolctl lets one thread set the limit and ignores the others without a word
+    openblas = getattr(threadpoolctl, "OpenBLASController", None)
+    if clear := getattr(openblas, "clear_controlling_thread", None):
+        clear(force=True)
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """BLAS on one thread while any task of this process is inside; nests, and threads may share it.
 
-    (The limit of threadpoolctl is process-wide: two threads that each restore it would undo one
-    another.)
+    (The limit is process-wide: two threads that each restored it would undo one another, so the
+    first one in sets it and the last one out restores it.)
     """
     global _inside, _limits
     with _lock:
         if _inside == 0:
+            _take_control()
             _limits = _controller().limit(limits=1)
         _inside += 1
     try:
@@ -53,7 +61,9 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
+                _take_control()
                 _limits.restore_original_limits()
+                _take_control()
 
 
 def serially(tasks: Sequence[Task]) -> Iterator[Any]:

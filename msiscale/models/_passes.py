@@ -82,9 +82,14 @@ class Totals:
     ]  # of x, weighted by the mean p (1 - p) of the problems that share it
 
     def __add__(self, other: Totals) -> Totals:
-        names = ("loss", "weight", "curvature", "bias", "gradient")
-        sums = [getattr(self, n) + getattr(other, n) for n in names]
-        return Totals(*sums, merge_groups(self.hessian, other.hessian))
+        return Totals(
+            self.loss + other.loss,
+            self.weight + other.weight,
+            self.curvature + other.curvature,
+            self.bias + other.bias,
+            self.gradient + other.gradient,
+            merge_groups(self.hessian, other.hessian),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,7 +174,15 @@ def _choose(
                 left_out.append(frozenset(part))
     if not problems:
         return [_default(costs)] * len(cases)
-    fit = fit_many(blocks, problems, tol=INNER_TOLERANCE, max_iter=INNER_STEPS, warn=False, run=run)
+    fit = fit_many(
+        blocks,
+        problems,
+        tol=INNER_TOLERANCE,
+        max_iter=INNER_STEPS,
+        refresh=None,  # an eigendecomposition a fold, for digits that nobody asks for here
+        warn=False,
+        run=run,
+    )
     loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
     choices = []
     for i in range(len(cases)):

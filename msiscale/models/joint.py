@@ -46,7 +46,7 @@ from msiscale.models.moments import Moments, reciprocal
 
 Floats = NDArray[np.float64]
 
-REFRESH = 6  # evaluations with one guess of the Hessian
+REFRESH = 12  # evaluations with one guess of the Hessian
 MAX_SHARED = 4096  # variables of x above which its second moment is not worth the pass
 
 
@@ -180,6 +180,7 @@ def fit_many(
     tol: float = 1e-6,
     max_iter: int = 100,
     dtype: DTypeLike = np.float64,
+    refresh: int | None = REFRESH,
     warn: bool = True,
     run: Run | None = None,
 ) -> Fit:
@@ -197,8 +198,10 @@ def fit_many(
     dtype : float64 or float32
         Of the products (sums are float64). float32 halves the cost; the objective is then within
         1e-8 of the optimum where variables are not collinear, 1e-6 where they are.
+    refresh : int, optional
+        Evaluations after which a problem gets a better preconditioner (see the notes); None never.
     warn : bool
-        Of problems that need more.
+        Of problems that need more than `max_iter`.
     run : callable, optional
         Computes a list of picklable tasks in order (blocks with Delayed rows go to Dask instead).
 
@@ -209,9 +212,10 @@ def fit_many(
     Notes
     -----
     A problem is done, too, when its next step promises less than the products can tell. Problems
-    that are not done after `REFRESH` evaluations get a better preconditioner: the Hessian summed
+    that are not done after `refresh` evaluations get a better preconditioner: the Hessian summed
     over the rows of all of those with the same C, each row weighted by their mean p(1 - p) (the
-    folds of a cross-validation have nearly the same). It changes how fast they arrive, not where.
+    folds of a cross-validation have nearly the same). It changes how fast they arrive, not where,
+    and costs a second moment of X and an eigendecomposition a map: worth it for hard problems.
     """
     sums = over(blocks, class_sums, merge_class_sums, run)
     n_classes = len(next(iter(sums.values())).weight)
@@ -219,7 +223,7 @@ def fit_many(
     states = [_State.of(p, sums, n_classes, tol, max_iter, dtype) for p in problems]
     passes = 1
     while active := [s for s in states if s is not None and not s.descent.done]:
-        parameters = _parameters(active, dtype)
+        parameters = _parameters(active, dtype, refresh)
         totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
         passes += 1
         with one_blas_thread():
@@ -321,10 +325,6 @@ class _State:
     def trial(self) -> Floats:
         return self.descent.trial.reshape(self.shape)
 
-    @property
-    def stale(self) -> bool:
-        return self.descent.steps - self.refreshed >= REFRESH
-
     def tell(self, totals: Totals, j: int, outputs: int) -> None:
         """Pass on what the pass found for this problem, the j-th of it."""
         columns = slice(j * outputs, (j + 1) * outputs)
@@ -425,19 +425,22 @@ def _solution(problem: Problem, state: _State | None, n_classes: int) -> Solutio
     )
 
 
-def _parameters(states: Sequence[_State], dtype: np.dtype[Any]) -> Parameters:
+def _parameters(states: Sequence[_State], dtype: np.dtype[Any], refresh: int | None) -> Parameters:
     """What the next pass needs: the trial points of `states` in the space of x."""
     coef = _by_map(states, lambda m, theta: m.matrix @ theta[:-1])
     intercept = _by_map(states, lambda m, theta: m.offset @ theta[:-1] + theta[-1])
-    stale = sorted({s.problem.C for s in states if s.stale})
-    shares = [stale.index(s.problem.C) if s.stale else -1 for s in states]
+    old = [refresh is not None and s.descent.steps - s.refreshed >= refresh for s in states]
+    costs = sorted({s.problem.C for s, stale in zip(states, old, strict=True) if stale})
+    shares = [
+        costs.index(s.problem.C) if stale else -1 for s, stale in zip(states, old, strict=True)
+    ]
     return Parameters(
         np.concatenate(coef, axis=1),
         np.concatenate(intercept),
         np.stack([s.class_weight for s in states]),
         [s.problem.groups for s in states],
         dtype,
-        shares=np.array(shares) if stale and len(coef[0]) <= MAX_SHARED else None,
+        shares=np.array(shares) if costs and len(coef[0]) <= MAX_SHARED else None,
     )
 
 

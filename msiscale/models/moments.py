@@ -8,7 +8,7 @@ never forms a difference of large numbers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -99,11 +99,12 @@ class Moments:
             return cls.empty(left.shape[1], right.shape[1], dtype=dtype)
         zx, mean_x, dx = _centred(left, w, n, dtype)
         zm, mean_m, dm = _centred(right, w, n, dtype)
-        sxx = (zx.T @ zx).astype(np.float64) - n * np.outer(dx, dx)
-        sxm = (zx.T @ zm).astype(np.float64) - n * np.outer(dx, dm)
-        smm = (zm.T @ zm).astype(np.float64) - n * np.outer(dm, dm)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the remedy
+            sxx = (zx.T @ zx).astype(np.float64) - n * np.outer(dx, dx)
+            sxm = (zx.T @ zm).astype(np.float64) - n * np.outer(dx, dm)
+            smm = (zm.T @ zm).astype(np.float64) - n * np.outer(dm, dm)
         if not (np.isfinite(np.diag(sxx)).all() and np.isfinite(np.diag(smm)).all()):
-            raise ValueError(f"values are too large for products in {np.dtype(dtype)}")
+            raise ValueError(f"values are too large for products in {np.dtype(dtype)}; use float64")
         eps = float(np.finfo(dtype).eps)
         return cls(rows, n, mean_x, mean_m, _clip(sxx), sxm, _clip(smm), eps)
 
@@ -172,13 +173,13 @@ class Moments:
             raise ValueError(f"{self!r} and {other!r} are sums of different variables")
 
     @staticmethod
-    def merge(parts: Sequence[Moments]) -> Moments:
-        """Sum of `parts`, added in the order given."""
-        if not parts:
+    def merge(parts: Iterable[Moments]) -> Moments:
+        """Sum of `parts`, added in the order given; they are asked for one at a time."""
+        total: Moments | None = None
+        for part in parts:
+            total = part if total is None else total + part
+        if total is None:
             raise ValueError("no moments to merge")
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
         return total
 
     def mean(self, which: Which) -> Floats:
@@ -293,25 +294,29 @@ def reciprocal(values: Floats) -> Floats:
 def leave_one_out(parts: Sequence[Moments]) -> Iterator[Moments]:
     """For each part the sum of all the others, without ever having touched it.
 
-    Divide and conquer: n log2(n) merges and log2(n) sums in memory. (A difference from the total
-    would be cheaper still, but would carry a trace of the part at rounding level.)
+    Divide and conquer: n log2(n) merges and log2(n) sums in memory, and parts are asked for one at
+    a time (they may come from a store). A difference from the total would be cheaper still, but
+    would carry a trace of the part at rounding level.
     """
     if len(parts) == 1:
-        yield Moments.empty(parts[0].p, parts[0].q)
+        part = parts[0]
+        yield Moments.empty(part.p, part.q)
         return
-    yield from _all_but(parts, None)
+    yield from _all_but(parts, 0, len(parts), None)
 
 
-def _all_but(parts: Sequence[Moments], others: Moments | None) -> Iterator[Moments]:
-    if len(parts) == 1:
+def _all_but(
+    parts: Sequence[Moments], start: int, stop: int, others: Moments | None
+) -> Iterator[Moments]:
+    """For each of ``parts[start:stop]`` the sum of `others` and of the rest of them."""
+    if stop - start == 1:
         assert others is not None
         yield others
         return
-    half = len(parts) // 2
-    left, right = parts[:half], parts[half:]
-    for kept, rest in ((left, right), (right, left)):
-        outside = Moments.merge(rest)
-        yield from _all_but(kept, outside if others is None else others + outside)
+    half = (start + stop) // 2
+    for mine, rest in (((start, half), (half, stop)), ((half, stop), (start, half))):
+        outside = Moments.merge(parts[i] for i in range(*rest))
+        yield from _all_but(parts, *mine, outside if others is None else others + outside)
 
 
 def moments(
@@ -413,10 +418,16 @@ def _centred(
         raise ValueError("x or m has a value that is not finite; give such rows weight 0")
     wide = np.dtype(np.float32) if a.dtype in (np.float32, np.float16) else np.dtype(np.float64)
     centre = mean.astype(wide)  # exact in the arithmetic of the subtraction
-    z = np.subtract(a, centre, dtype=wide).astype(dtype, copy=False)
+    z = np.subtract(a, centre, dtype=wide)
+    left = mean - centre.astype(np.float64)
+    if wide == np.float64:
+        # the rounding of a long float64 sum, which float32 data could not show
+        left = (z.mean(axis=0) if w is None else (w @ z) / n).astype(np.float64)
+        mean = mean + left
+    z = z.astype(dtype, copy=False)
     if w is not None:
         z *= np.sqrt(w).astype(dtype)[:, None]
-    return z, mean, mean - centre.astype(np.float64)
+    return z, mean, left
 
 
 def _shifted(a: Floats, b: Floats, sign: int, u: Floats, v: Floats) -> Floats:

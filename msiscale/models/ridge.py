@@ -38,7 +38,7 @@ class RidgePath:
     Attributes
     ----------
     sums : Moments
-    scale (p,) : standard deviation of x, 0 where x does not vary.
+    scale (p,) : what x is divided by, its standard deviation; 0 where x does not vary.
     values (p,), vectors (p, p) : eigenvalues, ascending, and eigenvectors (columns).
     cross (p, t) : covariance of the rotated standardised x with the targets.
     rank : int
@@ -52,12 +52,21 @@ class RidgePath:
     rank: int
 
     @classmethod
-    def of(cls, sums: Moments) -> RidgePath:
-        """Decompose the sums of the training rows."""
+    def of(cls, sums: Moments, *, least_scale: float = 0.0) -> RidgePath:
+        """Decompose the sums of the training rows.
+
+        With `least_scale` a variable is divided by at least that share of the root mean square
+        of the standard deviations: one that hardly varies in training, and might in another
+        specimen lie thousands of its own deviations off, cannot carry a prediction away.
+        """
         scale = sums.scale("x")
+        if least_scale and sums.p:
+            floor = least_scale * np.sqrt(np.mean(scale**2))
+            scale = np.where(scale > 0, np.maximum(scale, floor), 0.0)
         inverse = reciprocal(scale)
         with one_blas_thread():
-            values, vectors = eigh(sums.correlation("x"), driver="evd")
+            scaled = sums.sxx / max(sums.n, 1e-300) * np.outer(inverse, inverse)
+            values, vectors = eigh(scaled, driver="evd")
             cross = vectors.T @ (inverse[:, None] * sums.sxm) / max(sums.n, 1e-300)
         values = np.maximum(values, 0)
         floor = noise_floor(sums.p, sums.eps) * (values[-1] if sums.p else 0)
@@ -113,12 +122,14 @@ class RidgePath:
         return np.array(scores)
 
 
-def heldout_losses(parts: Sequence[Moments], alphas: Sequence[float]) -> Floats:
+def heldout_losses(
+    parts: Sequence[Moments], alphas: Sequence[float], *, least_scale: float = 0.0
+) -> Floats:
     """Sum of squared errors ``(len(alphas), t)`` over leaving out each part in turn."""
     total: Any = 0.0
     for heldout, training in zip(parts, leave_one_out(parts), strict=True):
         if heldout.n > 0 and training.n > 0:
-            total = total + RidgePath.of(training).losses(alphas, heldout)
+            total = total + RidgePath.of(training, least_scale=least_scale).losses(alphas, heldout)
     return np.asarray(total)
 
 

@@ -35,6 +35,7 @@ Columns = Callable[[tuple[str, ...]], NDArray[np.bool_]]
 MODEL = "msi_from_he"
 POOLED = "all"
 MAX_INNER = 5
+LEAST_SCALE = 0.5  # of a channel, see `RidgePath.of`: networks have nearly dead ones
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,9 @@ def fit_linear_folds(
     Parameters
     ----------
     sums : mapping of specimen to Moments
-        Over tissue pixels; x = features (p), m = MSI intensities (q).
+        Over tissue pixels; x = features (p), m = MSI intensities (q). Asked for one at a time, and
+        more than once: a mapping that reads them from a store keeps memory at some log2(folds)
+        sums.
     folds : sequence of Fold
         May have `final_fold`.
     patients : mapping of specimen to patient
@@ -276,16 +279,25 @@ def training_sums(sums: Mapping[str, Moments], folds: Sequence[Fold]) -> Iterato
         and sum(len(f.test) for f in held) == len(everyone)
         and all({*f.train} == everyone - {*f.test} for f in held)
     )
-    shared = (
-        leave_one_out([Moments.merge([sums[s] for s in f.test]) for f in held])
-        if partition
-        else iter(())
-    )
+    shared = leave_one_out(_HeldOut(sums, held)) if partition else iter(())
     for fold in folds:
         if partition and fold.test:
             yield next(shared)
         else:
-            yield Moments.merge([sums[s] for s in fold.train])
+            yield Moments.merge(sums[s] for s in fold.train)
+
+
+class _HeldOut(Sequence[Moments]):
+    """The sums that each fold holds out, made when they are asked for."""
+
+    def __init__(self, sums: Mapping[str, Moments], folds: Sequence[Fold]) -> None:
+        self.sums, self.folds = sums, folds
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __getitem__(self, i: Any) -> Any:
+        return Moments.merge(self.sums[s] for s in self.folds[i].test)
 
 
 def _fit_fold(
@@ -309,18 +321,19 @@ def _fit_fold(
             return part.select(m=mask).project(pca.components_, pca.mean_)
 
     modes = chosen.project(pca.components_, pca.mean_)
-    path = RidgePath.of(modes)
+    path = RidgePath.of(modes, least_scale=LEAST_SCALE)
     alpha, alpha_by = _choose_alpha(fold, path, sums, patients, alphas, in_modes)
     coef, intercept = path.coefficients(alpha)
     scores, records = {}, []
     for specimen in fold.test:
-        heldout = in_modes(sums[specimen])
+        spectra = sums[specimen].select(m=mask)
+        with one_blas_thread():
+            heldout = spectra.project(pca.components_, pca.mean_)
         r2 = r2_from_moments(coef, intercept, heldout, modes.mean_m)
         scores[specimen] = r2
         records += _records(fold.name, specimen, r2, pca.explained_variance_ratio_)
-        spectra = sums[specimen].select(m=mask)
         records += _spectrum_records(fold.name, specimen, r2, spectra, chosen)
-        records += _mask_records(fold, specimen, sums, background, mask, chosen)
+        records += _mask_records(fold, specimen, spectra, background, mask, chosen)
     components = np.zeros((pca.n_components_, training.q))
     components[:, mask] = pca.components_
     mean = np.where(mask, training.mean_m, 0.0)
@@ -354,8 +367,8 @@ def _choose_alpha(
         return float(alphas[0]), "given"
     groups, kind = inner_groups(fold.train, patients)
     if groups:
-        parts = [in_modes(Moments.merge([sums[s] for s in group])) for group in groups]
-        return choose(heldout_losses(parts, alphas), alphas), kind
+        parts = [in_modes(Moments.merge(sums[s] for s in group)) for group in groups]
+        return choose(heldout_losses(parts, alphas, least_scale=LEAST_SCALE), alphas), kind
     return choose(path.generalised_cross_validation(alphas), alphas), "gcv"
 
 
@@ -426,14 +439,13 @@ def _spectrum_records(
 def _mask_records(
     fold: Fold,
     specimen: str,
-    sums: Mapping[str, Moments],
+    tissue: Moments,
     background: Mapping[str, Moments] | None,
     mask: NDArray[np.bool_],
     training: Moments,
 ) -> list[Record]:
-    tissue = sums[specimen].select(m=mask)
     means = [training.mean_m]
-    parts = [tissue]
+    parts = [tissue.select(x=[])]
     known = [background[s] for s in fold.train if s in background] if background else []
     if background and specimen in background and known:
         parts.append(background[specimen].select(x=[], m=mask))
@@ -442,7 +454,7 @@ def _mask_records(
         float(np.trace(p.smm)) + p.n * float(((p.mean_m - mean) ** 2).sum())
         for p, mean in zip(parts, means, strict=True)
     )
-    tss = float(np.trace(Moments.merge([p.select(x=[]) for p in parts]).smm))
+    tss = float(np.trace(Moments.merge(parts).smm))
     if tss <= 0:
         return []
     return [_record(fold.name, specimen, "spectrum", "r2_tissue_mask", 1 - rss / tss)]

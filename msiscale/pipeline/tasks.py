@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client, as_completed
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from msiscale.errors import InputError
+from msiscale.models._blocks import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _next(queue: Iterator[Task], failed: dict[str, str], count: int) -> Iterator
 
 def _measured(function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
     began = time.process_time()
-    with threadpool_limits(1):
+    with one_blas_thread():
         result = function(*args)
     return result, time.process_time() - began, peak_mib()
 

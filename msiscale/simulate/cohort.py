@@ -288,7 +288,11 @@ def _on_slide(
     from msiscale.simulate.on_slide import fit_grid, overview, section_of
     from msiscale.slide.reader import open_reader
 
-    slide = open_reader(plan.slides[index % len(plan.slides)], mpp=plan.slide_mpp)
+    try:
+        slide = open_reader(plan.slides[index % len(plan.slides)], mpp=plan.slide_mpp)
+    except InputError as error:
+        hint = " (here: slide_mpp)" if "µm per pixel" in str(error) else ""
+        raise InputError(f"{error}{hint}") from None
     view = overview(slide)
     linear = _frame(plan, index, slide.mpp)
     matrix, pixels = fit_grid(view[1], view[2], linear, plan.pixels)

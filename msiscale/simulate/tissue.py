@@ -238,7 +238,7 @@ def _glands(
     # benign glands that crowd as a tumour's do (adenosis), here and there
     adenosis = smooth_noise(rng, shape, 450 / step)
 
-    for kind, spacing in (("benign", 265.0), ("adenosis", 84.0), ("tumour", 56.0)):
+    for kind, spacing in (("benign", 265.0), ("adenosis", 78.0), ("tumour", 56.0)):
         y, x = _lattice(rng, shape, spacing / step, 0.3)
         inside = at(depth, y, x, 4) * 4 * step  # µm into the tumour
         rich, low, crowd = at(wealth, y, x), at(grade, y, x), at(adenosis, y, x)
@@ -252,7 +252,7 @@ def _glands(
         elif kind == "adenosis":
             radius = rng.uniform(26, 46, len(y))
             chance = np.where((crowd > _ADENOSIS) & (inside < -60), 0.85, 0.0)
-            wall = rng.uniform(15, 21, len(y))
+            wall = np.maximum(radius - rng.uniform(0, 20, len(y)), 15)
         else:
             radius = rng.uniform(17, 33, len(y)) * np.exp(0.22 * np.clip(low, -1, 2))
             chance = np.where(inside > radius - 8, np.clip(0.85 - 0.12 * low, 0.4, 0.97), 0.0)

@@ -1,0 +1,112 @@
+"""Bad input: one clear line that names the file and the remedy; the rest of the cohort is done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import CHOICES, msiscale
+
+
+def edit(manifest: Path, **cells: dict[str, str]) -> None:
+    """Change cells of a manifest: ``column={specimen: value}``."""
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index("specimen")
+    for column, values in cells.items():
+        for specimen, value in values.items():
+            table.loc[specimen, column] = value
+    table.fillna("").reset_index().to_csv(manifest, index=False)
+
+
+def test_one_bad_specimen_does_not_stop_the_others(
+    copied: Path, tmp_path: Path, shared_data: Path
+) -> None:
+    slides = shared_data / "slides"
+    table = pd.read_csv(copied, dtype=str, keep_default_na=False)
+    row = table[table["specimen"] == "S01"].iloc[0].to_dict()
+    bad = {
+        "broken": {"slide": str(slides / "broken.svs")},
+        "unopenable": {"slide": str(slides / "unopenable.tiff")},
+        "unreadable": {"slide": str(slides / "unreadable.svs"), "mpp": "0.5"},
+        "no_mpp": {"slide": str(slides / "tcga-cr-7395-01a-01-ts1.svs"), "mpp": ""},
+        "cut": {"msi": "cut.imzML"},
+        "missing": {"msi": "not_there.imzML"},
+    }
+    rows = [{**row, **changes, "specimen": name} for name, changes in bad.items()]
+    twice = [{**row, "specimen": "twice"}] * 2
+    pd.concat([table, pd.DataFrame(rows + twice)]).to_csv(copied, index=False)
+    shutil.copy(copied.parent / "S01.imzML", copied.parent / "cut.imzML")
+    data = (copied.parent / "S01.ibd").read_bytes()
+    (copied.parent / "cut.ibd").write_bytes(data[: len(data) // 2])
+
+    out = tmp_path / "run"
+    said = msiscale("run", copied, "--out", out, "--workers", "1", *CHOICES)
+    assert said.code == 3, said.err
+    assert "Traceback" not in said.err
+    for name, words in {
+        "broken": ["broken.svs"],
+        "unopenable": ["unopenable.tiff"],
+        "unreadable": ["unreadable.svs"],
+        "no_mpp": ["tcga-cr-7395-01a-01-ts1.svs", "mpp"],
+        "cut": ["cut.i"],
+        "missing": ["not_there.imzML", "'msi'"],
+        "twice": ["2 rows"],
+    }.items():
+        (line,) = [x for x in said.err.splitlines() if x.startswith(f"  {name}: ")]
+        assert all(word in line for word in words), line
+        assert len(line) < 400
+    status = msiscale("status", out)
+    assert status.code == 0
+    assert sum(" failed: " in line for line in status.out.splitlines()) == 7
+    metrics = pd.read_csv(out / "metrics.csv")
+    assert {"S01", "S02", "S03", "S04"} <= set(metrics["specimen"])
+    page = (out / "report.html").read_text()
+    assert "broken.svs" in page and "not_there.imzML" in page
+
+    checked = msiscale("check", copied, *CHOICES)
+    assert checked.code == 1
+    for word in ("broken.svs", "unopenable.tiff", "unreadable.svs", "mpp", "cut.i", "not_there"):
+        assert sum(word in line for line in checked.out.splitlines()) >= 1, word
+
+
+def test_a_sound_cohort_checks(cohort: Path) -> None:
+    said = msiscale("check", cohort, *CHOICES)
+    assert said.code == 0, said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "none.csv", "--out", "x"], "none.csv"),
+        (["run", "{manifest}", "--out", "x", "--encoder", "vgg"], "vgg"),
+        (["run", "{manifest}", "--out", "x", "--weights", "none.pth"], "none.pth"),
+        (["run", "{manifest}"], "--out"),
+        (["run", "{manifest}", "--out", "x", "--normalise", "max"], "max"),
+        (["frobnicate"], "frobnicate"),
+        (["status", "{folder}"], "no run there"),
+        (["fit", "{manifest}", "--out", "x"], "run it first"),
+        (["predict", "{folder}", "{manifest}", "--out", "x"], "no Zarr store"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_1(
+    cohort: Path, tmp_path: Path, words: list[str], expected: str
+) -> None:
+    places = {"manifest": str(cohort), "folder": str(tmp_path)}
+    words = [w.format(**places) if "{" in w else w for w in words]
+    words = [str(tmp_path / w) if w == "x" else w for w in words]
+    said = msiscale(*words)
+    assert said.code == 1
+    lines = [x for x in said.err.splitlines() if not x.startswith("msiscale: ingest (")]
+    assert expected in lines[-1] and "Traceback" not in said.err
+
+
+def test_a_mended_specimen_joins(copied: Path, tmp_path: Path) -> None:
+    edit(copied, mpp={"S02": "nonsense"})
+    out = tmp_path / "run"
+    first = msiscale("run", copied, "--out", out, "--workers", "1", *CHOICES)
+    assert first.code == 3 and "'nonsense'" in first.err
+    edit(copied, mpp={"S02": ""})
+    again = msiscale("run", copied, "--out", out, "--workers", "1", *CHOICES)
+    assert again.code == 0, again.err
+    assert "S02" in set(pd.read_csv(out / "metrics.csv")["specimen"])

@@ -1,0 +1,81 @@
+"""The same input gives the same answer, however the work is cut, shared out or interrupted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from commands import CHOICES, msiscale
+
+TABLES = ("metrics.csv", "biomarkers.csv", "registration.csv")
+
+
+def same(a: Path, b: Path) -> None:
+    for table in TABLES:
+        assert (a / table).read_bytes() == (b / table).read_bytes(), table
+    for store in ("cohort.zarr", "predictions.zarr"):
+        one = xr.open_datatree(str(a / store), engine="zarr", consolidated=False)
+        two = xr.open_datatree(str(b / store), engine="zarr", consolidated=False)
+        for path, node in one.items():
+            for name, values in node.data_vars.items():
+                np.testing.assert_array_equal(values, two[path][name], err_msg=f"{path}/{name}")
+
+
+def test_another_block_size_and_number_of_workers(
+    cohort: Path, finished: Path, tmp_path: Path
+) -> None:
+    said = msiscale(
+        "run", cohort, "--out", tmp_path / "run", "--workers", "2", "--block", "12", *CHOICES
+    )
+    assert said.code == 0, said.err
+    same(finished, tmp_path / "run")
+
+
+def test_killed_half_way_and_resumed(cohort: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["run", str(cohort), "--out", str(out), "--workers", "1", "--block", "16", *CHOICES]
+    command = [str(Path(sys.executable).parent / "msiscale"), *words]
+    first = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    ledger = out / "ledger" / "features"
+    deadline = time.monotonic() + 200
+    while len(list(ledger.glob("*/*.json"))) < 5:  # blocks of the second specimen
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    subprocess.run(["pkill", "-KILL", "-s", str(first.pid)], check=True)
+    first.wait()
+    time.sleep(1)  # its workers are of the same session
+    half = {p: p.stat().st_mtime_ns for p in ledger.glob("*/*.json")}
+    assert not (out / "metrics.csv").exists()
+    said = msiscale(*words)
+    assert said.code == 0, said.err
+    for path, stamp in half.items():
+        assert path.stat().st_mtime_ns == stamp, "a finished block was done again"
+    same(finished, out)
+
+
+def test_a_finished_run_does_nothing_again(cohort: Path, finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (finished / "cohort.zarr").rglob("*") if p.is_file()}
+    metrics = (finished / "metrics.csv").stat().st_mtime_ns
+    said = msiscale("run", cohort, "--out", finished, "--workers", "1", *CHOICES)
+    assert said.code == 0, said.err
+    after = {p: p.stat().st_mtime_ns for p in (finished / "cohort.zarr").rglob("*") if p.is_file()}
+    assert after == before and (finished / "metrics.csv").stat().st_mtime_ns == metrics
+
+
+def test_metrics_have_the_columns_and_the_headline(finished: Path) -> None:
+    table = pd.read_csv(finished / "metrics.csv")
+    columns = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
+    assert list(table.columns) == columns
+    assert set(table["protocol"]) == {"leave_one_patient_out"}
+    pooled = table[table["specimen"] == "all"].set_index(["model", "target", "metric"])["value"]
+    for model in ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"):
+        for metric in ("auc", "average_precision", "prevalence", "majority_accuracy", "dice"):
+            assert 0 <= pooled[model, "cancer", metric] <= 1
+    assert pooled["cancer_from_msi", "cancer", "auc"] > 0.9
+    assert np.isfinite(pooled["msi_from_he", "mode_000", "r2"])
+    assert np.isfinite(pooled["msi_from_he", "weighted", "r2"])
