@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # µm a pixel: coarse, so that four slides take seconds
-CHOICES = ["--encoder", "efficientnet-lite0", "--mpp", "4", "--window", "512", "--components", "8"]
+CHOICES = ["--encoder", "efficientnet-lite0", "--mpp", "4", "--window", "512", "--components", "20"]
 
 
 @dataclass(frozen=True)

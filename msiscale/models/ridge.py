@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigh
+from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -59,15 +59,11 @@ class RidgePath:
         of the standard deviations: one that hardly varies in training, and might in another
         specimen lie thousands of its own deviations off, cannot carry a prediction away.
         """
-        scale = sums.scale("x")
-        if least_scale and sums.p:
-            floor = least_scale * np.sqrt(np.mean(scale**2))
-            scale = np.where(scale > 0, np.maximum(scale, floor), 0.0)
-        inverse = reciprocal(scale)
+        scale = scale_of(sums, least_scale)
         with one_blas_thread():
-            scaled = sums.sxx / max(sums.n, 1e-300) * np.outer(inverse, inverse)
+            scaled, cross = _scaled(sums, scale)
             values, vectors = eigh(scaled, driver="evd")
-            cross = vectors.T @ (inverse[:, None] * sums.sxm) / max(sums.n, 1e-300)
+            cross = vectors.T @ cross
         values = np.maximum(values, 0)
         floor = noise_floor(sums.p, sums.eps) * (values[-1] if sums.p else 0)
         return cls(sums, scale, values, vectors, cross, int((values > floor).sum()))
@@ -122,6 +118,48 @@ class RidgePath:
         return np.array(scores)
 
 
+def scale_of(sums: Moments, least_scale: float) -> Floats:
+    """What each x is divided by, see `RidgePath.of`."""
+    scale = sums.scale("x")
+    if not least_scale or not sums.p:
+        return scale
+    floor = least_scale * np.sqrt(np.mean(scale**2))
+    return np.where(scale > 0, np.maximum(scale, floor), 0.0)
+
+
+def _scaled(sums: Moments, scale: Floats) -> tuple[Floats, Floats]:
+    """Covariance of scaled x, (p, p), and with the targets, (p, t)."""
+    inverse = reciprocal(scale)
+    n = max(sums.n, 1e-300)
+    return sums.sxx / n * np.outer(inverse, inverse), inverse[:, None] * sums.sxm / n
+
+
+def _losses(
+    training: Moments, heldout: Moments, alphas: Sequence[float], least_scale: float
+) -> Floats:
+    """`RidgePath.losses` of one training set: a Cholesky factor an alpha costs less than its eigh.
+
+    Penalties so small that the factor could fail go the long way.
+    """
+    if min(alphas) < 1e-6:
+        return RidgePath.of(training, least_scale=least_scale).losses(alphas, heldout)
+    scale = scale_of(training, least_scale)
+    inverse = reciprocal(scale)
+    found = []
+    with one_blas_thread():
+        scaled, cross = _scaled(training, scale)
+        shift = (heldout.mean_x - training.mean_x) * inverse
+        target_shift = heldout.mean_m - training.mean_m
+        for alpha in alphas:
+            factor = cho_factor(scaled + alpha * np.eye(len(scaled)), overwrite_a=True)
+            beta = cho_solve(factor, cross)
+            coef = inverse[:, None] * beta
+            square = np.diag(heldout.smm) - 2 * (coef * heldout.sxm).sum(0)
+            square = square + (coef * (heldout.sxx @ coef)).sum(0)
+            found.append(square + heldout.n * (target_shift - shift @ beta) ** 2)
+    return np.array(found)
+
+
 def heldout_losses(
     parts: Sequence[Moments], alphas: Sequence[float], *, least_scale: float = 0.0
 ) -> Floats:
@@ -129,7 +167,7 @@ def heldout_losses(
     total: Any = 0.0
     for heldout, training in zip(parts, leave_one_out(parts), strict=True):
         if heldout.n > 0 and training.n > 0:
-            total = total + RidgePath.of(training, least_scale=least_scale).losses(alphas, heldout)
+            total = total + _losses(training, heldout, alphas, least_scale)
     return np.asarray(total)
 
 

@@ -32,6 +32,7 @@ class Run:
     debug: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    encoder: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:

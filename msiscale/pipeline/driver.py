@@ -21,7 +21,7 @@ from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.pipeline.biomarkers import biomarkers
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.features import features
+from msiscale.pipeline.features import encoder_facts, features
 from msiscale.pipeline.fit import fit
 from msiscale.pipeline.ingest import ingest
 from msiscale.pipeline.register import register
@@ -130,6 +130,8 @@ def run(
         _note_manifest(job)
         _write_run(job, started, began)
         _set_aside_earlier(job, names)
+        if "features" in names:
+            encoder_facts(job)  # weights that cannot be had are said before hours of work
         for name in names:
             if not list(job.specimens()):
                 break

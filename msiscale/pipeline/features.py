@@ -24,8 +24,7 @@ def features(run: Run) -> None:
     """``features`` and ``coverage`` of every specimen. Memory: one window and one block a task."""
     if not list(run.specimens()):
         return
-    config = run.config
-    facts = encoder_facts(run)
+    config, facts = run.config, encoder_facts(run)
     part = config.part("mpp", "window", "precision")
     keys, shapes, records = {}, {}, {}
     for s in run.specimens():
@@ -62,13 +61,16 @@ def features(run: Run) -> None:
 
 
 def encoder_facts(run: Run) -> dict[str, Any]:
-    """What identifies the encoder, found on a worker, which must be able to load it anyway."""
+    """What identifies the encoder, found once on a worker, which must be able to load it anyway."""
+    if run.encoder:
+        return run.encoder
     config = run.config
     asked = Task("encoder", "", _encoder_facts, (config.encoder, config.weights, config.precision))
     outcome = run_tasks(run.client, [asked], "encoder", debug=run.debug)
     if outcome.failed:
         raise InputError(outcome.failed[""])
-    return dict(outcome.results["encoder"])
+    run.encoder = dict(outcome.results["encoder"])
+    return run.encoder
 
 
 def _encoder_facts(name: str, weights: str | None, precision: Any) -> dict[str, Any]:

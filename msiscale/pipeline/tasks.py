@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,16 +69,16 @@ def run_tasks(client: Client, tasks: Iterable[Task], stage: str, *, debug: bool 
     send(3 * threads)
     for future in done:
         task = running.pop(future.key)
-        error = future.exception()
-        if error is None:
-            result, cpu_s, peak = future.result()
-            outcome.results[task.name] = result
-            outcome.cpu_s += cpu_s
-            outcome.peak_mib = max(outcome.peak_mib, peak)
+        error = future.exception()  # of the cluster; a task's own is in its report
+        report = Report(failure=reason(error)) if error else future.result()
+        if report.failure is None:
+            outcome.results[task.name] = report.result
         else:
-            if debug and not isinstance(error, InputError):
-                raise error
-            outcome.failed.setdefault(task.specimen, reason(error))
+            if debug and report.traceback:
+                raise RuntimeError(f"{task.name}: {report.traceback}")
+            outcome.failed.setdefault(task.specimen, report.failure)
+        outcome.cpu_s += report.cpu_s
+        outcome.peak_mib = max(outcome.peak_mib, report.peak_mib)
         future.release()
         progress.step(task.name)
         send(1)
@@ -96,11 +97,27 @@ def _next(queue: Iterator[Task], failed: dict[str, str], count: int) -> Iterator
             yield task
 
 
-def _measured(function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
+@dataclass(frozen=True)
+class Report:
+    """What a task sends back: its result, or why there is none."""
+
+    result: Any = None
+    failure: str | None = None
+    traceback: str = ""  # of an error that is not the input's
+    cpu_s: float = 0.0
+    peak_mib: float = 0.0
+
+
+def _measured(function: Callable[..., Any], *args: Any) -> Report:
     began = time.process_time()
-    with one_blas_thread():
-        result = function(*args)
-    return result, time.process_time() - began, peak_mib()
+    result, failure, trace = None, None, ""
+    try:
+        with one_blas_thread():
+            result = function(*args)
+    except Exception as error:
+        failure = reason(error)
+        trace = "" if isinstance(error, InputError) else traceback.format_exc()
+    return Report(result, failure, trace, time.process_time() - began, peak_mib())
 
 
 def peak_mib() -> float:

