@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import dask
 from distributed import Client, LocalCluster
 
-# glibc gives freed pages back at once under Dask's presets, which costs a forward pass 1.7x;
+# glibc gives the pages of every activation back and faults them in again, which costs a forward
+# pass 1.6x; only the main arena can be kept from it, and tasks run in another thread than the main
 # one BLAS and torch thread a worker: workers are the parallelism, and sums stay reproducible
 WORKER_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
     "OMP_NUM_THREADS": "1",
