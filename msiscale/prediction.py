@@ -263,19 +263,22 @@ def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
 
 def _overlay(run: Run, specimen: Specimen, shape: tuple[int, int], matrix: np.ndarray) -> None:
     """``<name>.png``: the slide with the probability of cancer over its tissue."""
-    from matplotlib import colormaps
-    from PIL import Image
+    from matplotlib.figure import Figure
 
-    per_pixel = max(1, min(16, 1600 // max(shape)))
+    per_pixel = max(1, min(32, 1600 // max(shape)))
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
-    image = working(slide, float(matrix[0, 0]) * slide.mpp[1] / per_pixel)
-    picture = preview(image, matrix, shape, per_pixel).astype(np.float32)
-    group = open_group(join(run.predictions_url, specimen.name))
-    values = store.read(group, "cancer_from_he")
-    big = np.kron(values, np.ones((per_pixel, per_pixel), np.float32))
-    colours = colormaps["viridis"](np.nan_to_num(big))[..., :3] * 255
-    seen = np.isfinite(big)[..., None]
-    mixed = np.where(seen, 0.55 * picture + 0.45 * colours, picture)
+    pixel_um = float(matrix[0, 0]) * slide.mpp[1]
+    picture = preview(working(slide, pixel_um / per_pixel), matrix, shape, per_pixel)
+    values = store.read(open_group(join(run.predictions_url, specimen.name)), "cancer_from_he")
+    figure = Figure(figsize=(8, 8 * shape[0] / shape[1] + 0.6), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    extent = (0.0, shape[1] * pixel_um, shape[0] * pixel_um, 0.0)
+    axes.imshow(picture, extent=extent)
+    painted = axes.imshow(
+        values, extent=extent, cmap="viridis", vmin=0, vmax=1, alpha=0.45, interpolation="nearest"
+    )
+    figure.colorbar(painted, ax=axes, shrink=0.7, label="probability of cancer, from H&E")
+    axes.set(title=specimen.name, xlabel="x (µm)", ylabel="y (µm)")
     file = io.BytesIO()
-    Image.fromarray(mixed.round().astype(np.uint8)).save(file, "PNG")
+    figure.savefig(file, format="png")
     write_bytes(join(run.out, f"{specimen.name}.png"), file.getvalue())

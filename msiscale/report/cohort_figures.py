@@ -150,6 +150,7 @@ def _label(axes: Axes, strong: pd.DataFrame) -> None:
             fontsize=7,
             arrowprops={"arrowstyle": "-", "lw": 0.4, "color": INK, "shrinkA": 0, "shrinkB": 2},
         )
+    axes.set_ylim(top=max(axes.get_ylim()[1], *(height + gap for height in last.values())))
 
 
 def _words(column: str) -> str:

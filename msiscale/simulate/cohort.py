@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from msiscale.simulate import drawn, write
 from msiscale.simulate.chemistry import Chemistry, Instrument, design, measure
 from msiscale.simulate.tissue import Section, grow, mean_of_cells, outlines
 from msiscale.store import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from msiscale.slide.reader import Slide
 
 FORMS = ("qupath", "imagescope", "asap", "qupath-list", "painted")
 """Forms of annotation, in the order in which the specimens take them."""
@@ -180,7 +184,7 @@ def _specimen(plan: Plan, folder: Path, index: int, patient: int) -> dict[str, s
     if plan.slides:
         section, matrix, pixels, shape, mpp, image = _on_slide(plan, index)
         row["slide"] = os.path.abspath(plan.slides[index % len(plan.slides)])
-        row["mpp"] = "" if plan.slide_mpp is None else repr(float(plan.slide_mpp))
+        row["mpp"] = "" if plan.slide_mpp is None else repr(float(mpp))
     else:
         row["slide"] = f"{name}.tiff"
         section, matrix, pixels, shape, image = _drawn(plan, folder / row["slide"], index)
@@ -286,10 +290,9 @@ def _on_slide(
 ) -> tuple[Section, Floats, tuple[int, int], tuple[int, int], float, NDArray[np.uint8]]:
     """Lay an MSI grid on a real slide: as `_drawn`, with the slide's µm per pixel."""
     from msiscale.simulate.on_slide import fit_grid, overview, section_of
-    from msiscale.slide.reader import open_reader
 
     try:
-        slide = open_reader(plan.slides[index % len(plan.slides)], mpp=plan.slide_mpp)
+        slide = _open(plan.slides[index % len(plan.slides)], plan.slide_mpp)
     except InputError as error:
         hint = " (here: slide_mpp)" if "µm per pixel" in str(error) else ""
         raise InputError(f"{error}{hint}") from None
@@ -340,3 +343,13 @@ def _truth(chemistry: Chemistry, matrix: Floats, plan: Plan) -> dict[str, object
         "isotopes": isotopes,
         "matrix_ions": chemistry.mz[first + len(isotopes) :].tolist(),
     }
+
+
+def _open(path: str, mpp: float | None) -> Slide:
+    """The slide; `mpp` counts where the file does not say."""
+    from msiscale.slide.reader import open_reader
+
+    try:
+        return open_reader(path)
+    except InputError:
+        return open_reader(path, mpp=mpp)

@@ -1,0 +1,31 @@
+"""``python -m benchmarks NAME [--json FILE]``: prints a table, writes the same as flat JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks import null
+
+NAMES = {"null": null}
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in NAMES.items():
+        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        command.add_argument("--json", type=Path, metavar="FILE")
+        module.options(command)
+    words = parser.parse_args()
+    found = NAMES[words.name].measure(words)
+    for key, value in found.items():
+        print(f"{key:<60} {value:10.4f}")
+    if words.json:
+        words.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
