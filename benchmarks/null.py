@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from msiscale.config import RunConfig
 from msiscale.models import (
     Block,
+    FoldModel,
     Moments,
     classification_metrics,
     fit_classifiers,
@@ -42,17 +44,22 @@ def measure(words: argparse.Namespace) -> dict[str, float]:
     patients = {s: run["patients"][s] for s in run["specimens"] if s not in run["failed"]}
     data = {s: _rows(join(words.run, "cohort.zarr", s)) for s in patients}
     rng = np.random.default_rng(words.seed)
-    found = {f"honest.{m}.auc": v for m, v in _auc(data, patients, run["parameters"]).items()}
+    parameters = run["parameters"]
+    models = _linear(data, patients, parameters)
+    honest = _auc(data, models, patients, parameters, MODELS)
+    found = {f"honest.{m}.auc": v for m, v in honest.items()}
     for shuffled in ("labels", "registration"):
-        scores: dict[str, list[float]] = {m: [] for m in MODELS}
+        # the predictor from MSI does not see the slide, the linear maps do not see the labels
+        moved = shuffled == "registration"
+        scores: dict[str, list[float]] = {m: [] for m in (MODELS[1:] if moved else MODELS)}
         for i in range(words.shuffles):
             null = {s: _shuffle(rows, shuffled, rng) for s, rows in data.items()}
-            for model, value in _auc(null, patients, run["parameters"]).items():
+            if moved:
+                models = _linear(null, patients, parameters)
+            for model, value in _auc(null, models, patients, parameters, tuple(scores)).items():
                 scores[model].append(value)
             print(f"{shuffled} {i + 1}/{words.shuffles}", flush=True)
         for model, values in scores.items():
-            if shuffled == "registration" and model == "cancer_from_msi":
-                continue  # it does not see the slide
             for name, of in (("mean", np.mean), ("least", np.min), ("greatest", np.max)):
                 found[f"{shuffled}_shuffled.{model}.auc_{name}"] = float(of(values))
     return found
@@ -75,27 +82,36 @@ def _shuffle(rows: Rows, what: str, rng: np.random.Generator) -> Rows:
     return (x, m, y[order]) if what == "labels" else (x[order], m, y)
 
 
-def _auc(
-    data: Mapping[str, Rows], patients: Mapping[str, str], parameters: Mapping[str, list[float]]
-) -> dict[str, float]:
-    folds = leave_one_group_out(patients)
-    sums = {s: Moments.of(x, m) for s, (x, m, _) in data.items()}
-    models = fit_linear_folds(
-        sums,
-        folds,
+def _linear(
+    data: Mapping[str, Rows], patients: Mapping[str, str], parameters: Mapping[str, Any]
+) -> list[FoldModel]:
+    return fit_linear_folds(
+        {s: Moments.of(x, m) for s, (x, m, _) in data.items()},
+        leave_one_group_out(patients),
         patients,
-        n_components=int(parameters["components"]),  # type: ignore[call-overload]
+        n_components=parameters["components"],
         alphas=parameters["alphas"],
     )
+
+
+def _auc(
+    data: Mapping[str, Rows],
+    models: list[FoldModel],
+    patients: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    wanted: tuple[str, ...],
+) -> dict[str, float]:
+    folds = [m.fold for m in models]
     truth = np.concatenate([y for _, _, y in data.values()])
     home = {s: fold.name for fold in folds for s in fold.test}
     found = {}
-    for which, wanted in ((1, MODELS[:1]), (0, MODELS[1:])):
+    for which, names in ((1, wanted[:-2]), (0, wanted[-2:])):
+        if not names:
+            continue
         blocks = [Block(s, (rows[which], rows[2], None)) for s, rows in data.items()]
-        maps = {k: {m.fold.name: (m.maps or {})[k] for m in models} for k in wanted}
+        maps = {k: {m.fold.name: (m.maps or {})[k] for m in models} for k in names}
         fitted = fit_classifiers(blocks, maps, folds, patients, costs=parameters["costs"])
-        for model in wanted:
-            values = [fitted[model, home[s]].predict(rows[which]) for s, rows in data.items()]
-            metrics = classification_metrics(truth, np.concatenate(values))
-            found[model] = metrics["auc"]
+        for name in names:
+            values = [fitted[name, home[s]].predict(rows[which]) for s, rows in data.items()]
+            found[name] = classification_metrics(truth, np.concatenate(values))["auc"]
     return found

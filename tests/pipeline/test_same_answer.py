@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -79,3 +81,18 @@ def test_metrics_have_the_columns_and_the_headline(finished: Path) -> None:
     assert pooled["cancer_from_msi", "cancer", "auc"] > 0.8
     assert np.isfinite(pooled["msi_from_he", "mode_000", "r2"])
     assert np.isfinite(pooled["msi_from_he", "weighted", "r2"])
+
+
+def test_ctrl_c_stops_in_one_line(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["run", str(cohort), "--out", str(out), "--workers", "1", *CHOICES]
+    command = [str(Path(sys.executable).parent / "msiscale"), *words]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not list((out / "ledger" / "peaks").glob("*.json")):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "interrupted" in err.splitlines()[-1] and "Traceback" not in err
