@@ -261,8 +261,9 @@ def fit_linear_folds(
     -------
     list of FoldModel, in the order of `folds`
     """
+    off = {s: _Spread.of(background[s]) for s in background} if background else {}
     return [
-        _fit_fold(fold, training, sums, patients, columns, n_components, alphas, background)
+        _fit_fold(fold, training, sums, patients, columns, n_components, alphas, off)
         for fold, training in zip(folds, training_sums(sums, folds), strict=True)
     ]
 
@@ -308,7 +309,7 @@ def _fit_fold(
     columns: Columns | None,
     n_components: int,
     alphas: Sequence[float],
-    background: Mapping[str, Moments] | None,
+    background: Mapping[str, _Spread],
 ) -> FoldModel:
     mask = training.scale("m") > 0 if columns is None else np.asarray(columns(fold.train), bool)
     if mask.shape != (training.q,) or not mask.any():
@@ -326,14 +327,16 @@ def _fit_fold(
     coef, intercept = path.coefficients(alpha)
     scores, records = {}, []
     for specimen in fold.test:
-        spectra = sums[specimen].select(m=mask)
+        everything = sums[specimen]
+        spectra = everything.select(m=mask)
         with one_blas_thread():
             heldout = spectra.project(pca.components_, pca.mean_)
         r2 = r2_from_moments(coef, intercept, heldout, modes.mean_m)
         scores[specimen] = r2
         records += _records(fold.name, specimen, r2, pca.explained_variance_ratio_)
         records += _spectrum_records(fold.name, specimen, r2, spectra, chosen)
-        records += _mask_records(fold, specimen, spectra, background, mask, chosen)
+        tissue = _Spread.of(everything)
+        records += _mask_records(fold, specimen, tissue, background, mask, training.mean_m)
     components = np.zeros((pca.n_components_, training.q))
     components[:, mask] = pca.components_
     mean = np.where(mask, training.mean_m, 0.0)
@@ -436,25 +439,45 @@ def _spectrum_records(
     return [_record(fold, specimen, "spectrum", m, v) for m, v in values.items()]
 
 
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """What the mask baseline needs of some pixels: their number, mean, and scatter of each m/z."""
+
+    n: float
+    mean: Floats
+    scatter: Floats
+
+    @classmethod
+    def of(cls, sums: Moments) -> _Spread:
+        return cls(sums.n, sums.mean_m, np.diag(sums.smm).copy())
+
+    def about(self, centre: Floats, mask: NDArray[np.bool_]) -> float:
+        """Sum of squares about `centre`, over the m/z in `mask`."""
+        return float((self.scatter + self.n * (self.mean - centre) ** 2)[mask].sum())
+
+
+def _mean_of(parts: Sequence[_Spread]) -> Floats:
+    weights = np.array([p.n for p in parts])
+    return np.asarray(weights @ np.stack([p.mean for p in parts]) / weights.sum())
+
+
 def _mask_records(
     fold: Fold,
     specimen: str,
-    tissue: Moments,
-    background: Mapping[str, Moments] | None,
+    tissue: _Spread,
+    background: Mapping[str, _Spread],
     mask: NDArray[np.bool_],
-    training: Moments,
+    training: Floats,
 ) -> list[Record]:
-    means = [training.mean_m]
-    parts = [tissue.select(x=[])]
-    known = [background[s] for s in fold.train if s in background] if background else []
-    if background and specimen in background and known:
-        parts.append(background[specimen].select(x=[], m=mask))
-        means.append(Moments.merge(known).mean_m[mask])
-    rss = sum(
-        float(np.trace(p.smm)) + p.n * float(((p.mean_m - mean) ** 2).sum())
-        for p, mean in zip(parts, means, strict=True)
-    )
-    tss = float(np.trace(Moments.merge(parts).smm))
+    """Squares about the training means of tissue and of background, over all squares."""
+    known = [background[s] for s in fold.train if s in background]
+    parts, means = [tissue], [training]
+    if specimen in background and known:
+        parts.append(background[specimen])
+        means.append(_mean_of(known))
+    rss = sum(p.about(mean, mask) for p, mean in zip(parts, means, strict=True))
+    whole = _mean_of(parts)
+    tss = sum(p.about(whole, mask) for p in parts)
     if tss <= 0:
         return []
     return [_record(fold.name, specimen, "spectrum", "r2_tissue_mask", 1 - rss / tss)]

@@ -67,6 +67,7 @@ def fit(run: Run) -> None:
         columns=_columns(run),
         n_components=run.config.components,
         alphas=run.config.alphas,
+        background=SavedMoments(run, _with_background(run, specimens), "background"),
     )
     classifiers = _classifiers(run, tables, models, folds, patients)
     held_out = [m for m in models if m.fold.test]
@@ -102,27 +103,38 @@ def _sum_up(cohort_url: str, state_url: str, specimen: Specimen, least: float) -
             f"specimen {specimen.name}: no MSI pixel is measured, on tissue and under the slide; "
             "check its registration"
         )
+    state = open_group(join(state_url, specimen.name), "a")
     total = Moments.merge(
         [Moments.of(table.rows("features", c), table.rows("intensity", c)) for c in table.cells]
     )
-    total.save(open_group(join(state_url, specimen.name), "a").require_group("moments"))
-    return {"pixels": int(table.mask.sum())}
+    total.save(state.require_group("moments"))
+    off = Table.background(table.url)
+    if off.mask.any():
+        parts = [Moments.of(None, off.rows("intensity", c)) for c in off.cells]
+        Moments.merge(parts).save(state.require_group("background"))
+    return {"pixels": int(table.mask.sum()), "background_pixels": int(off.mask.sum())}
 
 
 class SavedMoments(Mapping[str, Moments]):
     """Sums read from the store when they are asked for; the cohort's are never all in memory."""
 
-    def __init__(self, run: Run, names: Iterable[str]) -> None:
-        self.url, self.names = run.state_url, list(names)
+    def __init__(self, run: Run, names: Iterable[str], part: str = "moments") -> None:
+        self.url, self.names, self.part = run.state_url, list(names), part
 
     def __getitem__(self, name: str) -> Moments:
-        return Moments.load(open_group(join(self.url, name, "moments")))
+        if name not in self.names:
+            raise KeyError(name)
+        return Moments.load(open_group(join(self.url, name, self.part)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def _with_background(run: Run, specimens: list[Specimen]) -> list[str]:
+    return [s.name for s in specimens if run.upstream("sums", s)["background_pixels"]]
 
 
 def open_table(run: Run, specimen: Specimen) -> Table:

@@ -47,6 +47,13 @@ class Table:
         covered = np.nan_to_num(read(group, "coverage")) >= min_coverage
         return cls(url, stamp, read(group, "tissue").astype(bool) & measured & covered)
 
+    @classmethod
+    def background(cls, url: str) -> Table:
+        """The measured pixels off the tissue, for the baseline of what a tissue mask explains."""
+        group = open_group(url)
+        measured = np.isfinite(read(group, "norm"))
+        return cls(url, "", measured & ~read(group, "tissue").astype(bool))
+
     @property
     def cells(self) -> list[Block]:
         """Cells that hold a usable pixel, in raster order."""
