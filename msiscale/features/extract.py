@@ -11,6 +11,7 @@ the slide's border; blocks that share a window compute it each.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -93,15 +94,16 @@ def extract_block(
     shared = overlap(to_cells(matrix, image, encoder.stride), block, cells, wanted=wanted)
     n = block.shape[0] * block.shape[1]
     sums = np.zeros((n, encoder.channels))
-    windows = windows_of(shared, window, encoder.stride, extent)
+    windows, size = windows_of(shared, window, encoder.stride, extent)
+    halo = encoder.halo // encoder.stride
+    give_back()
 
     def read(core: Block) -> NDArray[np.uint8]:
-        part = _with_halo(core, cells, encoder.halo // encoder.stride)
-        s = encoder.stride
+        part, s = _with_halo(core, size, halo, cells), encoder.stride
         return image.read(part.y0 * s, part.x0 * s, part.shape[0] * s, part.shape[1] * s)
 
     for core, pixels in _ahead(read, windows):
-        part = _with_halo(core, cells, encoder.halo // encoder.stride)
+        part = _with_halo(core, size, halo, cells)
         dense = encoder(pixels)
         dense = dense[core.y0 - part.y0 : core.y1 - part.y0, core.x0 - part.x0 : core.x1 - part.x0]
         here = shared.within(core)
@@ -140,10 +142,11 @@ def extent_of(
 
 def windows_of(
     shared: Overlap, window: int, stride: int, extent: Block | None = None
-) -> list[Block]:
+) -> tuple[list[Block], tuple[int, int]]:
     """Windows (in cells, without halo) that the entries of `shared` touch, in raster order.
 
-    `extent` (default the whole slide) is cut into the fewest equal windows of at most `window`.
+    `extent` (default the whole slide) is cut into the fewest equal windows of at most `window`,
+    whose size comes with them (those at the end may be smaller).
     """
     if window < stride or window % stride:
         raise InputError(f"--window {window}: give a multiple of the encoder's stride, {stride}")
@@ -156,7 +159,18 @@ def windows_of(
         row, column = divmod(int(number), across)
         y, x = frame.y0 + row * h, frame.x0 + column * w
         result.append(Block(y, min(y + h, frame.y1), x, min(x + w, frame.x1)))
-    return result
+    return result, (h, w)
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library is glibc.
+
+    A worker keeps its pages (`msiscale.cluster`): they fit the next window, which has the same
+    size, but would lie beside those of another slide's.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _even(length: int, most: int) -> int:
@@ -272,14 +286,18 @@ def _cells(shape: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-shape[0] // stride), -(-shape[1] // stride)
 
 
-def _with_halo(core: Block, cells: tuple[int, int], halo: int) -> Block:
-    """`core` and `halo` cells around it, inside the slide."""
-    return Block(
-        max(core.y0 - halo, 0),
-        min(core.y1 + halo, cells[0]),
-        max(core.x0 - halo, 0),
-        min(core.x1 + halo, cells[1]),
-    )
+def _with_halo(core: Block, size: tuple[int, int], halo: int, cells: tuple[int, int]) -> Block:
+    """`core` and at least `halo` cells around it, inside the slide.
+
+    Every window of a slide gets the same size, so that their activations fit the same memory: at
+    the slide's border more than the halo is taken on the other side.
+    """
+    spans = []
+    for start, length, whole in zip((core.y0, core.x0), size, cells, strict=True):
+        taken = min(length + 2 * halo, whole)
+        first = min(max(start - halo, 0), whole - taken)
+        spans += [first, first + taken]
+    return Block(*spans)
 
 
 def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:

@@ -60,6 +60,7 @@ def fit(run: Run) -> None:
     tables = {s.name: open_table(run, s) for s in specimens}
     patients = {s.name: s.patient for s in specimens}
     folds = _folds(run, patients)
+    run.say(f"fit: linear maps of {len(folds)} folds")
     models = fit_linear_folds(
         SavedMoments(run, tables),
         folds,
@@ -203,6 +204,7 @@ def _classifiers(
     if not rows["features"]:
         run.say("fit: no specimen has an annotation; cancer is not fitted")
         return {}
+    run.say("fit: classifiers, all folds together")
     found: Classifiers = {}
     for name, wanted in (("intensity", (MSI,)), ("features", (HE, PREDICTED))):
         maps = {model: {m.fold.name: (m.maps or {})[model] for m in models} for model in wanted}

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-def run_tasks(client: Client, tasks: Iterable[Task], stage: str, *, debug: bool = False) -> Outcome:
+def run_tasks(client: Client, tasks: Sequence[Task], stage: str, *, debug: bool = False) -> Outcome:
     """Run tasks with at most a few waiting on each worker; a failure sets its specimen aside.
 
     The later tasks of a specimen that failed are not sent. With `debug` the first failure that is
@@ -52,11 +52,11 @@ def run_tasks(client: Client, tasks: Iterable[Task], stage: str, *, debug: bool 
     """
     outcome = Outcome()
     began = time.perf_counter()
-    queue = iter(list(tasks))
+    queue = iter(tasks)
     running: dict[Any, Task] = {}
     threads = max(1, sum(client.nthreads().values()))
     done = as_completed([], with_results=False, raise_errors=False)
-    progress = Progress(stage, len(list(tasks)) if isinstance(tasks, list) else None)
+    progress = Progress(stage, len(tasks))
 
     def send(count: int) -> None:
         for task in _next(queue, outcome.failed, count):
@@ -130,7 +130,7 @@ def peak_mib() -> float:
 class Progress:
     """A bar on a terminal; otherwise a plain line now and then."""
 
-    def __init__(self, label: str, total: int | None) -> None:
+    def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.count = label, total, 0
         self.quiet = bool(os.environ.get("MSISCALE_QUIET"))
         self.bar = (
