@@ -42,7 +42,7 @@ Classifiers = dict[tuple[str, str], Classifier]
 def fit(run: Run) -> None:
     """``predictions.zarr``, ``metrics.csv`` and ``model.zarr`` of the specimens that are left.
 
-    Memory: the client holds the sums of two specimens at a time and the fitted folds; a worker one
+    Memory: the client holds some (log2 of the cohort) sums and the fitted folds; a worker one
     cell of 64 x 64 pixels and 512 MiB of rows that the classifiers read again.
     """
     keys = sum_up(run)
