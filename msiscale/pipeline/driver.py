@@ -74,6 +74,8 @@ def _headline(metrics: pd.DataFrame) -> Iterator[str]:
         (metrics["protocol"] == "leave_one_patient_out") & (metrics["specimen"] == "all")
     ]
     values = pooled.set_index(["model", "target", "metric"])["value"]
+    if pooled.empty:
+        return
     yield "leave-one-patient-out, all specimens:"
     for model in ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"):
         if (model, "cancer", "auc") in values.index:

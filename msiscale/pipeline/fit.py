@@ -60,7 +60,7 @@ def fit(run: Run) -> None:
     tables = {s.name: open_table(run, s) for s in specimens}
     patients = {s.name: s.patient for s in specimens}
     folds = _folds(run, patients)
-    run.say(f"fit: linear maps of {len(folds)} folds")
+    run.say(f"fit: linear maps of {len(folds) - 1} folds, and of all specimens")
     models = fit_linear_folds(
         SavedMoments(run, tables),
         folds,
