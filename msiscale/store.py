@@ -239,3 +239,9 @@ class Ledger:
             fs, path = fsspec.core.url_to_fs(self._path(stage, name))
             if fs.exists(path):
                 fs.rm(path)
+
+    def forget_parts(self, stage: str, name: str) -> None:
+        """Remove the records of a specimen's blocks, before its arrays are made anew."""
+        fs, path = fsspec.core.url_to_fs(join(self.url, stage, name))
+        if fs.exists(path):
+            fs.rm(path, recursive=True)

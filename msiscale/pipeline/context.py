@@ -115,6 +115,7 @@ class Run:
             started = ledger.read(stage, name)
             if not started or started["status"] != "started" or started["digest"] != key:
                 ledger.forget(stage, [name])
+                ledger.forget_parts(stage, name)
                 facts = create(specimen)
                 started = {"block": self.config.block, **facts}
                 ledger.write(stage, name, key, "started", **started)

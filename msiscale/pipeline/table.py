@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from msiscale.errors import InputError
 from msiscale.grid import Block, blocks
 from msiscale.models import Block as Rows
 from msiscale.store import array_of, open_group, read
@@ -84,7 +85,16 @@ class Table:
 def read_rows(url: str, stamp: str, name: str, cell: Block, mask: Mask) -> Float32:
     """``array[cell][mask]`` as float32."""
     array = array_of(open_group(url), name)
-    return np.asarray(array[cell.slices], dtype=np.float32)[mask]
+    rows = np.asarray(array[cell.slices], dtype=np.float32)[mask]
+    if not np.isfinite(rows).all():
+        # usable pixels have values: a chunk that is gone reads as its fill value
+        out, specimen = url.split("/cohort.zarr/")
+        stage = {"intensity": "ingest"}.get(name, name)
+        raise InputError(
+            f"{url}/{name}: values are missing, a chunk is lost; remove "
+            f"{out}/ledger/{stage}/{specimen}.json and run again"
+        )
+    return rows
 
 
 _kept: OrderedDict[tuple[str, str, str, Block], Float32] = OrderedDict()

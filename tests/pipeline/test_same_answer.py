@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,3 +97,22 @@ def test_ctrl_c_stops_in_one_line(cohort: Path, tmp_path: Path) -> None:
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "interrupted" in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_a_lost_chunk_is_named_and_its_stage_can_be_redone(
+    cohort: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    lost = next(p for p in (out / "cohort.zarr/S02/features/c").rglob("*") if p.is_file())
+    lost.unlink()
+    shutil.rmtree(out / "ledger" / "fit")
+    words = ["run", cohort, "--out", out, "--workers", "1", *CHOICES]
+    said = msiscale(*words)
+    assert said.code == 1
+    record = out / "ledger" / "features" / "S02.json"
+    assert "S02/features" in said.err and str(record) in said.err
+    record.unlink()
+    said = msiscale(*words)
+    assert said.code == 0, said.err
+    same(finished, out)
