@@ -222,6 +222,7 @@ def convert(slide: str, url: str, mpp: float | None) -> None:
     from msiscale.slide.convert import convert as convert_slide
 
     convert_slide(slide, url, mpp=mpp)
+    click.echo(url)
 
 
 def main() -> None:

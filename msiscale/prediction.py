@@ -41,14 +41,16 @@ Float32 = NDArray[np.float32]
 class Model:
     """What ``model.zarr`` holds of use without MSI.
 
-    ``scores`` is (channel, component) with its intercepts; ``cancer`` (channel, 2) gives the
-    log-odds of `MAPS`; ``spectrum`` (component, mz) and ``mean`` (mz,) turn scores into spectra.
+    ``scores`` is (channel, component) with its intercepts; ``cancer`` (channel, len(maps)) gives
+    the log-odds of ``maps`` (none, when the cohort had no annotation); ``spectrum``
+    (component, mz) and ``mean`` (mz,) turn scores into spectra.
     """
 
     attrs: dict[str, Any]
     digest: str
     scores: Float32
     scores_intercept: Float32
+    maps: tuple[str, ...]
     cancer: Float32
     cancer_intercept: Float32
     spectrum: Float32
@@ -63,13 +65,16 @@ def load_model(url: str) -> Model:
         raise InputError(f"{url}: not a model of this version of msiscale; fit it again")
 
     read = partial(store.read, group)
+    maps = tuple(m for m in MAPS if f"{m}_coef" in group)
+    none = np.empty((read("ridge_coef").shape[0], 0), np.float32)
     return Model(
         attrs=dict(group.attrs),
         digest=str(group.attrs["digest"]),
         scores=read("ridge_coef"),
         scores_intercept=read("ridge_intercept"),
-        cancer=np.stack([read(f"{m}_coef") for m in MAPS], axis=1),
-        cancer_intercept=np.array([read(f"{m}_intercept") for m in MAPS], np.float32),
+        maps=maps,
+        cancer=np.stack([read(f"{m}_coef") for m in maps], axis=1) if maps else none,
+        cancer_intercept=np.array([read(f"{m}_intercept") for m in maps], np.float32),
         spectrum=read("pca_components"),
         mean=read("pca_mean"),
         mz=read("mz").astype(np.float64),
@@ -78,7 +83,7 @@ def load_model(url: str) -> Model:
 
 def predict(
     model: str,
-    slides: Sequence[str],
+    slides: str | Sequence[str],
     *,
     out: str,
     pixel_um: float | None = None,
@@ -111,6 +116,8 @@ def predict(
     dict
         Slide name -> reason, of those that failed; the others are done.
     """
+    if pixel_um is not None and not 0 < pixel_um < float("inf"):
+        raise InputError(f"--pixel-um {pixel_um}: give a positive number of micrometres")
     fitted = load_model(model)
     parameters = fitted.attrs["features"]
     config = RunConfig(
@@ -120,7 +127,7 @@ def predict(
         window=parameters["window"],
         precision=parameters["precision"],
     )
-    names = _names(slides)
+    names = _names([slides] if isinstance(slides, str) else slides)
     specimens = [
         Specimen(name, msi="", slide=slide, patient=name, mpp=slide_mpp, pixel_um=pixel_um)
         for name, slide in names.items()
@@ -179,7 +186,7 @@ def _predict(run: Run, model: Model, url: str, columns: list[int]) -> None:
         shape, matrix = grids[specimen.name]
         size = run.config.block
         group = open_group(run.predictions_url, "r+").require_group(specimen.name)
-        for name in (*MAPS, "coverage"):
+        for name in (*model.maps, "coverage"):
             create_array(group, name, shape, ("y", "x"), chunks=(size, size))
         modes = model.scores.shape[1]
         create_array(
@@ -216,6 +223,9 @@ def _predict(run: Run, model: Model, url: str, columns: list[int]) -> None:
     run.blockwise("predict", keys, shapes, create, task, combine)
     for specimen in run.specimens():
         shape, matrix = grids[specimen.name]
+        if not model.maps:
+            run.say(f"{specimen.name}: the model was fitted without annotations; modes only")
+            continue
         _overlay(run, specimen, shape, matrix)
 
 
@@ -246,7 +256,7 @@ def _predict_block(
     group = open_group(target, "r+")
     log_odds = features @ model.cancer + model.cancer_intercept
     scores = features @ model.scores + model.scores_intercept
-    results = {name: _sigmoid(log_odds[..., i]) for i, name in enumerate(MAPS)}
+    results = {name: _sigmoid(log_odds[..., i]) for i, name in enumerate(model.maps)}
     results |= {"coverage": coverage, "predicted_scores": scores}
     if columns:
         spectra = scores @ model.spectrum[:, columns] + model.mean[columns]
@@ -268,7 +278,8 @@ def _overlay(run: Run, specimen: Specimen, shape: tuple[int, int], matrix: np.nd
     per_pixel = max(1, min(32, 1600 // max(shape)))
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
     pixel_um = float(matrix[0, 0]) * slide.mpp[1]
-    picture = preview(working(slide, pixel_um / per_pixel), matrix, shape, per_pixel)
+    image = working(slide, max(pixel_um / per_pixel, *slide.mpp))
+    picture = preview(image, matrix, shape, per_pixel)
     values = store.read(open_group(join(run.predictions_url, specimen.name)), "cancer_from_he")
     figure = Figure(figsize=(8, 8 * shape[0] / shape[1] + 0.6), layout="constrained", dpi=150)
     axes = figure.subplots()

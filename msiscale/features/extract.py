@@ -186,6 +186,7 @@ def extract_features(
     encoder: str | Encoder = "resnet50:layer3",
     weights: str | None = None,
     mpp: float = 0.5,
+    slide_mpp: float | None = None,
     tissue: NDArray[np.bool_] | None = None,
     block: tuple[int, int] = (64, 64),
     window: int = DEFAULT_WINDOW,
@@ -206,6 +207,8 @@ def extract_features(
         As in `load_encoder`.
     mpp : float
         Micrometres a pixel at which the network sees the slide.
+    slide_mpp : float, optional
+        Micrometres a level-0 pixel of a slide given by its path, where the file does not say.
     tissue : bool (ny, nx), optional
         MSI pixels to compute; default all.
     block : (int, int)
@@ -225,7 +228,7 @@ def extract_features(
         The slide or the weights cannot be used; at once, not in a task.
     """
     matrix = grid.as_matrix(matrix)
-    image = _working(slide, mpp)
+    image = _working(slide, mpp, slide_mpp)
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, weights, device=device, precision=precision)
     elif weights is not None:
@@ -271,14 +274,14 @@ def extract_features(
     )
 
 
-def _working(slide: Any, mpp: float) -> Image:
+def _working(slide: Any, mpp: float, slide_mpp: float | None) -> Image:
     if hasattr(slide, "downsample"):
         image: Image = slide
         return image
     from msiscale.slide.reader import Slide, open_reader
     from msiscale.slide.working import working
 
-    return working(slide if isinstance(slide, Slide) else open_reader(slide), mpp)
+    return working(slide if isinstance(slide, Slide) else open_reader(slide, mpp=slide_mpp), mpp)
 
 
 def _cells(shape: tuple[int, int], stride: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -108,7 +108,7 @@ def run(
     out
         Folder or URL of the results.
     config, **choices
-        A `RunConfig`, or its fields by name.
+        A `RunConfig`, and fields by name, which win.
     scheduler, workers
         A running Dask scheduler's address, or the size of a local cluster.
     stages
@@ -121,7 +121,7 @@ def run(
     Result
         ``failed`` names the specimens that were set aside; the others are done.
     """
-    chosen = config if config is not None else load_config(None, **choices)
+    chosen = load_config(None, **choices) if config is None else replace(config, **choices)
     names = list(STAGES) if stages is None else list(stages)
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")

@@ -29,7 +29,7 @@ from msiscale.models import (
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import load_axis
 from msiscale.pipeline.table import Table
-from msiscale.pipeline.tasks import Outcome, Task, run_tasks
+from msiscale.pipeline.tasks import Outcome, Report, Task, measured, run_tasks
 from msiscale.store import array_of, create_array, digest, join, open_group, put, read, write_bytes
 
 PROTOCOL = "leave_one_patient_out"
@@ -175,18 +175,17 @@ def _columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
 _PASSES = itertools.count()
 
 
-def _call(task: Callable[[], Any]) -> Any:
-    return task()
-
-
 def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], Iterable[Any]]:
     """What `msiscale.models` calls to have a list of tasks computed, in order."""
 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
-        futures = run.client.map(_call, tasks, pure=False, key=f"{stage}-{next(_PASSES)}")
+        futures = run.client.map(measured, tasks, pure=False, key=f"{stage}-{next(_PASSES)}")
         for future in futures:
-            yield future.result()
+            report: Report = future.result()
             future.release()
+            if report.failure is not None:
+                raise (RuntimeError if report.traceback else InputError)(report.failure)
+            yield report.result
 
     return compute
 

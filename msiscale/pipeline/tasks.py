@@ -61,7 +61,7 @@ def run_tasks(client: Client, tasks: Sequence[Task], stage: str, *, debug: bool 
     def send(count: int) -> None:
         for task in _next(queue, outcome.failed, count):
             future = client.submit(
-                _measured, task.function, *task.args, pure=False, key=f"{stage}-{task.name}"
+                measured, task.function, *task.args, pure=False, key=f"{stage}-{task.name}"
             )
             running[future.key] = task
             done.add(future)
@@ -108,7 +108,8 @@ class Report:
     peak_mib: float = 0.0
 
 
-def _measured(function: Callable[..., Any], *args: Any) -> Report:
+def measured(function: Callable[..., Any], *args: Any) -> Report:
+    """Run a task; its failure is reported, not raised, and so not logged by the worker."""
     began = time.process_time()
     result, failure, trace = None, None, ""
     try:

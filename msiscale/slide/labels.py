@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
@@ -10,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Block, as_matrix, blocks
 from msiscale.slide.regions import Region, polygonal
 
@@ -78,10 +79,12 @@ def _sort(
     """Regions of cancer, to exclude, and benign."""
     wanted = CANCER if cancer is None else tuple(cancer)
     unwanted = EXCLUDE if exclude is None else tuple(exclude)
+    # a painted copy has no classes: what is outlined there is cancer whatever was asked for
+    unnamed = cancer is None or all(region.name is None for region in regions)
     chosen, excluded, benign, foreign = [], [], [], []
     for region in regions:
         if region.name is None:
-            if cancer is None:
+            if unnamed:
                 chosen.append(region)
         elif _matches(region.name, wanted):
             chosen.append(region)
@@ -96,6 +99,14 @@ def _sort(
         raise InputError(
             f"annotation: none of its classes ({found}) is known as cancer;"
             " name those that are with --cancer-class"
+        )
+    if cancer is not None and regions and not chosen:
+        found = ", ".join(sorted({region.name for region in regions if region.name}))
+        warnings.warn(
+            f"annotation: none of its classes ({found}) is among {', '.join(cancer)};"
+            " the slide counts as one without cancer",
+            MsiscaleWarning,
+            stacklevel=3,
         )
     return chosen, excluded, benign
 
