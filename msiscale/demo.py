@@ -9,7 +9,7 @@ from msiscale.pipeline import Result, run
 from msiscale.simulate import simulate
 
 # the weights come with a package, and 1 µm a pixel is what the phantom slides hold
-DEMO = RunConfig(encoder="efficientnet-lite0", mpp=1.0, window=1536, components=50)
+DEMO = RunConfig(encoder="efficientnet-lite0", mpp=1.0, window=1280, components=50)
 
 
 def demo(
