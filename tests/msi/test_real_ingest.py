@@ -1,4 +1,4 @@
-"""Every sound imzML of the shared data goes through the ingest of a run: axis, then cube."""
+"""Real imzML files through axis and cube; with snr 0, as some hold only a handful of pixels."""
 
 from __future__ import annotations
 
