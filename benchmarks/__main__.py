@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import null
+from benchmarks import models, null
 
-NAMES = {"null": null}
+NAMES = {"models": models, "null": null}
 
 
 def main() -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -105,8 +108,8 @@ def row_blocks(*arrays: Any, size: int = ROWS) -> list[tuple[Any, ...]]:
 
     Returns
     -------
-    list of tuples, one entry an array (None stays None): NumPy ``(n,)`` or ``(n, q)``, or a Delayed
-    that gives one.
+    list of tuples, one entry an array (None stays None): NumPy ``(n,)`` or ``(n, q)``, or a
+    `Deferred` or Delayed that gives one.
     """
     lead_array = next(a for a in arrays if a is not None)
     lead = lead_array.ndim - 1
@@ -128,11 +131,9 @@ def _same(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _dask_blocks(arrays: Sequence[Any], lead: int) -> list[tuple[Any, ...]]:
-    import dask
     import dask.array as da
 
     chunks = next(a for a in arrays if is_dask(a)).chunks[:lead]
-    to_rows = dask.delayed(flat, pure=True)
     columns: list[list[Any]] = []
     for a in arrays:
         if a is None:
@@ -142,10 +143,77 @@ def _dask_blocks(arrays: Sequence[Any], lead: int) -> list[tuple[Any, ...]]:
         whole = dict.fromkeys(range(lead, a.ndim), -1)
         if a.chunks[:lead] != chunks and not np.isnan(np.concatenate(chunks)).any():
             whole |= dict(enumerate(chunks))
-        delayed = a.rechunk(whole).to_delayed().ravel()
-        columns.append([to_rows(block, lead) for block in delayed])
+        columns.append(_parts(a.rechunk(whole), lead))
     present = iter(zip(*columns, strict=True))
     return [_with_gaps(arrays, row) for row in present]
+
+
+class Deferred:
+    """Rows that a task of a Dask reduction makes itself, when it comes to them."""
+
+    # no dataclass: Dask would look for collections in its fields
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.function, self.args = function, args
+
+    def __call__(self) -> Any:
+        return _resolving(self.function, *self.args)
+
+
+def resolved(part: Any) -> Any:
+    """The rows, made now if they were deferred."""
+    return part() if isinstance(part, Deferred) else part
+
+
+def _resolving(function: Callable[..., T], *args: Any) -> T:
+    return function(*(resolved(a) for a in args))
+
+
+def lazily(function: Callable[..., Any], block: tuple[Any, ...]) -> Any:
+    """`function` of a block's parts, made where and when a reduction comes to it."""
+    if any(_is_delayed(part) for part in block):
+        import dask
+
+        return dask.delayed(_resolving)(function, *block)
+    if any(isinstance(part, Deferred) for part in block):
+        return Deferred(function, block)
+    return functools.partial(function, *block)
+
+
+def _is_delayed(part: Any) -> bool:
+    return hasattr(part, "__dask_graph__")
+
+
+def _parts(array: Any, lead: int) -> list[Any]:
+    """Rows of each block of a Dask array.
+
+    Where blocks share no work each becomes a `Deferred` with its own small graph: one task then
+    reads and sums many blocks, one at a time, and no block travels. Else Delayed objects.
+    """
+    import dask
+    from dask.core import flatten
+    from dask.optimization import cull
+
+    (array,) = dask.optimize(array)
+    whole = dict(array.__dask_graph__())
+    graphs = [(cull(whole, [key])[0], key) for key in flatten(array.__dask_keys__())]
+    times = Counter(key for graph, _ in graphs for key in graph)
+    shared = [whole[key] for key, n in times.items() if n > 1]
+    if any(type(node).__name__ != "DataNode" for node in shared) or _holds_future(whole):
+        to_rows = dask.delayed(flat, pure=True)
+        return [to_rows(block, lead) for block in array.to_delayed().ravel()]
+    return [Deferred(_computed, (graph, key, lead)) for graph, key in graphs]
+
+
+def _computed(graph: dict[Any, Any], key: Any, lead: int) -> NDArray[Any]:
+    import dask
+
+    return flat(dask.get(graph, key), lead)
+
+
+def _holds_future(graph: dict[Any, Any]) -> bool:
+    # of a persisted array: only the cluster can give what it stands for
+    values = (getattr(node, "value", node) for node in graph.values())
+    return any(type(v).__name__ == "Future" for v in values)
 
 
 def _with_gaps(arrays: Sequence[Any], row: Sequence[Any]) -> tuple[Any, ...]:
@@ -164,12 +232,14 @@ def reduce_blocks(
     """Sum over blocks: ``step(sum or None, *block) -> sum`` along each run of blocks, then `merge`.
 
     Runs have at most `PER_TASK` blocks and end where `breaks` changes; partial sums are merged in
-    pairs, in order. Blocks with a Delayed in them are computed by Dask (whatever scheduler or
-    client is current), others by `run` (default: one after another).
+    pairs, in order. Blocks with a Delayed or Deferred in them are computed by Dask (whatever
+    scheduler or client is current), others by `run` (default: one after another).
     """
     chains = _chains(blocks, breaks)
-    if any(hasattr(part, "__dask_graph__") for block in blocks for part in block):
+    if any(_is_delayed(part) for block in blocks for part in block):
         return _reduce_dask(chains, step, merge)
+    if any(isinstance(part, Deferred) for block in blocks for part in block):
+        return _reduce_deferred(chains, step, merge)
     tasks = [functools.partial(_chain, step, chain) for chain in chains]
     return _pairwise((run or serially)(tasks), merge)
 
@@ -177,14 +247,15 @@ def reduce_blocks(
 def _chains(
     blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None
 ) -> list[list[tuple[Any, ...]]]:
-    chains: list[list[tuple[Any, ...]]] = []
-    for i, block in enumerate(blocks):
-        new = breaks is not None and i > 0 and breaks[i] != breaks[i - 1]
-        if not chains or new or len(chains[-1]) == PER_TASK:
-            chains.append([])
-        chains[-1].append(block)
-    if not chains:
+    """Runs of blocks, of nearly one length within a stretch, so that workers share them evenly."""
+    if not blocks:
         raise ValueError("no rows: there is nothing to sum")
+    cuts = [i for i in range(1, len(blocks)) if breaks is not None and breaks[i] != breaks[i - 1]]
+    chains = []
+    for first, last in itertools.pairwise([0, *cuts, len(blocks)]):
+        count = 1 << (math.ceil((last - first) / PER_TASK) - 1).bit_length()
+        edges = [first + (last - first) * i // count for i in range(count + 1)]
+        chains += [list(blocks[a:b]) for a, b in itertools.pairwise(edges) if b > a]
     return chains
 
 
@@ -192,13 +263,25 @@ def _chain(step: Callable[..., T], blocks: Sequence[tuple[Any, ...]]) -> T:
     total: Any = None
     with one_blas_thread():
         for block in blocks:
-            total = step(total, *block)
+            total = step(total, *(resolved(part) for part in block))
     return total
 
 
 def _limited(function: Callable[..., T], *args: Any) -> T:
     with one_blas_thread():
-        return function(*args)
+        return _resolving(function, *args)
+
+
+def _reduce_deferred(
+    chains: Sequence[Sequence[tuple[Any, ...]]], step: Callable[..., T], merge: Callable[[T, T], T]
+) -> T:
+    import dask
+
+    # a chain is hidden in a function, where Dask does not look for collections
+    tasks = [functools.partial(_chain, step, chain) for chain in chains]
+    sums = [dask.delayed(task, pure=False)() for task in tasks]
+    one_merge = functools.partial(dask.delayed(_limited, pure=False), merge)
+    return dask.compute(_pairwise(sums, one_merge))[0]
 
 
 def _reduce_dask(

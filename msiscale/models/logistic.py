@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from msiscale.models._blocks import apply_rows, is_dask, is_labelled, raw, row_blocks
+from msiscale.models._blocks import apply_rows, is_dask, is_labelled, lazily, raw, row_blocks
 from msiscale.models._estimator import checked_weight, checked_x, checked_xy
 from msiscale.models._passes import Block, probabilities
 from msiscale.models.joint import LinearMap, Problem, fit_many
@@ -89,7 +89,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         prepare = partial(
             _prepared, classes=None if fractions else self.classes_, skip_missing=lazy
         )
-        blocks = [Block(ALL, _lazily(prepare, part)) for part in parts]
+        blocks = [Block(ALL, lazily(prepare, part)) for part in parts]
         known = _known(X, y, weight, fractions) if lazy else weight
         sums = moments(X, weight=known, dtype=product_dtype(X), skip_missing=lazy)
         problem = Problem(
@@ -169,14 +169,6 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         if not isinstance(self.class_weight, Mapping):
             raise ValueError(f"class_weight={self.class_weight!r}: give 'balanced', None or a dict")
         return [float(self.class_weight.get(label, 1.0)) for label in self.classes_.tolist()]
-
-
-def _lazily(prepare: Any, part: tuple[Any, ...]) -> Any:
-    if not any(hasattr(a, "__dask_graph__") for a in part):
-        return partial(prepare, *part)
-    import dask
-
-    return dask.delayed(prepare)(*part)
 
 
 def _prepared(

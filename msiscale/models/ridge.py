@@ -28,6 +28,7 @@ from msiscale.models.pca import noise_floor
 
 Floats = NDArray[np.float64]
 
+LEAST_ALPHA = 1e-6  # below it a Cholesky factor may fail on variables that are collinear
 ALPHAS = tuple(10.0**e for e in range(-4, 3))
 
 
@@ -89,9 +90,8 @@ class RidgePath:
 
     def losses(self, alphas: Sequence[float], heldout: Moments) -> Floats:
         """Sum of squared errors on held-out rows, from their sums: ``(len(alphas), t)``."""
-        inverse = reciprocal(self.scale)
         with one_blas_thread():
-            rotated = inverse[:, None] * self.vectors
+            rotated = reciprocal(self.scale)[:, None] * self.vectors
             sxx = rotated.T @ heldout.sxx @ rotated
             sxm = rotated.T @ heldout.sxm
             shift = (heldout.mean_x - self.sums.mean_x) @ rotated
@@ -134,30 +134,18 @@ def _scaled(sums: Moments, scale: Floats) -> tuple[Floats, Floats]:
     return sums.sxx / n * np.outer(inverse, inverse), inverse[:, None] * sums.sxm / n
 
 
-def _losses(
-    training: Moments, heldout: Moments, alphas: Sequence[float], least_scale: float
-) -> Floats:
-    """`RidgePath.losses` of one training set: a Cholesky factor an alpha costs less than its eigh.
+def solve(sums: Moments, alpha: float) -> tuple[Floats, Floats, Floats]:
+    """``coef (t, p), intercept (t,), scale (p,)`` at one penalty, by a Cholesky factor.
 
-    Penalties so small that the factor could fail go the long way.
+    A fifth of the work of a `RidgePath`; for an `alpha` that dwarfs rounding (`LEAST_ALPHA`).
     """
-    if min(alphas) < 1e-6:
-        return RidgePath.of(training, least_scale=least_scale).losses(alphas, heldout)
-    scale = scale_of(training, least_scale)
-    inverse = reciprocal(scale)
-    found = []
+    scale = sums.scale("x")
     with one_blas_thread():
-        scaled, cross = _scaled(training, scale)
-        shift = (heldout.mean_x - training.mean_x) * inverse
-        target_shift = heldout.mean_m - training.mean_m
-        for alpha in alphas:
-            factor = cho_factor(scaled + alpha * np.eye(len(scaled)), overwrite_a=True)
-            beta = cho_solve(factor, cross)
-            coef = inverse[:, None] * beta
-            square = np.diag(heldout.smm) - 2 * (coef * heldout.sxm).sum(0)
-            square = square + (coef * (heldout.sxx @ coef)).sum(0)
-            found.append(square + heldout.n * (target_shift - shift @ beta) ** 2)
-    return np.array(found)
+        scaled, cross = _scaled(sums, scale)
+        np.einsum("ii->i", scaled)[...] += alpha
+        factor = cho_factor(scaled, overwrite_a=True, check_finite=False)
+        coef = (reciprocal(scale)[:, None] * cho_solve(factor, cross, check_finite=False)).T
+        return coef, sums.mean_m - coef @ sums.mean_x, scale
 
 
 def heldout_losses(
@@ -167,7 +155,7 @@ def heldout_losses(
     total: Any = 0.0
     for heldout, training in zip(parts, leave_one_out(parts), strict=True):
         if heldout.n > 0 and training.n > 0:
-            total = total + _losses(training, heldout, alphas, least_scale)
+            total = total + RidgePath.of(training, least_scale=least_scale).losses(alphas, heldout)
     return np.asarray(total)
 
 
@@ -283,7 +271,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
     coef_ (t, p), intercept_ (t,) : float64; (p,) and a scalar for a target given as (n,).
     alpha_ : float, or (t,) with `alpha_per_target`
     rank_ : int
-        Numerical rank of the standardised x.
+        Numerical rank of the standardised x, where it was found: with an alpha of 0 or several.
     scale_ (p,), n_features_in_
     """
 
@@ -363,10 +351,13 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not alphas or not np.isfinite(alphas).all() or min(alphas) < 0:
             raise ValueError(f"alpha={self.alpha!r}: give finite numbers, none below zero")
         sums = Moments.merge(parts)
+        self.n_features_in_ = sums.p
+        self.alpha_: Any = alphas[0]
+        if len(alphas) == 1 and alphas[0] >= LEAST_ALPHA:
+            self.coef_, self.intercept_, self.scale_ = solve(sums, alphas[0])
+            return self
         path = RidgePath.of(sums)
-        if len(alphas) == 1:
-            self.alpha_: Any = alphas[0]
-        else:
+        if len(alphas) > 1:
             usable = [part for part in parts if part.n > 0]
             losses = (
                 heldout_losses(usable, alphas)
@@ -377,7 +368,6 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.coef_, self.intercept_ = path.coefficients(self.alpha_)
         self.rank_ = path.rank
         self.scale_ = path.scale
-        self.n_features_in_ = sums.p
         return self
 
     def r2(self, heldout: Moments, train_mean: ArrayLike | None = None) -> R2:

@@ -358,6 +358,38 @@ def _fit_fold(
     )
 
 
+def r2_paths(
+    sums: Mapping[str, Moments],
+    folds: Sequence[Fold],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    n_components: int = 200,
+) -> list[list[R2]]:
+    """R² on the rows that each fold holds out, for every penalty: all from one pass's sums.
+
+    Parameters
+    ----------
+    sums, folds, alphas, n_components : as for `fit_linear_folds`
+        Each fold has its own PCA of m, fitted to its training specimens.
+
+    Returns
+    -------
+    list over folds of a list over alphas of R2 (targets: modes)
+    """
+    found = []
+    for fold, training in zip(folds, training_sums(sums, folds), strict=True):
+        pca = PCA.from_moments(training, "m", n_components)
+        with one_blas_thread():
+            modes = training.project(pca.components_, pca.mean_)
+            heldout = Moments.merge(sums[s] for s in fold.test)
+            heldout = heldout.project(pca.components_, pca.mean_)
+        losses = RidgePath.of(modes, least_scale=LEAST_SCALE).losses(alphas, heldout)
+        tss = np.diag(heldout.smm)
+        mean = tss + heldout.n * (heldout.mean_m - modes.mean_m) ** 2
+        found.append([R2(heldout.n, rss, tss, mean) for rss in losses])
+    return found
+
+
 def _choose_alpha(
     fold: Fold,
     path: RidgePath,

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from msiscale.models._blocks import _pairwise, one_blas_thread, row_blocks
+from msiscale.models._blocks import (
+    Deferred,
+    _chains,
+    _pairwise,
+    one_blas_thread,
+    row_blocks,
+)
+from msiscale.models.moments import moments
 
 
 def blas_threads():
@@ -25,11 +32,52 @@ def test_rows_of_numpy_blocks_are_in_order():
     np.testing.assert_array_equal(np.concatenate([b[2] for b in blocks]), np.arange(20))
 
 
+def rows_of(part):
+    return part() if isinstance(part, Deferred) else part.compute()
+
+
 def test_rows_of_dask_blocks_stay_together():
     x = da.arange(60, chunks=60).reshape(5, 4, 3).rechunk((2, 3, 2))
     y = np.arange(20).reshape(5, 4)
-    for left, right in ((a.compute(), b.compute()) for a, b in row_blocks(x, y)):
+    blocks = [tuple(map(rows_of, block)) for block in row_blocks(x, y)]
+    for left, right in blocks:
         np.testing.assert_array_equal(left[:, 0], right * 3)
+    np.testing.assert_array_equal(np.sort(np.concatenate([b for _, b in blocks])), np.arange(20))
+
+
+def kinds(*arrays):
+    return {type(part) for block in row_blocks(*arrays) for part in block}
+
+
+def test_blocks_that_share_no_work_are_read_where_they_are_summed():
+    x = da.from_array(np.arange(60.0).reshape(20, 3), chunks=(4, 2))
+    assert kinds(x * 2) == {Deferred}
+    assert kinds(x - x.mean(axis=0)) != {Deferred}  # the mean is computed once
+    assert kinds(x.rechunk((7, 3))) != {Deferred}  # no chunk is read twice
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_dask_sums_are_those_of_numpy(shared):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 2))
+    lazy = da.from_array(x, chunks=(8, 2))
+    lazy, x = (lazy - lazy.mean(axis=0), x - x.mean(axis=0)) if shared else (lazy, x)
+    found = moments(lazy, da.from_array(y, chunks=8), dtype=np.float64)
+    np.testing.assert_allclose(found.sxm, (x - x.mean(0)).T @ (y - y.mean(0)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "longest"), [(1, 1), (16, 16), (17, 9), (49, 13), (200, 13)])
+def test_runs_of_blocks_are_of_one_length(n, longest):
+    chains = _chains([(i,) for i in range(n)], None)
+    assert [i for chain in chains for (i,) in chain] == list(range(n))
+    assert max(map(len, chains)) == longest
+    assert max(map(len, chains)) - min(map(len, chains)) <= 1
+
+
+def test_runs_end_where_the_group_changes():
+    groups = [0] * 3 + [1] * 40 + [0]
+    chains = _chains([(i,) for i in range(44)], groups)
+    assert all(len({groups[i] for (i,) in chain}) == 1 for chain in chains)
 
 
 def test_rows_that_do_not_match_are_refused():

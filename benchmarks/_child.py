@@ -1,0 +1,44 @@
+"""``python -m benchmarks._child MODULE:FUNCTION ARGUMENTS.json RESULT``: one measured call."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    """Call the function, save its arrays, and last what it cost."""
+    target, arguments, folder = sys.argv[1:]
+    module, name = target.split(":")
+    function = getattr(importlib.import_module(module), name)
+    words = json.loads(Path(arguments).read_text())
+    cpu, wall = _cpu_s(), time.perf_counter()
+    result = function(**words)
+    cost = {"cpu_s": _cpu_s() - cpu, "wall_s": time.perf_counter() - wall, "peak_mib": _peak_mib()}
+    np.savez(Path(folder) / "result.npz", **(result or {}))
+    (Path(folder) / "cost.json").write_text(json.dumps(cost))
+
+
+def _cpu_s() -> float:
+    """User and system seconds of this process and of the children it has waited for."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    usage = [resource.getrusage(w) for w in who]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+def _peak_mib() -> float:
+    """Largest resident set of this process since it was started."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Ridge of many targets on a Zarr array beside scikit-learn's, in memory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from benchmarks._data import ROWS, Counted, cache, low_rank, opened
+from benchmarks._measure import Measured, repeated
+from msiscale.store import create_array, open_group
+
+ALPHA = 1e-2  # of msiscale: N times as much in scikit-learn's units
+Line = tuple[str, Measured, dict[str, Any]]
+
+
+def targets(path: str, count: int, seed: int = 1) -> zarr.Array:
+    """``(rows, count)`` float32 targets beside `low_rank`'s x: linear in it, and noise."""
+    x, group = opened(path), open_group(path, "a")
+    name = f"y{count}"
+    if name in group:
+        return group[name]  # type: ignore[return-value]
+    rng = np.random.default_rng(seed)
+    coef = rng.standard_normal((x.shape[1], count)).astype(np.float32) / np.sqrt(x.shape[1])
+    y = np.empty((x.shape[0], count), np.float32)
+    for start in range(0, x.shape[0], ROWS):
+        rows = np.asarray(x[start : start + ROWS])
+        y[start : start + ROWS] = rows @ coef
+        y[start : start + ROWS] += rng.standard_normal((len(rows), count), dtype=np.float32)
+    array = create_array(group, name, y.shape, ("row", "target"), chunks=(ROWS, count))
+    array[...] = y
+    return array
+
+
+def ours(path: str, count: int) -> dict[str, Any]:
+    """`msiscale.Ridge` of Dask arrays, one pass."""
+    from msiscale import Ridge
+
+    x, y = Counted(opened(path)), Counted(targets(path, count))
+    with dask.config.set(scheduler="synchronous"):
+        fit = Ridge(ALPHA).fit(x.lazy(), y.lazy())
+    return {"coef": fit.coef_, "passes": x.passes}
+
+
+def sklearn(path: str, count: int, dtype: str, scaled: bool) -> dict[str, Any]:
+    """scikit-learn's Ridge after its StandardScaler (the same model), or without."""
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    x = np.asarray(opened(path)[...], dtype)
+    y = np.asarray(targets(path, count)[...], dtype)
+    scale = np.ones(x.shape[1])
+    if scaled:
+        scaler = StandardScaler(copy=False)
+        x, scale = scaler.fit_transform(x), scaler.scale_
+    fit = Ridge(ALPHA * len(x), copy_X=False).fit(x, y)
+    return {"coef": fit.coef_ / scale, "passes": 1.0}
+
+
+def run(words: argparse.Namespace) -> tuple[list[Line], dict[str, float]]:
+    """Rows of the table and the figures."""
+    rows, columns = words.rows or 100_000, words.columns or 2_048
+    count = min(200, columns)
+    path = str(Path(cache(words.data)) / f"ridge-{rows}-{columns}")
+    low_rank(path, rows, columns)
+    targets(path, count)
+    module, common = "benchmarks.models_ridge", {"path": path, "count": count}
+    sides = {
+        "Ridge msiscale": ("ours", {}),
+        "Ridge scikit-learn, scaled, float32": ("sklearn", {"dtype": "float32", "scaled": True}),
+        "Ridge scikit-learn, scaled, float64": ("sklearn", {"dtype": "float64", "scaled": True}),
+        "Ridge scikit-learn, unscaled, float32": (
+            "sklearn",
+            {"dtype": "float32", "scaled": False},
+        ),
+    }
+    costs: dict[str, Measured] = {}
+    for name, (function, extra) in sides.items():
+        costs[name] = repeated(f"{module}:{function}", words.repeat, **common, **extra)
+    mine, f32, f64, plain = costs.values()
+
+    def error(coef: NDArray[Any]) -> float:
+        truth = f64.result["coef"]
+        return float(np.linalg.norm(coef - truth) / np.linalg.norm(truth))
+
+    lines = []
+    for name, cost in costs.items():
+        facts = {"passes": float(cost.result["passes"])}
+        if cost is not plain:
+            facts["coef error"] = error(cost.result["coef"])
+        lines.append((name, cost, facts))
+    found = {
+        "ridge.cpu_s": mine.cpu_s,
+        "ridge.peak_mib": mine.peak_mib,
+        "ridge.max_relative_error": error(mine.result["coef"]),
+        "ridge.cpu_ratio_vs_sklearn": f32.cpu_s / mine.cpu_s,
+        "ridge.cpu_ratio_vs_sklearn_float64": f64.cpu_s / mine.cpu_s,
+        "ridge.cpu_ratio_vs_sklearn_unscaled": plain.cpu_s / mine.cpu_s,
+    }
+    return lines, found
