@@ -142,7 +142,7 @@ def fit_classifiers(
         Problem(case.map, frozenset(case.fold.train), cost, balanced, start=start)
         for case, (cost, _, start) in zip(cases, choices, strict=True)
     ]
-    fit = fit_many(blocks, problems, tol=tol, max_iter=max_iter, run=run)
+    fit = fit_many(blocks, problems, tol=tol, max_iter=max_iter, dtype=np.float32, run=run)
     return {
         (case.model, case.fold.name): _classifier(case, cost, by, solution)
         for case, (cost, by, _), solution in zip(cases, choices, fit.solutions, strict=True)
@@ -178,6 +178,7 @@ def _choose(
         blocks,
         problems,
         tol=INNER_TOLERANCE,
+        dtype=np.float32,
         max_iter=INNER_STEPS,
         refresh=None,  # an eigendecomposition a fold, for digits that nobody asks for here
         warn=False,

@@ -6,7 +6,6 @@ does not depend, not even in its last bit, on how the work was cut or on who did
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError
 from msiscale.grid import Block, blocks
 from msiscale.models import Block as Rows
+from msiscale.models._cache import Cached
 from msiscale.store import array_of, open_group, read
 
 CELL = 64
-CACHE_BYTES = 512 << 20  # of decoded rows, a process
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -63,18 +62,19 @@ class Table:
 
     def rows(self, name: str, cell: Block) -> Float32:
         """``(n, columns)`` float32 of the usable pixels of a cell."""
-        return read_rows(self.url, self.stamp, name, cell, self.mask[cell.slices])
+        return read_rows(self.url, name, cell, self.mask[cell.slices])
 
     def labelled(self, name: str, group: str) -> list[Rows]:
         """Blocks for the classifiers: rows of `name` where the annotation says something."""
         fraction = read(open_group(self.url), "cancer").astype(np.float32)
+        owner = (self.url.rsplit("/", 1)[0], name)
         found = []
         for cell in self.cells:
             known = self.mask[cell.slices] & np.isfinite(fraction[cell.slices])
             if known.any():
                 y = fraction[cell.slices][known].astype(np.float64)
-                task = partial(_labelled, self.url, self.stamp, name, cell, known, y)
-                found.append(Rows(group, task))
+                make = partial(_labelled, self.url, name, cell, known, y)
+                found.append(Rows(group, Cached((owner, (self.url, self.stamp, cell)), make)))
         return found
 
     def spread(self, cell: Block, rows: np.ndarray, out: np.ndarray) -> None:
@@ -82,7 +82,7 @@ class Table:
         out[cell.slices][self.mask[cell.slices]] = rows
 
 
-def read_rows(url: str, stamp: str, name: str, cell: Block, mask: Mask) -> Float32:
+def read_rows(url: str, name: str, cell: Block, mask: Mask) -> Float32:
     """``array[cell][mask]`` as float32."""
     array = array_of(open_group(url), name)
     rows = np.asarray(array[cell.slices], dtype=np.float32)[mask]
@@ -97,20 +97,8 @@ def read_rows(url: str, stamp: str, name: str, cell: Block, mask: Mask) -> Float
     return rows
 
 
-_kept: OrderedDict[tuple[str, str, str, Block], Float32] = OrderedDict()
-
-
 def _labelled(
-    url: str, stamp: str, name: str, cell: Block, mask: Mask, y: NDArray[np.float64]
+    url: str, name: str, cell: Block, mask: Mask, y: NDArray[np.float64]
 ) -> tuple[Float32, NDArray[np.float64], None]:
-    """Rows and labels; a solver reads them many times, so the latest stay in memory."""
-    key = (url, stamp, name, cell)
-    if key in _kept:
-        _kept.move_to_end(key)
-        return _kept[key], y, None
-    x = read_rows(url, stamp, name, cell, mask)
-    if x.nbytes <= CACHE_BYTES:
-        _kept[key] = x
-        while sum(v.nbytes for v in _kept.values()) > CACHE_BYTES:
-            _kept.popitem(last=False)
-    return x, y, None
+    """Rows and labels of a cell."""
+    return read_rows(url, name, cell, mask), y, None
