@@ -1,7 +1,7 @@
 """msiscale: cohorts of paired mass-spectrometry images and H&E slides, at any size.
 
 ``import msiscale as ms``: `ms.open_msi`, `ms.open_slide`, `ms.extract_features`, `ms.regrid`;
-`ms.Moments`, `ms.PCA`, `ms.Ridge`, `ms.LogisticRegression`; `ms.run`, `ms.predict`.
+`ms.Moments`, `ms.PCA`, `ms.Ridge`, `ms.LogisticRegression`, `ms.CsrRows`; `ms.run`, `ms.predict`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msiscale.csr import CsrRows
     from msiscale.features.extract import extract_features
     from msiscale.models import PCA, LogisticRegression, Moments, Ridge
     from msiscale.msi import open_msi
@@ -24,6 +25,7 @@ _HOME = {
     "open_msi": "msiscale.msi",
     "open_slide": "msiscale.slide",
     "extract_features": "msiscale.features.extract",
+    "CsrRows": "msiscale.csr",
     "Moments": "msiscale.models",
     "PCA": "msiscale.models",
     "Ridge": "msiscale.models",
@@ -35,6 +37,7 @@ _HOME = {
 
 __all__ = [
     "PCA",
+    "CsrRows",
     "LogisticRegression",
     "Moments",
     "Ridge",

@@ -1,4 +1,4 @@
-"""Rows in blocks: NumPy, Dask and xarray arrays walked the same way, and sums over them.
+"""Rows in blocks: NumPy, Dask, xarray and sparse arrays walked the same way, and sums over them.
 
 The last axis is the variables; every axis before it is rows. Sums run in a fixed order that
 depends on the blocks alone, never on who computes them or when they finish, so a result is the
@@ -8,6 +8,7 @@ same to the last bit with any number of workers.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -20,6 +21,9 @@ import numpy as np
 import threadpoolctl
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+
+from msiscale.csr import CsrRows
 
 T = TypeVar("T")
 Task = Callable[[], Any]
@@ -81,17 +85,36 @@ def is_dask(x: Any) -> bool:
 
 
 def is_labelled(x: Any) -> bool:
-    """Whether `x` is one of the containers that are more than a NumPy array: Dask or xarray."""
-    return isinstance(x, xr.DataArray) or is_dask(x)
+    """Whether `x` is one of the containers that need not fit in memory, or that name their axes:
+    Dask, xarray or `CsrRows`.
+    """
+    return isinstance(x, xr.DataArray | CsrRows) or is_dask(x)
 
 
 def raw(x: Any) -> Any:
-    """The Dask or NumPy array inside; the last axis stays the last."""
+    """The Dask, NumPy or CSR array inside; the last axis stays the last."""
+    if isinstance(x, CsrRows):
+        return x.to_dask()
+    if issparse(x):
+        return csr_array(x)
     return x.data if isinstance(x, xr.DataArray) else x if is_dask(x) else np.asarray(x)
 
 
-def flat(x: Any, lead: int) -> NDArray[Any]:
+def missing(x: Any) -> NDArray[np.bool_]:
+    """Which rows (n,) of a dense ``(n, ...)`` or sparse ``(n, p)`` array hold a NaN."""
+    if not issparse(x):
+        return np.isnan(x).reshape(len(x), -1).any(axis=1)
+    rows = csr_array(x)
+    at = np.flatnonzero(np.isnan(rows.data))
+    found = np.zeros(rows.shape[0], dtype=bool)
+    found[np.searchsorted(rows.indptr, at, side="right") - 1] = True
+    return found
+
+
+def flat(x: Any, lead: int) -> Any:
     """Rows from an array with `lead` row axes: ``(n, p)``, or ``(n,)`` if it has no others."""
+    if issparse(x):
+        return csr_array(x)
     x = np.asarray(x)
     return x.reshape(-1, *x.shape[lead:])
 
@@ -101,15 +124,15 @@ def row_blocks(*arrays: Any, size: int = ROWS) -> list[tuple[Any, ...]]:
 
     Parameters
     ----------
-    arrays : NumPy, Dask or xarray arrays, or None
+    arrays : NumPy, Dask, xarray or scipy sparse arrays, `CsrRows`, or None
         The first that is not None is ``(..., p)``; the others have the same leading axes, and at
-        most one more. With a Dask array among them its chunks are the blocks (the last axis is
-        joined, no other is rechunked except to match); otherwise blocks have `size` rows.
+        most one more. With a Dask array or `CsrRows` among them its chunks are the blocks (the last
+        axis is joined, no other is rechunked except to match); otherwise blocks have `size` rows.
 
     Returns
     -------
-    list of tuples, one entry an array (None stays None): NumPy ``(n,)`` or ``(n, q)``, or a
-    `Deferred` or Delayed that gives one.
+    list of tuples, one entry an array (None stays None): NumPy ``(n,)`` or ``(n, q)``, CSR
+    ``(n, q)``, or a `Deferred` or Delayed that gives one.
     """
     lead_array = next(a for a in arrays if a is not None)
     lead = lead_array.ndim - 1
@@ -137,6 +160,10 @@ def _dask_blocks(arrays: Sequence[Any], lead: int) -> list[tuple[Any, ...]]:
     columns: list[list[Any]] = []
     for a in arrays:
         if a is None:
+            continue
+        if issparse(a):
+            edges = np.cumsum([0, *chunks[0]])
+            columns.append([a[i:j] for i, j in itertools.pairwise(edges.tolist())])
             continue
         if not is_dask(a):
             a = da.from_array(a, chunks=(*chunks, *a.shape[lead:]))
@@ -228,24 +255,29 @@ def reduce_blocks(
     *,
     run: Run | None = None,
     breaks: Sequence[Any] | None = None,
+    shared: tuple[Any, ...] = (),
+    most: int | None = None,
 ) -> T:
-    """Sum over blocks: ``step(sum or None, *block) -> sum`` along each run of blocks, then `merge`.
+    """Sum over blocks: ``step(sum or None, *block, *shared) -> sum`` along each run of blocks, then
+    `merge`.
 
     Runs have at most `PER_TASK` blocks and end where `breaks` changes; partial sums are merged in
-    pairs, in order. Blocks with a Delayed or Deferred in them are computed by Dask (whatever
-    scheduler or client is current), others by `run` (default: one after another).
+    pairs, in order. `step` may add to the sum it is given; `merge` returns a new one. Blocks with
+    a Delayed or Deferred in them are computed by Dask (whatever scheduler or client is current,
+    which gets `shared` once), others by `run` (default: one after another). Where sums are large
+    there are `most` of them (a power of two), however long the runs then are.
     """
-    chains = _chains(blocks, breaks)
+    chains = _chains(blocks, breaks, most)
     if any(_is_delayed(part) for block in blocks for part in block):
-        return _reduce_dask(chains, step, merge)
+        return _reduce_dask(chains, step, merge, shared)
     if any(isinstance(part, Deferred) for block in blocks for part in block):
-        return _reduce_deferred(chains, step, merge)
-    tasks = [functools.partial(_chain, step, chain) for chain in chains]
+        return _reduce_deferred(chains, step, merge, shared)
+    tasks = [functools.partial(_chain, step, chain, *shared) for chain in chains]
     return _pairwise((run or serially)(tasks), merge)
 
 
 def _chains(
-    blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None
+    blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None, most: int | None = None
 ) -> list[list[tuple[Any, ...]]]:
     """Runs of blocks, of nearly one length within a stretch, so that workers share them evenly."""
     if not blocks:
@@ -254,16 +286,17 @@ def _chains(
     chains = []
     for first, last in itertools.pairwise([0, *cuts, len(blocks)]):
         count = 1 << (math.ceil((last - first) / PER_TASK) - 1).bit_length()
+        count = min(count, most or count)
         edges = [first + (last - first) * i // count for i in range(count + 1)]
         chains += [list(blocks[a:b]) for a, b in itertools.pairwise(edges) if b > a]
     return chains
 
 
-def _chain(step: Callable[..., T], blocks: Sequence[tuple[Any, ...]]) -> T:
+def _chain(step: Callable[..., T], blocks: Sequence[tuple[Any, ...]], *shared: Any) -> T:
     total: Any = None
     with one_blas_thread():
         for block in blocks:
-            total = step(total, *(resolved(part) for part in block))
+            total = step(total, *(resolved(part) for part in block), *shared)
     return total
 
 
@@ -272,31 +305,44 @@ def _limited(function: Callable[..., T], *args: Any) -> T:
         return _resolving(function, *args)
 
 
+def _stepped(step: Callable[..., T], total: T | None, *args: Any) -> T:
+    # of a copy: what another task made is not ours to change, and this one may be run again
+    return _limited(step, copy.deepcopy(total), *args)
+
+
 def _reduce_deferred(
-    chains: Sequence[Sequence[tuple[Any, ...]]], step: Callable[..., T], merge: Callable[[T, T], T]
+    chains: Sequence[Sequence[tuple[Any, ...]]],
+    step: Callable[..., T],
+    merge: Callable[[T, T], T],
+    shared: tuple[Any, ...],
 ) -> T:
     import dask
 
     # a chain is hidden in a function, where Dask does not look for collections
     tasks = [functools.partial(_chain, step, chain) for chain in chains]
-    sums = [dask.delayed(task, pure=False)() for task in tasks]
+    common = [dask.delayed(value) for value in shared]
+    sums = [dask.delayed(task, pure=False)(*common) for task in tasks]
     one_merge = functools.partial(dask.delayed(_limited, pure=False), merge)
     return dask.compute(_pairwise(sums, one_merge))[0]
 
 
 def _reduce_dask(
-    chains: Sequence[Sequence[tuple[Any, ...]]], step: Callable[..., T], merge: Callable[[T, T], T]
+    chains: Sequence[Sequence[tuple[Any, ...]]],
+    step: Callable[..., T],
+    merge: Callable[[T, T], T],
+    shared: tuple[Any, ...],
 ) -> T:
     import dask
 
     # a chain of pure tasks: one block and one sum in memory at a time, any of them can be retried
-    limited = dask.delayed(_limited, pure=False)
-    one_step, one_merge = functools.partial(limited, step), functools.partial(limited, merge)
+    one_step = functools.partial(dask.delayed(_stepped, pure=False), step)
+    one_merge = functools.partial(dask.delayed(_limited, pure=False), merge)
+    common = [dask.delayed(value) for value in shared]
     sums = []
     for chain in chains:
         total = None
         for block in chain:
-            total = one_step(total, *block)
+            total = one_step(total, *block, *common)
         sums.append(total)
     return dask.compute(_pairwise(sums, one_merge))[0]
 
@@ -315,24 +361,26 @@ def _pairwise(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
     return total
 
 
-def apply_rows(
-    function: Callable[[NDArray[Any]], NDArray[Any]], x: Any, size: int, dim: str
-) -> Any:
+def apply_rows(function: Callable[[Any], NDArray[Any]], x: Any, size: int, dim: str) -> Any:
     """`function` of ``(n, p) -> (n, size)`` on the rows of `x`, in the container that `x` came in.
 
     An xarray result keeps the coordinates of the row dimensions; its last one is called `dim`.
+    Of sparse rows `function` gets CSR, and the result is dense; of `CsrRows` it is a Dask array.
     """
 
     def on_block(block: Any) -> NDArray[Any]:
-        block = np.asarray(block)
         with one_blas_thread():
+            if issparse(block):
+                return function(csr_array(block))
+            block = np.asarray(block)
             return function(block.reshape(-1, block.shape[-1])).reshape(*block.shape[:-1], size)
 
     values = raw(x)
     if is_dask(values):
         values = values.rechunk({values.ndim - 1: -1})
         dtype = np.float32 if values.dtype == np.float32 else np.float64
-        values = values.map_blocks(on_block, dtype=dtype, chunks=(*values.chunks[:-1], (size,)))
+        chunks, meta = (*values.chunks[:-1], (size,)), np.empty((0,) * values.ndim, dtype)
+        values = values.map_blocks(on_block, dtype=dtype, chunks=chunks, meta=meta)
     elif isinstance(x, xr.DataArray):
         values = on_block(values)
     else:

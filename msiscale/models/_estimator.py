@@ -1,4 +1,6 @@
-"""What the estimators share: NumPy input is checked as by scikit-learn, the rest stays lazy."""
+"""What the estimators share: NumPy and sparse input is checked as by scikit-learn, the rest stays
+lazy.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,18 @@ from msiscale.models._blocks import is_labelled, raw
 DTYPES = (np.float64, np.float32)
 
 
+class SparseTaker(BaseEstimator):
+    """An estimator that takes scipy sparse X, and tells scikit-learn so."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
 def checked_x(estimator: BaseEstimator, x: Any, *, reset: bool) -> Any:
-    """`x` ready for blocks: NumPy-like input through scikit-learn's checks, Dask and xarray as is.
+    """`x` ready for blocks: NumPy-like and scipy sparse input through scikit-learn's checks (sparse
+    as CSR), Dask, xarray and `CsrRows` as they are.
 
     Raises
     ------
@@ -22,7 +34,7 @@ def checked_x(estimator: BaseEstimator, x: Any, *, reset: bool) -> Any:
         What scikit-learn raises, or a lazy array with another number of variables than fitted.
     """
     if not is_labelled(x):
-        return validate_data(estimator, x, dtype=DTYPES, reset=reset)
+        return validate_data(estimator, x, accept_sparse="csr", dtype=DTYPES, reset=reset)
     if x.ndim < 2:
         raise ValueError(f"X is (..., variables), not {x.shape}")
     if reset:
@@ -46,7 +58,13 @@ def checked_xy(
         y = y if is_labelled(y) else np.asarray(y)
         return checked_x(estimator, x, reset=True), y
     x, y = validate_data(
-        estimator, x, y, dtype=DTYPES, multi_output=multi_output, y_numeric=y_numeric
+        estimator,
+        x,
+        y,
+        accept_sparse="csr",
+        dtype=DTYPES,
+        multi_output=multi_output,
+        y_numeric=y_numeric,
     )
     return x, y
 

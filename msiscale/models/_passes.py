@@ -151,8 +151,7 @@ def evaluate(total: Totals | None, group: Hashable, rows: Any, *, parameters: Pa
         found.gradient[:, c] += x.T @ r + np.outer(centre, bias)
         if parameters.shares is not None:
             shared.add(parameters.shares[p], curvature)
-    if isinstance(original, np.ndarray):
-        found.hessian.update(shared.moments(original))
+    found.hessian.update(shared.moments(original))
     return found if total is None else total + found
 
 
@@ -172,7 +171,7 @@ class _SharedWeights:
             )
             self.counts[share] = self.counts.get(share, 0) + int(mine.sum())
 
-    def moments(self, x: NDArray[Any]) -> dict[int, Moments]:
+    def moments(self, x: Any) -> dict[int, Moments]:
         return {s: Moments.of(x, weight=w / self.counts[s]) for s, w in self.sums.items()}
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import eigh
+from scipy.sparse import diags_array
 
 from msiscale.errors import MsiscaleWarning
 from msiscale.models._blocks import Run, one_blas_thread
@@ -43,6 +44,7 @@ from msiscale.models._passes import (
     probabilities,
 )
 from msiscale.models.moments import Moments, reciprocal
+from msiscale.models.spread import Spread
 
 Floats = NDArray[np.float64]
 
@@ -52,9 +54,12 @@ MAX_SHARED = 4096  # variables of x above which its second moment is not worth t
 
 @dataclass(frozen=True, eq=False)
 class LinearMap:
-    """``z = x @ matrix + offset``: matrix (D, k), offset (k,); `variance` (k,) of z in training."""
+    """``z = x @ matrix + offset``: matrix (D, k), offset (k,); `variance` (k,) of z in training.
 
-    matrix: Floats
+    The matrix is dense, or a sparse diagonal one (`scaled`).
+    """
+
+    matrix: Any
     offset: Floats
     variance: Floats
 
@@ -101,6 +106,19 @@ class LinearMap:
             turned = inverse[:, None] * vectors
             matrix = turned if p is None else p @ turned
         return cls(matrix, -(mean @ turned), np.maximum(variance, 0))
+
+    @classmethod
+    def scaled(cls, found: Spread, *, centred: bool = True) -> LinearMap:
+        """Centred and scaled variables, not turned: for axes too long for second moments.
+
+        The fit is the same; it needs more readings to get there.
+        """
+        inverse = reciprocal(found.scale)
+        mean = found.mean if centred else np.zeros_like(found.mean)
+        variance: Floats = (inverse > 0).astype(np.float64)
+        if not centred:
+            variance = variance + (found.mean * inverse) ** 2
+        return cls(diags_array(inverse, format="csr"), -mean * inverse, variance)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ from scipy.linalg import blas
 from scipy.sparse import issparse
 
 from msiscale import store
-from msiscale.models._blocks import Run, raw, reduce_blocks, row_blocks
+from msiscale.models._blocks import Run, missing, raw, reduce_blocks, row_blocks
 from msiscale.models._products import Products, products
+from msiscale.models.sparse import cheapest_form, sparse_sums
 
 Floats = NDArray[np.float64]
 Which = Literal["x", "m"]
@@ -72,8 +73,8 @@ class Moments:
 
         Parameters
         ----------
-        x : (n, p) array or None
-        m : (n, q) array, optional
+        x : (n, p) NumPy or scipy sparse array, or None
+        m : (n, q) NumPy or scipy sparse array, optional
         weight : (n,) array, optional
             Not below zero. Rows of weight zero are left out before anything is computed, so they
             may hold NaN.
@@ -85,11 +86,12 @@ class Moments:
         ValueError
             Shapes that do not fit, a value that is not finite, or a product too large for `dtype`.
         """
-        if issparse(x) or issparse(m):
-            from msiscale.models.sparse import sparse_moments  # which makes Moments itself
+        return _finished(_block_sums(x, m, weight, np.dtype(dtype)))
 
-            return sparse_moments(x, m, weight=weight, dtype=dtype)
-        return cls(**products(x, m, weight, np.dtype(dtype)).merged())
+    @classmethod
+    def from_arrays(cls, x: Any, m: Any = None, **words: Any) -> Any:
+        """Sums of arrays of any size, or of each of their `groups`: see `moments`."""
+        return moments(x, m, **words)
 
     @classmethod
     def empty(cls, p: int, q: int, *, dtype: DTypeLike = np.float64) -> Moments:
@@ -228,8 +230,13 @@ class Moments:
             self.eps,
         )
 
-    def save(self, group: zarr.Group) -> None:
-        """Write into `group`, which becomes these sums; symmetric parts as their upper triangle."""
+    def save(self, where: str | zarr.Group) -> None:
+        """Write into the group at a URL, or an open one; symmetric parts as their upper triangle.
+
+        The facts are written last: a group without them is not taken for sums.
+        """
+        group = store.open_group(where, "a") if isinstance(where, str) else where
+        group.attrs.put({})
         for name, dims in _ARRAYS.items():
             values = getattr(self, name)
             if name in ("sxx", "smm"):
@@ -240,8 +247,9 @@ class Moments:
         group.attrs.update({"kind": "moments", **sizes})
 
     @classmethod
-    def load(cls, group: zarr.Group) -> Moments:
+    def load(cls, where: str | zarr.Group) -> Moments:
         """Read what `save` wrote."""
+        group = store.open_group(where) if isinstance(where, str) else where
         attrs: dict[str, Any] = dict(group.attrs)
         if attrs.get("kind") != "moments":
             raise ValueError(f"{group.path or '/'}: no moments there")
@@ -314,13 +322,15 @@ def moments(
     skip_missing: bool = False,
     run: Run | None = None,
 ) -> Any:
-    """Moments of NumPy, Dask or xarray arrays, one pass, block by block.
+    """Moments of NumPy, Dask, xarray or sparse arrays, one pass, block by block.
+
+    Blocks of which few values are not zero (`msiscale.models.sparse`) are multiplied as CSR.
 
     Parameters
     ----------
-    x : (..., p) array or None
+    x : (..., p) array, scipy sparse array or `CsrRows`, or None
         The last axis is the variables.
-    m : (..., q) array, optional
+    m : (..., q) likewise, optional
         Same leading axes.
     weight : (...) array, optional
     groups : (...) array of labels, optional
@@ -375,11 +385,11 @@ def _step(
     dtype: np.dtype[Any],
     skip_missing: bool,
 ) -> Sums:
-    keep = np.ones(len(x if x is not None else m), dtype=bool)
+    keep = np.ones((x if x is not None else m).shape[0], dtype=bool)
     if skip_missing:
         for a in (x, m):
             if a is not None and _may_miss(a):
-                keep &= ~np.isnan(a).any(axis=1)
+                keep &= ~missing(a)
     labels: list[Hashable] = [None]
     if groups is not None:
         _, first = np.unique(groups, return_index=True)
@@ -389,11 +399,16 @@ def _step(
         rows = keep if groups is None else keep & (groups == label)
         everything = bool(rows.all())
         px, pm, pw = (a if a is None or everything else a[rows] for a in (x, m, weight))
-        if issparse(px) or issparse(pm):
-            found[label] = Moments.of(px, pm, weight=pw, dtype=dtype)
-        else:
-            found[label] = products(px, pm, pw, dtype)
+        found[label] = _block_sums(px, pm, pw, dtype)
     return found if total is None else _joined(total, found)
+
+
+def _block_sums(x: Any, m: Any, weight: Any, dtype: np.dtype[Any]) -> Moments | Products:
+    """Sums of one block, by whichever of the sparse and the dense products costs less."""
+    x, m = cheapest_form(x), cheapest_form(m)
+    if issparse(x) or issparse(m):
+        return Moments(**sparse_sums(x, m, weight, dtype))
+    return products(x, m, weight, dtype)
 
 
 def _joined(a: Sums, b: Sums) -> Sums:

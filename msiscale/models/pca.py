@@ -1,36 +1,53 @@
-"""Principal components from second moments: exact, in one pass, and mergeable."""
+"""Principal components: exact from second moments in one pass, or of long axes in a few."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from scipy.sparse import issparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from msiscale.models._blocks import apply_rows, is_labelled, one_blas_thread
-from msiscale.models._estimator import checked_x
+from msiscale.errors import MsiscaleWarning
+from msiscale.models._blocks import apply_rows, is_labelled, one_blas_thread, row_blocks
+from msiscale.models._estimator import SparseTaker, checked_x
 from msiscale.models.moments import Moments, Which, moments, product_dtype
+from msiscale.models.randomized import principal_axes
 
 Floats = NDArray[np.float64]
 
 MAX_COLUMNS = 12_000  # 1.2 GB a matrix of second moments, of which an eigensolver needs a few
+SOLVERS = ("auto", "covariance_eigh", "randomized")
 
 
-class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
     """Principal component analysis of arrays that need not fit in memory.
 
-    The eigenvectors of the summed scatter, so exact; the names are scikit-learn's. A component's
-    sign is such that its loading of largest magnitude is positive.
+    The names are scikit-learn's. A component's sign is such that its loading of largest magnitude
+    is positive.
 
     Parameters
     ----------
     n_components : int or None
         At most this many; fewer where the data's numerical rank is lower. None: all.
-    svd_solver : {"auto", "covariance_eigh"}
-        "auto" is "covariance_eigh" (and says so, with the remedy, above 12,000 variables).
+    svd_solver : {"auto", "covariance_eigh", "randomized"}
+        "covariance_eigh": eigenvectors of the summed scatter, exact, from one reading; holds some
+        ``32 p^2`` bytes. "randomized": block Krylov iteration from a random start, without a
+        p x p matrix, until it has converged, in some six to ten readings; never centres sparse
+        rows; holds at most ``8 p b (readings + 1)`` bytes, b = 1.2 k or k + 10 (see
+        `msiscale.models.randomized`). "auto" is "covariance_eigh" up to 12,000 variables and
+        "randomized" above.
+    tol : float
+        Of "randomized": largest angle, in radians, between a component and what the scatter makes
+        of it at which to stop; about the error of the subspace.
+    max_passes : int
+        Of "randomized": readings at most; when they do not suffice a warning says how far it got.
+    random_state : int
+        Seed of the random start.
 
     Attributes
     ----------
@@ -38,26 +55,49 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     singular_values_ (k,) : float64
         `explained_variance_` has the divisor n - 1.
     n_components_, n_features_in_, n_samples_ : int
+    n_passes_ : int
+        Readings of X by the last fit.
+    residual_ : float
+        How far "randomized" got, in the terms of `tol`; 0 where the fit is exact.
     moments_ : Moments
-        The sums so far; `partial_fit` adds to them.
+        The sums so far; `partial_fit` adds to them. Not there after "randomized".
     """
 
-    def __init__(self, n_components: int | None = 200, *, svd_solver: str = "auto") -> None:
+    def __init__(
+        self,
+        n_components: int | None = 200,
+        *,
+        svd_solver: str = "auto",
+        tol: float = 1e-6,
+        max_passes: int = 12,
+        random_state: int = 0,
+    ) -> None:
         self.n_components = n_components
         self.svd_solver = svd_solver
+        self.tol = tol
+        self.max_passes = max_passes
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> PCA:
-        """Fit to the rows of X (..., p): NumPy, Dask or xarray.
+        """Fit to the rows of X (..., p): NumPy, Dask, xarray, scipy sparse or `CsrRows`.
 
         A row of a Dask or xarray array that holds a NaN was not measured and is left out; NumPy
         input with NaN raises ValueError, as in scikit-learn.
         """
-        return self._set(self._sums(X, reset=True))
+        self._check_parameters()
+        X = checked_x(self, X, reset=True)
+        if self._solver(X.shape[-1]) == "randomized":
+            return self._iterate(X)
+        return self._set(self._sums(X, rows=2))
 
     def partial_fit(self, X: Any, y: Any = None) -> PCA:
         """Add the rows of X to those already seen: exact, whatever the order or the sizes."""
+        self._check_parameters()
         first = not hasattr(self, "moments_")
-        sums = self._sums(X, reset=first, rows=1)
+        X = checked_x(self, X, reset=first)
+        if self._solver(X.shape[-1]) == "randomized":
+            raise ValueError("svd_solver='randomized' reads X several times: use fit on all of it")
+        sums = self._sums(X, rows=1)
         return self._set(sums if first else self.moments_ + sums)
 
     @classmethod
@@ -80,21 +120,28 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X = X if is_labelled(X) else np.asarray(X)
         return apply_rows(self._spectra, X, len(self.mean_), "feature")
 
-    def _scores(self, x: NDArray[Any]) -> NDArray[Any]:
-        return (x - self.mean_.astype(x.dtype)) @ self.components_.T.astype(x.dtype)
+    def _scores(self, x: Any) -> NDArray[Any]:
+        loadings, mean = self.components_.T.astype(x.dtype), self.mean_.astype(x.dtype)
+        if issparse(x):
+            return np.asarray(x @ loadings - mean @ loadings)
+        return (x - mean) @ loadings
 
     def _spectra(self, scores: NDArray[Any]) -> NDArray[Any]:
         dtype = np.result_type(scores.dtype, np.float32)
         return scores @ self.components_.astype(dtype) + self.mean_.astype(dtype)
 
-    def _sums(self, X: Any, *, reset: bool, rows: int = 2) -> Moments:
-        self._check_parameters()
-        X = checked_x(self, X, reset=reset)
-        if X.shape[-1] > MAX_COLUMNS:
+    def _solver(self, p: int) -> str:
+        """Which way p variables are decomposed."""
+        if self.svd_solver == "auto":
+            return "covariance_eigh" if p <= MAX_COLUMNS else "randomized"
+        if self.svd_solver == "covariance_eigh" and p > MAX_COLUMNS:
             raise ValueError(
-                f"X has {X.shape[-1]} variables and the second moments would take"
-                f" {X.shape[-1] ** 2 * 8 / 1e9:.0f} GB; bin or pick peaks down to {MAX_COLUMNS}"
+                f"X has {p} variables and the second moments would take {p**2 * 8 / 1e9:.0f} GB;"
+                f" above {MAX_COLUMNS} use svd_solver='randomized'"
             )
+        return self.svd_solver
+
+    def _sums(self, X: Any, *, rows: int) -> Moments:
         sums = moments(X, dtype=product_dtype(X), skip_missing=is_labelled(X))
         if sums.rows < rows:
             raise ValueError(f"n_samples={sums.rows}: principal components need 2 rows or more")
@@ -105,18 +152,67 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             isinstance(self.n_components, int | np.integer) and self.n_components >= 1
         ):
             raise ValueError(f"n_components={self.n_components!r}: give 1 or more, or None")
-        if self.svd_solver not in ("auto", "covariance_eigh"):
-            raise ValueError(f"svd_solver={self.svd_solver!r}: choose 'auto' or 'covariance_eigh'")
+        if self.svd_solver not in SOLVERS:
+            raise ValueError(f"svd_solver={self.svd_solver!r}: choose one of {', '.join(SOLVERS)}")
+        if not self.tol > 0 or self.max_passes < 2:
+            raise ValueError(
+                f"tol={self.tol!r}, max_passes={self.max_passes!r}: give tol above 0 and 2 or more"
+                " passes"
+            )
+
+    def _iterate(self, X: Any) -> PCA:
+        p, dtype = X.shape[-1], product_dtype(X)
+        if self.n_components is None:
+            raise ValueError(f"n_components=None: give a number for X of {p} variables")
+        axes = principal_axes(
+            row_blocks(X),
+            p,
+            self.n_components,
+            dtype=dtype,
+            floor=noise_floor(p, float(np.finfo(dtype).eps)),
+            tol=self.tol,
+            max_passes=self.max_passes,
+            random_state=self.random_state,
+            skip_missing=is_labelled(X),
+        )
+        if axes.rows < 2:
+            raise ValueError(f"n_samples={axes.rows}: principal components need 2 rows or more")
+        if not axes.pairs.converged:
+            warnings.warn(
+                f"PCA stopped after {axes.passes} passes at a residual of"
+                f" {axes.pairs.residual:.1e}, above tol={self.tol:g}; raise max_passes or tol, or"
+                " ask for fewer components",
+                MsiscaleWarning,
+                stacklevel=3,
+            )
+        if hasattr(self, "moments_"):
+            del self.moments_  # of an earlier fit
+        self.n_passes_, self.residual_ = axes.passes, axes.pairs.residual
+        vectors = with_signs(axes.pairs.vectors)
+        return self._describe(axes.pairs.values, vectors, axes.mean, axes.total, axes.rows)
 
     def _set(self, sums: Moments) -> PCA:
         self._check_parameters()
         values, vectors = principal(sums.sxx, self.n_components, sums.rows - 1, sums.eps)
-        divisor = max(sums.n - 1, 1e-300)
-        total = float(np.trace(sums.sxx))
-        self.moments_ = sums
+        self.moments_, self.n_passes_, self.residual_ = sums, 1, 0.0
         self.n_features_in_ = sums.p
-        self.n_samples_ = sums.rows
-        self.mean_ = sums.mean_x
+        total = float(np.trace(sums.sxx))
+        return self._describe(values, vectors, sums.mean_x, total, sums.rows, n=sums.n)
+
+    def _describe(
+        self,
+        values: Floats,
+        vectors: Floats,
+        mean: Floats,
+        total: float,
+        rows: int,
+        *,
+        n: float | None = None,
+    ) -> PCA:
+        """Set what is fitted, from eigenpairs and trace of the scatter of rows of weight n."""
+        divisor = max((rows if n is None else n) - 1, 1e-300)
+        self.n_samples_ = rows
+        self.mean_ = mean
         self.components_ = vectors
         self.n_components_ = len(values)
         self.explained_variance_ = values / divisor

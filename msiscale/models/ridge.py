@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from msiscale.models._blocks import apply_rows, is_labelled, one_blas_thread
-from msiscale.models._estimator import checked_weight, checked_x, checked_xy
+from msiscale.models._estimator import SparseTaker, checked_weight, checked_x, checked_xy
 from msiscale.models.moments import Moments, leave_one_out, moments, product_dtype, reciprocal
-from msiscale.models.pca import noise_floor
+from msiscale.models.pca import MAX_COLUMNS, noise_floor
 
 Floats = NDArray[np.float64]
 
@@ -253,7 +253,7 @@ def _ratio(a: Any, b: Any) -> Any:
     return np.divide(a, b, out=np.full(b.shape, np.nan), where=b > 0)
 
 
-class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
     """Multi-output ridge regression, standardised inside, from one pass over the data.
 
     Parameters
@@ -285,13 +285,15 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.alpha_per_target = alpha_per_target
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Ridge:
-        """Fit X (..., p) to y (..., t) or (...): NumPy, Dask or xarray.
+        """Fit X (..., p) to y (..., t) or (...): NumPy, Dask, xarray, scipy sparse or `CsrRows`.
 
         Rows of Dask or xarray arrays with a NaN in X or y were not measured and are left out.
         """
         X, y = checked_xy(self, X, y, multi_output=True, y_numeric=True)
         weight = checked_weight(sample_weight, X)
         single = y.ndim < X.ndim
+        _check_width(X.shape[-1], "X")
+        _check_width(1 if single else y.shape[-1], "y")
         targets = y[..., None] if single else y
         lazy = is_labelled(X) or is_labelled(y)
         sums = moments(
@@ -342,7 +344,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         found = apply_rows(self._predict, X, len(coef), "target")
         return found[..., 0] if self.coef_.ndim == 1 else found
 
-    def _predict(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _predict(self, x: Any) -> NDArray[Any]:
         coef = np.atleast_2d(self.coef_)
         return x @ coef.T.astype(x.dtype) + np.asarray(self.intercept_, dtype=x.dtype)
 
@@ -376,4 +378,12 @@ class Ridge(MultiOutputMixin, RegressorMixin, BaseEstimator):
         mean = heldout.mean_m if train_mean is None else train_mean
         return r2_from_moments(
             np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_), heldout, mean
+        )
+
+
+def _check_width(size: int, name: str) -> None:
+    if size > MAX_COLUMNS:
+        raise ValueError(
+            f"{name} has {size} variables, too many for second moments; reduce it to"
+            f" {MAX_COLUMNS} or fewer, with PCA(k).fit_transform for example"
         )

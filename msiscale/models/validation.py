@@ -27,6 +27,7 @@ from msiscale.models.joint import LinearMap
 from msiscale.models.moments import Moments, leave_one_out, reciprocal
 from msiscale.models.pca import PCA
 from msiscale.models.ridge import ALPHAS, R2, RidgePath, choose, heldout_losses, r2_from_moments
+from msiscale.models.spread import Spread
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
@@ -261,7 +262,7 @@ def fit_linear_folds(
     -------
     list of FoldModel, in the order of `folds`
     """
-    off = {s: _Spread.of(background[s]) for s in background} if background else {}
+    off = {s: Spread.of_moments(background[s], "m") for s in background} if background else {}
     return [
         _fit_fold(fold, training, sums, patients, columns, n_components, alphas, off)
         for fold, training in zip(folds, training_sums(sums, folds), strict=True)
@@ -309,7 +310,7 @@ def _fit_fold(
     columns: Columns | None,
     n_components: int,
     alphas: Sequence[float],
-    background: Mapping[str, _Spread],
+    background: Mapping[str, Spread],
 ) -> FoldModel:
     mask = training.scale("m") > 0 if columns is None else np.asarray(columns(fold.train), bool)
     if mask.shape != (training.q,) or not mask.any():
@@ -335,7 +336,7 @@ def _fit_fold(
         scores[specimen] = r2
         records += _records(fold.name, specimen, r2, pca.explained_variance_ratio_)
         records += _spectrum_records(fold.name, specimen, r2, spectra, chosen)
-        tissue = _Spread.of(everything)
+        tissue = Spread.of_moments(everything, "m")
         records += _mask_records(fold, specimen, tissue, background, mask, training.mean_m)
     components = np.zeros((pca.n_components_, training.q))
     components[:, mask] = pca.components_
@@ -471,24 +472,7 @@ def _spectrum_records(
     return [_record(fold, specimen, "spectrum", m, v) for m, v in values.items()]
 
 
-@dataclass(frozen=True, eq=False)
-class _Spread:
-    """What the mask baseline needs of some pixels: their number, mean, and scatter of each m/z."""
-
-    n: float
-    mean: Floats
-    scatter: Floats
-
-    @classmethod
-    def of(cls, sums: Moments) -> _Spread:
-        return cls(sums.n, sums.mean_m, np.diag(sums.smm).copy())
-
-    def about(self, centre: Floats, mask: NDArray[np.bool_]) -> float:
-        """Sum of squares about `centre`, over the m/z in `mask`."""
-        return float((self.scatter + self.n * (self.mean - centre) ** 2)[mask].sum())
-
-
-def _mean_of(parts: Sequence[_Spread]) -> Floats:
+def _mean_of(parts: Sequence[Spread]) -> Floats:
     weights = np.array([p.n for p in parts])
     return np.asarray(weights @ np.stack([p.mean for p in parts]) / weights.sum())
 
@@ -496,8 +480,8 @@ def _mean_of(parts: Sequence[_Spread]) -> Floats:
 def _mask_records(
     fold: Fold,
     specimen: str,
-    tissue: _Spread,
-    background: Mapping[str, _Spread],
+    tissue: Spread,
+    background: Mapping[str, Spread],
     mask: NDArray[np.bool_],
     training: Floats,
 ) -> list[Record]:
@@ -507,9 +491,9 @@ def _mask_records(
     if specimen in background and known:
         parts.append(background[specimen])
         means.append(_mean_of(known))
-    rss = sum(p.about(mean, mask) for p, mean in zip(parts, means, strict=True))
+    rss = sum(p.about(mean)[mask].sum() for p, mean in zip(parts, means, strict=True))
     whole = _mean_of(parts)
-    tss = sum(p.about(whole, mask) for p in parts)
+    tss = sum(p.about(whole)[mask].sum() for p in parts)
     if tss <= 0:
         return []
     return [_record(fold.name, specimen, "spectrum", "r2_tissue_mask", 1 - rss / tss)]

@@ -7,6 +7,7 @@ from msiscale.msi.cube import bin_spectra, cube_block, layout, normalisation
 from msiscale.msi.dataset import open_msi
 from msiscale.msi.peaks import PeakSums, peak_sums
 from msiscale.msi.source import MsiSource, companions, open_source
+from msiscale.msi.sparse import write_sparse
 from msiscale.msi.spectra import Spectra
 from msiscale.msi.write import write_hdf5
 
@@ -26,4 +27,5 @@ __all__ = [
     "peak_sums",
     "supported",
     "write_hdf5",
+    "write_sparse",
 ]

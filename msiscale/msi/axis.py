@@ -29,6 +29,7 @@ def find_axis(
     tolerance_ppm: float = 5.0,
     min_frequency: float = 0.01,
     snr: float = 3.0,
+    most: int | None = None,
 ) -> xr.Dataset:
     """The m/z axis of a cohort.
 
@@ -48,6 +49,7 @@ def find_axis(
     sums : statistics of every specimen, in the order in which they are reported
     mz : (k,) an axis that is given: it is kept whole, and only the statistics are found
     tolerance_ppm : half-width of the window around an m/z
+    most : the longest axis that can be found; default any
 
     Returns
     -------
@@ -57,7 +59,7 @@ def find_axis(
 
     Raises
     ------
-    InputError : no m/z is supported by any specimen
+    InputError : no m/z is supported by any specimen, or more than `most` are
     """
     if not sums:
         raise ValueError("an axis needs at least one specimen")
@@ -88,6 +90,7 @@ def find_axis(
                 f"{tolerance_ppm:g} ppm, frequency {min_frequency:g}, signal-to-noise {snr:g}; "
                 "lower these or give a fixed m/z axis"
             )
+        _check_length("m/z axis", int(good.sum()), most, "raise --min-frequency or --snr")
         axis = np.exp(place[good] * step)
     else:
         good, axis = np.ones(len(place), bool), check_axis(np.asarray(mz))
@@ -148,24 +151,37 @@ def supported(
     return np.asarray(good.any(axis=0))
 
 
-def fixed_axis(spec: str | ArrayLike) -> Floats:
+def _check_length(what: str, n: int, most: int | None, remedy: str) -> None:
+    if most is not None and n > most:
+        raise InputError(f"{what}: {n:,} m/z, and at most {most:,} can be fitted; {remedy}")
+
+
+_COARSER = "give a coarser axis, or none, so that peaks are found"
+
+
+def fixed_axis(spec: str | ArrayLike, *, most: int | None = None) -> Floats:
     """An axis that is given: m/z values, a CSV of them, or bins in ppm.
 
     Parameters
     ----------
     spec : sequence of m/z; or ``"ppm:LO:HI:STEP"``, centres from LO to HI in steps of STEP ppm; or
         path of a CSV with a column ``mz`` (or ``m/z``), or of a single column
+    most : the longest axis that will do; default any
 
     Returns
     -------
     (k,) float64, ascending, duplicates removed
+
+    Raises
+    ------
+    InputError : the axis cannot be read, is not one, or is longer than `most`
     """
     if not isinstance(spec, str):
         try:
-            return check_axis(np.unique(np.asarray(spec, np.float64)))
+            axis = check_axis(np.unique(np.asarray(spec, np.float64)))
         except ValueError as error:
             raise InputError(f"m/z axis: {error}") from None
-    if spec.startswith("ppm:"):
+    elif spec.startswith("ppm:"):
         try:
             low, high, ppm = (float(word) for word in spec[4:].split(":"))
         except ValueError:
@@ -173,8 +189,14 @@ def fixed_axis(spec: str | ArrayLike) -> Floats:
         if not (0 < low < high < np.inf and 0.01 <= ppm < 1e6):
             raise InputError(f"m/z axis {spec!r}: needs 0 < LO < HI and STEP >= 0.01 ppm")
         ratio = np.log1p(ppm * 1e-6)
-        return low * np.exp(np.arange(int(np.log(high / low) / ratio) + 1) * ratio)
-    return _axis_from_csv(spec)
+        n = int(np.log(high / low) / ratio) + 1
+        _check_length(f"m/z axis {spec!r}", n, most, _COARSER)  # before it is made
+        return low * np.exp(np.arange(n) * ratio)
+    else:
+        axis = _axis_from_csv(spec)
+    what = f"m/z axis {spec}" if isinstance(spec, str) else "m/z axis"
+    _check_length(what, len(axis), most, _COARSER)
+    return axis
 
 
 def _axis_from_csv(path: str) -> Floats:

@@ -245,3 +245,16 @@ def test_tasks_go_through_run_and_come_to_the_same():
     plain, ran = moments(x, m), moments(x, m, run=run)
     assert counts == [2]
     np.testing.assert_array_equal(plain.sxm, ran.sxm)
+
+
+def test_sums_of_groups_go_to_a_url_and_back(tmp_path):
+    x, m, w = sample(4)
+    groups = np.arange(200) // 70
+    sums = Moments.from_arrays(da.from_array(x, chunks=(50, 2)), m, weight=w, groups=groups)
+    for label, part in sums.items():
+        part.save(str(tmp_path / f"{label}.zarr"))
+    total = Moments.merge(Moments.load(str(tmp_path / f"{k}.zarr")) for k in sums)
+    assert_sums(total, as_dict(moments(x, m, weight=w)), rtol=1e-6)
+    zarr.open_group(str(tmp_path / "0.zarr"), mode="r+").attrs.put({})
+    with pytest.raises(ValueError, match="no moments"):
+        Moments.load(str(tmp_path / "0.zarr"))

@@ -103,8 +103,3 @@ def test_labelled_arrays_stay_lazy_and_labelled():
 def test_bad_parameters(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         PCA(**bad).fit(data())
-
-
-def test_an_axis_too_long_says_what_to_do():
-    with pytest.raises(ValueError, match="bin or pick peaks"):
-        PCA(2).fit(np.zeros((2, 20_000), np.float32))
