@@ -48,8 +48,9 @@ def leading_eigenpairs(
     start: Floats,
     k: int,
     *,
-    tol: float = 1e-6,
-    max_products: int = 11,
+    tol: float = 1e-4,
+    max_products: int = 30,
+    max_blocks: int = 8,
     floor: float = 1e-14,
 ) -> Eigenpairs:
     """The k largest eigenvalues of a symmetric positive semi-definite A, and their vectors.
@@ -66,6 +67,10 @@ def leading_eigenpairs(
         Stop when the residual (see `Eigenpairs`) is no larger.
     max_products : int
         Stop then in any case.
+    max_blocks : int
+        Blocks of vectors held at once, 3 or more: when there are so many, their best combinations,
+        two blocks of them, take their place (thick restart, Wu and Simon 2000, SIAM J. Matrix
+        Anal. Appl. 22:602), at the price of a product or two more.
     floor : float
         Eigenvalues below it, relative to the largest, are noise and are left out.
 
@@ -75,7 +80,7 @@ def leading_eigenpairs(
 
     Notes
     -----
-    All float64; holds at most ``8 p b (max_products + 1) + 8 p k`` bytes.
+    All float64; holds at most ``8 p (b max_blocks + b + k)`` bytes.
     """
     p = len(start)
     with one_blas_thread():
@@ -100,6 +105,9 @@ def leading_eigenpairs(
         residual = float((left / values).max(initial=0))
         if residual <= tol or products == max_products:
             break
+        if len(basis) == max_blocks and block.shape[1]:
+            with one_blas_thread():
+                basis, small = _restarted(basis, every, turn)
     exhausted = not block.shape[1]
     del block
     with one_blas_thread():
@@ -168,6 +176,16 @@ def _bordered(small: Floats, columns: Floats) -> Floats:
     found[:, m - width :] = columns
     found[m - width :, : m - width] = columns[: m - width].T
     return found
+
+
+def _restarted(basis: list[Floats], every: Floats, turn: Floats) -> tuple[list[Floats], Floats]:
+    """Two blocks of the best combinations in the place of `basis`, and their Rayleigh quotient."""
+    kept = basis[0].shape[1] + basis[1].shape[1]
+    best = np.split(turn[:, ::-1][:, :kept], np.cumsum([v.shape[1] for v in basis])[:-1])
+    for s in slabs(len(basis[0])):
+        rows = sum(v[s] @ part for v, part in zip(basis, best, strict=True))
+        basis[0][s], basis[1][s] = np.split(rows, [basis[0].shape[1]], axis=1)
+    return basis[:2], np.diag(every[::-1][:kept])
 
 
 def _combined(basis: Sequence[Floats], coefficients: Floats, p: int) -> Floats:

@@ -37,13 +37,14 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
     svd_solver : {"auto", "covariance_eigh", "randomized"}
         "covariance_eigh": eigenvectors of the summed scatter, exact, from one reading; holds some
         ``32 p^2`` bytes. "randomized": block Krylov iteration from a random start, without a
-        p x p matrix, until it has converged, in some six to ten readings; never centres sparse
-        rows; holds at most ``8 p b (readings + 1)`` bytes, b = 1.2 k or k + 10 (see
-        `msiscale.models.randomized`). "auto" is "covariance_eigh" up to 12,000 variables and
-        "randomized" above.
+        p x p matrix and without centring sparse rows, until it has converged: some 6 readings
+        where the spectrum decays fast, 15 where it hardly does; holds ``8 p (9 b + k)`` bytes,
+        b = 1.2 k or k + 10 (`msiscale.models.randomized`), and two or three sums of ``8 p b`` in
+        a worker. "auto" is "covariance_eigh" up to 12,000 variables and "randomized" above.
     tol : float
-        Of "randomized": largest angle, in radians, between a component and what the scatter makes
-        of it at which to stop; about the error of the subspace.
+        Of "randomized": largest ``|A v - value v| / value`` of a component v, A being the scatter,
+        at which to stop. About the error of the subspace in radians; that of a variance is about
+        its square.
     max_passes : int
         Of "randomized": readings at most; when they do not suffice a warning says how far it got.
     random_state : int
@@ -68,8 +69,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
         n_components: int | None = 200,
         *,
         svd_solver: str = "auto",
-        tol: float = 1e-6,
-        max_passes: int = 12,
+        tol: float = 1e-4,
+        max_passes: int = 30,
         random_state: int = 0,
     ) -> None:
         self.n_components = n_components

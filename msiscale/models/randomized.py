@@ -47,8 +47,8 @@ def principal_axes(
     *,
     dtype: np.dtype[Any],
     floor: float,
-    tol: float = 1e-6,
-    max_passes: int = 12,
+    tol: float = 1e-4,
+    max_passes: int = 30,
     random_state: int = 0,
     skip_missing: bool = False,
     run: Run | None = None,
@@ -79,7 +79,7 @@ def principal_axes(
     Notes
     -----
     The vectors are ``b = k + max(10, k / 5)`` wide. The process that calls holds at most
-    ``8 p b (passes + 1) + 8 p k`` bytes; a task that sums holds ``16 p b`` and its block, and
+    ``8 p (9 b + k)`` bytes; a task that sums holds ``16 p b`` and its block, and
     up to log2(8) = 3 sums more wait to be merged where there are more than 16 blocks.
     """
     k = min(n_components, p)

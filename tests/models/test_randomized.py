@@ -18,7 +18,7 @@ from msiscale.errors import MsiscaleWarning
 from msiscale.models import PCA
 from msiscale.models.krylov import leading_eigenpairs
 
-randomized = partial(PCA, svd_solver="randomized")
+randomized = partial(PCA, svd_solver="randomized", tol=1e-6)
 
 
 def spectra(n=900, p=700, ions=40, seed=0):
@@ -61,7 +61,7 @@ def test_equals_the_svd(kind, tmp_path):
     np.testing.assert_allclose(fit.singular_values_, s, rtol=1e-5)
     np.testing.assert_allclose(fit.explained_variance_, s**2 / (len(x) - 1), rtol=1e-5)
     assert subspace_error(fit.components_, v) < tolerance
-    assert fit.residual_ <= fit.tol and fit.n_passes_ <= 10 and not hasattr(fit, "moments_")
+    assert fit.residual_ <= fit.tol and fit.n_passes_ <= 12 and not hasattr(fit, "moments_")
     np.testing.assert_allclose(fit.components_ @ fit.components_.T, np.eye(15), atol=1e-12)
     total = x.var(axis=0, dtype=np.float64).sum() * len(x) / (len(x) - 1)
     np.testing.assert_allclose(fit.explained_variance_ratio_, fit.explained_variance_ / total)
@@ -151,7 +151,12 @@ def test_eigenpairs_of_any_spectrum(p, k, seed, decay):
     values = np.arange(1, p + 1.0) ** -decay
     matrix = (vectors * values) @ vectors.T
     found = leading_eigenpairs(
-        lambda v: matrix @ v, rng.normal(size=(p, min(p, k + 5))), k, max_products=60
+        lambda v: matrix @ v,
+        rng.normal(size=(p, min(p, k + 5))),
+        k,
+        tol=1e-6,
+        max_products=90,
+        max_blocks=int(rng.integers(3, 9)),
     )
     assert found.converged
     np.testing.assert_allclose(found.values, values[:k], rtol=1e-9)
