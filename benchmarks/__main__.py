@@ -22,7 +22,7 @@ def main() -> None:
     words = parser.parse_args()
     found = NAMES[words.name].measure(words)
     for key, value in found.items():
-        print(f"{key:<60} {value:10.4f}")
+        print(f"{key:<60} {value:12.5g}")
     if words.json:
         words.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -98,8 +98,10 @@ def run(words: argparse.Namespace) -> tuple[list[Line], dict[str, float]]:
         "ridge.cpu_s": mine.cpu_s,
         "ridge.peak_mib": mine.peak_mib,
         "ridge.max_relative_error": error(mine.result["coef"]),
-        "ridge.cpu_ratio_vs_sklearn": f32.cpu_s / mine.cpu_s,
-        "ridge.cpu_ratio_vs_sklearn_float64": f64.cpu_s / mine.cpu_s,
+        # float64 is what scikit-learn needs for coefficients as good as ours (see the table)
+        "ridge.cpu_ratio_vs_sklearn": f64.cpu_s / mine.cpu_s,
+        "ridge.cpu_ratio_vs_sklearn_float32": f32.cpu_s / mine.cpu_s,
+        "ridge.max_relative_error_sklearn_float32": error(f32.result["coef"]),
         "ridge.cpu_ratio_vs_sklearn_unscaled": plain.cpu_s / mine.cpu_s,
     }
     return lines, found

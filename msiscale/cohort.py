@@ -18,6 +18,8 @@ REQUIRED = ("specimen", "msi", "slide")
 FILES = ("msi", "slide", "annotation", "landmarks", "matrix")
 NUMBERS = ("mpp", "pixel_um")
 COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS)
+RESERVED = ("all", "axis", "cohort", "folds")  # specimens by these names would meet our own files
+RESERVED_PATIENTS = ("all", "final")  # and patients our own folds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -128,6 +130,8 @@ def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Spec
             "starting with a letter or digit"
         )
     where = f"{path}: specimen {name}"
+    if name in RESERVED or name.endswith(".json"):
+        raise InputError(f"{where}: results use that name themselves; give it another")
     files = {c: _resolve(path, _text(row.get(c))) for c in FILES}
     for column in ("msi", "slide"):
         if files[column] is None:
@@ -139,6 +143,8 @@ def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Spec
             raise InputError(f"{where}: no file {file} (column {column!r}); correct the path")
     numbers = {c: _positive(where, c, _text(row.get(c))) for c in NUMBERS}
     patient = _text(row.get("patient")) or name
+    if patient in RESERVED_PATIENTS:
+        raise InputError(f"{where}: patient {patient!r}: results use that name; give it another")
     return Specimen(name=name, patient=patient, **files, **numbers)  # type: ignore[arg-type]
 
 

@@ -47,6 +47,8 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
         ("../b,b.imzML,b.tiff", ["'../b'", "letters"]),
         ("b,,b.tiff", ["'msi'", "empty"]),
         (",b.imzML,b.tiff", ["no specimen id"]),
+        ("folds,b.imzML,b.tiff", ["folds", "another"]),
+        ("b.json,b.imzML,b.tiff", ["b.json", "another"]),
     ],
 )
 def test_a_bad_row_is_set_aside_in_one_line(tmp_path: Path, row: str, words: list[str]) -> None:
@@ -62,6 +64,12 @@ def test_a_bad_row_is_set_aside_in_one_line(tmp_path: Path, row: str, words: lis
 def test_a_pixel_size_must_be_a_positive_number(tmp_path: Path, mpp: str) -> None:
     cohort = read_manifest(write(tmp_path, f"specimen,msi,slide,mpp\na,a.imzML,a.tiff,{mpp}\n"))
     assert "mpp" in cohort.problems["a"]
+
+
+def test_a_patient_may_not_have_the_name_of_a_fold_of_ours(tmp_path: Path) -> None:
+    text = "specimen,msi,slide,patient\na,a.imzML,a.tiff,final\nb,b.imzML,b.tiff,P/1\n"
+    cohort = read_manifest(write(tmp_path, text))
+    assert cohort.patients == {"b": "P/1"} and "'final'" in cohort.problems["a"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ Floats = NDArray[np.float64]
 T = TypeVar("T")
 Rows = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
+PER_ROW = "msiscale: the rows of a block say their groups"
 COLUMNS = 128  # predictors worked on at once, so that a block's temporaries stay small
 
 
@@ -27,11 +29,11 @@ class Block:
     Attributes
     ----------
     group : hashable
-        Specimen.
+        Specimen; or `PER_ROW`.
     rows : callable, tuple or Delayed
         Gives ``(X (n, D), y (n,) fraction of the positive class or (n, classes) fractions,
-        w (n,) or None)``; no NaN. A callable is called once a pass (picklable where `run` needs
-        it); X may be a scipy sparse array.
+        w (n,) or None)``, and with `PER_ROW` the groups (n,) after them; no NaN. A callable is
+        called once a pass (picklable where `run` needs it); X may be a scipy sparse array.
     """
 
     group: Hashable
@@ -228,7 +230,19 @@ def over(
 ) -> T:
     """One pass: `step` over the blocks, partial sums ending where the group changes."""
     parts = [(b.group, b.rows) for b in blocks]
-    return reduce_blocks(parts, step, merge, run=run, breaks=[b.group for b in blocks])
+    by_group = partial(_by_group, step)
+    return reduce_blocks(parts, by_group, merge, run=run, breaks=[b.group for b in blocks])
+
+
+def _by_group(step: Callable[..., T], total: Any, group: Hashable, rows: Any) -> T:
+    """`step` of a block, or of the rows of each group in it: the block is read once."""
+    if group != PER_ROW:
+        return step(total, group, rows)
+    x, y, w, groups = rows() if callable(rows) else rows
+    for label in np.unique(groups).tolist():
+        mine = groups == label
+        total = step(total, label, (x[mine], y[mine], None if w is None else w[mine]))
+    return total
 
 
 def add_totals(a: Totals, b: Totals) -> Totals:

@@ -16,6 +16,7 @@ from scipy.linalg import blas
 Floats = NDArray[np.float64]
 
 SLAB = 1024  # rows multiplied at once: their centred copy stays in the cache
+CROSS = 512  # rows after which x^T m, which is small, goes into a float64 sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Products:
     """Sums over some blocks, each about (nearly) its own mean: moments that are not yet merged.
 
     `sxx` and `smm` hold their lower triangles only; those of one block are as it was multiplied,
-    those of more float64.
+    those of more float64; `sxm` always is float64.
     """
 
     rows: int
@@ -42,7 +43,7 @@ class Products:
             self.means + other.means,
             self.left + other.left,
             np.add(self.sxx, other.sxx, dtype=np.float64),
-            np.add(self.sxm, other.sxm, dtype=np.float64),
+            self.sxm + other.sxm,
             np.add(self.smm, other.smm, dtype=np.float64),
             max(self.eps, other.eps),
         )
@@ -66,7 +67,7 @@ class Products:
             "mean_x": mean_x,
             "mean_m": mean_m,
             "sxx": _scatter(self.sxx, bx, dx),
-            "sxm": _plus(self.sxm.astype(np.float64, order="C"), bx, bm, dx, dm),
+            "sxm": _plus(self.sxm.copy(), bx, bm, dx, dm),
             "smm": _scatter(self.smm, bm, dm),
             "eps": self.eps,
         }
@@ -92,7 +93,7 @@ def products(
             left, right, w = left[kept], right[kept], w[kept]
     rows, n = len(left), float(len(left) if w is None else w.sum())
     p, q, eps = left.shape[1], right.shape[1], float(np.finfo(dtype).eps)
-    sums = (np.zeros((p, p), dtype), np.zeros((p, q), dtype), np.zeros((q, q), dtype))
+    sums = (np.zeros((p, p), dtype), np.zeros((p, q)), np.zeros((q, q), dtype))
     if rows == 0:
         return Products(0, (), (), (), sums[0], sums[1], sums[2], eps)
     x_centre, m_centre = _Centre.of(left, w, n), _Centre.of(right, w, n)
@@ -114,13 +115,14 @@ def _add_products(sums: tuple[NDArray[Any], ...], zx: NDArray[Any], zm: NDArray[
     """``zx^T zx`` (lower triangle), ``zx^T zm`` and ``zm^T zm`` (lower), added in place."""
     sxx, sxm, smm = sums
     syrk = blas.ssyrk if sxx.dtype == np.float32 else blas.dsyrk
-    gemm = blas.sgemm if sxx.dtype == np.float32 else blas.dgemm
     # BLAS counts by columns: its matrices are our transposes, its upper triangle our lower one
     for z, total in ((zx, sxx), (zm, smm)):
         if z.shape[1]:
             syrk(1.0, z.T, beta=1.0, c=total.T, overwrite_c=True)
     if sxm.size:
-        gemm(1.0, zm.T, zx.T, beta=1.0, c=sxm.T, trans_b=True, overwrite_c=True)
+        for start in range(0, len(zx), CROSS):
+            part = slice(start, start + CROSS)
+            sxm += zx[part].T @ zm[part]
 
 
 @dataclass(frozen=True, eq=False)

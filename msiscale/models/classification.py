@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,15 +83,13 @@ class Classifier:
 _FACTS = ("model", "fold", "C", "C_by", "objective", "grad_norm", "n_iter", "converged")
 
 
-@dataclass(frozen=True)
-class _Case:
-    """One model of one fold: its map, its training groups, and the parts to leave out inside."""
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A problem whose C is to be chosen, and the parts of its groups to leave out in turn."""
 
-    model: str
-    fold: Fold
-    map: LinearMap
-    inner: list[tuple[str, ...]]
-    kind: str
+    problem: Problem
+    inner: Sequence[Sequence[Hashable]]
+    kind: str  # what the parts are
 
 
 def fit_classifiers(
@@ -132,34 +130,37 @@ def fit_classifiers(
     -------
     dict of (model, fold name) to Classifier
     """
-    cases = []
+    names, cases = [], []
     for model, by_fold in maps.items():
         for fold in folds:
-            inner, kind = inner_groups(fold.train, patients, max_inner)
-            cases.append(_Case(model, fold, by_fold[fold.name], inner, kind))
-    choices = _choose(blocks, cases, costs, balanced, run)
+            problem = Problem(by_fold[fold.name], frozenset(fold.train), balanced=balanced)
+            names.append((model, fold.name))
+            cases.append(Case(problem, *inner_groups(fold.train, patients, max_inner)))
+    choices = choose_costs(blocks, cases, costs, run=run)
     problems = [
-        Problem(case.map, frozenset(case.fold.train), cost, balanced, start=start)
+        replace(case.problem, C=cost, start=start)
         for case, (cost, _, start) in zip(cases, choices, strict=True)
     ]
     fit = fit_many(blocks, problems, tol=tol, max_iter=max_iter, dtype=np.float32, run=run)
     return {
-        (case.model, case.fold.name): _classifier(case, cost, by, solution)
-        for case, (cost, by, _), solution in zip(cases, choices, fit.solutions, strict=True)
+        (model, fold): _classifier(model, fold, cost, by, solution)
+        for (model, fold), (cost, by, _), solution in zip(
+            names, choices, fit.solutions, strict=True
+        )
     }
 
 
 Choice = tuple[float, str, Floats | None]
 
 
-def _choose(
+def choose_costs(
     blocks: Sequence[Block],
-    cases: Sequence[_Case],
+    cases: Sequence[Case],
     costs: Sequence[float],
-    balanced: bool,
-    run: Run | None,
+    *,
+    run: Run | None = None,
 ) -> list[Choice]:
-    """For each case C, how it was chosen, and where to start from."""
+    """For each case C, how it was chosen, and where to start from; all cases advance together."""
     if len(costs) == 1:
         return [(float(costs[0]), "given", None)] * len(cases)
     where: list[tuple[int, int]] = []  # case, cost
@@ -167,10 +168,10 @@ def _choose(
     left_out: list[frozenset[Hashable]] = []
     for i, case in enumerate(cases):
         for part in case.inner:
-            groups = frozenset(case.fold.train) - frozenset(part)
+            groups = case.problem.groups - frozenset(part)
             for j, cost in enumerate(costs):
                 where.append((i, j))
-                problems.append(Problem(case.map, groups, cost, balanced))
+                problems.append(replace(case.problem, groups=groups, C=cost))
                 left_out.append(frozenset(part))
     if not problems:
         return [_default(costs)] * len(cases)
@@ -217,10 +218,10 @@ def _default(costs: Sequence[float]) -> Choice:
     return float(sorted(costs)[len(costs) // 2]), "default", None
 
 
-def _classifier(case: _Case, cost: float, by: str, solution: Solution) -> Classifier:
+def _classifier(model: str, fold: str, cost: float, by: str, solution: Solution) -> Classifier:
     return Classifier(
-        model=case.model,
-        fold=case.fold.name,
+        model=model,
+        fold=fold,
         coef=solution.coef,
         intercept=solution.intercept,
         C=cost,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,11 +23,13 @@ from msiscale.models._blocks import (
     row_blocks,
 )
 from msiscale.models._estimator import SparseTaker, checked_weight, checked_x, checked_xy
-from msiscale.models._passes import Block, probabilities
+from msiscale.models._passes import PER_ROW, Block, probabilities
+from msiscale.models.classification import Case, choose_costs
 from msiscale.models.joint import LinearMap, Problem, fit_many
 from msiscale.models.moments import moments, product_dtype
 from msiscale.models.pca import MAX_COLUMNS
 from msiscale.models.spread import spread
+from msiscale.models.validation import inner_groups
 
 ALL = "all"
 
@@ -40,8 +43,10 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
 
     Parameters
     ----------
-    C : float
-        Inverse penalty on the standardised slopes; the intercept carries none.
+    C : float or sequence of float
+        Inverse penalty on the standardised slopes; the intercept carries none. Of a sequence the
+        one is chosen whose fits predict best (log-loss) when parts of the `groups` given to `fit`
+        are left out in turn, five at most; every part and every C advance on the same readings.
     class_weight : "balanced", None or dict of label to weight
     fit_intercept : bool
         Without, variables are scaled but not centred.
@@ -55,15 +60,16 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
     classes_ (K,)
     coef_ (1, p) or (K, p), intercept_ (1,) or (K,) : float64, for variables as they come.
     scale_ (p,), n_features_in_
+    C_ : float, the C of the fit.
     grad_norm_ : float, of the mean loss, in standardised coordinates.
     objective_ : float, mean loss and penalty at the optimum.
-    n_iter_ (1,), n_passes_ : evaluations, and readings of the data (two more, for the scale and the
-        class weights).
+    n_iter_ (1,), n_passes_ : evaluations, and readings of the data by the fit (two more than
+        evaluations, for the scale and the class weights; those of the choice of C not counted).
     """
 
     def __init__(
         self,
-        C: float = 1.0,
+        C: float | Sequence[float] = 1.0,
         *,
         class_weight: str | Mapping[Any, float] | None = "balanced",
         fit_intercept: bool = True,
@@ -76,7 +82,9 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         self.tol = tol
         self.max_iter = max_iter
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> LogisticRegression:
         """Fit X (..., p): NumPy, Dask, xarray, scipy sparse or `CsrRows`.
 
         Parameters
@@ -85,39 +93,55 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
             Of fractions, `classes_` are 0, 1, ...; a row counts for each class by its fraction.
             Rows of Dask or xarray arrays with a NaN in X or y are unknown and are left out.
         sample_weight : (...), optional
+        groups : (...) labels, optional
+            Whom to leave out together (patients) when C is chosen.
         """
+        costs = self._costs(groups)
         fractions = getattr(y, "ndim", 1) == getattr(X, "ndim", 2) and np.shape(y)[-1] > 1
         lazy = is_labelled(X) or is_labelled(y)
         X, y = checked_xy(self, X, y, multi_output=fractions, y_numeric=False)
         weight = checked_weight(sample_weight, X)
-        self.classes_ = np.arange(y.shape[-1]) if fractions else self._labels(y)
+        self.classes_ = np.arange(y.shape[-1]) if fractions else _values(y)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only ({self.classes_[0]!r}); two or more are needed")
-        parts = row_blocks(X, y, weight)
+        groups = groups if groups is None or is_labelled(groups) else np.asarray(groups)
         prepare = partial(
             _prepared, classes=None if fractions else self.classes_, skip_missing=lazy
         )
-        blocks = [Block(ALL, lazily(prepare, part)) for part in parts]
+        blocks = [
+            Block(ALL if groups is None else PER_ROW, lazily(prepare, part))
+            for part in row_blocks(X, y, weight, groups)
+        ]
+        names = [ALL] if groups is None else _values(groups).tolist()
         known = _known(X, y, weight, fractions) if lazy else weight
-        scale, standardised = self._standardised(X, known, lazy)
+        self.scale_, standardised = self._standardised(X, known, lazy)
         problem = Problem(
             standardised,
-            frozenset([ALL]),
-            C=self.C,
+            frozenset(names),
             balanced=self.class_weight == "balanced",
             intercept=self.fit_intercept,
             class_weight=self._given_weights(),
         )
+        case = Case(problem, *inner_groups(names, {name: name for name in names}))
+        self.C_, _, start = choose_costs(blocks, [case], costs)[0]
+        problem = replace(problem, C=self.C_, start=start)
         fit = fit_many(blocks, [problem], tol=self.tol, max_iter=self.max_iter)
         solution = fit.solutions[0]
         if not np.isfinite(solution.coef).all():
             raise ValueError("only one class has rows with a weight; two or more are needed")
         self.coef_, self.intercept_ = solution.coef.T, solution.intercept
-        self.scale_ = scale
         self.grad_norm_, self.objective_ = solution.grad_norm, solution.objective
         self.n_iter_ = np.array([solution.n_iter])
         self.n_passes_ = fit.n_passes + 1
         return self
+
+    def _costs(self, groups: Any) -> list[float]:
+        costs = [float(c) for c in np.atleast_1d(np.asarray(self.C, dtype=np.float64))]
+        if not costs or not all(0 < c < np.inf for c in costs):
+            raise ValueError(f"C={self.C!r}: give positive numbers")
+        if len(costs) > 1 and groups is None:
+            raise ValueError(f"C={self.C!r}: to choose from several, fit needs groups (patients)")
+        return costs
 
     def _standardised(
         self, X: Any, weight: Any, lazy: bool
@@ -172,15 +196,6 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         eta = self._predictor(x)
         return (eta[:, 0] > 0).astype(np.intp) if eta.shape[1] == 1 else eta.argmax(axis=1)
 
-    def _labels(self, y: Any) -> NDArray[Any]:
-        if is_labelled(y):
-            inner = raw(y)
-            found: Any = np.unique(inner)
-            found = np.asarray(found.compute() if is_dask(found) else found)
-            return found[~np.isnan(found)] if found.dtype.kind == "f" else found
-        check_classification_targets(column_or_1d(y) if y.ndim == 1 else y)
-        return np.unique(y)
-
     def _given_weights(self) -> list[float] | None:
         if self.class_weight is None or self.class_weight == "balanced":
             return None
@@ -189,19 +204,37 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         return [float(self.class_weight.get(label, 1.0)) for label in self.classes_.tolist()]
 
 
+def _values(y: Any) -> NDArray[Any]:
+    """The labels that occur, sorted; NaN is none."""
+    if not is_labelled(y):
+        check_classification_targets(column_or_1d(y) if y.ndim == 1 else y)
+        return np.unique(y)
+    inner = raw(y)
+    found: Any = np.unique(inner)
+    found = np.asarray(found.compute() if is_dask(found) else found)
+    return found[~np.isnan(found)] if found.dtype.kind == "f" else found
+
+
 def _prepared(
-    x: Any, y: NDArray[Any], w: NDArray[Any] | None, *, classes: Any, skip_missing: bool
-) -> tuple[Any, NDArray[np.float64], NDArray[Any] | None]:
+    x: Any,
+    y: NDArray[Any],
+    w: NDArray[Any] | None,
+    groups: NDArray[Any] | None,
+    *,
+    classes: Any,
+    skip_missing: bool,
+) -> tuple[Any, ...]:
     """Rows with labels turned into class fractions, those with something missing left out."""
     if skip_missing:
         keep = ~missing(x)
         if y.dtype.kind == "f":
             keep &= ~np.isnan(y.reshape(len(y), -1)).any(axis=1)
-        x, y, w = x[keep], y[keep], None if w is None else w[keep]
-    if classes is None:
-        return x, y.astype(np.float64), w
-    fractions = (y[:, None] == classes).astype(np.float64)
-    return x, fractions, w
+        x, y = x[keep], y[keep]
+        w, groups = (None if a is None else a[keep] for a in (w, groups))
+    fractions = (
+        y.astype(np.float64) if classes is None else (y[:, None] == classes).astype(np.float64)
+    )
+    return (x, fractions, w) if groups is None else (x, fractions, w, groups)
 
 
 def _known(x: Any, y: Any, weight: Any, fractions: bool) -> Any:

@@ -100,8 +100,50 @@ def test_pixels_without_a_label_or_a_measurement_are_left_out():
     np.testing.assert_allclose(found.coef_, expected.coef_, atol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_c_is_chosen_by_leaving_out_groups(classes, lazy):
+    rng = np.random.default_rng(5)
+    x, y, _ = data(classes, n=300, p=12)
+    patients = rng.integers(0, 4, 300)  # mixed within every block
+    x[:, 4:] = rng.normal(size=(300, 8))  # noise, for which a strong penalty is right
+    costs = [1e-3, 1e-2, 1e-1, 1.0, 10.0]
+    scaler = StandardScaler().fit(x)
+    losses = {}
+    for cost in costs:
+        losses[cost] = 0.0
+        for patient in range(4):
+            train, test = patients != patient, patients == patient
+            fit = Reference(C=cost, tol=1e-9, max_iter=2000)
+            fit.fit(scaler.transform(x[train]), y[train])
+            p = fit.predict_proba(scaler.transform(x[test]))
+            losses[cost] -= np.log(p[np.arange(test.sum()), y[test]]).sum()
+    held = da.from_array(x, chunks=(90, 5)) if lazy else x
+    found = LogisticRegression(costs, class_weight=None).fit(held, y, groups=patients)
+    assert min(losses, key=losses.__getitem__) == found.C_
+    alone = LogisticRegression(found.C_, class_weight=None).fit(x, y)
+    np.testing.assert_allclose(found.coef_, alone.coef_, atol=1e-5)
+    assert alone.C_ == found.C_
+
+
+def test_a_block_of_several_groups_is_read_once_a_pass():
+    x, y, _ = data(n=240)
+    reads = []
+
+    def read(block):
+        reads.append(len(block))
+        return block
+
+    lazy = da.from_array(x, chunks=(80, -1)).map_blocks(read, dtype=x.dtype, meta=x[:0])
+    groups = np.arange(240) % 4
+    LogisticRegression([0.1, 1.0], tol=1e-5).fit(lazy, y, groups=groups)
+    assert len(reads) / 3 < 30  # scale, class sums and passes; four folds by two C would be 8-fold
+
+
 def test_bad_parameters():
     x, y, w = data()
+    with pytest.raises(ValueError, match="needs groups"):
+        LogisticRegression([0.1, 1.0]).fit(x, y)
     with pytest.raises(ValueError, match="C="):
         LogisticRegression(0).fit(x, y)
     with pytest.raises(ValueError, match="class_weight"):
