@@ -56,7 +56,11 @@ choice_options = _options(
         "--normalise", type=click.Choice(["none", "tic", "rms", "median"]), help="Of spectra [tic]."
     ),
     click.option("--tolerance-ppm", type=float, help="Half a peak's window, ppm [5]."),
-    click.option("--axis", metavar="FILE|ppm:LO:HI:STEP", help="A fixed m/z axis [peaks found]."),
+    click.option(
+        "--axis",
+        metavar="FILE|ppm:LO:HI:STEP|RUN",
+        help="The m/z axis; RUN: that of another run, its --out [peaks found].",
+    ),
     click.option("--min-frequency", type=float, help="Of a peak among a specimen's pixels [0.01]."),
     click.option("--snr", type=float, help="Of a peak in the summed spectrum [3]."),
     click.option(
@@ -89,6 +93,7 @@ def _run(context: click.Context, manifest: str, out: str, stage: str | None, wor
     from msiscale.pipeline import run
 
     scheduler, workers = words.pop("scheduler"), words.pop("workers")
+    new_axis = words.pop("new_axis", False)
     config = load_config(words.pop("config"), **words)
     result = run(
         manifest,
@@ -97,6 +102,7 @@ def _run(context: click.Context, manifest: str, out: str, stage: str | None, wor
         scheduler=scheduler,
         workers=workers,
         stages=None if stage is None else (stage,),
+        new_axis=new_axis,
         debug=context.obj["debug"],
     )
     for line in result.summary():
@@ -117,6 +123,10 @@ def _stage(name: str, help_text: str) -> None:
     @click.pass_context
     def command(context: click.Context, manifest: str, out: str, **words: Any) -> None:
         _run(context, manifest, out, None if name == "run" else name, words)
+
+    if name in ("run", "ingest"):
+        again = "Find the m/z axis anew; reads every MSI file again."
+        click.option("--new-axis", is_flag=True, help=again)(command)
 
 
 _stage("run", "Every stage on the cohort of MANIFEST; run it again to go on where it stopped.")
@@ -189,6 +199,17 @@ def status(url: str) -> None:
     from msiscale.pipeline.status import status as read_status
 
     for line in read_status(url):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("url")
+@click.argument("specimens", nargs=-1, required=True)
+def withdraw(url: str, specimens: tuple[str, ...]) -> None:
+    """Delete all that the run at URL holds of some specimens, and what was computed with them."""
+    from msiscale.pipeline.withdraw import withdraw as delete
+
+    for line in delete(url, specimens):
         click.echo(line)
 
 

@@ -81,6 +81,23 @@ def write_bytes(url: str, data: bytes) -> None:
         raise
 
 
+def remove(url: str) -> bool:
+    """Delete a file or a folder with all that is in it; False where there is none."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.exists(path):
+        return False
+    fs.rm(path, recursive=True)
+    return True
+
+
+def listing(url: str) -> list[str]:
+    """Names of the files and folders at `url`; none where there is no folder."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.isdir(path):
+        return []
+    return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(path, detail=False))
+
+
 def read_json(url: str) -> Any:
     """The JSON document at `url`."""
     try:
@@ -236,12 +253,17 @@ class Ledger:
     def forget(self, stage: str, names: Iterable[str]) -> None:
         """Remove records, before what they vouch for is touched."""
         for name in names:
-            fs, path = fsspec.core.url_to_fs(self._path(stage, name))
-            if fs.exists(path):
-                fs.rm(path)
+            remove(self._path(stage, name))
 
     def forget_parts(self, stage: str, name: str) -> None:
         """Remove the records of a specimen's blocks, before its arrays are made anew."""
-        fs, path = fsspec.core.url_to_fs(join(self.url, stage, name))
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        remove(join(self.url, stage, name))
+
+    def stages(self) -> list[str]:
+        """Names of the stages that have records."""
+        return listing(self.url)
+
+    def names(self, stage: str) -> list[str]:
+        """Names that have a record of a stage."""
+        found = listing(join(self.url, stage))
+        return [n.removesuffix(".json") for n in found if n.endswith(".json")]

@@ -13,9 +13,11 @@ from msiscale.store import (
     create_array,
     divisor,
     join,
+    listing,
     open_group,
     put,
     read_json,
+    remove,
     write_block,
     write_bytes,
 )
@@ -79,8 +81,12 @@ def test_the_ledger_believes_only_its_digest(tmp_path: Path) -> None:
     assert ledger.done("ingest", "a", "k1") and not ledger.done("ingest", "a", "k2")
     ledger.write("ingest", "a", "k1", "failed", reason="no")
     assert not ledger.done("ingest", "a", "k1")
+    ledger.write("ingest", "b.json", "k1", "done")
+    ledger.write("ingest", "b/0-0", "k1", "done")  # of a block
+    assert ledger.stages() == ["ingest"] and ledger.names("ingest") == ["a", "b.json"]
     ledger.forget("ingest", ["a", "never"])
     assert ledger.read("ingest", "a") is None
+    assert ledger.names("never") == [] and Ledger(str(tmp_path / "none")).stages() == []
 
 
 def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -90,6 +96,15 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
     path.write_text("{cut")
     with pytest.raises(InputError, match=r"x\.json"):
         read_json(str(path))
+
+
+def test_remove_says_whether_there_was_anything(tmp_path: Path) -> None:
+    write_bytes(str(tmp_path / "a" / "b" / "c"), b"")
+    write_bytes(str(tmp_path / "a" / "d"), b"")
+    assert listing(str(tmp_path / "a")) == ["b", "d"] and listing(str(tmp_path / "a" / "d")) == []
+    assert remove(str(tmp_path / "a" / "b")) and remove(str(tmp_path / "a" / "d"))
+    assert not remove(str(tmp_path / "a" / "d"))
+    assert listing(str(tmp_path / "a")) == [] and listing(str(tmp_path / "none")) == []
 
 
 def test_divisor() -> None:

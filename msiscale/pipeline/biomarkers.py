@@ -19,9 +19,10 @@ from msiscale.cohort import Specimen
 from msiscale.errors import InputError
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.tasks import Outcome, Task
-from msiscale.store import array_of, join, open_group, read, read_bytes, write_bytes
+from msiscale.store import array_of, join, open_group, read, read_bytes, remove, write_bytes
 
 EXACT = "round_trip"  # the axis must come back bit for bit
+TABLES = ("biomarkers.csv", "biomarkers_by_specimen.csv")
 
 
 def biomarkers(run: Run) -> None:
@@ -29,6 +30,9 @@ def biomarkers(run: Run) -> None:
     labelled = [s for s in run.specimens() if run.upstream("register", s)["labelled"]]
     if not labelled:
         run.say("biomarkers: no specimen has an annotation; nothing to compare")
+        run.ledger.forget("biomarkers", ["cohort"])
+        for table in TABLES:  # of an earlier cohort
+            remove(join(run.out, table))
         return
     keys = {
         s.name: run.key(
@@ -47,7 +51,9 @@ def biomarkers(run: Run) -> None:
     names = [s.name for s in labelled if s.name not in run.failed]
     config = run.config
     part = config.part("lipids", "polarity", "adducts", "annotation_ppm")
-    key = run.key("biomarkers", [[n, keys[n]] for n in names], part, identity(config.lipids))
+    patients = run.cohort.patients
+    facts = [[n, patients[n], keys[n]] for n in names]
+    key = run.key("biomarkers", facts, part, identity(config.lipids))
     if run.ledger.done("biomarkers", "cohort", key):
         return
     began, cpu = time.perf_counter(), time.process_time()
@@ -59,7 +65,6 @@ def biomarkers(run: Run) -> None:
         for s in labelled
         if s.name in names
     }
-    patients = run.cohort.patients
     found = biomarker_table(
         tables,
         patients,
@@ -68,8 +73,8 @@ def biomarkers(run: Run) -> None:
         adducts=config.adducts,
         tolerance_ppm=config.annotation_ppm,
     )
-    _write(join(run.out, "biomarkers.csv"), found)
-    _write(join(run.out, "biomarkers_by_specimen.csv"), tidy(tables, patients))
+    for table, content in zip(TABLES, (found, tidy(tables, patients)), strict=True):
+        _write(join(run.out, table), content)
     run.ledger.write("biomarkers", "cohort", key, "done", mz=len(found))
     spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
     run.account("biomarkers", spent)

@@ -10,6 +10,7 @@ from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.features.encoders import load_encoder
+from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.register import cancer_on_grid, locate
 from msiscale.pipeline.tasks import reason
 from msiscale.slide.reader import check as check_slide
@@ -25,6 +26,7 @@ def check(manifest: str, config: RunConfig) -> list[str]:
     problems = list(cohort.problems.values())
     for name, load in (
         ("encoder", lambda: load_encoder(config.encoder, config.weights)),
+        ("axis", lambda: given_axis(config)),
         ("lipids", lambda: config.lipids and read_lipids(config.lipids)),
     ):
         try:

@@ -30,6 +30,7 @@ class Run:
     config: RunConfig
     client: Client
     debug: bool = False
+    new_axis: bool = False  # find the m/z axis anew, for the specimens of now
     failed: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     encoder: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +50,11 @@ class Run:
     @property
     def predictions_url(self) -> str:
         return join(self.out, "predictions.zarr")
+
+    @property
+    def names(self) -> list[str]:
+        """All that the manifest asks for, those with a bad row too."""
+        return [*self.cohort.patients, *self.cohort.problems]
 
     def specimens(self) -> Iterator[Specimen]:
         """Those that have not been set aside."""

@@ -19,6 +19,7 @@ from msiscale.cluster import connect
 from msiscale.cohort import read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
+from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.biomarkers import biomarkers
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.features import encoder_facts, features
@@ -96,6 +97,7 @@ def run(
     scheduler: str | None = None,
     workers: int | None = None,
     stages: Sequence[str] | None = None,
+    new_axis: bool = False,
     debug: bool = False,
     **choices: Any,
 ) -> Result:
@@ -113,6 +115,8 @@ def run(
         A running Dask scheduler's address, or the size of a local cluster.
     stages
         Names out of `STAGES`; default all. A stage whose forerunners are missing says so.
+    new_axis
+        Find the m/z axis anew for the specimens of now; every cube is then made again.
     debug
         Raise unexpected errors with their traceback in place of setting the specimen aside.
 
@@ -123,10 +127,14 @@ def run(
     """
     chosen = load_config(None, **choices) if config is None else replace(config, **choices)
     names = list(STAGES) if stages is None else list(stages)
+    if new_axis and chosen.axis:
+        raise InputError(f"option axis = {chosen.axis!r}: leave it out to have a new axis found")
+    if "ingest" in names:
+        given_axis(chosen)  # one that will not do is said before anything is read
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     with connect(scheduler, workers) as client:
-        job = Run(out, cohort, chosen, client, debug=debug)
+        job = Run(out, cohort, chosen, client, debug=debug, new_axis=new_axis)
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree
         _note_manifest(job)
@@ -137,7 +145,8 @@ def run(
         for name in names:
             if not list(job.specimens()):
                 break
-            job.say(f"{name} ({len(list(job.specimens()))} specimens)")
+            n = len(list(job.specimens()))
+            job.say(f"{name} ({n} specimen{'' if n == 1 else 's'})")
             STAGES[name](job)
             _write_run(job, started, began)
     return Result(out, len(cohort) + len(cohort.problems), job.failed)
@@ -145,7 +154,6 @@ def run(
 
 def _note_manifest(job: Run) -> None:
     """Rows that could not be used are failures of their specimens."""
-    job.ledger.forget("manifest", [s.name for s in job.cohort])
     for s in job.cohort:
         job.ledger.write("manifest", s.name, "", "done", msi=s.msi, slide=s.slide)
     for name, why in job.cohort.problems.items():
@@ -184,7 +192,7 @@ def _write_run(job: Run, started: str, began: float) -> None:
     children = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     document = {
         "manifest": job.cohort.path,
-        "specimens": [*job.cohort.patients, *job.cohort.problems],
+        "specimens": job.names,
         "patients": job.cohort.patients,
         "failed": job.failed,
         "started": started,

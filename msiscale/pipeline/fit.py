@@ -26,10 +26,11 @@ from msiscale.models import (
     leave_one_group_out,
     pooled_records,
 )
+from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.ingest import load_axis
 from msiscale.pipeline.table import Table
 from msiscale.pipeline.tasks import Outcome, Report, Task, measured, run_tasks
+from msiscale.pipeline.withdraw import leave_out
 from msiscale.store import array_of, create_array, digest, join, open_group, put, read, write_bytes
 
 PROTOCOL = "leave_one_patient_out"
@@ -60,6 +61,7 @@ def fit(run: Run) -> None:
     tables = {s.name: open_table(run, s) for s in specimens}
     patients = {s.name: s.patient for s in specimens}
     folds = _folds(run, patients)
+    leave_out(run, {name for fold in folds for name in fold.test})
     run.say(f"fit: linear maps of {len(folds) - 1} folds, and of all specimens")
     models = fit_linear_folds(
         SavedMoments(run, tables),
@@ -226,9 +228,11 @@ def _predict(
     keys: dict[str, str],
 ) -> None:
     """Every specimen's maps by the fold that left its patient out."""
+    # made anew whole, as patients may have left
+    folds = open_group(run.state_url, "a").create_group("folds", overwrite=True)
     tasks = []
-    for model in models:
-        group = open_group(join(run.state_url, "folds"), "a").require_group(model.fold.name)
+    for i, model in enumerate(models):
+        group = folds.require_group(f"{i:04d}")  # a patient's name may be no name of a folder
         model.save(group)
         kept = {
             m: classifiers[m, model.fold.name]
@@ -239,7 +243,7 @@ def _predict(
             classifier.save(group.require_group(name))
         for name in model.fold.test:
             args = (
-                group_url(run, model.fold),
+                join(run.state_url, "folds", f"{i:04d}"),
                 list(kept),
                 join(run.predictions_url, name),
                 tables[name],
@@ -249,11 +253,6 @@ def _predict(
     for name, why in outcome.failed.items():
         raise RuntimeError(f"{name}: {why}")
     run.account("fit", outcome)
-
-
-def group_url(run: Run, fold: Fold) -> str:
-    """Where a fold's models are."""
-    return join(run.state_url, "folds", fold.name)
 
 
 def _predict_specimen(model_url: str, kept: list[str], target: str, table: Table) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from msiscale import msi
 from msiscale.cohort import Specimen
@@ -16,12 +13,12 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.grid import Block, centres_um
 from msiscale.msi.source import MsiSource
+from msiscale.pipeline.axis import Mz, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
-from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.pipeline.tasks import Task
 from msiscale.store import (
     array_of,
     create_array,
-    digest,
     divisor,
     join,
     open_group,
@@ -30,15 +27,13 @@ from msiscale.store import (
     write_block,
 )
 
-SUPPORT = ("frequency", "mean_intensity", "snr")
-
 
 def ingest(run: Run) -> None:
     """Every specimen's MSI on the cohort's m/z axis, in ``cohort.zarr/<specimen>/intensity``."""
     keys = find_peaks(run)
-    axis = shared_axis(run, keys)
-    if axis is not None:
-        write_cubes(run, axis)
+    mz = shared_axis(run, keys)
+    if mz is not None:
+        write_cubes(run, mz)
 
 
 def find_peaks(run: Run) -> dict[str, str]:
@@ -80,64 +75,15 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
     }
 
 
-def shared_axis(run: Run, keys: dict[str, str]) -> xr.Dataset | None:
-    """The m/z axis of the cohort, found anew only when a specimen or a choice has changed."""
-    names = [s.name for s in run.specimens()]
-    if not names:
-        return None
-    config = run.config
-    chosen = config.part("axis", "min_frequency", "snr", "tolerance_ppm")
-    key = run.key("axis", [[n, keys[n]] for n in names], chosen)
-    if run.ledger.done("axis", "cohort", key):
-        return load_axis(run)
-    began, cpu = time.perf_counter(), time.process_time()
-    sums = {
-        name: msi.PeakSums.load(open_group(join(run.state_url, name, "peaks"))) for name in names
-    }
-    axis = msi.find_axis(
-        sums,
-        mz=msi.fixed_axis(config.axis) if config.axis else None,
-        tolerance_ppm=config.tolerance_ppm,
-        min_frequency=config.min_frequency,
-        snr=config.snr,
-    )
-    run.ledger.forget("axis", ["cohort"])
-    group = open_group(join(run.state_url, "axis"), "a")
-    put(group, "mz", axis["mz"].values, ("mz",), attrs={"units": "m/z"})
-    for name in SUPPORT:
-        put(group, name, axis[name].values, ("specimen", "mz"))
-    group.attrs.update({"specimens": names, **_plain(axis.attrs)})
-    run.ledger.write("axis", "cohort", key, "done", mz=int(axis.sizes["mz"]))
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account("peaks", spent)
-    return axis
-
-
-def _plain(attrs: dict[Any, Any]) -> dict[str, Any]:
-    return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float | bool)}
-
-
-def load_axis(run: Run) -> xr.Dataset:
-    """The axis as `shared_axis` wrote it."""
-    group = open_group(join(run.state_url, "axis"))
-    names: Sequence[str] = group.attrs["specimens"]  # type: ignore[assignment]
-    data = {n: (("specimen", "mz"), read(group, n)) for n in SUPPORT}
-    attrs = {str(k): v for k, v in group.attrs.items() if k != "specimens"}
-    coords = {"mz": read(group, "mz"), "specimen": list(names)}
-    return xr.Dataset(data, coords=coords, attrs=attrs)
-
-
-def write_cubes(run: Run, axis: xr.Dataset) -> None:
+def write_cubes(run: Run, mz: Mz) -> None:
     """Bin every spectrum onto the axis. One task reads one block and writes one whole shard."""
-    mz = axis["mz"].values
     config = run.config
-    axis_digest = digest([float(v).hex() for v in mz])
     keys, shapes, records = {}, {}, {}
     for s in run.specimens():
         records[s.name] = run.upstream("peaks", s)
         shapes[s.name] = tuple(records[s.name]["shape"])
         part = config.part("normalise", "tolerance_ppm")
-        keys[s.name] = run.key("ingest", records[s.name]["digest"], axis_digest, part)
+        keys[s.name] = run.key("ingest", records[s.name]["digest"], mz_digest(mz), part)
 
     def create(specimen: Specimen) -> dict[str, Any]:
         shape, record = shapes[specimen.name], records[specimen.name]
@@ -160,7 +106,7 @@ def write_cubes(run: Run, axis: xr.Dataset) -> None:
             put(group, name, centres_um(n, um), (name,), attrs={"units": "µm"})
         put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
         facts = {k: record[k] for k in ("pixel_um", "origin", "polarity", "notes")}
-        group.attrs.update({"patient": specimen.patient, "msi": specimen.msi, **facts})
+        group.attrs.update(facts)
         return {}
 
     def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
@@ -172,6 +118,11 @@ def write_cubes(run: Run, axis: xr.Dataset) -> None:
         return {"spectra": sum(p["spectra"] for p in parts), "mz": len(mz)}
 
     run.blockwise("ingest", keys, shapes, create, task, combine)
+    for s in run.specimens():  # may change without the cube
+        group = open_group(join(run.cohort_url, s.name), "r+")
+        says = {"patient": s.patient, "msi": s.msi}
+        if any(group.attrs.get(k) != v for k, v in says.items()):
+            group.attrs.update(says)
 
 
 @lru_cache(maxsize=4)

@@ -30,4 +30,10 @@ def status(out: str) -> list[str]:
         lines.append(" ".join([f"{name:<{width}}", *cells[1:]]))
     done = [s for s in COHORT if (ledger.read(s, "cohort") or {}).get("status") == "done"]
     lines.append(f"cohort: done: {', '.join(done) or 'nothing'}")
+    left = [name for name in ledger.names("peaks") if name not in names]
+    if left:
+        lines.append(
+            f"not in the manifest: {', '.join(left)}; their data are kept until"
+            f" msiscale withdraw {out} {' '.join(left)}"
+        )
     return lines + reasons

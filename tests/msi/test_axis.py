@@ -225,3 +225,20 @@ def test_fixed_axes(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError):
             fixed_axis(spec)
+
+
+def test_an_axis_longer_than_can_be_used_is_refused(image, tmp_path: Path) -> None:
+    csv = tmp_path / "axis.csv"
+    csv.write_text("mz\n100\n200\n300\n")
+    assert len(fixed_axis(str(csv), most=3)) == 3
+    for spec, words in (
+        (str(csv), "axis.csv: 3 m/z"),
+        ("ppm:100:1000:0.01", "230,258,511 m/z"),  # never made: it would take gigabytes
+        ([1.0, 2.0, 3.0], "m/z axis: 3 m/z"),
+    ):
+        with pytest.raises(InputError, match=f"{words}, and at most 2 can be fitted; .*coarser"):
+            fixed_axis(spec, most=2)
+    sums = {"a": peak_sums(image)}
+    assert find_axis(sums, most=1000).sizes["mz"] > 6
+    with pytest.raises(InputError, match="at most 6 can be fitted; raise --min-frequency"):
+        find_axis(sums, most=6)

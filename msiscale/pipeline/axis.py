@@ -1,0 +1,176 @@
+"""The m/z axis of a run: found once and kept, so that a cohort may change and not be read again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from msiscale import msi
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.models.pca import MAX_COLUMNS
+from msiscale.msi.cube import nearest
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.tasks import Outcome
+from msiscale.store import digest, exists, join, open_group, put, read
+
+SUPPORT = ("frequency", "mean_intensity", "snr")
+LIMITS = ("min_frequency", "snr", "tolerance_ppm")
+
+Mz = NDArray[np.float64]
+# ``fixed``: kept whole; ``limits``: that it was found with, None for a given axis; ``asked``: who
+# was in the manifest then -> the key of the peaks it was found from, None for who could not be used
+Facts = dict[str, Any]
+
+
+def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
+    """The m/z axis of the run, (k,); each specimen's support of it is written beside it.
+
+    Specimens that come later are laid on the axis that is there and add their support, those that
+    go take theirs along. `_outdated` says when the axis is found anew.
+    """
+    usable = {s.name: keys[s.name] for s in run.specimens()}
+    if not usable:
+        return None
+    began, cpu = time.perf_counter(), time.process_time()
+    url = axis_url(run.out)
+    kept = stored_axis(url)
+    mz, facts = _choose(run, kept, usable)
+    limits = run.config.part(*LIMITS)
+    key = run.key("axis", mz_digest(mz), facts["fixed"], limits, list(usable.items()))
+    if kept is not None and kept[1] == facts and run.ledger.done("axis", "cohort", key):
+        return mz
+    _say_who_is_new(run, mz, facts, usable)
+    run.ledger.forget("axis", ["cohort"])
+    group = open_group(url, "a")
+    if kept is None or not np.array_equal(kept[0], mz):
+        group.attrs.put({})  # until its m/z are written the axis counts as not there
+        put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
+    group.attrs.put(facts)
+    # one at a time, and from the m/z as they are stored: the same whether found, kept or given
+    support = xr.concat([_support(run, name, mz) for name in usable], "specimen", join="exact")
+    part = group.create_group("support", overwrite=True)
+    for name in SUPPORT:
+        put(part, name, support[name].values, ("specimen", "mz"))
+    part.attrs.put({**support.attrs, "fixed": facts["fixed"], "specimens": list(usable)})
+    run.ledger.write("axis", "cohort", key, "done", mz=len(mz))
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account("peaks", spent)
+    return mz
+
+
+def axis_url(out: str) -> str:
+    """Where the axis of the run at `out` is."""
+    return join(out, "state.zarr", "axis")
+
+
+def stored_axis(url: str) -> tuple[Mz, Facts] | None:
+    """The axis at `url`; None where there is none, or half of one."""
+    if not exists(join(url, "zarr.json")):
+        return None
+    group = open_group(url)
+    return (read(group, "mz"), dict(group.attrs)) if "asked" in group.attrs else None
+
+
+def given_axis(config: RunConfig) -> tuple[Mz, bool] | None:
+    """The m/z that the user gave, and whether they are kept whole.
+
+    Those of another run are as good as found: a fold uses what its training specimens support.
+    """
+    if not config.axis:
+        return None
+    other = stored_axis(axis_url(config.axis))
+    if other is not None:
+        return other[0], other[1]["fixed"]
+    return msi.fixed_axis(config.axis, most=MAX_COLUMNS), True
+
+
+def mz_digest(mz: Mz) -> str:
+    """A short digest of an axis, to the last bit."""
+    return digest([float(v).hex() for v in mz])
+
+
+def load_axis(run: Run) -> xr.Dataset:
+    """Coords ``mz`` and ``specimen``, variables `SUPPORT` as `msiscale.msi.find_axis` gives them.
+
+    Raises
+    ------
+    InputError
+        It has not been made for the specimens of this run.
+    """
+    if run.ledger.read("axis", "cohort") is not None:
+        group = open_group(axis_url(run.out))
+        part = open_group(join(axis_url(run.out), "support"))
+        attrs: dict[str, Any] = dict(part.attrs)
+        names = attrs.pop("specimens")
+        if {s.name for s in run.specimens()} <= set(names):
+            data = {n: (("specimen", "mz"), read(part, n)) for n in SUPPORT}
+            coords = {"mz": read(group, "mz"), "specimen": names}
+            return xr.Dataset(data, coords=coords, attrs=attrs)
+    raise InputError(f"{run.out}: its m/z axis is not of these specimens; run `msiscale ingest`")
+
+
+def _choose(run: Run, kept: tuple[Mz, Facts] | None, usable: dict[str, str]) -> tuple[Mz, Facts]:
+    given = given_axis(run.config)
+    if given is not None:
+        return given[0], {"fixed": given[1], "limits": None, "asked": {}}
+    if kept is not None:
+        why = _outdated(run, kept[1], usable)
+        if why is None:
+            return kept
+        run.say(f"ingest: the m/z axis is found anew: {why}")
+    limits = run.config.part(*LIMITS)
+    found = msi.find_axis({n: _sums(run, n) for n in usable}, most=MAX_COLUMNS, **limits)
+    asked = {name: usable.get(name) for name in run.names}
+    return found["mz"].values, {"fixed": False, "limits": limits, "asked": asked}
+
+
+def _outdated(run: Run, facts: Facts, usable: dict[str, str]) -> str | None:
+    """Why the axis that is there will not do; None if it will.
+
+    One manifest has one answer, whatever failed on the way: who was asked for when the axis was
+    found, and failed, must have a say in it once mended. Only who was not asked for is new.
+    """
+    asked = facts["asked"]
+    if run.new_axis:
+        return "--new-axis"
+    if facts["limits"] != run.config.part(*LIMITS):
+        return "its options have changed"
+    if not any(asked.get(name) for name in run.names):
+        return "none of the specimens that it was found from is in the manifest"
+    for name, key in usable.items():
+        if name in asked and asked[name] is None:
+            return f"{name} could not be used when it was found, and now can"
+        if name in asked and asked[name] != key:
+            return f"the MSI of {name} has changed"
+    return None
+
+
+def _sums(run: Run, name: str) -> msi.PeakSums:
+    return msi.PeakSums.load(open_group(join(run.state_url, name, "peaks")))
+
+
+def _support(run: Run, name: str, mz: Mz) -> xr.Dataset:
+    return msi.find_axis({name: _sums(run, name)}, mz=mz, **run.config.part(*LIMITS))
+
+
+def _say_who_is_new(run: Run, mz: Mz, facts: Facts, usable: dict[str, str]) -> None:
+    """How well the axis serves specimens that had no say in it, when they are first laid on it."""
+    if facts["limits"] is None:  # nobody had
+        return
+    for name in usable:
+        if name in facts["asked"] or run.ledger.read("ingest", name) is not None:
+            continue
+        try:
+            own = msi.find_axis({name: _sums(run, name)}, **facts["limits"])["mz"].values
+        except InputError:  # no m/z of its own
+            own = np.zeros(0)
+        there = int((nearest(own, mz, run.config.tolerance_ppm) >= 0).sum())
+        run.say(
+            f"ingest: {name} is new; the m/z axis stays and has {there} of its {len(own)} own m/z"
+            " (--new-axis finds it anew and reads every MSI file again)"
+        )
