@@ -31,6 +31,7 @@ Run = Callable[[Sequence[Task]], Iterable[Any]]
 
 ROWS = 4096  # rows of a block of a NumPy array: 64 x 64 pixels
 PER_TASK = 16  # consecutive blocks that one task sums
+FOLD = 16  # such sums merged one after another
 
 _lock = threading.Lock()
 _inside = 0
@@ -256,28 +257,26 @@ def reduce_blocks(
     run: Run | None = None,
     breaks: Sequence[Any] | None = None,
     shared: tuple[Any, ...] = (),
-    most: int | None = None,
 ) -> T:
     """Sum over blocks: ``step(sum or None, *block, *shared) -> sum`` along each run of blocks, then
     `merge`.
 
     Runs have at most `PER_TASK` blocks and end where `breaks` changes; partial sums are merged in
-    pairs, in order. `step` may add to the sum it is given; `merge` returns a new one. Blocks with
+    order (`_merged`). `step` may add to the sum it is given; `merge` returns a new one. Blocks with
     a Delayed or Deferred in them are computed by Dask (whatever scheduler or client is current,
-    which gets `shared` once), others by `run` (default: one after another). Where sums are large
-    there are `most` of them (a power of two), however long the runs then are.
+    which gets `shared` once), others by `run` (default: one after another).
     """
-    chains = _chains(blocks, breaks, most)
+    chains = _chains(blocks, breaks)
     if any(_is_delayed(part) for block in blocks for part in block):
         return _reduce_dask(chains, step, merge, shared)
     if any(isinstance(part, Deferred) for block in blocks for part in block):
         return _reduce_deferred(chains, step, merge, shared)
     tasks = [functools.partial(_chain, step, chain, *shared) for chain in chains]
-    return _pairwise((run or serially)(tasks), merge)
+    return _merged((run or serially)(tasks), merge)
 
 
 def _chains(
-    blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None, most: int | None = None
+    blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None
 ) -> list[list[tuple[Any, ...]]]:
     """Runs of blocks, of nearly one length within a stretch, so that workers share them evenly."""
     if not blocks:
@@ -286,7 +285,6 @@ def _chains(
     chains = []
     for first, last in itertools.pairwise([0, *cuts, len(blocks)]):
         count = 1 << (math.ceil((last - first) / PER_TASK) - 1).bit_length()
-        count = min(count, most or count)
         edges = [first + (last - first) * i // count for i in range(count + 1)]
         chains += [list(blocks[a:b]) for a, b in itertools.pairwise(edges) if b > a]
     return chains
@@ -323,7 +321,7 @@ def _reduce_deferred(
     common = [dask.delayed(value) for value in shared]
     sums = [dask.delayed(task, pure=False)(*common) for task in tasks]
     one_merge = functools.partial(dask.delayed(_limited, pure=False), merge)
-    return dask.compute(_pairwise(sums, one_merge))[0]
+    return dask.compute(_merged(sums, one_merge))[0]
 
 
 def _reduce_dask(
@@ -344,14 +342,18 @@ def _reduce_dask(
         for block in chain:
             total = one_step(total, *block, *common)
         sums.append(total)
-    return dask.compute(_pairwise(sums, one_merge))[0]
+    return dask.compute(_merged(sums, one_merge))[0]
 
 
-def _pairwise(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
-    """Merge neighbours, then neighbours of those, ...: log2(len) sums are held at once."""
+def _merged(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
+    """Merge `FOLD` neighbours one after another, then such folds in pairs: few are held at once.
+
+    (Two, and one more for each doubling beyond a million rows: sums of many variables are large.)
+    """
     stack: list[tuple[int, T]] = []
-    for part in parts:
-        level = 0
+    parts = iter(parts)
+    while fold := list(itertools.islice(parts, 1)):
+        part, level = functools.reduce(merge, itertools.islice(parts, FOLD - 1), fold.pop()), 0
         while stack and stack[-1][0] == level:
             part, level = merge(stack.pop()[1], part), level + 1
         stack.append((level, part))

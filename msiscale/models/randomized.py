@@ -21,7 +21,6 @@ from msiscale.models.krylov import ROUNDING, Eigenpairs, leading_eigenpairs, sla
 
 Floats = NDArray[np.float64]
 
-MOST_SUMS = 8  # a sum is p b numbers: few at once, whatever the number of blocks
 COLUMNS = 1 << 15  # variables of a block multiplied at once, for small temporaries
 
 
@@ -79,12 +78,12 @@ def principal_axes(
     Notes
     -----
     The vectors are ``b = k + max(10, k / 5)`` wide. The process that calls holds at most
-    ``8 p (9 b + k)`` bytes; a task that sums holds ``16 p b`` and its block, and
-    up to log2(8) = 3 sums more wait to be merged where there are more than 16 blocks.
+    ``8 p (9 b + k)`` bytes, a task that sums ``16 p b`` and its block; of the sums, ``8 p b``
+    each, one or two wait to be merged.
     """
     k = min(n_components, p)
     width = min(p, k + max(10, k // 5))
-    reduce = partial(reduce_blocks, blocks, run=run, most=MOST_SUMS)
+    reduce = partial(reduce_blocks, blocks, run=run)
     words: dict[str, Any] = {"dtype": np.dtype(dtype), "skip_missing": skip_missing}
     gaussian = np.random.default_rng(random_state).standard_normal((p, width))
     first: _Sums = reduce(partial(_first, **words), _Sums.__add__, shared=(gaussian,))

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from msiscale.models._blocks import (
     Deferred,
     _chains,
-    _pairwise,
+    _merged,
     one_blas_thread,
     row_blocks,
 )
@@ -85,9 +85,28 @@ def test_rows_that_do_not_match_are_refused():
         row_blocks(np.zeros((5, 2)), np.zeros(4))
 
 
-@pytest.mark.parametrize("n", range(1, 12))
+@pytest.mark.parametrize("n", [1, 2, 5, 16, 17, 40, 100])
 def test_neighbours_are_merged_in_order(n):
-    assert _pairwise(iter("abcdefghijkl"[:n]), lambda a, b: a + b) == "abcdefghijkl"[:n]
+    assert _merged(([i] for i in range(n)), lambda a, b: a + b) == list(range(n))
+
+
+def test_few_sums_are_held_at_once():
+    alive, most = 0, 0
+
+    def parts():
+        nonlocal alive, most
+        for i in range(256):
+            alive += 1
+            most = max(most, alive)
+            yield i
+
+    def merge(a, b):
+        nonlocal alive
+        alive -= 1
+        return a + b
+
+    assert _merged(parts(), merge) == sum(range(256))
+    assert most <= 6
 
 
 def test_the_limit_survives_threads_that_overlap():

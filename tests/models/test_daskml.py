@@ -26,9 +26,7 @@ def test_parallel_post_fit_wraps_a_fitted_estimator():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(300, 5))
     lazy = da.from_array(x, chunks=(70, 5))
-    ridge = ParallelPostFit(Ridge(0.1), predict_meta=np.zeros((1, 2))).fit(
-        x, x @ rng.normal(size=(5, 2))
-    )
+    ridge = ParallelPostFit(Ridge(0.1)).fit(x, x @ rng.normal(size=5))  # it takes one target
     np.testing.assert_allclose(np.asarray(ridge.predict(lazy)), ridge.estimator.predict(x))
     labels = (x[:, 0] + x[:, 1] > 0).astype(int)
     logistic = ParallelPostFit(LogisticRegression(), predict_proba_meta=np.zeros((1, 2)))
