@@ -21,7 +21,7 @@ class RunConfig:
     # MSI
     normalise: Literal["none", "tic", "rms", "median"] = "tic"
     tolerance_ppm: float = 5.0
-    axis: str | None = None  # a CSV of m/z, or "ppm:LO:HI:STEP"; default: peaks of the cohort
+    axis: str | None = None  # a CSV of m/z, "ppm:LO:HI:STEP" or a run; default: peaks
     min_frequency: float = 0.01  # a peak must be in this fraction of one specimen's pixels
     snr: float = 3.0  # and this far above the noise of the summed spectrum
     # slide

@@ -11,9 +11,10 @@ from msiscale.models.metrics import (
     classification_records,
     regression_metrics,
 )
-from msiscale.models.moments import Moments, moments
+from msiscale.models.moments import Moments, moments, moments_of_blocks
 from msiscale.models.pca import PCA
 from msiscale.models.ridge import R2, Ridge, RidgePath, r2_from_moments
+from msiscale.models.spread import Spread
 from msiscale.models.validation import (
     Fold,
     FoldModel,
@@ -38,6 +39,7 @@ __all__ = [
     "Ridge",
     "RidgePath",
     "Solution",
+    "Spread",
     "classification_metrics",
     "classification_records",
     "final_fold",
@@ -47,6 +49,7 @@ __all__ = [
     "inner_groups",
     "leave_one_group_out",
     "moments",
+    "moments_of_blocks",
     "pooled_records",
     "r2_from_moments",
     "regression_metrics",

@@ -359,6 +359,16 @@ def moments(
     return total[None] if groups is None else total
 
 
+def moments_of_blocks(blocks: Iterable[tuple[Any, Any]], dtype: DTypeLike = np.float32) -> Moments:
+    """Moments of blocks ``(x, m)``, asked for one at a time and added up in order."""
+    sums: Sums = {}
+    for x, m in blocks:
+        sums = _joined(sums, {None: _block_sums(x, m, None, np.dtype(dtype))})
+    if not sums:
+        raise ValueError("no blocks to sum")
+    return _finished(sums[None])
+
+
 def product_dtype(*arrays: Any) -> np.dtype[Any]:
     """float32 where every array is float32 or narrower, else float64: what the data can hold."""
     kinds = {raw(a).dtype for a in arrays if a is not None}

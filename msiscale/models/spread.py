@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
+from msiscale import store
 from msiscale.models._blocks import Run, missing, reduce_blocks, row_blocks
 from msiscale.models.moments import Moments, Which
 
@@ -69,6 +71,21 @@ class Spread:
         """The diagonal of `sums`."""
         scatter = np.diag(sums.scatter(which)).copy()
         return cls(sums.rows, sums.n, sums.mean(which), scatter, sums.eps)
+
+    def save(self, group: zarr.Group) -> None:
+        """Write into `group`."""
+        group.attrs.put({})
+        for name in ("mean", "scatter"):
+            store.put(group, name, getattr(self, name), ("variable",))
+        group.attrs.put({"kind": "spread", "rows": self.rows, "n": self.n, "eps": self.eps})
+
+    @classmethod
+    def load(cls, group: zarr.Group) -> Spread:
+        """Read what `save` wrote."""
+        attrs: dict[str, Any] = dict(group.attrs)
+        if attrs.pop("kind", None) != "spread":
+            raise ValueError(f"{group.path or '/'}: no spread there")
+        return cls(mean=store.read(group, "mean"), scatter=store.read(group, "scatter"), **attrs)
 
     def __add__(self, other: Spread) -> Spread:
         """Sums of both (Chan, Golub and LeVeque 1983)."""

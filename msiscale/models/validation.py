@@ -234,7 +234,7 @@ def fit_linear_folds(
     columns: Columns | None = None,
     n_components: int = 200,
     alphas: Sequence[float] = ALPHAS,
-    background: Mapping[str, Moments] | None = None,
+    background: Mapping[str, Spread] | None = None,
 ) -> list[FoldModel]:
     """For every fold: m/z columns, PCA of MSI, ridge features -> modes, R² on what is held out.
 
@@ -255,14 +255,14 @@ def fit_linear_folds(
         Penalties (module `ridge`) to choose from: the one with the smallest squared error over
         all modes when parts of the training specimens are left out (`inner_groups`), in the modes
         of the fold's PCA. One penalty serves all modes.
-    background : mapping of specimen to Moments, optional
-        Of measured pixels off the tissue, m = MSI intensities (x may be absent).
+    background : mapping of specimen to Spread, optional
+        Of the MSI intensities of measured pixels off the tissue.
 
     Returns
     -------
     list of FoldModel, in the order of `folds`
     """
-    off = {s: Spread.of_moments(background[s], "m") for s in background} if background else {}
+    off = dict(background or {})
     return [
         _fit_fold(fold, training, sums, patients, columns, n_components, alphas, off)
         for fold, training in zip(folds, training_sums(sums, folds), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,11 +20,13 @@ from msiscale.models import (
     Fold,
     FoldModel,
     Moments,
+    Spread,
     classification_records,
     final_fold,
     fit_classifiers,
     fit_linear_folds,
     leave_one_group_out,
+    moments_of_blocks,
     pooled_records,
 )
 from msiscale.pipeline.axis import load_axis
@@ -70,7 +73,7 @@ def fit(run: Run) -> None:
         columns=_columns(run),
         n_components=run.config.components,
         alphas=run.config.alphas,
-        background=SavedMoments(run, _with_background(run, specimens), "background"),
+        background=_background(run, specimens),
     )
     classifiers = _classifiers(run, tables, models, folds, patients)
     held_out = [m for m in models if m.fold.test]
@@ -107,27 +110,27 @@ def _sum_up(cohort_url: str, state_url: str, specimen: Specimen, least: float) -
             "check its registration"
         )
     state = open_group(join(state_url, specimen.name), "a")
-    total = Moments.merge(
-        [Moments.of(table.rows("features", c), table.rows("intensity", c)) for c in table.cells]
+    total = moments_of_blocks(
+        (table.rows("features", c), table.rows("intensity", c)) for c in table.cells
     )
     total.save(state.require_group("moments"))
     off = Table.background(table.url)
     if off.mask.any():
-        parts = [Moments.of(None, off.rows("intensity", c)) for c in off.cells]
-        Moments.merge(parts).save(state.require_group("background"))
+        parts = (Spread.of(off.rows("intensity", c)) for c in off.cells)
+        functools.reduce(Spread.__add__, parts).save(state.require_group("background"))
     return {"pixels": int(table.mask.sum()), "background_pixels": int(off.mask.sum())}
 
 
 class SavedMoments(Mapping[str, Moments]):
     """Sums read from the store when they are asked for; the cohort's are never all in memory."""
 
-    def __init__(self, run: Run, names: Iterable[str], part: str = "moments") -> None:
-        self.url, self.names, self.part = run.state_url, list(names), part
+    def __init__(self, run: Run, names: Iterable[str]) -> None:
+        self.url, self.names = run.state_url, list(names)
 
     def __getitem__(self, name: str) -> Moments:
         if name not in self.names:
             raise KeyError(name)
-        return Moments.load(open_group(join(self.url, name, self.part)))
+        return Moments.load(join(self.url, name, "moments"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -136,8 +139,12 @@ class SavedMoments(Mapping[str, Moments]):
         return len(self.names)
 
 
-def _with_background(run: Run, specimens: list[Specimen]) -> list[str]:
-    return [s.name for s in specimens if run.upstream("sums", s)["background_pixels"]]
+def _background(run: Run, specimens: list[Specimen]) -> dict[str, Spread]:
+    return {
+        s.name: Spread.load(open_group(join(run.state_url, s.name, "background")))
+        for s in specimens
+        if run.upstream("sums", s)["background_pixels"]
+    }
 
 
 def open_table(run: Run, specimen: Specimen) -> Table:

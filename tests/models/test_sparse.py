@@ -11,9 +11,10 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression as Reference
 
 from msiscale.csr import CsrRows
-from msiscale.models import PCA, LogisticRegression, Moments, Ridge, moments
+from msiscale.models import PCA, LogisticRegression, Moments, Ridge, moments, moments_of_blocks
 from msiscale.models.sparse import cheapest_form, density
 from msiscale.models.spread import Spread, spread
+from msiscale.store import open_group
 
 FIELDS = ("rows", "n", "mean_x", "mean_m", "sxx", "sxm", "smm")
 
@@ -155,3 +156,23 @@ def test_spread_is_the_diagonal_of_the_moments(n, seed, thin):
         assert found.rows == n
         np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-9)
         np.testing.assert_allclose(found.scatter, whole.scatter, rtol=1e-6, atol=1e-6)
+
+
+def test_spread_goes_to_a_store_and_back(tmp_path):
+    group = open_group(str(tmp_path / "s.zarr"), "a")
+    whole = Spread.of(peaks())
+    whole.save(group)
+    found = Spread.load(group)
+    assert (found.rows, found.n, found.eps) == (whole.rows, whole.n, whole.eps)
+    np.testing.assert_array_equal(found.mean, whole.mean)
+    np.testing.assert_array_equal(found.scale, whole.scale)
+    with pytest.raises(ValueError, match="no spread"):
+        Spread.load(open_group(str(tmp_path / "t.zarr"), "a"))
+
+
+def test_blocks_one_at_a_time_sum_to_the_whole():
+    x, m = peaks(share=0.3), peaks(seed=1, p=30)
+    parts = [(x[i : i + 90], m[i : i + 90]) for i in range(0, 400, 90)]
+    assert_equal_sums(moments_of_blocks(iter(parts)), exact(x, m))
+    with pytest.raises(ValueError, match="no blocks"):
+        moments_of_blocks([])

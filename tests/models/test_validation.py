@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 from msiscale.models import (
     Fold,
     FoldModel,
-    Moments,
+    Spread,
     final_fold,
     fit_linear_folds,
     inner_groups,
@@ -153,7 +153,7 @@ def test_penalty_with_one_training_patient_or_specimen(cohort):
 
 
 def test_the_mask_baseline_flatters_where_background_is_counted(cohort):
-    background = {s: Moments.of(None, np.full((400, 40), 0.5, np.float32)) for s in cohort.patients}
+    background = {s: Spread.of(np.full((400, 40), 0.5, np.float32)) for s in cohort.patients}
     folds = leave_one_group_out(cohort.patients)
     args = (cohort.sums, folds, cohort.patients)
     models = fit_linear_folds(*args, n_components=3, background=background)
