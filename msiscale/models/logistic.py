@@ -113,6 +113,8 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
             for part in row_blocks(X, y, weight, groups)
         ]
         names = [ALL] if groups is None else _values(groups).tolist()
+        if len(costs) > 1 and len(names) < 2:
+            raise ValueError(f"groups has one label only ({names[0]!r}); two or more are needed")
         known = _known(X, y, weight, fractions) if lazy else weight
         self.scale_, standardised = self._standardised(X, known, lazy)
         problem = Problem(
@@ -181,6 +183,20 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         else:
             labels = self.classes_[inner.astype(np.intp)]
         return labels if is_dask(codes) and codes is inner else codes.copy(data=labels)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy; rows of Dask or xarray arrays that are unknown are left out."""
+        if not (is_labelled(X) or is_labelled(y)):
+            return float(super().score(X, y, sample_weight))
+        eta = np.asarray(raw(self.decision_function(X)))
+        truth = np.asarray(raw(y))
+        eta, truth = eta.reshape(truth.size, -1), truth.ravel()
+        called = self.classes_[eta.argmax(axis=1) if eta.shape[1] > 1 else (eta[:, 0] > 0) * 1]
+        known = np.isfinite(eta).all(axis=1)
+        if truth.dtype.kind == "f":
+            known &= ~np.isnan(truth)
+        weight = None if sample_weight is None else np.asarray(sample_weight).ravel()[known]
+        return float(np.average((called == truth)[known], weights=weight))
 
     def _fitted(self) -> LogisticRegression:
         check_is_fitted(self, "coef_")

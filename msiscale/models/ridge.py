@@ -290,25 +290,12 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
         Rows of Dask or xarray arrays with a NaN in X or y were not measured and are left out.
         """
         X, y = checked_xy(self, X, y, multi_output=True, y_numeric=True)
-        weight = checked_weight(sample_weight, X)
-        single = y.ndim < X.ndim
-        _check_width(X.shape[-1], "X")
-        _check_width(1 if single else y.shape[-1], "y")
-        targets = y[..., None] if single else y
-        lazy = is_labelled(X) or is_labelled(y)
-        sums = moments(
-            X,
-            targets,
-            weight=weight,
-            groups=groups,
-            dtype=product_dtype(X, y),
-            skip_missing=lazy,
-        )
+        sums = _sums(X, y, sample_weight, groups)
         parts = [sums] if groups is None else list(sums.values())
         if not sum(part.rows for part in parts):
             raise ValueError("no row has a weight and no missing value")
         self._set(parts)
-        if single:
+        if y.ndim < X.ndim:
             self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0]
         return self
 
@@ -343,6 +330,14 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
         coef = np.atleast_2d(self.coef_)
         found = apply_rows(self._predict, X, len(coef), "target")
         return found[..., 0] if self.coef_.ndim == 1 else found
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Mean R² of the targets; of Dask and xarray arrays from their sums, one reading."""
+        if not (is_labelled(X) or is_labelled(y)):
+            return float(super().score(X, y, sample_weight))
+        check_is_fitted(self, "coef_")
+        X = checked_x(self, X, reset=False)
+        return float(np.mean(self.r2(_sums(X, y, sample_weight)).per_target))
 
     def _predict(self, x: Any) -> NDArray[Any]:
         coef = np.atleast_2d(self.coef_)
@@ -379,6 +374,21 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
         return r2_from_moments(
             np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_), heldout, mean
         )
+
+
+def _sums(X: Any, y: Any, sample_weight: Any, groups: Any = None) -> Any:
+    """Moments of X and the targets, of each group if there are groups."""
+    targets = y[..., None] if y.ndim < X.ndim else y
+    _check_width(X.shape[-1], "X")
+    _check_width(targets.shape[-1], "y")
+    return moments(
+        X,
+        targets,
+        weight=checked_weight(sample_weight, X),
+        groups=groups,
+        dtype=product_dtype(X, y),
+        skip_missing=is_labelled(X) or is_labelled(y),
+    )
 
 
 def _check_width(size: int, name: str) -> None:

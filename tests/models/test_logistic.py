@@ -140,10 +140,26 @@ def test_a_block_of_several_groups_is_read_once_a_pass():
     assert len(reads) / 3 < 30  # scale, class sums and passes; four folds by two C would be 8-fold
 
 
+def test_score_of_cubes():
+    x, y, _ = data(3, n=600)
+    fit = LogisticRegression(0.3).fit(x, y)
+    cube = xr.DataArray(
+        da.from_array(x.reshape(20, 30, 8), chunks=(7, 30, 8)), dims=("y", "x", "c")
+    )
+    labels = y.reshape(20, 30).astype(float)
+    assert fit.score(cube, labels) == pytest.approx(fit.score(x, y))
+    labels[3:5] = np.nan
+    cube = cube.where(xr.DataArray(np.arange(30) > 2, dims="x"))
+    known = (np.isfinite(labels) & (np.arange(30) > 2)).ravel()
+    assert fit.score(cube, labels) == pytest.approx(fit.score(x[known], y[known]))
+
+
 def test_bad_parameters():
     x, y, w = data()
     with pytest.raises(ValueError, match="needs groups"):
         LogisticRegression([0.1, 1.0]).fit(x, y)
+    with pytest.raises(ValueError, match="one label only"):
+        LogisticRegression([0.1, 1.0]).fit(x, y, groups=np.zeros(len(y), int))
     with pytest.raises(ValueError, match="C="):
         LogisticRegression(0).fit(x, y)
     with pytest.raises(ValueError, match="class_weight"):

@@ -190,3 +190,16 @@ def test_negative_alpha_is_refused():
     x, y, _ = data()
     with pytest.raises(ValueError, match="alpha"):
         Ridge(-1.0).fit(x, y)
+
+
+def test_score_of_cubes_is_r2_from_their_sums():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(20, 30, 6))
+    y = x @ rng.normal(size=(6, 3)) + rng.normal(size=(20, 30, 3)) * [0.1, 1, 5]
+    fit = Ridge(0.1).fit(x.reshape(-1, 6), y.reshape(-1, 3))
+    expected = fit.score(x.reshape(-1, 6), y.reshape(-1, 3))
+    lazy = da.from_array(x, chunks=(7, 11, 6))
+    assert fit.score(lazy, y) == pytest.approx(expected, abs=1e-9)
+    one = Ridge(0.1).fit(x.reshape(-1, 6), y[..., 1].ravel())
+    found = one.score(lazy, da.from_array(y[..., 1], chunks=(7, 11)))
+    assert found == pytest.approx(one.score(x.reshape(-1, 6), y[..., 1].ravel()), abs=1e-9)
