@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import models, null
+from benchmarks import faults, models, null, scaling
 
-NAMES = {"models": models, "null": null}
+NAMES = {"faults": faults, "models": models, "null": null, "scaling": scaling}
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def speedup(path: str, components: int) -> dict[str, Any]:
 
     found: dict[int, list[float]] = {1: [], 2: []}
     for workers in (1, 2, 1, 2, 1, 2):
-        with connect(None, workers) as client:
+        with connect(workers=workers) as client:
             client.run(_imported)
             x = da.from_zarr(path, component="x")
             PCA(components).fit(x[: 2 * PER_TASK * ROWS])  # imports and fresh memory, apart

@@ -46,9 +46,22 @@ def _numbers(_: Any, option: click.Option, value: str | None) -> tuple[float, ..
 
 
 where_options = _options(
-    click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler (tcp://…)."),
-    click.option("--workers", type=click.IntRange(1), help="Local worker processes [one a core]."),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS|FILE.json",
+        help="A running Dask scheduler (tcp://…, tls://…) [as Dask is configured; else local].",
+    ),
+    click.option("--workers", type=click.IntRange(1), help="Worker processes [one a CPU]."),
+    click.option(
+        "--cluster",
+        metavar="KIND",
+        help="Start local, slurm, pbs, sge, kubernetes, ssh or cuda workers [local].",
+    ),
+    click.option("--cluster-config", metavar="FILE", help="TOML of the cluster (docs/clusters)."),
+    click.option("--dashboard", metavar="HOST:PORT", help="Of a scheduler here [127.0.0.1:0]."),
+    click.option("--performance-report", metavar="FILE", help="Dask's report of the run, HTML."),
 )
+WHERE = ("scheduler", "workers", "cluster", "cluster_config", "dashboard", "performance_report")
 
 choice_options = _options(
     click.option("--config", metavar="FILE", help="A TOML file of the options below."),
@@ -92,15 +105,14 @@ def _run(context: click.Context, manifest: str, out: str, stage: str | None, wor
     from msiscale.config import load_config
     from msiscale.pipeline import run
 
-    scheduler, workers = words.pop("scheduler"), words.pop("workers")
+    where = {name: words.pop(name) for name in WHERE}
     new_axis = words.pop("new_axis", False)
     config = load_config(words.pop("config"), **words)
     result = run(
         manifest,
         out,
         config=config,
-        scheduler=scheduler,
-        workers=workers,
+        **where,
         stages=None if stage is None else (stage,),
         new_axis=new_axis,
         debug=context.obj["debug"],
@@ -200,6 +212,29 @@ def status(url: str) -> None:
 
     for line in read_status(url):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("url")
+@click.option("--redo", is_flag=True, help="Drop what is damaged: the next run makes it anew.")
+@where_options
+def verify(url: str, redo: bool, **words: Any) -> None:
+    """Read everything in the run at URL again: every chunk present and unaltered, or which stage
+    to redo; exit 1 if any is not."""
+    from msiscale.cluster import Where
+    from msiscale.pipeline.verify import verify as read_again
+
+    found = read_again(url, redo=redo, where=Where(**words))
+    for damage in found.damages:
+        click.echo(damage)
+    if not found.damages:
+        click.echo(f"{found.checked} files and parts of arrays are as they were written")
+    elif redo:
+        click.echo("their records are dropped; run the same command again to make them anew")
+    else:
+        raise InputError(
+            f"{url}: {len(found.damages)} damaged; msiscale verify {url} --redo, then run again"
+        )
 
 
 @cli.command()

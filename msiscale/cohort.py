@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import pandas as pd
 
 from msiscale.errors import InputError
-from msiscale.store import exists, is_url, join, local_path
+from msiscale.store import at_once, exists, is_url, join, local_path, open_file
 
 REQUIRED = ("specimen", "msi", "slide")
 FILES = ("msi", "slide", "annotation", "landmarks", "matrix")
@@ -85,21 +85,31 @@ def read_manifest(path: str) -> Cohort:
     specimens: list[Specimen] = []
     problems: dict[str, str] = {}
     names = [_text(v) or "" for v in table["specimen"]]
-    for number, (name, row) in enumerate(zip(names, table.to_dict("records"), strict=True), 2):
+    times = Counter(names)
+
+    def read(row: tuple[int, tuple[str, dict[Any, Any]]]) -> Specimen | InputError:
+        number, (name, values) = row
         try:
-            if names.count(name) > 1:
+            if times[name] > 1:
                 raise InputError(
-                    f"{path}: specimen {name!r} is in {names.count(name)} rows; ids must be unique"
+                    f"{path}: specimen {name!r} is in {times[name]} rows; ids must be unique"
                 )
-            specimens.append(_specimen(path, name, row, number))
+            return _specimen(path, name, values, number)
         except InputError as error:
-            problems[name if _NAME.fullmatch(name) else f"row{number}"] = str(error)
+            return error
+
+    rows = list(enumerate(zip(names, table.to_dict("records"), strict=True), 2))
+    for (number, (name, _)), found in zip(rows, at_once(read, rows), strict=True):
+        if isinstance(found, InputError):
+            problems[name if _NAME.fullmatch(name) else f"row{number}"] = str(found)
+        else:
+            specimens.append(found)
     return Cohort(path, tuple(specimens), problems)
 
 
 def _read_table(path: str) -> pd.DataFrame:
     try:
-        with fsspec.open(path, "rb") as file:
+        with open_file(path) as file:
             if path.lower().endswith((".parquet", ".pq")):
                 return pd.read_parquet(file)
             return pd.read_csv(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from msiscale.config import RunConfig
 from msiscale.pipeline import Result, run
@@ -17,11 +18,13 @@ def demo(
     *,
     specimens: int = 6,
     seed: int = 0,
-    scheduler: str | None = None,
-    workers: int | None = None,
     debug: bool = False,
+    **where: Any,
 ) -> Result:
-    """Simulate a cohort in ``out/cohort``, run everything on it, write ``out/run/report.html``."""
+    """Simulate a cohort in ``out/cohort``, run everything on it, write ``out/run/report.html``.
+
+    `where` are fields of `msiscale.cluster.Where` by name.
+    """
     folder = Path(out) / "cohort"
     manifest = folder / "manifest.csv"
     if not manifest.exists():  # written last
@@ -30,7 +33,6 @@ def demo(
         str(manifest),
         str(Path(out) / "run"),
         config=DEMO,
-        scheduler=scheduler,
-        workers=workers,
         debug=debug,
+        **where,
     )

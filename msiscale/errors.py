@@ -1,6 +1,21 @@
-"""The two things that can go wrong by the user's hand, and how they are said."""
+"""What can go wrong by the user's hand or the machine's, and how it is said."""
 
 from __future__ import annotations
+
+import re
+
+_SECRETS = (
+    (re.compile(r"(://)[^/\s@\"]+@"), r"\1***@"),  # user:password@host
+    (re.compile(r"(://[^\s?\"]+\?)[^\s\"]+"), r"\1***"),  # a signature or token in a query
+)
+
+
+def redacted(text: str) -> str:
+    """`text` without what a URL in it may hold of credentials."""
+    if "://" in text:
+        for pattern, instead in _SECRETS:
+            text = pattern.sub(instead, text)
+    return text
 
 
 class InputError(ValueError):
@@ -9,6 +24,32 @@ class InputError(ValueError):
     The message is one line that names the file, the field and the remedy; the command line prints
     it without a traceback and the rest of the cohort goes on.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
+
+
+class SpecimenError(InputError):
+    """The stored data of one specimen cannot be used; the others can go on without it."""
+
+    def __init__(self, message: str, specimen: str) -> None:
+        super().__init__(message)
+        self.specimen = specimen
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (str(self), self.specimen)
+
+
+class StoreError(OSError):
+    """A store that did not answer as it should, after retries: worth another try later."""
+
+
+class LostChunk(OSError):
+    """A chunk of an array that was written whole is not there."""
+
+
+class RunStopped(InputError):
+    """The whole run cannot go on (no workers, no scheduler, no room); it can be run again."""
 
 
 class MsiscaleWarning(UserWarning):

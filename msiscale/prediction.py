@@ -17,21 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale import store
-from msiscale.cluster import connect
+from msiscale.cluster import Where, connect, task_device
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.features.encoders import load_encoder
 from msiscale.features.extract import extract_block
 from msiscale.features.preview import preview
 from msiscale.grid import Block, as_matrix, centres_um, scaling, translation
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.register import tissue_on_grid
-from msiscale.pipeline.tasks import reason
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.working import working
 from msiscale.store import create_array, join, open_group, put, write_block, write_bytes
+from msiscale.store.lease import held
+from msiscale.work import reason
 
 MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
 Float32 = NDArray[np.float32]
@@ -92,6 +92,10 @@ def predict(
     weights: str | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
+    cluster: str | None = None,
+    cluster_config: str | None = None,
+    dashboard: str | None = None,
+    performance_report: str | None = None,
     debug: bool = False,
 ) -> dict[str, str]:
     """Predict cancer and MSI of slides by a fitted model.
@@ -110,6 +114,8 @@ def predict(
         Also write ``predicted_intensity`` (y, x, mz) of the axis' m/z nearest to these.
     weights
         The encoder's weights file, where the model was fitted with one that has moved.
+    scheduler, workers, cluster, cluster_config, dashboard, performance_report
+        Where it runs (`msiscale.cluster.Where`); default: as Dask is configured, else here.
 
     Returns
     -------
@@ -133,8 +139,9 @@ def predict(
         for name, slide in names.items()
     ]
     columns = _columns(fitted, mz)
-    with connect(scheduler, workers) as client:
-        run = Run(out, Cohort(model, tuple(specimens)), config, client, debug=debug)
+    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
+    with held(out) as lease, connect(where) as client:
+        run = Run(out, Cohort(model, tuple(specimens)), config, client, lease, debug=debug)
         facts = encoder_facts(run)
         if facts["sha256"] != parameters["sha256"]:
             raise InputError(
@@ -220,7 +227,7 @@ def _predict(run: Run, model: Model, url: str, columns: list[int]) -> None:
     def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
         return {"pixels": sum(p["pixels"] for p in parts)}
 
-    run.blockwise("predict", keys, shapes, create, task, combine)
+    run.blockwise("predict", keys, shapes, create, task, combine, gpu=True)
     for specimen in run.specimens():
         shape, matrix = grids[specimen.name]
         if not model.maps:
@@ -245,11 +252,15 @@ def _predict_block(
     url: str,
     columns: list[int],
 ) -> dict[str, Any]:
+    from msiscale.features.encoders import load_encoder  # torch, on workers only
+
     model = load_model(url)
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
     placed = as_matrix(matrix) @ translation(block.x0, block.y0)
     wanted = tissue_on_grid(slide, placed, block.shape)
-    encoder = load_encoder(config.encoder, config.weights, precision=config.precision)
+    encoder = load_encoder(
+        config.encoder, config.weights, device=task_device(), precision=config.precision
+    )
     features, coverage = extract_block(
         working(slide, config.mpp), as_matrix(matrix), block, wanted, encoder, window=config.window
     )

@@ -10,14 +10,13 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-import fsspec
 import numpy as np
 import pandas as pd
 from skimage.transform import SimilarityTransform
 
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, apply, as_matrix, scaling
-from msiscale.store import read_json
+from msiscale.store import open_file, read_json
 
 Kind = Literal["auto", "affine", "similarity"]
 COLUMNS = ("slide_x", "slide_y", "msi_x", "msi_y")
@@ -68,7 +67,7 @@ def read_matrix(path: str) -> Registration:
 def read_landmarks(path: str) -> tuple[Floats, Floats]:
     """Landmark pairs of a CSV: ``(slide (n, 2), msi (n, 2))``, both (x, y)."""
     try:
-        with fsspec.open(path, "rb") as file:
+        with open_file(path) as file:
             table = pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig")
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
         raise InputError(f"{path}: not a CSV table; columns {', '.join(COLUMNS)}") from None

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TextIO
 
-import fsspec
 import pandas as pd
+from fsspec.compression import compr
+from fsspec.utils import infer_compression
 
 from msiscale.biomarkers.classes import builtin_lipids, by_subclass
 from msiscale.biomarkers.masses import formula_mass, hill, parse_formula
 from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.store import open_file
 
 __all__ = ["builtin_lipids", "read_lipids"]
 
@@ -55,9 +59,7 @@ def read_lipids(path: str) -> pd.DataFrame:
         With the number of records that have no readable formula; they are left out.
     """
     try:
-        with fsspec.open(
-            path, "rt", compression="infer", encoding="utf-8", errors="replace", newline=""
-        ) as file:
+        with _text(path) as file:
             table, skipped = _collect(_records(file, path))
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(
@@ -76,6 +78,16 @@ def read_lipids(path: str) -> pd.DataFrame:
             stacklevel=2,
         )
     return table
+
+
+@contextmanager
+def _text(path: str) -> Iterator[TextIO]:
+    """The table as text, unpacked by its suffix (.gz, .zip, ...)."""
+    packing = infer_compression(path)
+    with open_file(path) as raw:
+        plain = compr[packing](raw, mode="rb") if packing else raw
+        with io.TextIOWrapper(plain, encoding="utf-8", errors="replace", newline="") as text:
+            yield text
 
 
 def _collect(records: Iterator[dict[str, str]]) -> tuple[pd.DataFrame, int]:

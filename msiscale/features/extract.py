@@ -15,7 +15,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dask
 import dask.array as da
@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from msiscale import grid
 from msiscale.errors import InputError
-from msiscale.features.encoders import Encoder, load_encoder
 from msiscale.grid import Block, Floats
 from msiscale.regridding import Overlap, as_coverage, overlap
+
+if TYPE_CHECKING:  # torch, which a client need not load
+    from msiscale.features.encoders import Encoder
 
 # Peaks at 1.9 GB a process in float32 with the largest built-in encoder, 1.2 GB in bfloat16.
 DEFAULT_WINDOW = 2048
@@ -230,6 +232,8 @@ def extract_features(
     matrix = grid.as_matrix(matrix)
     image = _working(slide, mpp, slide_mpp)
     if isinstance(encoder, str):
+        from msiscale.features.encoders import load_encoder
+
         encoder = load_encoder(encoder, weights, device=device, precision=precision)
     elif weights is not None:
         raise InputError("weights: they are part of the encoder given; leave them out")

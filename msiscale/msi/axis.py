@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -63,8 +64,9 @@ def find_axis(
     """
     if not sums:
         raise ValueError("an axis needs at least one specimen")
-    step = next(iter(sums.values())).step
-    if any(part.step != step for part in sums.values()):
+    facts = {name: (part.step, part.profile, len(part.bins)) for name, part in sums.items()}
+    step = next(iter(facts.values()))[0]
+    if any(other != step for other, _, _ in facts.values()):
         raise ValueError("the specimens were summed on different grids")
     if tolerance_ppm * 1e-6 < 3.999 * step:
         raise ValueError(
@@ -72,9 +74,13 @@ def find_axis(
             "sum the spectra again with that tolerance"
         )
     width = tolerance_ppm * 1e-6 / step  # the tolerance in fine bins
-    parts = list(sums.values())
+    parts = Parts(sums, list(sums))
     if mz is None:
-        place = _places(parts, width, min_frequency, snr)
+        kinds = {
+            profile: Parts(sums, [n for n, (_, p, bins) in facts.items() if p == profile and bins])
+            for profile in (False, True)
+        }
+        place = _places(parts, kinds, width, min_frequency, snr)
     else:
         place = np.log(check_axis(np.asarray(mz))) / step
     tables = [_support(place, part, width) for part in parts]
@@ -106,16 +112,38 @@ def find_axis(
     )
 
 
-def _places(parts: Sequence[PeakSums], width: float, min_frequency: float, snr: float) -> Floats:
+@dataclass(frozen=True)
+class Parts:
+    """Sums of some specimens, taken one after the other, as often as they are asked for.
+
+    With a mapping that reads them from a store, the cohort's are never all in memory.
+    """
+
+    sums: Mapping[str, PeakSums]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[PeakSums]:
+        return (self.sums[name] for name in self.names)
+
+
+def _places(
+    parts: Parts, kinds: Mapping[bool, Parts], width: float, min_frequency: float, snr: float
+) -> Floats:
     """Places of the cohort's peaks, in fine bins, ascending."""
     places, heights = [], []
     for profile, candidates in ((False, _centroid_candidates), (True, _profile_candidates)):
-        kind = [part for part in parts if part.profile == profile and len(part.bins)]
-        if kind:
+        kind = kinds[profile]
+        if len(kind):
             place, height = candidates(kind, width)
             keep = _frequent(place, kind, width, min_frequency)
             if profile:  # or bumps on the flank of a peak would pass for its frequency
-                keep &= np.any([_profile_snr(place, part, width) >= snr for part in kind], axis=0)
+                above = np.zeros(len(place), bool)
+                for part in kind:
+                    above |= _profile_snr(place, part, width) >= snr
+                keep &= above
             places.append(place[keep])
             heights.append(height[keep] / max(height.max(initial=0), 1e-300))
     if not places:
@@ -227,15 +255,15 @@ def _axis_from_csv(path: str) -> Floats:
         raise InputError(f"{path}: {error}; mend the column mz") from None
 
 
-def _centroid_candidates(parts: Sequence[PeakSums], width: float) -> tuple[Floats, Floats]:
+def _centroid_candidates(parts: Parts, width: float) -> tuple[Floats, Floats]:
     """Maxima of the smoothed number of peaks per pixel: place (fine bins, centre) and height."""
     from scipy.signal import find_peaks  # slow to import
 
     reach = int(np.ceil(width))
     offsets = np.arange(-reach, reach + 1)
     kernel = np.exp(-0.5 * (offsets / (0.3 * width)) ** 2)
-    low = min(int(part.bins[0]) for part in parts)
-    high = max(int(part.bins[-1]) for part in parts) + 1
+    ends = [(int(part.bins[0]), int(part.bins[-1])) for part in parts]
+    low, high = min(first for first, _ in ends), max(last for _, last in ends) + 1
     places, heights = [], []
     # In pieces, with a margin on either side, so that memory does not grow with the m/z range.
     margin, piece = 2 * reach + 2, 1 << 20
@@ -253,14 +281,16 @@ def _centroid_candidates(parts: Sequence[PeakSums], width: float) -> tuple[Float
     return np.concatenate(places), np.concatenate(heights)
 
 
-def _profile_candidates(parts: Sequence[PeakSums], width: float) -> tuple[Floats, Floats]:
+def _profile_candidates(parts: Parts, width: float) -> tuple[Floats, Floats]:
     """Maxima of the cohort's mean spectrum: place (fine bins, centre) and prominence."""
-    spectra = [_mean_spectrum(part, width) for part in parts]
-    groups = np.unique(np.concatenate([groups for groups, _ in spectra]))
+    groups = np.zeros(0, np.int64)
+    for part in parts:
+        groups = np.union1d(groups, part.bins // _group(width))
     mean = np.zeros(len(groups))
-    for own, height in spectra:
+    for part in parts:
+        own, height = _mean_spectrum(part, width)
         mean[np.searchsorted(groups, own)] += height
-    top, prominence = _prominent(groups, mean / len(spectra))
+    top, prominence = _prominent(groups, mean / len(parts))
     return np.asarray((top + 0.5) * _group(width), np.float64), prominence
 
 
@@ -300,9 +330,7 @@ def _mean_spectrum(part: PeakSums, width: float) -> tuple[Ints, Floats]:
     return groups, weight / np.maximum(points, part.n_pixels) / SHARE
 
 
-def _frequent(
-    place: Floats, parts: Sequence[PeakSums], width: float, min_frequency: float
-) -> NDArray[np.bool_]:
+def _frequent(place: Floats, parts: Parts, width: float, min_frequency: float) -> NDArray[np.bool_]:
     """Candidates with enough peaks within the tolerance in at least one specimen."""
     good = np.zeros(len(place), bool)
     for part in parts:
@@ -338,7 +366,7 @@ def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
     return hit, index[hit]
 
 
-def _centre(place: Floats, parts: Sequence[PeakSums], width: float) -> Floats:
+def _centre(place: Floats, parts: Parts, width: float) -> Floats:
     """Places moved to the intensity-weighted mean of their windows, each specimen counting once."""
     mass, moment = np.zeros(len(place)), np.zeros(len(place))
     for part in parts:

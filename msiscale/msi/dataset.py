@@ -38,7 +38,7 @@ def open_msi(
 
     Parameters
     ----------
-    path : .imzML (its .ibd beside it) or HDF5; local or any fsspec URL
+    path : .imzML (its .ibd beside it) or HDF5; local or a URL
     mz : m/z to sum the intensities around: values, a CSV of them, or ``"ppm:LO:HI:STEP"``.
         None takes the spectra as they are stored
     tolerance_ppm : half-width of the window around each m/z

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import fsspec
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from msiscale import store
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.msi.source import as_indices
 from msiscale.msi.spectra import (
@@ -96,7 +96,7 @@ class Hdf5Source:
 def open_file(path: str) -> Iterator[h5py.File]:
     try:
         if is_url(path):
-            with fsspec.open(path, "rb") as remote, h5py.File(remote, "r") as file:
+            with store.open_file(path) as remote, h5py.File(remote, "r") as file:
                 yield file
         else:
             with h5py.File(local_path(path), "r") as file:

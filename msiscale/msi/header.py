@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 from xml.parsers import expat
 
-import fsspec
 import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
@@ -21,6 +20,7 @@ from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
 from msiscale.errors import InputError
 from msiscale.msi.spectra import Ints
+from msiscale.store import open_file
 
 #: Terms of number formats, in the order in which pyimzML lets a later one win.
 PRECISION = {
@@ -92,8 +92,8 @@ class ImzmlHeader:
 
 
 def read_header(path: str) -> ImzmlHeader:
-    """Read the .imzML at `path` (local or fsspec URL). Raises InputError, one line."""
-    with fsspec.open(path, "rb") as file:
+    """Read the .imzML at `path` (local or URL). Raises InputError, one line."""
+    with open_file(path) as file:
         metadata, notes, count = _metadata(path, file)
         file.seek(0)
         spectra = _SpectrumList(path, metadata)

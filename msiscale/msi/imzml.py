@@ -13,7 +13,6 @@ import zlib
 from dataclasses import dataclass, field
 from typing import IO
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +31,7 @@ from msiscale.msi.spectra import (
     sort_mz,
     starts,
 )
+from msiscale.store import is_file, listing, open_file, size_and_state
 
 #: Byte ranges closer than this are read together; a read stops growing at the second figure.
 _GAP, _RUN = 1 << 16, 1 << 25
@@ -82,7 +82,7 @@ class ImzmlSource:
         if self.mz is not None:
             dense, repairs = self._dense(indices)
             return Spectra(np.tile(self.mz, len(indices)), dense.ravel(), start, repairs)
-        with fsspec.open(self.ibd, "rb") as file:
+        with open_file(self.ibd) as file:
             both = _read_arrays(self.path, file, indices, (self.mz_arrays, self.intensity_arrays))
         intensity, repairs = clean(_join(both[1], self.intensity_arrays.dtype))
         mz = _join(both[0], self.mz_arrays.dtype).astype(np.float64, copy=False)
@@ -101,7 +101,7 @@ class ImzmlSource:
     def _dense(self, indices: Ints) -> tuple[Intensities, Repairs]:
         if self.mz is None:
             raise TypeError(f"{self.path}: its spectra share no m/z axis")
-        with fsspec.open(self.ibd, "rb") as file:
+        with open_file(self.ibd) as file:
             (arrays,) = _read_arrays(self.path, file, indices, (self.intensity_arrays,))
         values, repairs = clean(_join(arrays, self.intensity_arrays.dtype))
         dense = values.reshape(len(indices), len(self.mz))
@@ -154,25 +154,23 @@ def open_imzml(path: str, *, pixel_um: float | None = None) -> ImzmlSource:
 
 def find_ibd(path: str) -> tuple[str, int]:
     """Path and size of the binary file beside the .imzML, in whatever letter case."""
-    fs, inner = fsspec.core.url_to_fs(path)
-    folder, _, name = inner.replace("\\", "/").rpartition("/")
+    folder, slash, name = path.replace("\\", "/").rpartition("/")
     stem = name[: name.rfind(".")] if "." in name else name
     wanted = stem + ".ibd"
-    found = []
-    for entry in fs.ls(folder or ".", detail=True, refresh=True):
-        other = entry["name"].replace("\\", "/").rpartition("/")[2]
-        if other.lower() == wanted.lower() and entry["type"] != "directory":
-            # The same stem beats another spelling of it, .ibd beats .IBD.
-            found.append((other != wanted, not other.startswith(stem), other, entry["name"]))
-    if not found:
-        raise InputError(f"{path}: its binary file {wanted} is not beside it; put it there")
-    entry = min(found)[3]
-    return fs.unstrip_protocol(entry) if "://" in path else entry, int(fs.size(entry))
+    for likely in (wanted, stem + ".IBD"):  # without listing the folder, which may be large
+        if is_file(folder + slash + likely):
+            return folder + slash + likely, size_and_state(folder + slash + likely)[0]
+    web = path.startswith(("https://", "http://"))  # which do not list
+    for other in [] if web else listing(folder or "."):
+        beside = folder + slash + other
+        if other.lower() == wanted.lower() and is_file(beside):
+            return beside, size_and_state(beside)[0]
+    raise InputError(f"{path}: its binary file {wanted} is not beside it; put it there")
 
 
 def _check_uuid(path: str, ibd: str, header: ImzmlHeader, notes: list[str]) -> None:
     """The first 16 bytes of the .ibd are the identifier that the header states."""
-    with fsspec.open(ibd, "rb") as file:
+    with open_file(ibd) as file:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{ibd}: is a Git LFS pointer, not data; run `git lfs pull`")
@@ -322,7 +320,7 @@ def _take(arrays: Stored, keep: Ints) -> Stored:
 
 
 def _raw(source: ImzmlSource, i: int) -> tuple[bytes, bytes]:
-    with fsspec.open(source.ibd, "rb") as file:
+    with open_file(source.ibd) as file:
         mz, intensity = _read_arrays(
             source.path, file, np.array([i]), (source.mz_arrays, source.intensity_arrays)
         )
@@ -343,7 +341,7 @@ def _share_axis(source: ImzmlSource, terms: set[str]) -> None:
         source.notes.append(f"called {labels[0]}, but its offsets are {source.mode}; read as such")
     if not shared:
         return
-    with fsspec.open(source.ibd, "rb") as file:
+    with open_file(source.ibd) as file:
         (found,) = _read_arrays(source.path, file, np.array([0]), (arrays,))
     mz = found[0].astype(np.float64)
     if not np.isfinite(mz).all():

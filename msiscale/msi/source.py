@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Protocol
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.msi.spectra import Floats, Intensities, Ints, Spectra
+from msiscale.store import open_file
 
 #: Values (m/z and intensity pairs) that one read may hold; 12 bytes each.
 BATCH_VALUES = 1_000_000
@@ -62,7 +62,7 @@ def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
 
     Parameters
     ----------
-    path : local path or fsspec URL of the .imzML (in any letter case) or HDF5 file
+    path : local path or URL of the .imzML (in any letter case) or HDF5 file
     pixel_um : side of a pixel in µm; overrides what the file says
 
     Raises
@@ -73,7 +73,7 @@ def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
     if pixel_um is not None and not (np.isfinite(pixel_um) and pixel_um > 0):
         raise InputError(f"{path}: pixel_um is {pixel_um}; give the pixel size in µm, above 0")
     try:
-        with fsspec.open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(512)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

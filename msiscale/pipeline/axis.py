@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from msiscale.pipeline.tasks import Outcome
 from msiscale.store import digest, exists, join, open_group, put, read
 
 SUPPORT = ("frequency", "mean_intensity", "snr")
+KEPT_BYTES = 1 << 30  # of peak sums in the client, while the axis is found
 LIMITS = ("min_frequency", "snr", "tolerance_ppm")
 
 Mz = NDArray[np.float64]
@@ -42,25 +44,30 @@ def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
     mz, facts = _choose(run, kept, usable)
     limits = run.config.part(*LIMITS)
     key = run.key("axis", mz_digest(mz), facts["fixed"], limits, list(usable.items()))
-    if kept is not None and kept[1] == facts and run.ledger.done("axis", "cohort", key):
+    if kept is not None and kept[1] == facts and run.done("axis", "cohort", key):
         return mz
     _say_who_is_new(run, mz, facts, usable)
-    run.ledger.forget("axis", ["cohort"])
-    group = open_group(url, "a")
-    if kept is None or not np.array_equal(kept[0], mz):
+    run.forget("axis", ["cohort"])
+    with run.recording() as noted:
+        _write(run, mz, facts, list(usable), anew=kept is None or not np.array_equal(kept[0], mz))
+    run.write("axis", "cohort", key, "done", mz=len(mz), written=noted.parts)
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account.add("peaks", spent)
+    return mz
+
+
+def _write(run: Run, mz: Mz, facts: Facts, names: list[str], *, anew: bool) -> None:
+    group = open_group(axis_url(run.out), "a")
+    if anew:
         group.attrs.put({})  # until its m/z are written the axis counts as not there
-        put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
+    put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
     group.attrs.put(facts)
     # one at a time, and from the m/z as they are stored: the same whether found, kept or given
-    support = xr.concat([_support(run, name, mz) for name in usable], "specimen", join="exact")
-    part = group.create_group("support", overwrite=True)
+    support = xr.concat([_support(run, name, mz) for name in names], "specimen", join="exact")
+    part = group.require_group("support")
     for name in SUPPORT:
         put(part, name, support[name].values, ("specimen", "mz"))
-    part.attrs.put({**support.attrs, "fixed": facts["fixed"], "specimens": list(usable)})
-    run.ledger.write("axis", "cohort", key, "done", mz=len(mz))
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account("peaks", spent)
-    return mz
+    part.attrs.put({**support.attrs, "fixed": facts["fixed"], "specimens": names})
 
 
 def axis_url(out: str) -> str:
@@ -102,7 +109,7 @@ def load_axis(run: Run) -> xr.Dataset:
     InputError
         It has not been made for the specimens of this run.
     """
-    if run.ledger.read("axis", "cohort") is not None:
+    if run.record("axis", "cohort") is not None:
         group = open_group(axis_url(run.out))
         part = open_group(join(axis_url(run.out), "support"))
         attrs: dict[str, Any] = dict(part.attrs)
@@ -124,7 +131,7 @@ def _choose(run: Run, kept: tuple[Mz, Facts] | None, usable: dict[str, str]) -> 
             return kept
         run.say(f"ingest: the m/z axis is found anew: {why}")
     limits = run.config.part(*LIMITS)
-    found = msi.find_axis({n: _sums(run, n) for n in usable}, most=MAX_COLUMNS, **limits)
+    found = msi.find_axis(SavedSums(run, usable), most=MAX_COLUMNS, **limits)
     asked = {name: usable.get(name) for name in run.names}
     return found["mz"].values, {"fixed": False, "limits": limits, "asked": asked}
 
@@ -150,6 +157,30 @@ def _outdated(run: Run, facts: Facts, usable: dict[str, str]) -> str | None:
     return None
 
 
+class SavedSums(Mapping[str, msi.PeakSums]):
+    """Peak sums read from the store when they are asked for; some are kept, for another look."""
+
+    def __init__(self, run: Run, names: Iterable[str]) -> None:
+        self.run, self.names, self.kept = run, list(names), 0
+        self.cache: dict[str, msi.PeakSums] = {}
+
+    def __getitem__(self, name: str) -> msi.PeakSums:
+        if name in self.cache:
+            return self.cache[name]
+        found = _sums(self.run, name)
+        size = 5 * found.bins.nbytes  # five arrays of one length
+        if self.kept + size <= KEPT_BYTES:
+            self.cache[name] = found
+            self.kept += size
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 def _sums(run: Run, name: str) -> msi.PeakSums:
     return msi.PeakSums.load(open_group(join(run.state_url, name, "peaks")))
 
@@ -163,7 +194,7 @@ def _say_who_is_new(run: Run, mz: Mz, facts: Facts, usable: dict[str, str]) -> N
     if facts["limits"] is None:  # nobody had
         return
     for name in usable:
-        if name in facts["asked"] or run.ledger.read("ingest", name) is not None:
+        if name in facts["asked"] or run.record("ingest", name) is not None:
             continue
         try:
             own = msi.find_axis({name: _sums(run, name)}, **facts["limits"])["mz"].values

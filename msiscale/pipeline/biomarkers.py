@@ -19,9 +19,17 @@ from msiscale.cohort import Specimen
 from msiscale.errors import InputError
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.tasks import Outcome, Task
-from msiscale.store import array_of, join, open_group, read, read_bytes, remove, write_bytes
+from msiscale.store import (
+    array_of,
+    at_once,
+    join,
+    open_group,
+    read,
+    read_bytes,
+    remove,
+    write_bytes,
+)
 
-EXACT = "round_trip"  # the axis must come back bit for bit
 TABLES = ("biomarkers.csv", "biomarkers_by_specimen.csv")
 
 
@@ -30,7 +38,7 @@ def biomarkers(run: Run) -> None:
     labelled = [s for s in run.specimens() if run.upstream("register", s)["labelled"]]
     if not labelled:
         run.say("biomarkers: no specimen has an annotation; nothing to compare")
-        run.ledger.forget("biomarkers", ["cohort"])
+        run.forget("biomarkers", ["cohort"])
         for table in TABLES:  # of an earlier cohort
             remove(join(run.out, table))
         return
@@ -54,16 +62,15 @@ def biomarkers(run: Run) -> None:
     patients = run.cohort.patients
     facts = [[n, patients[n], keys[n]] for n in names]
     key = run.key("biomarkers", facts, part, identity(config.lipids))
-    if run.ledger.done("biomarkers", "cohort", key):
+    if run.done("biomarkers", "cohort", key):
         return
     began, cpu = time.perf_counter(), time.process_time()
-    run.ledger.forget("biomarkers", ["cohort"])
+    run.forget("biomarkers", ["cohort"])
+    kept = [s for s in labelled if s.name in names]
+    bodies = at_once(lambda s: read_bytes(_table_url(run, s)), kept)
     tables = {
-        s.name: pd.read_csv(
-            io.BytesIO(read_bytes(_table_url(run, s))), float_precision="round_trip"
-        )
-        for s in labelled
-        if s.name in names
+        s.name: pd.read_csv(io.BytesIO(body), float_precision="round_trip")
+        for s, body in zip(kept, bodies, strict=True)
     }
     found = biomarker_table(
         tables,
@@ -73,11 +80,12 @@ def biomarkers(run: Run) -> None:
         adducts=config.adducts,
         tolerance_ppm=config.annotation_ppm,
     )
-    for table, content in zip(TABLES, (found, tidy(tables, patients)), strict=True):
-        _write(join(run.out, table), content)
-    run.ledger.write("biomarkers", "cohort", key, "done", mz=len(found))
+    with run.recording() as noted:
+        for table, content in zip(TABLES, (found, tidy(tables, patients)), strict=True):
+            _write(join(run.out, table), content)
+    run.write("biomarkers", "cohort", key, "done", mz=len(found), written=noted.parts)
     spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account("biomarkers", spent)
+    run.account.add("biomarkers", spent)
 
 
 def _table_url(run: Run, specimen: Specimen) -> str:

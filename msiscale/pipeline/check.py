@@ -9,12 +9,11 @@ from msiscale.biomarkers import read_lipids
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.features.encoders import load_encoder
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.register import cancer_on_grid, locate
-from msiscale.pipeline.tasks import reason
 from msiscale.slide.reader import check as check_slide
 from msiscale.slide.reader import open_reader
+from msiscale.work import reason
 
 
 def check(manifest: str, config: RunConfig) -> list[str]:
@@ -22,6 +21,8 @@ def check(manifest: str, config: RunConfig) -> list[str]:
 
     Reads headers, one patch of each slide, landmarks and annotations; not the spectra.
     """
+    from msiscale.features.encoders import load_encoder  # torch takes seconds
+
     cohort = read_manifest(manifest)
     problems = list(cohort.problems.values())
     for name, load in (

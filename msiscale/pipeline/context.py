@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 from distributed import Client
 
 from msiscale import __version__
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
+from msiscale.errors import redacted
 from msiscale.grid import Block, blocks
+from msiscale.pipeline.account import Account
 from msiscale.pipeline.tasks import Outcome, Task, run_tasks
-from msiscale.store import Ledger, digest, is_url, join, local_path
+from msiscale.store import (
+    Ledger,
+    at_once,
+    digest,
+    has_group,
+    is_url,
+    join,
+    local_path,
+    size_and_state,
+)
+from msiscale.store.lease import Lease
+from msiscale.store.ledger import Record
+from msiscale.store.written import Written, recording
 
 # a stage whose numbers change gets the next number, and its old results are made anew
 STAGE_VERSIONS = {"peaks": 1, "ingest": 1, "register": 1, "features": 1, "sums": 3, "fit": 2}
@@ -29,11 +44,13 @@ class Run:
     cohort: Cohort
     config: RunConfig
     client: Client
+    lease: Lease
     debug: bool = False
     new_axis: bool = False  # find the m/z axis anew, for the specimens of now
     failed: dict[str, str] = field(default_factory=dict)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
     encoder: dict[str, Any] = field(default_factory=dict)
+    _records: dict[str, dict[str, Record]] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
@@ -64,9 +81,36 @@ class Run:
         """Digest of a stage: its version and everything that it depends on."""
         return digest([stage, STAGE_VERSIONS.get(stage, 1), *facts])
 
-    def upstream(self, stage: str, specimen: Specimen) -> dict[str, Any]:
+    # the ledger as this run sees it: a stage is read once, all records together, and then kept, as
+    # nobody else writes while the lease is held
+
+    def records(self, stage: str) -> dict[str, Record]:
+        """Every record of a stage, by name."""
+        if stage not in self._records:
+            self._records[stage] = self.ledger.read_all(stage)
+        return self._records[stage]
+
+    def record(self, stage: str, name: str) -> Record | None:
+        """The record of a specimen (or of the ``cohort``), or None."""
+        return self.records(stage).get(name)
+
+    def done(self, stage: str, name: str, key: str) -> bool:
+        """Whether the stage finished for exactly this digest."""
+        record = self.record(stage, name)
+        return record is not None and record["status"] == "done" and record["digest"] == key
+
+    def write(self, stage: str, name: str, key: str, status: str, **facts: Any) -> None:
+        """Record an outcome; call it after everything it vouches for is written."""
+        self.records(stage)[name] = self.ledger.write(stage, name, key, status, **facts)
+
+    def forget(self, stage: str, names: Iterable[str]) -> None:
+        """Remove records, before what they vouch for is touched."""
+        known = self.records(stage)
+        self.ledger.forget(stage, [n for n in names if known.pop(n, None) is not None])
+
+    def upstream(self, stage: str, specimen: Specimen) -> Record:
         """The record of an earlier stage, which must be done."""
-        record = self.ledger.read(stage, specimen.name)
+        record = self.record(stage, specimen.name)
         if record is None or record["status"] != "done":
             raise RuntimeError(f"{specimen.name}: stage {stage} is not done")
         return record
@@ -74,12 +118,35 @@ class Run:
     def set_aside(self, stage: str, name: str, key: str, why: str) -> None:
         """A specimen that cannot go on: recorded, said in one line, left out from here on."""
         self.failed[name] = why
-        self.ledger.write(stage, name, key, "failed", reason=why, version=__version__)
+        self.write(stage, name, key, "failed", reason=why, version=__version__)
         self.say(f"{stage}: {name} set aside: {why}")
 
     def say(self, text: str) -> None:
         """A line for the user."""
-        print(f"msiscale: {text}", file=sys.stderr, flush=True)
+        print(f"msiscale: {redacted(text)}", file=sys.stderr, flush=True)
+
+    def tasks(
+        self,
+        tasks: Sequence[Task],
+        stage: str,
+        *,
+        gpu: bool = False,
+        finished: Callable[[str, Outcome], None] = lambda specimen, outcome: None,
+    ) -> Outcome:
+        """`run_tasks` of this run."""
+        return run_tasks(
+            self.client,
+            tasks,
+            stage,
+            debug=self.debug,
+            gpu=gpu,
+            finished=finished,
+            alive=self.lease.guard,
+        )
+
+    def recording(self) -> AbstractContextManager[Written]:
+        """Notes what the client itself writes, for the record of it."""
+        return recording(self.out, self.lease.guard)
 
     def each(
         self,
@@ -90,17 +157,20 @@ class Run:
     ) -> None:
         """A stage with one task a specimen, for those whose record does not say done."""
         asked = list(self.specimens()) if among is None else among
-        todo = [s for s in asked if not self.ledger.done(stage, s.name, keys[s.name])]
-        self.ledger.forget(stage, [s.name for s in todo])
-        outcome = run_tasks(self.client, [task(s) for s in todo], stage, debug=self.debug)
-        for specimen in todo:
-            name = specimen.name
+        todo = [s for s in asked if not self.done(stage, s.name, keys[s.name])]
+        self.forget(stage, [s.name for s in todo])
+
+        def finished(name: str, outcome: Outcome) -> None:
             if name in outcome.failed:
                 self.set_aside(stage, name, keys[name], outcome.failed[name])
-            else:
-                facts = outcome.results[name]
-                self.ledger.write(stage, name, keys[name], "done", version=__version__, **facts)
-        self.account(stage, outcome, redone=len(todo))
+            else:  # its worker has recorded it
+                self.records(stage)[name] = outcome.results[name]
+
+        tasks = [
+            self._recorded(stage, s.name, keys[s.name], task(s), version=__version__) for s in todo
+        ]
+        outcome = self.tasks(tasks, stage, finished=finished)
+        self.account.add(stage, outcome, redone=len(todo), of=len(asked))
 
     def blockwise(
         self,
@@ -110,53 +180,78 @@ class Run:
         create: Callable[[Specimen], dict[str, Any]],
         task: Callable[[Specimen, Block], tuple[Callable[..., Any], tuple[Any, ...]]],
         combine: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        *,
+        gpu: bool = False,
     ) -> None:
         """A stage with one task a block of MSI pixels; finished blocks are not done again."""
-        ledger, todo, tasks, parts = self.ledger, [], [], {}
-        for specimen in self.specimens():
+        asked = list(self.specimens())
+        todo = [s for s in asked if not self.done(stage, s.name, keys[s.name])]
+        old = set(self.ledger.folders(stage)) if todo else set()
+        begun = at_once(lambda s: self._begin(stage, s, keys[s.name], create, old), todo)
+        parts: dict[str, dict[str, Record]] = {}
+        tasks, sizes = [], {}
+        for specimen, (size, written, known) in zip(todo, begun, strict=True):
             name, key = specimen.name, keys[specimen.name]
-            if ledger.done(stage, name, key):
-                continue
-            todo.append(specimen)
-            started = ledger.read(stage, name)
-            if not started or started["status"] != "started" or started["digest"] != key:
-                ledger.forget(stage, [name])
-                ledger.forget_parts(stage, name)
-                facts = create(specimen)
-                started = {"block": self.config.block, **facts}
-                ledger.write(stage, name, key, "started", **started)
-            size = int(started["block"])  # of the shards as they were made
-            parts[name] = [block_name(name, b) for b in blocks(shapes[name], (size, size))]
+            sizes[name] = size
+            parts[name] = {"": {"facts": {}, "written": written}}
             for block in blocks(shapes[name], (size, size)):
-                if not ledger.done(stage, block_name(name, block), key):
+                part = block_name(name, block)
+                if part in known:
+                    parts[name][part] = known[part]
+                else:
                     function, args = task(specimen, block)
-                    tasks.append(
-                        Task(
-                            block_name(name, block),
-                            name,
-                            recorded,
-                            (self.out, stage, block_name(name, block), key, function, args),
-                        )
-                    )
-        outcome = run_tasks(self.client, tasks, stage, debug=self.debug)
-        for specimen in todo:
-            name, key = specimen.name, keys[specimen.name]
+                    made = Task(part, name, function, args)
+                    tasks.append(self._recorded(stage, part, key, made))
+        missing = Counter(t.specimen for t in tasks)
+
+        def finished(name: str, outcome: Outcome) -> None:
+            key = keys[name]
             if name in outcome.failed:
                 self.set_aside(stage, name, key, outcome.failed[name])
-                continue
-            records = [ledger.read(stage, part) or {} for part in parts[name]]
-            facts = combine([r["facts"] for r in records])
-            ledger.write(stage, name, key, "done", version=__version__, **facts)
-        self.account(stage, outcome, redone=len(todo), blocks=len(tasks))
+                return
+            for part, record in outcome.results.items():
+                if part.rpartition("/")[0] == name:
+                    parts[name][part] = record
+            done = parts.pop(name)
+            written = done.pop("")["written"]
+            facts = combine([done[part]["facts"] for part in sorted(done)])
+            cut = {"block": sizes[name], "blocks": len(done), "version": __version__}
+            self.write(stage, name, key, "done", **cut, written=written, **facts)
 
-    def account(self, stage: str, outcome: Outcome, **facts: Any) -> None:
-        """Timings for ``run.json``; a stage that ran in two parts adds up."""
-        entry = self.stages.setdefault(stage, {"wall_s": 0.0, "cpu_s": 0.0, "peak_mib": 0.0})
-        entry["wall_s"] += outcome.wall_s
-        entry["cpu_s"] += outcome.cpu_s
-        entry["peak_mib"] = max(entry["peak_mib"], outcome.peak_mib)
-        for name, value in facts.items():
-            entry[name] = entry.get(name, 0) + value
+        for specimen in todo:  # those whose blocks were all done when the run was stopped
+            if not missing[specimen.name]:
+                finished(specimen.name, Outcome())
+        outcome = self.tasks(tasks, stage, gpu=gpu, finished=finished)
+        self.account.add(stage, outcome, redone=len(todo), of=len(asked), blocks=len(tasks))
+
+    def _begin(
+        self,
+        stage: str,
+        specimen: Specimen,
+        key: str,
+        create: Callable[[Specimen], dict[str, Any]],
+        old: set[str],
+    ) -> tuple[int, dict[str, str], dict[str, Record]]:
+        """Make the arrays of a specimen, or find them begun: side of a block, what `create` wrote,
+        the blocks that are done."""
+        name, ledger = specimen.name, self.ledger
+        record = self.record(stage, name)
+        if record and record["status"] == "started" and record["digest"] == key:
+            known = ledger.read_all(stage, name)
+            done = {p: r for p, r in known.items() if r["status"] == "done" and r["digest"] == key}
+            return int(record["block"]), record["written"], done
+        self.forget(stage, [name])
+        if name in old:  # blocks of another digest
+            ledger.forget_parts(stage, name)
+        with self.recording() as noted:
+            facts = create(specimen)
+        size = self.config.block
+        self.write(stage, name, key, "started", block=size, written=noted.parts, **facts)
+        return size, noted.parts, {}
+
+    def _recorded(self, stage: str, name: str, key: str, task: Task, **facts: Any) -> Task:
+        args = (self.lease, stage, name, key, facts, task.function, task.args)
+        return Task(task.name, task.specimen, recorded, args)
 
 
 def block_name(specimen: str, block: Block) -> str:
@@ -165,11 +260,33 @@ def block_name(specimen: str, block: Block) -> str:
 
 
 def recorded(
-    out: str, stage: str, name: str, key: str, function: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
-    """Run a block's task and, its data being written, record it."""
-    facts = function(*args)
-    Ledger(out).write(stage, name, key, "done", facts=facts)
+    lease: Lease,
+    stage: str,
+    name: str,
+    key: str,
+    more: dict[str, Any],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> Record:
+    """Run a task and, its data being written, record it; the record is what comes back.
+
+    By whoever holds the lease only: the tasks of a run that was taken over stop here.
+    """
+    facts, wrote = noting(lease, function, args)
+    # of a block the facts stand apart, to be combined
+    found = facts if "/" not in name else {"facts": facts}
+    return Ledger(lease.out).write(stage, name, key, "done", **wrote, **more, **found)
+
+
+def noting(
+    lease: Lease, function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a task returns, and what it wrote."""
+    lease.guard()
+    with recording(lease.out, lease.guard) as noted:
+        facts = function(*args)
+    lease.guard()
+    return facts, {"written": noted.parts, "bytes_written": noted.bytes}
 
 
 def identity(path: str | None, *companions: str) -> list[Any] | None:
@@ -178,10 +295,13 @@ def identity(path: str | None, *companions: str) -> list[Any] | None:
         return None
     found: list[Any] = []
     for name in (path, *companions):
-        fs, inner = fsspec.core.url_to_fs(name)
-        if not is_url(name) and local_path(name).is_dir():
-            inner = join(name, "zarr.json") if fs.exists(join(name, "zarr.json")) else inner
-        info = fs.info(inner)
-        stamp = info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""
-        found.append([name.rsplit("/", 1)[-1], info.get("size"), str(stamp)])
+        folder = not is_url(name) and local_path(name).is_dir()
+        file = join(name, "zarr.json") if folder and has_group(name) else name
+        try:
+            size, state = size_and_state(file)
+        except FileNotFoundError:
+            if not is_url(name):
+                raise
+            size, state = size_and_state(join(name, "zarr.json"))  # a folder of a store
+        found.append([name.rsplit("/", 1)[-1], size, state])
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,14 +13,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-import fsspec
 import pandas as pd
 
 from msiscale import __version__
-from msiscale.cluster import connect
-from msiscale.cohort import read_manifest
+from msiscale.cluster import Where, connect
+from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
-from msiscale.errors import InputError
+from msiscale.errors import InputError, redacted
+from msiscale.pipeline.account import totals
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.biomarkers import biomarkers
 from msiscale.pipeline.context import Run
@@ -27,7 +29,8 @@ from msiscale.pipeline.fit import fit
 from msiscale.pipeline.ingest import ingest
 from msiscale.pipeline.register import register
 from msiscale.pipeline.report import report
-from msiscale.store import exists, join, open_group, read_json, write_json
+from msiscale.store import at_once, exists, join, open_group, read_bytes, read_json, write_json
+from msiscale.store.lease import held
 
 STAGES: dict[str, Callable[[Run], None]] = {
     "ingest": ingest,
@@ -66,8 +69,7 @@ class Result:
 
 
 def _table(url: str) -> pd.DataFrame:
-    with fsspec.open(url, "rb") as file:
-        return pd.read_csv(file)
+    return pd.read_csv(io.BytesIO(read_bytes(url)))
 
 
 def _headline(metrics: pd.DataFrame) -> Iterator[str]:
@@ -96,6 +98,10 @@ def run(
     config: RunConfig | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
+    cluster: str | None = None,
+    cluster_config: str | None = None,
+    dashboard: str | None = None,
+    performance_report: str | None = None,
     stages: Sequence[str] | None = None,
     new_axis: bool = False,
     debug: bool = False,
@@ -111,8 +117,8 @@ def run(
         Folder or URL of the results.
     config, **choices
         A `RunConfig`, and fields by name, which win.
-    scheduler, workers
-        A running Dask scheduler's address, or the size of a local cluster.
+    scheduler, workers, cluster, cluster_config, dashboard, performance_report
+        Where it runs (`msiscale.cluster.Where`); default: as Dask is configured, else here.
     stages
         Names out of `STAGES`; default all. A stage whose forerunners are missing says so.
     new_axis
@@ -133,8 +139,9 @@ def run(
         given_axis(chosen)  # one that will not do is said before anything is read
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    with connect(scheduler, workers) as client:
-        job = Run(out, cohort, chosen, client, debug=debug, new_axis=new_axis)
+    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
+    with held(out, say=_say) as lease, connect(where) as client:
+        job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree
         _note_manifest(job)
@@ -152,10 +159,20 @@ def run(
     return Result(out, len(cohort) + len(cohort.problems), job.failed)
 
 
+def _say(text: str) -> None:
+    print(f"msiscale: {redacted(text)}", file=sys.stderr, flush=True)
+
+
 def _note_manifest(job: Run) -> None:
     """Rows that could not be used are failures of their specimens."""
-    for s in job.cohort:
-        job.ledger.write("manifest", s.name, "", "done", msi=s.msi, slide=s.slide)
+    known = job.records("manifest")
+
+    def write(specimen: Specimen) -> None:
+        facts = {"msi": specimen.msi, "slide": specimen.slide}
+        if known.get(specimen.name) != {"digest": "", "status": "done", **facts}:
+            job.write("manifest", specimen.name, "", "done", **facts)
+
+    at_once(write, job.cohort)
     for name, why in job.cohort.problems.items():
         job.set_aside("manifest", name, "", why)
 
@@ -175,7 +192,7 @@ def _set_aside_earlier(job: Run, names: list[str]) -> None:
     needed = [b for b in BEFORE.get(names[0], ()) if b not in makes]
     for specimen in list(job.specimens()):
         for stage in needed:
-            record = job.ledger.read(stage, specimen.name)
+            record = job.record(stage, specimen.name)
             if record is None or record["status"] != "done":
                 why = f"stage {'ingest' if stage == 'peaks' else stage} is not done; run it first"
                 job.failed[specimen.name] = why
@@ -187,8 +204,10 @@ def _set_aside_earlier(job: Run, names: list[str]) -> None:
 def _write_run(job: Run, started: str, began: float) -> None:
     """``run.json``; stages that had nothing to do keep their earlier figures."""
     path = join(job.out, "run.json")
-    before = read_json(path).get("stages", {}) if exists(path) else {}
-    fresh = {k: v for k, v in job.stages.items() if v.get("redone", 1) or k not in before}
+    earlier = read_json(path) if exists(path) else {}
+    before, stages = earlier.get("stages", {}), job.account.as_dict()
+    cost = {**earlier.get("cost", {}), **job.account.cost()}
+    fresh = {k: v for k, v in stages.items() if v.get("redone", 1) or k not in before}
     children = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     document = {
         "manifest": job.cohort.path,
@@ -198,6 +217,8 @@ def _write_run(job: Run, started: str, began: float) -> None:
         "started": started,
         "wall_s": round(time.perf_counter() - began, 3),
         "stages": {**before, **fresh},
+        "totals": totals({**before, **fresh}),
+        "cost": {k: v for k, v in cost.items() if k in job.names},
         "client_peak_mib": round(children, 1),
         "workers": len(job.client.scheduler_info(n_workers=-1)["workers"]),
         "parameters": as_dict(job.config),

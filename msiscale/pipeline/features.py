@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from msiscale.cluster import task_device
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.features.encoders import load_encoder
 from msiscale.features.extract import extent_of, extract_block
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.tasks import Task, run_tasks
+from msiscale.pipeline.tasks import Task
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
 from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
@@ -57,7 +57,7 @@ def features(run: Run) -> None:
         pixels = sum(p["pixels"] for p in parts)
         return {"pixels": pixels, "slide_mpix": sum(p["mpix"] for p in parts)}
 
-    run.blockwise("features", keys, shapes, create, task, combine)
+    run.blockwise("features", keys, shapes, create, task, combine, gpu=True)
 
 
 def encoder_facts(run: Run) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def encoder_facts(run: Run) -> dict[str, Any]:
         return run.encoder
     config = run.config
     asked = Task("encoder", "", _encoder_facts, (config.encoder, config.weights, config.precision))
-    outcome = run_tasks(run.client, [asked], "encoder", debug=run.debug)
+    outcome = run.tasks([asked], "encoder", gpu=True)
     if outcome.failed:
         raise InputError(outcome.failed[""])
     run.encoder = dict(outcome.results["encoder"])
@@ -74,7 +74,9 @@ def encoder_facts(run: Run) -> dict[str, Any]:
 
 
 def _encoder_facts(name: str, weights: str | None, precision: Any) -> dict[str, Any]:
-    encoder = load_encoder(name, weights, precision=precision)
+    from msiscale.features.encoders import load_encoder  # torch, on workers only
+
+    encoder = load_encoder(name, weights, device=task_device(), precision=precision)
     return {
         "encoder": encoder.id,
         "sha256": encoder.sha256,
@@ -98,10 +100,14 @@ def _features(
     block: Block,
     config: RunConfig,
 ) -> dict[str, Any]:
+    from msiscale.features.encoders import load_encoder
+
     group = open_group(url, "r+")
     image = _image(specimen.slide, specimen.mpp, config.mpp, key)
-    encoder = load_encoder(config.encoder, config.weights, precision=config.precision)
-    tissue = read(group, "tissue").astype(bool)
+    encoder = load_encoder(
+        config.encoder, config.weights, device=task_device(), precision=config.precision
+    )
+    tissue = read(open_group(url), "tissue").astype(bool)
     placed, wanted = as_matrix(matrix), tissue[block.slices]
     extent = extent_of(image, placed, tissue, encoder)
     values, coverage = extract_block(

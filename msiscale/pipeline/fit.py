@@ -6,6 +6,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 
 from msiscale import __version__, msi
 from msiscale.cohort import Specimen
-from msiscale.errors import InputError
+from msiscale.errors import InputError, SpecimenError
 from msiscale.models import Block as Rows
 from msiscale.models import (
     Classifier,
@@ -30,11 +31,11 @@ from msiscale.models import (
     pooled_records,
 )
 from msiscale.pipeline.axis import load_axis
-from msiscale.pipeline.context import Run
-from msiscale.pipeline.table import Table
-from msiscale.pipeline.tasks import Outcome, Report, Task, measured, run_tasks
+from msiscale.pipeline.context import Run, noting
+from msiscale.pipeline.table import Table, sound
+from msiscale.pipeline.tasks import Outcome, Task, ordered
 from msiscale.pipeline.withdraw import leave_out
-from msiscale.store import array_of, create_array, digest, join, open_group, put, read, write_bytes
+from msiscale.store import array_of, at_once, digest, join, open_group, put, read, write_bytes
 
 PROTOCOL = "leave_one_patient_out"
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
@@ -50,18 +51,26 @@ def fit(run: Run) -> None:
     cell of 64 x 64 pixels and 512 MiB of rows that the classifiers read again.
     """
     keys = sum_up(run)
+    while list(run.specimens()):
+        try:
+            _fit(run, keys)
+            return
+        except SpecimenError as error:  # its stored data are damaged
+            run.set_aside("fit", error.specimen, "", str(error))
+
+
+def _fit(run: Run, keys: dict[str, str]) -> None:
     specimens = list(run.specimens())
-    if not specimens:
-        return
     labels = {s.name: _stamp(run, s, "register") for s in specimens}
     part = run.config.part("components", "alphas", "costs")
     facts = [[s.name, s.patient, keys[s.name], labels[s.name]] for s in specimens]
     key = run.key("fit", facts, part, _axis_digest(run))
-    if run.ledger.done("fit", "cohort", key):
+    if run.done("fit", "cohort", key):
         return
-    run.ledger.forget("fit", ["cohort", *(s.name for s in specimens)])
+    run.forget("fit", ["cohort", *(s.name for s in specimens)])
     began, cpu = time.perf_counter(), time.process_time()
-    tables = {s.name: open_table(run, s) for s in specimens}
+    opened = at_once(partial(open_table, run), specimens)
+    tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
     patients = {s.name: s.patient for s in specimens}
     folds = _folds(run, patients)
     leave_out(run, {name for fold in folds for name in fold.test})
@@ -77,14 +86,16 @@ def fit(run: Run) -> None:
     )
     classifiers = _classifiers(run, tables, models, folds, patients)
     held_out = [m for m in models if m.fold.test]
-    _predict(run, tables, held_out, classifiers, keys)
-    _write_metrics(run, tables, held_out, bool(classifiers))
-    _write_model(run, models[-1], classifiers, specimens, key)
+    with run.recording() as noted:
+        wrote = _predict(run, tables, held_out, classifiers)
+        _write_metrics(run, tables, held_out, bool(classifiers))
+        _write_model(run, models[-1], classifiers, specimens, key)
     for s in specimens:
-        run.ledger.write("fit", s.name, key, "done", version=__version__)
-    run.ledger.write("fit", "cohort", key, "done", folds=len(held_out), specimens=len(specimens))
+        run.write("fit", s.name, key, "done", version=__version__, **wrote.get(s.name, {}))
+    counts = {"folds": len(held_out), "specimens": len(specimens)}
+    run.write("fit", "cohort", key, "done", **counts, written=noted.parts)
     spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account("fit", spent, redone=1)
+    run.account.add("fit", spent, redone=1)
 
 
 def sum_up(run: Run) -> dict[str, str]:
@@ -130,7 +141,8 @@ class SavedMoments(Mapping[str, Moments]):
     def __getitem__(self, name: str) -> Moments:
         if name not in self.names:
             raise KeyError(name)
-        return Moments.load(join(self.url, name, "moments"))
+        with sound(self.url, name):
+            return Moments.load(join(self.url, name, "moments"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -140,11 +152,12 @@ class SavedMoments(Mapping[str, Moments]):
 
 
 def _background(run: Run, specimens: list[Specimen]) -> dict[str, Spread]:
-    return {
-        s.name: Spread.load(open_group(join(run.state_url, s.name, "background")))
-        for s in specimens
-        if run.upstream("sums", s)["background_pixels"]
-    }
+    found = {}
+    for s in specimens:
+        if run.upstream("sums", s)["background_pixels"]:
+            with sound(run.state_url, s.name):
+                found[s.name] = Spread.load(open_group(join(run.state_url, s.name, "background")))
+    return found
 
 
 def open_table(run: Run, specimen: Specimen) -> Table:
@@ -163,7 +176,7 @@ def _data_stamp(run: Run, specimen: Specimen) -> list[str]:
 
 
 def _axis_digest(run: Run) -> str:
-    record = run.ledger.read("axis", "cohort")
+    record = run.record("axis", "cohort")
     return "" if record is None else str(record["digest"])
 
 
@@ -188,10 +201,10 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
     """What `msiscale.models` calls to have a list of tasks computed, in order."""
 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
-        futures = run.client.map(measured, tasks, pure=False, key=f"{stage}-{next(_PASSES)}")
-        for future in futures:
-            report: Report = future.result()
-            future.release()
+        named = [Task(str(i), "", task) for i, task in enumerate(tasks)]
+        for report in ordered(run.client, named, f"{stage}-{next(_PASSES)}", run.lease.guard):
+            if report.failure is not None and report.specimen:
+                raise SpecimenError(report.failure, report.specimen)
             if report.failure is not None:
                 raise (RuntimeError if report.traceback else InputError)(report.failure)
             yield report.result
@@ -232,9 +245,8 @@ def _predict(
     tables: dict[str, Table],
     models: list[FoldModel],
     classifiers: Classifiers,
-    keys: dict[str, str],
-) -> None:
-    """Every specimen's maps by the fold that left its patient out."""
+) -> dict[str, dict[str, Any]]:
+    """Every specimen's maps by the fold that left its patient out; what was written of each."""
     # made anew whole, as patients may have left
     folds = open_group(run.state_url, "a").create_group("folds", overwrite=True)
     tasks = []
@@ -255,19 +267,22 @@ def _predict(
                 join(run.predictions_url, name),
                 tables[name],
             )
-            tasks.append(Task(name, name, _predict_specimen, args))
-    outcome = run_tasks(run.client, tasks, "predict", debug=run.debug)
+            tasks.append(Task(name, name, noting, (run.lease, _predict_specimen, args)))
+    outcome = run.tasks(tasks, "predict")
     for name, why in outcome.failed.items():
-        raise RuntimeError(f"{name}: {why}")
-    run.account("fit", outcome)
+        raise SpecimenError(why, name)
+    run.account.add("fit", outcome)
+    return {name: wrote for name, (_, wrote) in outcome.results.items()}
 
 
-def _predict_specimen(model_url: str, kept: list[str], target: str, table: Table) -> dict[str, Any]:
+def _predict_specimen(
+    model_url: str, models: list[str], target: str, table: Table
+) -> dict[str, Any]:
     saved = open_group(model_url)
     model = FoldModel.load(saved)
-    classifiers = {name: Classifier.load(saved[name]) for name in kept}  # type: ignore[arg-type]
+    classifiers = {name: Classifier.load(saved[name]) for name in models}  # type: ignore[arg-type]
     shape, modes = table.mask.shape, len(model.components)
-    maps = {name: np.full(shape, np.nan, np.float32) for name in kept}
+    maps = {name: np.full(shape, np.nan, np.float32) for name in models}
     scores = {
         name: np.full((*shape, modes), np.nan, np.float32)
         for name in ("scores", "predicted_scores")
@@ -280,7 +295,8 @@ def _predict_specimen(model_url: str, kept: list[str], target: str, table: Table
             x = spectra if name == MSI else features
             table.spread(cell, classifier.predict(x), maps[name])
     root, name = target.rsplit("/", 1)
-    group = open_group(root, "r+").create_group(name, overwrite=True)
+    # written over and never removed first: a second worker that was thought lost may do the same
+    group = open_group(root, "r+").require_group(name)
     source = open_group(table.url)
     for axis in ("y", "x"):
         put(group, axis, read(source, axis), (axis,), attrs={"units": "µm"})
@@ -288,12 +304,12 @@ def _predict_specimen(model_url: str, kept: list[str], target: str, table: Table
     for name, values in maps.items():
         put(group, name, values, ("y", "x"))
     for name, values in scores.items():
-        array = create_array(
-            group, name, values.shape, ("y", "x", "component"), chunks=(64, 64, 16)
-        )
-        array[...] = values
+        put(group, name, values, ("y", "x", "component"), chunks=(64, 64, 16))
     put(group, "components", model.components.astype(np.float32), ("component", "mz"))
     put(group, "mean", model.mean.astype(np.float32), ("mz",))
+    kept = {*maps, *scores, "y", "x", "mz", "components", "mean"}
+    for name in set(group.keys()) - kept:  # of a fit with other models
+        del group[name]
     group.attrs.update(
         {"fold": model.fold.name, "protocol": PROTOCOL, "matrix": source.attrs["matrix"]}
     )

@@ -18,6 +18,7 @@ from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.tasks import Task
 from msiscale.store import (
     array_of,
+    at_once,
     create_array,
     divisor,
     join,
@@ -39,14 +40,20 @@ def ingest(run: Run) -> None:
 def find_peaks(run: Run) -> dict[str, str]:
     """Sums over each specimen's spectra, from which the axis is chosen. Memory: one read block."""
     part = run.config.part("tolerance_ppm")
-    keys = {}
-    for specimen in list(run.specimens()):
+    keys: dict[str, str] = {}
+
+    def known(specimen: Specimen) -> list[Any] | str | None:
         try:
-            files = identity(specimen.msi, *msi.companions(specimen.msi))
+            return identity(specimen.msi, *msi.companions(specimen.msi))
         except (InputError, OSError) as error:
-            run.set_aside("peaks", specimen.name, "", str(error))
-            continue
-        keys[specimen.name] = run.key("peaks", files, specimen.pixel_um, part)
+            return str(error)
+
+    asked = list(run.specimens())
+    for specimen, files in zip(asked, at_once(known, asked), strict=True):
+        if isinstance(files, str):
+            run.set_aside("peaks", specimen.name, "", files)
+        else:
+            keys[specimen.name] = run.key("peaks", files, specimen.pixel_um, part)
 
     def task(specimen: Specimen) -> Task:
         args = (run.state_url, specimen, run.config.tolerance_ppm)
@@ -118,11 +125,14 @@ def write_cubes(run: Run, mz: Mz) -> None:
         return {"spectra": sum(p["spectra"] for p in parts), "mz": len(mz)}
 
     run.blockwise("ingest", keys, shapes, create, task, combine)
-    for s in run.specimens():  # may change without the cube
+
+    def label(s: Specimen) -> None:  # may change without the cube
         group = open_group(join(run.cohort_url, s.name), "r+")
         says = {"patient": s.patient, "msi": s.msi}
         if any(group.attrs.get(k) != v for k, v in says.items()):
             group.attrs.update(says)
+
+    at_once(label, run.specimens())
 
 
 @lru_cache(maxsize=4)
@@ -138,7 +148,7 @@ def _cube(
     source = _source(specimen.msi, specimen.pixel_um, stamp)
     values, norm = msi.cube_block(
         source,
-        read(group, "mz"),
+        read(open_group(url), "mz"),
         block,
         tolerance_ppm=config.tolerance_ppm,
         normalise=config.normalise,

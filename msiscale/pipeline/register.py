@@ -21,7 +21,7 @@ from msiscale.slide.annotations import label_fraction, read_annotation
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import working
-from msiscale.store import digest, join, open_group, put, write_bytes
+from msiscale.store import at_once, digest, join, open_group, put, write_bytes
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
 
@@ -31,9 +31,13 @@ def register(run: Run) -> None:
     config = run.config
     part = config.part("cancer_classes", "exclude_classes")
     keys, peaks = {}, {}
-    for s in list(run.specimens()):
+
+    def known(s: Specimen) -> list[Any]:
+        return [identity(f) for f in (s.slide, s.annotation, s.landmarks, s.matrix)]
+
+    asked = list(run.specimens())
+    for s, files in zip(asked, at_once(known, asked), strict=True):
         peaks[s.name] = run.upstream("peaks", s)
-        files = [identity(f) for f in (s.slide, s.annotation, s.landmarks, s.matrix)]
         keys[s.name] = run.key("register", peaks[s.name]["digest"], files, s.mpp, part)
 
     def task(specimen: Specimen) -> Task:

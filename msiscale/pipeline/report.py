@@ -13,8 +13,7 @@ from msiscale.report import write_figures, write_report
 
 def report(run: Run) -> None:
     """``figures/`` and ``report.html``; the page is made anew each time, the figures when due."""
-    ledger = run.ledger
-    cohort = ledger.read("fit", "cohort"), ledger.read("biomarkers", "cohort")
+    cohort = run.record("fit", "cohort"), run.record("biomarkers", "cohort")
     done = [r["digest"] for r in cohort if r is not None]
     drawn = [s for s in run.specimens() if _fitted(run, s)]
     keys = {
@@ -27,15 +26,16 @@ def report(run: Run) -> None:
 
     run.each("figures", keys, task, among=drawn)
     began, cpu = time.perf_counter(), time.process_time()
-    write_report(run.out)
-    ledger.write("report", "cohort", "", "done")
-    run.account(
+    with run.recording() as noted:
+        write_report(run.out)
+    run.write("report", "cohort", "", "done", written=noted.parts)
+    run.account.add(
         "report", Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
     )
 
 
 def _fitted(run: Run, specimen: Specimen) -> bool:
-    record = run.ledger.read("fit", specimen.name)
+    record = run.record("fit", specimen.name)
     return record is not None and record["status"] == "done"
 
 

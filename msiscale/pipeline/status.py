@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msiscale.errors import InputError
-from msiscale.store import Ledger, exists, join, read_json
+from msiscale.store import Ledger, at_once, exists, join, read_json
 
 PER_SPECIMEN = ("manifest", "peaks", "ingest", "register", "features", "sums", "fit")
 COHORT = ("axis", "fit", "biomarkers", "report")
@@ -16,21 +16,23 @@ def status(out: str) -> list[str]:
         raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
     names = list(read_json(plan)["specimens"])
     ledger = Ledger(out)
+    stages = sorted({*PER_SPECIMEN, *COHORT})
+    records = dict(zip(stages, at_once(ledger.read_all, stages), strict=True))
     width = max([8, *(len(n) for n in names)])
     lines = [" ".join([f"{'specimen':<{width}}", *(f"{s:>9}" for s in PER_SPECIMEN[1:])])]
     reasons = []
     for name in names:
         cells = []
         for stage in PER_SPECIMEN:
-            record = ledger.read(stage, name)
+            record = records[stage].get(name)
             word = "missing" if record is None else str(record["status"])
             if word == "failed" and record is not None:
                 reasons.append(f"{name}: {stage} failed: {record['reason']}")
             cells.append(f"{word:>9}")
         lines.append(" ".join([f"{name:<{width}}", *cells[1:]]))
-    done = [s for s in COHORT if (ledger.read(s, "cohort") or {}).get("status") == "done"]
+    done = [s for s in COHORT if records[s].get("cohort", {}).get("status") == "done"]
     lines.append(f"cohort: done: {', '.join(done) or 'nothing'}")
-    left = [name for name in ledger.names("peaks") if name not in names]
+    left = [name for name in sorted(records["peaks"]) if name not in names]
     if left:
         lines.append(
             f"not in the manifest: {', '.join(left)}; their data are kept until"

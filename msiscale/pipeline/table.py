@@ -6,17 +6,19 @@ does not depend, not even in its last bit, on how the work was cut or on who did
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError
+from msiscale.errors import InputError, SpecimenError
 from msiscale.grid import Block, blocks
 from msiscale.models import Block as Rows
 from msiscale.models._cache import Cached
-from msiscale.store import array_of, open_group, read
+from msiscale.store import LostChunk, array_of, open_group, read
 
 CELL = 64
 
@@ -42,10 +44,11 @@ class Table:
     @classmethod
     def open(cls, url: str, stamp: str, *, min_coverage: float) -> Table:
         """Read the small maps."""
-        group = open_group(url)
-        measured = np.isfinite(read(group, "norm"))
-        covered = np.nan_to_num(read(group, "coverage")) >= min_coverage
-        return cls(url, stamp, read(group, "tissue").astype(bool) & measured & covered)
+        with sound(*url.rsplit("/", 1)):
+            group = open_group(url)
+            measured = np.isfinite(read(group, "norm"))
+            covered = np.nan_to_num(read(group, "coverage")) >= min_coverage
+            return cls(url, stamp, read(group, "tissue").astype(bool) & measured & covered)
 
     @classmethod
     def background(cls, url: str) -> Table:
@@ -84,17 +87,31 @@ class Table:
 
 def read_rows(url: str, name: str, cell: Block, mask: Mask) -> Float32:
     """``array[cell][mask]`` as float32."""
-    array = array_of(open_group(url), name)
-    rows = np.asarray(array[cell.slices], dtype=np.float32)[mask]
-    if not np.isfinite(rows).all():
-        # usable pixels have values: a chunk that is gone reads as its fill value
-        out, specimen = url.split("/cohort.zarr/")
-        stage = {"intensity": "ingest"}.get(name, name)
-        raise InputError(
-            f"{url}/{name}: values are missing, a chunk is lost; remove "
-            f"{out}/ledger/{stage}/{specimen}.json and run again"
-        )
+    root, specimen = url.rsplit("/", 1)
+    with sound(root, specimen):
+        array = array_of(open_group(url), name)
+        rows = np.asarray(array[cell.slices], dtype=np.float32)[mask]
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{url}/{name}: usable pixels without values")
     return rows
+
+
+@contextmanager
+def sound(root: str, specimen: str) -> Iterator[None]:
+    """Stored data of a specimen (below `root`, a ``.zarr`` of the run) that turn out lost or
+    altered are its failure, not the run's."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LostChunk, KeyError, RuntimeError, ValueError) as error:
+        out = root.rpartition("/")[0]
+        why = " ".join(str(error).split())
+        raise SpecimenError(
+            f"{root}/{specimen}: stored data are lost or altered ({why}); find and drop what is "
+            f"damaged by msiscale verify {out} --redo, then run again",
+            specimen,
+        ) from None
 
 
 def _labelled(

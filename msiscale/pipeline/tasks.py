@@ -1,20 +1,39 @@
-"""An explicit list of tasks sent to a Dask cluster, a bounded number of them at a time."""
+"""An explicit list of tasks sent to a Dask cluster, a bounded number of them at a time.
+
+What may go wrong on the way is met here: a task whose failure may pass is tried again after a
+while, a bounded number of times; a worker that goes is the cluster's to replace, and its tasks go
+to others; when there is no worker or no scheduler for long, the run stops with a line, to be gone
+on with by the same command.
+"""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
+import queue
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Client, as_completed
+import dask
+from distributed import Client, Future, KilledWorker
+from distributed.protocol import pickle
 from tqdm import tqdm
 
-from msiscale.errors import InputError
-from msiscale.models._blocks import one_blas_thread
+from msiscale.cluster import cpu_workers, has_gpu
+from msiscale.errors import RunStopped
+from msiscale.work import Report, measured, reason
+
+A_WORKER = 3  # tasks that are under way for each worker thread
+ATTEMPTS = 4  # of a task whose failure may pass
+DEATHS = 2  # times that a task may kill as many workers as Dask allows
+BACKOFF_S = 1.0  # before the second attempt; doubled for each further one
+PATIENCE_S = 300.0  # without a worker or a scheduler, before the run stops
+LOOK_S = 5.0  # between looks at the cluster
 
 
 @dataclass(frozen=True)
@@ -33,99 +52,251 @@ class Outcome:
 
     results: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    reports: list[tuple[str, Report]] = field(default_factory=list)  # (specimen, without results)
+    retries: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mib: float = 0.0
 
 
-def reason(error: BaseException) -> str:
-    """One line for the user; the type's name only where the message was not written for them."""
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
-
-
-def run_tasks(client: Client, tasks: Sequence[Task], stage: str, *, debug: bool = False) -> Outcome:
+def run_tasks(
+    client: Client,
+    tasks: Sequence[Task],
+    stage: str,
+    *,
+    debug: bool = False,
+    gpu: bool = False,
+    finished: Callable[[str, Outcome], None] = lambda specimen, outcome: None,
+    alive: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Run tasks with at most a few waiting on each worker; a failure sets its specimen aside.
 
-    The later tasks of a specimen that failed are not sent. With `debug` the first failure that is
-    not the input's fault is raised with its traceback.
+    Parameters
+    ----------
+    gpu
+        Where workers offer the resource ``GPU``, only those run these tasks; else the others do.
+    finished
+        Called as soon as all tasks of a specimen are done, or its first one has failed.
+    alive
+        Called now and then; raises when the run must stop.
+    debug
+        Raise the first failure that is not the input's fault, with its traceback.
+
+    Raises
+    ------
+    RunStopped
+        No worker or no scheduler for `PATIENCE_S`, or no room left where the results go.
     """
     outcome = Outcome()
     began = time.perf_counter()
-    queue = iter(tasks)
-    running: dict[Any, Task] = {}
-    threads = max(1, sum(client.nthreads().values()))
-    done = as_completed([], with_results=False, raise_errors=False)
+    left = Counter(task.specimen for task in tasks)
     progress = Progress(stage, len(tasks))
-
-    def send(count: int) -> None:
-        for task in _next(queue, outcome.failed, count):
-            future = client.submit(
-                measured, task.function, *task.args, pure=False, key=f"{stage}-{task.name}"
-            )
-            running[future.key] = task
-            done.add(future)
-
-    send(3 * threads)
-    for future in done:
-        task = running.pop(future.key)
-        error = future.exception()  # of the cluster; a task's own is in its report
-        report = Report(failure=reason(error)) if error else future.result()
-        if report.failure is None:
-            outcome.results[task.name] = report.result
-        else:
-            if debug and report.traceback:
-                raise RuntimeError(f"{task.name}: {report.traceback}")
-            outcome.failed.setdefault(task.specimen, report.failure)
-        outcome.cpu_s += report.cpu_s
-        outcome.peak_mib = max(outcome.peak_mib, report.peak_mib)
-        future.release()
-        progress.step(task.name)
-        send(1)
-    progress.close()
+    wanted = (task for task in tasks if task.specimen not in outcome.failed)
+    stream = Stream(client, wanted, stage, gpu=gpu, alive=alive)
+    try:
+        for task, report in stream:
+            left[task.specimen] -= 1
+            if report.failure is None:
+                outcome.results[task.name] = report.result
+            else:
+                if debug and report.traceback:
+                    raise RuntimeError(f"{task.name}: {report.traceback}")
+                new = task.specimen not in outcome.failed
+                outcome.failed.setdefault(task.specimen, report.failure)
+                if new:
+                    finished(task.specimen, outcome)
+            if not left[task.specimen] and task.specimen not in outcome.failed:
+                finished(task.specimen, outcome)
+            note(outcome, task.specimen, report)
+            progress.step(task.name)
+    finally:
+        stream.close()
+        progress.close()
+    outcome.retries = stream.retries
     outcome.wall_s = time.perf_counter() - began
     return outcome
 
 
-def _next(queue: Iterator[Task], failed: dict[str, str], count: int) -> Iterator[Task]:
-    while count:
-        task = next(queue, None)
-        if task is None:
-            return
-        if task.specimen not in failed:
-            count -= 1
-            yield task
+def note(outcome: Outcome, specimen: str, report: Report) -> None:
+    """Add what a task cost."""
+    found = report.result if isinstance(report.result, dict) else {}
+    facts = {**found, **found.get("facts", {})}
+    units = {k: facts[k] for k in UNITS if k in facts}
+    small = Report(units, None, "", "", "", report.worker, report.gpu, report.cpu_s, report.wall_s)
+    outcome.reports.append((specimen, small))
+    outcome.cpu_s += report.cpu_s
+    outcome.peak_mib = max(outcome.peak_mib, report.peak_mib)
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a task sends back: its result, or why there is none."""
-
-    result: Any = None
-    failure: str | None = None
-    traceback: str = ""  # of an error that is not the input's
-    cpu_s: float = 0.0
-    peak_mib: float = 0.0
+UNITS = ("spectra", "mpix", "bytes_read", "bytes_written")  # facts of a task that add up
 
 
-def measured(function: Callable[..., Any], *args: Any) -> Report:
-    """Run a task; its failure is reported, not raised, and so not logged by the worker."""
-    began = time.process_time()
-    result, failure, trace = None, None, ""
+class Stream:
+    """Tasks in, `(task, report)` out as they are done; a bounded number is under way.
+
+    Attributes
+    ----------
+    held : results that the reader has and keeps waiting; they count as under way
+    retries : attempts beyond the first
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        tasks: Iterable[Task],
+        stage: str,
+        *,
+        gpu: bool = False,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.client, self.stage, self.alive = client, stage, alive
+        self.tasks = iter(tasks)
+        self.gpu = gpu and has_gpu(client)
+        self.held = self.retries = 0
+        self.sent_all = False
+        self.running: dict[str, tuple[Future, Task]] = {}
+        self.again: list[tuple[float, int, Task]] = []  # heap of those that wait for another try
+        self.ready: deque[Task] = deque()
+        self.done: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.tries: Counter[str] = Counter()
+        self.deaths: Counter[str] = Counter()
+        self.number = itertools.count()
+        self.window = self.looked = 0.0
+        self.workers: list[str] = []
+        self.well = time.monotonic()
+        self.patience = float(dask.config.get("msiscale.patience-s", PATIENCE_S))
+
+    def __iter__(self) -> Iterator[tuple[Task, Report]]:
+        self._look()
+        while True:
+            self._send()
+            if self.sent_all and not (self.ready or self.running or self.again):
+                return
+            try:
+                key = self.done.get(timeout=0.5)
+            except queue.Empty:
+                self._look()
+                continue
+            if time.monotonic() - self.looked > LOOK_S:
+                self._look()
+            if key not in self.running:  # of an earlier attempt
+                continue
+            future, task = self.running.pop(key)
+            report = self._report(future, task)
+            if report is not None:
+                yield task, report
+
+    def close(self) -> None:
+        """Let go of what is still under way."""
+        futures = [future for future, _ in self.running.values()]
+        self.running.clear()
+        if futures and self.client.status == "running":
+            self.client.cancel(futures)
+
+    def _send(self) -> None:
+        """Fill the window."""
+        while self.client.status == "running" and len(self.running) + self.held < self.window:
+            while self.again and self.again[0][0] <= time.monotonic():
+                self.ready.append(heapq.heappop(self.again)[2])
+            task = self.ready.popleft() if self.ready else next(self.tasks, None)
+            if task is None:
+                self.sent_all = True
+                return
+            words: dict[str, Any] = {"resources": {"GPU": 1}} if self.gpu else {}
+            if self.workers and not self.gpu:
+                words = {"workers": self.workers, "allow_other_workers": True}
+            key = f"{self.stage}-{task.name}-{next(self.number)}"
+            call = pickle.dumps((task.function, task.args))
+            future = self.client.submit(measured, call, pure=False, key=key, **words)
+            self.running[key] = (future, task)
+            future.add_done_callback(lambda f: self.done.put(f.key))
+
+    def _report(self, future: Future, task: Task) -> Report | None:
+        """What to hand on; None when the task is to be tried again."""
+        try:
+            error = future.exception(timeout=30) if future.status == "error" else None
+            if future.status == "finished":
+                report = future.result(timeout=30)
+            elif isinstance(error, KilledWorker):
+                self.deaths[task.name] += 1
+                text = (
+                    f"its task {task.name} took {error.allowed_failures + 1} workers with it, "
+                    f"{self.deaths[task.name]} times; they may lack memory (see --window, --block)"
+                )
+                last = self.deaths[task.name] >= DEATHS
+                report = Report(failure=text, kind="error" if last else "passing")
+            elif error is not None:
+                report = Report(failure=reason(error), kind="passing")
+            else:  # cancelled or lost with the scheduler: no fault of the task's
+                self.ready.append(task)
+                return None
+        except Exception:  # the connection went while its result was under way
+            self.ready.append(task)
+            return None
+        finally:
+            future.release()
+        if report.kind == "stop":
+            raise RunStopped(report.failure or "")
+        if report.kind == "passing" and self.tries[task.name] + 1 < ATTEMPTS:
+            self.tries[task.name] += 1
+            self.retries += 1
+            wait = BACKOFF_S * 2 ** (self.tries[task.name] - 1)
+            heapq.heappush(self.again, (time.monotonic() + wait, next(self.number), task))
+            return None
+        return report
+
+    def _look(self) -> None:
+        """See whether there are workers, and whether the run may go on."""
+        self.alive()
+        self.looked = time.monotonic()
+        threads = _threads(self.client, gpu=self.gpu)
+        if threads:
+            self.well = self.looked
+            self.window = A_WORKER * threads
+            self.workers = cpu_workers(self.client)
+        elif self.looked - self.well > self.patience:
+            what = "the scheduler is gone" if threads is None else "there is no worker"
+            what += " that offers a GPU" if self.gpu and threads == 0 else ""
+            raise RunStopped(
+                f"{self.stage}: {what}, for {self.patience:.0f} s; mend the cluster and run the "
+                "same command again: finished work is kept"
+            )
+        if self.client.status == "closed":
+            raise RunStopped(
+                f"{self.stage}: the connection to the scheduler is lost; run the same command "
+                "again: finished work is kept"
+            )
+
+
+def _threads(client: Client, *, gpu: bool) -> int | None:
+    """Threads of the workers that may run the tasks; None where the scheduler does not answer."""
+    if client.status != "running":
+        return None
     try:
-        with one_blas_thread():
-            result = function(*args)
-    except Exception as error:
-        failure = reason(error)
-        trace = "" if isinstance(error, InputError) else traceback.format_exc()
-    return Report(result, failure, trace, time.process_time() - began, peak_mib())
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    except (OSError, TimeoutError):
+        return None
+    return sum(w["nthreads"] for w in workers if not gpu or w.get("resources", {}).get("GPU"))
 
 
-def peak_mib() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def ordered(
+    client: Client, tasks: Sequence[Task], stage: str, alive: Callable[[], None] = lambda: None
+) -> Iterator[Report]:
+    """The reports of `tasks` in their order; a bounded number of results waits for its turn."""
+    stream = Stream(client, tasks, stage, alive=alive)
+    waiting: dict[str, Report] = {}
+    following = iter(tasks)
+    expected = next(following, None)
+    try:
+        for task, report in stream:
+            waiting[task.name] = report
+            while expected is not None and expected.name in waiting:
+                yield waiting.pop(expected.name)
+                expected = next(following, None)
+            # the task whose turn it is must always be under way
+            stream.held = min(len(waiting), int(stream.window) - 1)
+    finally:
+        stream.close()
 
 
 class Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from msiscale.errors import InputError
 from msiscale.pipeline.axis import axis_url, stored_axis
@@ -17,6 +18,7 @@ from msiscale.store import (
     remove,
     write_json,
 )
+from msiscale.store.lease import held
 
 # what was computed from all specimens, and would still hold traces of one that has left
 COHORT = (
@@ -41,7 +43,7 @@ def leave_out(run: Run, held_out: Collection[str]) -> None:
     """
     gone = []
     for name in run.ledger.names("manifest"):
-        if name not in held_out and _forget_results(run.out, name) and name not in run.names:
+        if name not in held_out and _forget_results(run, name) and name not in run.names:
             gone.append(name)
     if gone:
         run.say(
@@ -50,11 +52,11 @@ def leave_out(run: Run, held_out: Collection[str]) -> None:
         )
 
 
-def _forget_results(out: str, name: str) -> bool:
+def _forget_results(run: Run, name: str) -> bool:
     """Remove a specimen's maps and figures; whether there were any."""
-    ledger = Ledger(out)
+    out = run.out
     for stage in ("fit", "figures"):
-        ledger.forget(stage, [name])
+        run.forget(stage, [name])
     figures = [f for f in listing(join(out, "figures")) if f.partition("_")[2] == f"{name}.png"]
     parts = [f"predictions.zarr/{name}", *(f"figures/{file}" for file in figures)]
     removed = [remove(join(out, part)) for part in parts]
@@ -81,10 +83,9 @@ def withdraw(out: str, names: Sequence[str]) -> list[str]:
     InputError
         `out` holds no run, or the run knows no specimen of that name.
     """
-    plan, ledger = join(out, "run.json"), Ledger(out)
-    if not exists(plan):
+    if not exists(join(out, "run.json")):
         raise InputError(f"{out}: no run there; give the folder or URL of --out")
-    document = read_json(plan)
+    document, ledger = read_json(join(out, "run.json")), Ledger(out)
     # nothing but these names, which the manifest allowed, becomes part of a path
     known = {*document["specimens"], *ledger.names("manifest")}
     for name in names:
@@ -92,6 +93,14 @@ def withdraw(out: str, names: Sequence[str]) -> list[str]:
             raise InputError(
                 f"{out}: the run has no specimen {name!r}; `msiscale status {out}` lists them"
             )
+    with held(out):
+        return _withdraw(out, names, document, known)
+
+
+def _withdraw(
+    out: str, names: Sequence[str], document: dict[str, Any], known: set[str]
+) -> list[str]:
+    plan, ledger = join(out, "run.json"), Ledger(out)
     for stage in COHORT_STAGES:
         ledger.forget(stage, ["cohort"])
     for stage in ("fit", "figures"):
@@ -114,7 +123,8 @@ def withdraw(out: str, names: Sequence[str]) -> list[str]:
             if file.startswith(".") and file.endswith(".part"):  # of a write that was killed
                 remove(join(out, folder, file))
     left = [n for n in document["specimens"] if n not in names]
-    facts = {k: {n: v for n, v in document[k].items() if n in left} for k in ("patients", "failed")}
+    tables = [k for k in ("patients", "failed", "cost") if k in document]
+    facts = {k: {n: v for n, v in document[k].items() if n in left} for k in tables}
     write_json(plan, {**document, "specimens": left, **facts})
     ledger.forget("manifest", names)
     lines = [

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from msiscale.errors import InputError
-from msiscale.store import Ledger, exists, join, read_bytes, read_json
+from msiscale.store import (
+    Ledger,
+    at_once,
+    exists,
+    has_group,
+    join,
+    listing,
+    open_group,
+    read_bytes,
+    read_json,
+)
 
 PROTOCOL = "leave_one_patient_out"
 STAGES = (
@@ -92,10 +101,9 @@ class Results:
         listed = self.run.get("specimens")
         if isinstance(listed, list):
             return [str(name) for name in listed]
-        names = set(_names(join(self.out, "cohort.zarr"), directories=True))
+        names = set(listing(join(self.out, "cohort.zarr"))) - {"zarr.json"}
         for stage in STAGES:
-            found = _names(join(self.out, "ledger", stage), directories=False)
-            names |= {n.removesuffix(".json") for n in found if n.endswith(".json")} - {"cohort"}
+            names |= set(Ledger(self.out).names(stage)) - {"cohort"}
         return sorted(names)
 
     def cohort(self, specimen: str) -> xr.Dataset | None:
@@ -120,11 +128,10 @@ class Results:
 
     def states(self) -> list[State]:
         """How far every specimen came, and why not further."""
-        ledger = Ledger(self.out)
-        found = []
+        read = at_once(Ledger(self.out).read_all, STAGES)
+        records, found = dict(zip(STAGES, read, strict=True)), []
         for name in self.specimens:
-            records = {stage: ledger.read(stage, name) for stage in STAGES}
-            known = {stage: record for stage, record in records.items() if record}
+            known = {stage: r[name] for stage, r in records.items() if name in r}
             found.append(_state(name, self._patient(name), known, self.predictions(name)))
         return found
 
@@ -174,19 +181,16 @@ def _state(
 
 
 def _open(url: str) -> xr.Dataset | None:
-    if not exists(join(url, "zarr.json")):
+    if not has_group(url):
         return None
-    return xr.open_zarr(url, consolidated=False, zarr_format=3, chunks=None)
-
-
-def _names(url: str, *, directories: bool) -> list[str]:
-    """Names below `url`; none where it does not exist."""
-    fs, path = fsspec.core.url_to_fs(url)
-    if not fs.exists(path):
-        return []
-    wanted = "directory" if directories else "file"
-    entries = [entry for entry in fs.ls(path, detail=True) if entry["type"] == wanted]
-    return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries]
+    group = open_group(url)
+    return xr.open_zarr(
+        group.store,
+        group=group.path or None,
+        consolidated=False,
+        zarr_format=3,
+        chunks=None,
+    )
 
 
 def pixel_um(data: xr.Dataset) -> tuple[float, float]:

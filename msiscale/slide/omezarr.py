@@ -1,4 +1,4 @@
-"""OME-Zarr pyramids (NGFF 0.4 and 0.5) at a path or an fsspec URL."""
+"""OME-Zarr pyramids (NGFF 0.4 and 0.5) at a path or a URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UM = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e
 def _group(path: str) -> zarr.Group:
     """The group at `path`, of Zarr v3 (NGFF 0.5) or v2 (0.4)."""
     try:
-        return open_group(path)
+        return open_group(path, whole=False)  # others leave chunks of the fill value out
     except InputError:
         try:
             return zarr.open_group(path, mode="r", zarr_format=2)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import fsspec
 import numpy as np
 import openslide
 
@@ -21,7 +20,7 @@ from msiscale.slide.omezarr import OmeZarrBackend
 from msiscale.slide.openslides import OpenSlideBackend
 from msiscale.slide.picture import PictureBackend
 from msiscale.slide.tiff import TiffBackend
-from msiscale.store import is_url, local_path
+from msiscale.store import is_url, local_path, open_file, size_and_state
 
 BACKENDS: dict[str, Callable[[str], Backend]] = {
     "openslide": OpenSlideBackend,
@@ -31,6 +30,7 @@ BACKENDS: dict[str, Callable[[str], Backend]] = {
 }
 HANDLES_KEPT = 4  # open slides a thread keeps
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LOCAL_ONLY = {".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif", ".czi", ".dcm"}
 _PICTURES = {".png", ".jpg", ".jpeg"}
 
 _open = threading.local()
@@ -154,7 +154,7 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
     Parameters
     ----------
     path : OpenSlide format, plain or OME TIFF (8-bit RGB), OME-Zarr 0.4 or 0.5, PNG or JPEG;
-        OME-Zarr, TIFF and pictures may be behind any fsspec URL
+        OME-Zarr, TIFF (also svs) and pictures may be behind a URL
     mpp : µm per level-0 pixel; overrules the file
 
     Raises
@@ -187,10 +187,10 @@ def check(slide: Slide) -> None:
 
 
 def _token(url: str) -> str:
-    if is_url(url) or local_path(url).is_dir():
+    if url.rstrip("/").endswith(".zarr") or (not is_url(url) and local_path(url).is_dir()):
         return ""
-    stat = local_path(url).stat()
-    return f"{stat.st_mtime_ns}-{stat.st_size}"
+    size, state = size_and_state(url)
+    return f"{state}-{size}"
 
 
 def _first_that_opens(url: str) -> tuple[str, Backend]:
@@ -208,6 +208,11 @@ def _candidates(url: str) -> list[str]:
     if is_url(url):
         if suffix in _PICTURES:
             return ["picture"]
+        if suffix in _LOCAL_ONLY:
+            raise InputError(
+                f"{url}: {suffix} is read from a local path only; copy the slide there, or make an "
+                "OME-Zarr of it with `msiscale convert SLIDE URL`"
+            )
         return ["tiff"] if suffix in {".tif", ".tiff", ".svs", ".btf", ".tf8"} else ["omezarr"]
     local = local_path(url)
     if not local.exists():
@@ -220,7 +225,7 @@ def _candidates(url: str) -> list[str]:
         return ["openslide", "tiff"] if _plain_tiff(str(local)) else ["tiff"]
     if vendor is not None:
         return ["openslide"]
-    with fsspec.open(url, "rb") as file:
+    with open_file(url) as file:
         magic = file.read(4)
     if magic == b"\x89PNG" or magic[:2] == b"\xff\xd8":
         return ["picture"]

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import numpy as np
 import tifffile
 from defusedxml import ElementTree
@@ -21,7 +20,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC
 
 from msiscale.errors import InputError
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
-from msiscale.store import is_url, local_path
+from msiscale.store import is_url, local_path, open_file
 
 CACHE_BYTES = 64 << 20  # decoded tiles kept by a handle
 _JPEG = {COMPRESSION.JPEG, COMPRESSION.OJPEG}
@@ -42,14 +41,14 @@ _UM = {
 
 
 class TiffBackend:
-    """An 8-bit RGB(A) TIFF, local or behind an fsspec URL."""
+    """An 8-bit RGB(A) TIFF, local or behind a URL."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._file: Any = None
         try:
             if is_url(path):
-                self._file = fsspec.open(path, "rb").open()
+                self._file = open_file(path)
             self._tiff = tifffile.TiffFile(self._file or str(local_path(path)))
             images = list(self._tiff.series)
             number = max(range(len(images)), key=lambda i: _pixels(images[i]))

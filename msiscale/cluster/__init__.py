@@ -1,0 +1,17 @@
+"""A Dask client from what the user has: nothing, a scheduler, a queue, Kubernetes, hosts, GPUs."""
+
+from msiscale.cluster.client import connect
+from msiscale.cluster.environment import WORKER_ENVIRONMENT
+from msiscale.cluster.resources import cpu_workers, has_gpu, resources_of, task_device
+from msiscale.cluster.settings import KINDS, Where
+
+__all__ = [
+    "KINDS",
+    "WORKER_ENVIRONMENT",
+    "Where",
+    "connect",
+    "cpu_workers",
+    "has_gpu",
+    "resources_of",
+    "task_device",
+]

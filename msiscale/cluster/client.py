@@ -1,0 +1,186 @@
+"""A Dask client for a run: of a scheduler that is there, or of a cluster that is started."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, performance_report
+from distributed.security import Security
+
+from msiscale.cluster.cuda import cuda_cluster
+from msiscale.cluster.environment import dask_settings
+from msiscale.cluster.jobs import queue_cluster
+from msiscale.cluster.kubernetes import kubernetes_cluster
+from msiscale.cluster.local import local_cluster
+from msiscale.cluster.resources import offers_gpu, resources_of
+from msiscale.cluster.security import check_encrypted, tls
+from msiscale.cluster.settings import WAIT_S, Settings, Where, settings_of
+from msiscale.cluster.ssh import ssh_cluster
+from msiscale.cluster.versions import check_versions
+from msiscale.errors import InputError, RunStopped
+from msiscale.store import is_url, local_path
+
+START: dict[str, Callable[[Settings, Security | None], Any]] = {
+    "local": local_cluster,
+    "cuda": cuda_cluster,
+    "ssh": ssh_cluster,
+    "kubernetes": kubernetes_cluster,
+    "slurm": queue_cluster,
+    "pbs": queue_cluster,
+    "sge": queue_cluster,
+}
+# options that an error may show
+PLAIN = {"account", "config_name", "hosts", "image", "interface", "memory", "name", "namespace"}
+PLAIN |= {"project", "queue", "resource_spec", "walltime"}
+# here a worker that ended comes back in seconds, or never
+LOCAL_NO_WORKERS_S = 120.0
+
+
+@contextmanager
+def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
+    """A client that has a worker, and a GPU worker where a GPU pool is asked for.
+
+    Parameters
+    ----------
+    where, **choices
+        Where it runs, and fields of `Where` by name, which win: ``connect(workers=2)``.
+
+    Raises
+    ------
+    InputError
+        A setting that cannot be used, a scheduler that does not answer or has another msiscale.
+    RunStopped
+        No worker came within the time to wait.
+    """
+    where = replace(where or Where(), **choices)
+    _check_report(where.performance_report)
+    scheduler = where.scheduler
+    if scheduler is None and where.elsewhere:
+        scheduler = dask.config.get("scheduler-address", None)
+    joined = _started(where) if scheduler is None else _outside(scheduler)
+    with joined as client, _reported(client, where.performance_report):
+        yield client
+
+
+@contextmanager
+def _outside(scheduler: str) -> Iterator[Client]:
+    address = _address(scheduler)
+    try:
+        # without a Security object Dask takes its configuration, or calls its security-loader
+        client = Client(address)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{scheduler}: no Dask scheduler could be reached: {_line(error)}"
+        ) from None
+    with client:
+        check_encrypted(client, Security().require_encryption)
+        _await_workers(client, scheduler, WAIT_S, gpu=False)
+        check_versions(client)
+        yield client
+
+
+def _address(scheduler: str) -> str:
+    """The address, of a scheduler file too; Dask would wait for ever for one that is not there."""
+    if not scheduler.endswith(".json"):
+        return scheduler
+    try:
+        address = json.loads(Path(scheduler).read_text())["address"]
+    except FileNotFoundError:
+        raise InputError(f"{scheduler}: no such scheduler file") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{scheduler}: not a scheduler file: it has no address") from None
+    return str(address)
+
+
+@contextmanager
+def _started(where: Where) -> Iterator[Client]:
+    settings = settings_of(where)
+    security = tls()
+    no_workers_s = LOCAL_NO_WORKERS_S if settings.kind in ("local", "cuda") else settings.wait_s
+    with (
+        dask.config.set(dask_settings(no_workers_s)),
+        _cluster(settings, security) as cluster,
+        Client(cluster) as client,
+    ):
+        check_encrypted(client, security is not None)
+        _await_workers(client, settings.source, settings.wait_s, gpu=settings.gpu is not None)
+        yield client
+
+
+@contextmanager
+def _cluster(settings: Settings, security: Security | None) -> Iterator[Any]:
+    try:
+        cluster = START[settings.kind](settings, security)
+    except InputError:
+        raise
+    except Exception as error:  # of a library, which may have put the options into its message
+        text = _without_secrets(_line(error), settings)
+        raise InputError(f"{settings.source}: the cluster could not be started: {text}") from None
+    with cluster:
+        yield cluster
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _without_secrets(text: str, settings: Settings) -> str:
+    values = sorted(_texts([settings.options, settings.gpu]), key=len, reverse=True)
+    for value in values:
+        text = text.replace(value, "…")
+    return text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in the options that may be a password."""
+    if isinstance(value, str) and len(value) > 3:
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name not in PLAIN:
+                yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _await_workers(client: Client, source: str, seconds: float, *, gpu: bool) -> None:
+    """Until a worker is there; with a GPU pool, one of each kind."""
+    until = time.monotonic() + seconds
+    said = False
+    while True:
+        offered = [offers_gpu(r) for r in resources_of(client).values()]
+        if offered and (not gpu or len(set(offered)) == 2):
+            return
+        missing = ("CPU worker" if any(offered) else "GPU worker") if offered else "worker"
+        if time.monotonic() > until:
+            raise RunStopped(
+                f"{source}: no {missing} came within {seconds:g} s; see the queue or the workers' "
+                "logs, or wait longer (wait, in the cluster file)"
+            )
+        if not said and time.monotonic() > until - seconds + 3:
+            print(f"msiscale: waiting for a first {missing}", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(0.2)
+
+
+def _check_report(file: str | None) -> None:
+    if file is not None and not is_url(file) and not local_path(file).absolute().parent.is_dir():
+        raise InputError(f"--performance-report {file}: no such folder")
+
+
+@contextmanager
+def _reported(client: Client, file: str | None) -> Iterator[None]:
+    if file is None:
+        yield
+        return
+    with performance_report(filename=file):
+        yield

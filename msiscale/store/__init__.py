@@ -1,0 +1,63 @@
+"""Where results live: URLs, Zarr arrays with checksums, and the record of what was done."""
+
+from msiscale.store.arrays import (
+    LostChunk,
+    array_of,
+    create_array,
+    divisor,
+    has_group,
+    open_group,
+    put,
+    read,
+    url_of,
+    write_block,
+)
+from msiscale.store.ledger import Ledger
+from msiscale.store.objects import (
+    at_once,
+    create_bytes,
+    digest,
+    exists,
+    file_sha256,
+    is_file,
+    listing,
+    open_file,
+    read_bytes,
+    read_json,
+    remove,
+    size_and_state,
+    write_bytes,
+    write_json,
+)
+from msiscale.store.urls import is_url, join, local_path
+
+__all__ = [
+    "Ledger",
+    "LostChunk",
+    "array_of",
+    "at_once",
+    "create_array",
+    "create_bytes",
+    "digest",
+    "divisor",
+    "exists",
+    "file_sha256",
+    "has_group",
+    "is_file",
+    "is_url",
+    "join",
+    "listing",
+    "local_path",
+    "open_file",
+    "open_group",
+    "put",
+    "read",
+    "read_bytes",
+    "read_json",
+    "remove",
+    "size_and_state",
+    "url_of",
+    "write_block",
+    "write_bytes",
+    "write_json",
+]

@@ -1,0 +1,186 @@
+"""Zarr arrays with checksums, written by whole shards, labelled for xarray.
+
+Every array is Zarr v3, sharded, zstd-compressed with a checksum; floats fill with NaN and empty
+chunks are written, so that a chunk that is not there can never pass for data: a group opened for
+reading raises `LostChunk` instead. A task writes whole shards only (`write_block` refuses anything
+else): unaligned writers corrupt a shard in silence.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, DTypeLike
+from zarr.abc.store import ByteRequest, Store
+from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
+
+from msiscale.errors import InputError, LostChunk
+from msiscale.grid import Block
+from msiscale.store import remote, written
+from msiscale.store.objects import is_file
+from msiscale.store.urls import is_url, join, local_path, scheme
+
+zarr.config.set({"array.write_empty_chunks": True})
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+
+
+class Whole(WrapperStore[Store]):
+    """A store all of whose chunks were written: one that is not there is an error, not a fill."""
+
+    url = ""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The value of a key; None only for metadata."""
+        found = await super().get(key, prototype, byte_range)
+        if found is None and not key.endswith(_METADATA):
+            raise LostChunk(f"{self.url}/{key}: a chunk is lost")
+        return found
+
+
+def _store(url: str, *, read_only: bool) -> tuple[Any, str, str]:
+    """The store that holds a URL, its own URL, and the path in it."""
+    if not is_url(url):
+        local = local_path(url)
+        return LocalStore(local, read_only=read_only), str(local), ""
+    if scheme(url) == "memory":
+        return FsspecStore.from_url(url, read_only=read_only), url.rstrip("/"), ""
+    # one client for all groups below NAME.zarr, and none above it, where Zarr would make parents
+    found = re.match(r"(.+?\.zarr)/(.+)", url.rstrip("/"))
+    root, path = (found[1], found[2]) if found else (url.rstrip("/"), "")
+    return ObjectStore(remote.client(root), read_only=read_only), root, path
+
+
+def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
+    """The Zarr v3 group at `url`; ``mode="a"`` makes it where it is missing.
+
+    Read with ``mode="r"``, a chunk that is missing raises `LostChunk`; ``whole=False`` is for the
+    stores of others, which may leave chunks of fill values out.
+    """
+    store, root, path = _store(url, read_only=mode == "r")
+    if mode == "r" and whole:
+        store = Whole(store)
+    store.url = root  # for `url_of`
+    try:
+        with remote.readable(url):
+            return zarr.open_group(store, mode=mode, path=path or None, zarr_format=3)  # type: ignore[arg-type]
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        raise InputError(f"{url}: no Zarr store there; run the stage that writes it") from None
+
+
+def url_of(array: zarr.Array) -> str:
+    """Where an array of a group of `open_group` is; "" for one of another store."""
+    url = getattr(array.store, "url", "")
+    return join(url, array.path) if url else ""
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    shape: Sequence[int],
+    dims: Sequence[str],
+    dtype: DTypeLike = np.float32,
+    *,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> zarr.Array:
+    """An array in `group`, labelled for xarray; one that is there and the same is kept.
+
+    `shards` is rounded up to whole `chunks`; without `chunks` the array is one chunk. What is in an
+    array that was kept is to be written anew, shard by shard, so that no reader ever finds none.
+    """
+    dtype = np.dtype(dtype)
+    chunk = tuple(max(1, min(c, s)) for c, s in zip(chunks or shape, shape, strict=True))
+    shard = None
+    if shards is not None:
+        shard = tuple(
+            math.ceil(min(max(h, c), s) / c) * c
+            for h, c, s in zip(shards, chunk, shape, strict=True)
+        )
+    fill: Any = np.nan if dtype.kind == "f" else dtype.type(0)
+    there = group.get(name)
+    if isinstance(there, zarr.Array) and (
+        (there.shape, there.chunks, there.shards, there.dtype)
+        == (tuple(shape), chunk, shard, dtype)
+        and tuple(there.metadata.dimension_names or ()) == tuple(dims)  # type: ignore[union-attr]
+    ):
+        if dict(there.attrs) != dict(attrs or {}):
+            there.attrs.put(dict(attrs or {}))
+        return there
+    return group.create_array(
+        name,
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=chunk,
+        shards=shard,
+        fill_value=fill,
+        compressors=[ZstdCodec(level=1, checksum=True)],
+        dimension_names=tuple(dims),
+        attributes=dict(attrs or {}),
+        overwrite=there is not None,
+    )
+
+
+def divisor(size: int, most: int) -> int:
+    """The largest chunk of at most `most` that cuts a shard of `size` into whole chunks."""
+    return max(d for d in range(1, min(size, most) + 1) if size % d == 0)
+
+
+def put(
+    group: zarr.Group,
+    name: str,
+    values: ArrayLike,
+    dims: Sequence[str],
+    *,
+    chunks: Sequence[int] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a small array whole (coordinates, maps, coefficients)."""
+    array = np.asarray(values)
+    target = create_array(group, name, array.shape, dims, array.dtype, chunks=chunks, attrs=attrs)
+    url = url_of(target)
+    written.before(url)
+    target[...] = array
+    written.array(url, array)
+
+
+def array_of(group: zarr.Group, name: str) -> zarr.Array:
+    """The array `name` of a group, lazy."""
+    found = group[name]
+    if not isinstance(found, zarr.Array):
+        raise InputError(f"{group.store_path}/{name}: not an array; run the stage that writes it")
+    return found
+
+
+def read(group: zarr.Group, name: str) -> np.ndarray:
+    """The array `name` of a group, whole, in memory."""
+    return np.asarray(array_of(group, name)[...])
+
+
+def write_block(array: zarr.Array, block: Block, values: np.ndarray) -> None:
+    """Write ``array[block]``; the block must be whole shards in y and x."""
+    unit = array.shards or array.chunks
+    for start, stop, size, total in zip(
+        (block.y0, block.x0), (block.y1, block.x1), unit[:2], array.shape[:2], strict=True
+    ):
+        if start % size or (stop % size and stop != total):
+            raise ValueError(f"{array.path}: {block} is not made of whole {unit[:2]} shards")
+    url = url_of(array)
+    written.before(url)
+    values = np.asarray(values, array.dtype)
+    array[block.slices] = values
+    written.array(url, values, f"[{block.y0}:{block.y1},{block.x0}:{block.x1}]")
+
+
+def has_group(url: str) -> bool:
+    """Whether a Zarr v3 node is at `url`; one request."""
+    return is_file(join(url, "zarr.json"))

@@ -1,0 +1,160 @@
+"""One writer at a time: a lease on an output, held by whoever made its newest generation.
+
+A generation is a file ``lease/<n>.json`` that is created where there is none, which every store
+does atomically; so of any number of runs that want to take over, one does. The holder writes its
+file anew now and then; a lease that stays the same for `STALE_S` (watched by the clock of the one
+who wants it) belongs to a run that is gone. Tasks of earlier generations find the newer one and
+stop (`Lease.guard`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from msiscale.errors import InputError, RunStopped
+from msiscale.store.objects import create_bytes, is_file, json_bytes, listing, read_bytes, remove
+from msiscale.store.objects import write_bytes as _write
+from msiscale.store.urls import join
+
+RENEW_S = 10.0
+STALE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A generation of the lease on `out`; it travels to the workers."""
+
+    out: str
+    generation: int
+
+    def path(self, generation: int | None = None) -> str:
+        """Where a generation is, by default this one."""
+        return join(self.out, "lease", f"{generation or self.generation:08d}.json")
+
+    def guard(self) -> None:
+        """Raise if another run has taken over. One small request."""
+        if is_file(self.path(self.generation + 1)):
+            raise RunStopped(f"{self.out}: another run has taken over; this one writes no more")
+
+
+@contextmanager
+def held(
+    out: str,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    renew_s: float = RENEW_S,
+    stale_s: float = STALE_S,
+) -> Iterator[Lease]:
+    """Hold the lease on `out`; renewed by a thread until the block ends.
+
+    Raises
+    ------
+    InputError
+        A run that lives holds it.
+    """
+    token, started = uuid.uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
+    lease = _acquire(out, _content(token, started, 0), say, stale_s)
+    stop = threading.Event()
+
+    def renew() -> None:
+        beat = 0
+        while not stop.wait(renew_s):
+            beat += 1
+            try:
+                lease.guard()
+                _write(lease.path(), _content(token, started, beat))
+            except RunStopped:
+                return
+            except Exception:  # a store that fails for a moment; the next beat may pass
+                continue
+
+    thread = threading.Thread(target=renew, name="msiscale-lease", daemon=True)
+    thread.start()
+    try:
+        yield lease
+    finally:
+        stop.set()
+        thread.join(timeout=2 * renew_s)
+        _write(lease.path(), _content(token, started, -1))
+
+
+def _content(token: str, started: str, beat: int) -> bytes:
+    me = psutil.Process()
+    return json_bytes(
+        {
+            "token": token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process_started": me.create_time(),
+            "started": started,
+            "beat": beat,  # -1: given back
+        }
+    )
+
+
+def _acquire(out: str, content: bytes, say: Callable[[str], None], stale_s: float) -> Lease:
+    while True:
+        found = [int(n[:8]) for n in listing(join(out, "lease")) if n[:8].isdigit()]
+        newest = max(found, default=0)
+        if newest:
+            _wait_until_free(Lease(out, newest), say, stale_s)
+        lease = Lease(out, newest + 1)
+        if create_bytes(lease.path(), content):
+            for old in found:
+                # the one before stays: it shows its own tasks that there is a newer one
+                if old < newest:
+                    remove(lease.path(old))
+            return lease
+
+
+def _wait_until_free(lease: Lease, say: Callable[[str], None], stale_s: float) -> None:
+    """Return when the holder is gone; InputError if it lives."""
+    seen = _holder(lease)
+    if seen is None or seen["beat"] == -1 or _is_dead(seen):
+        return
+    who = f"process {seen['pid']} on {seen['host']}, since {seen['started']}"
+    refused = InputError(
+        f"{lease.out}: another run is writing there ({who}); wait for it, or stop it"
+    )
+    if seen["host"] == socket.gethostname():
+        raise refused
+    say(f"{lease.out} is held by {who}; watching for {stale_s:.0f} s whether that run still lives")
+    until = time.monotonic() + stale_s
+    while time.monotonic() < until:
+        time.sleep(min(1.0, stale_s / 10))
+        now = _holder(lease)
+        if now is None or now["beat"] == -1:
+            return
+        if now != seen:
+            raise refused
+
+
+def _holder(lease: Lease) -> dict[str, Any] | None:
+    try:
+        found = json.loads(read_bytes(lease.path()))
+    except FileNotFoundError:
+        return None
+    return dict(found)
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether the process is known to be gone: only on its own host."""
+    if holder["host"] != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(holder["pid"])
+        return abs(process.create_time() - holder["process_started"]) > 1
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,195 @@
+"""Object stores through obstore: one client a bucket and process, retries, errors in a line.
+
+Credentials come from where each cloud keeps them (environment, instance, web identity; a profile of
+``~/.aws`` through boto3, where that is installed) and stay inside the client.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import from_url
+
+from msiscale.errors import InputError, StoreError, redacted
+from msiscale.store.urls import WEB, scheme
+
+BUFFER = 1 << 20  # bytes a request fetches at least, when a file is read in small pieces
+# obstore tries again on 5xx, 429 and broken connections; a task is tried again beyond that
+RETRY: Any = {
+    "max_retries": 7,
+    "backoff": {
+        "base": 2,
+        "init_backoff": timedelta(milliseconds=400),
+        "max_backoff": timedelta(seconds=10),
+    },
+    "retry_timeout": timedelta(seconds=120),
+}
+# no answer at all for this long is a failed request; a large shard on a slow line still passes
+CLIENT: dict[str, Any] = {"timeout": "120s", "connect_timeout": "10s"}
+
+
+def bucket(url: str) -> tuple[Any, str]:
+    """The store of a URL's bucket, and the key of the URL in it."""
+    parts = urlsplit(url)
+    return client(f"{parts.scheme}://{parts.netloc}"), parts.path.strip("/")
+
+
+def client(url: str) -> Any:
+    """The store whose keys are relative to `url`."""
+    return _client(scheme(url), url, os.getpid())
+
+
+@lru_cache(maxsize=64)
+def _client(kind: str, url: str, process: int) -> Any:
+    # a client has threads, which a forked process has not: one a process
+    options = dict(CLIENT)
+    words: dict[str, Any] = {}
+    if kind in {"s3", "s3a"}:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            words["endpoint"] = endpoint
+            options["allow_http"] = endpoint.startswith("http://")
+        if _wants_profile():
+            words["credential_provider"] = _profile_credentials()
+    if kind == "http" or os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() == "true":
+        options["allow_http"] = True
+    with readable(url):
+        make: Any = from_url  # its overloads cannot be told from a URL
+        return make(url, client_options=options, retry_config=RETRY, **words)
+
+
+def _wants_profile() -> bool:
+    """Whether S3 credentials are those of a profile, which obstore itself does not read."""
+    given = {"AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"}
+    if given & set(os.environ) or any(k.startswith("AWS_CONTAINER_CRED") for k in os.environ):
+        return False
+    shared = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    return "AWS_PROFILE" in os.environ or Path(shared).expanduser().is_file()
+
+
+def _profile_credentials() -> Any:
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        raise InputError(
+            "S3 credentials of a profile need boto3: pip install 'msiscale[aws]', or set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
+    return Boto3CredentialProvider()
+
+
+@contextmanager
+def readable(url: str) -> Iterator[None]:
+    """Errors of the store as `OSError`s of one line that name the URL."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "no such file", redacted(url)) from None
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        raise PermissionError(f"{redacted(url)}: access denied ({_line(error)})") from None
+    except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+        raise FileExistsError(17, "exists already", redacted(url)) from None
+    except exceptions.BaseError as error:
+        raise StoreError(f"{redacted(url)}: the store failed ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    """The head of what the store says, which runs to pages with the whole reply in it."""
+    text = " ".join(redacted(str(error)).split())
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of an object store that is read where it is asked for; wrap it in a buffer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._store, self._key = bucket(url)
+        with readable(url):
+            self.size = int(self._store.head(self._key)["size"])
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        n = min(len(buffer), self.size - self._at)
+        if n <= 0:
+            return 0
+        with readable(self.url):
+            data = self._store.get_range(self._key, start=self._at, length=n)
+        buffer[: len(data)] = memoryview(data)
+        self._at += len(data)
+        return len(data)
+
+
+def head(url: str) -> dict[str, Any]:
+    """``size``, ``e_tag`` and ``last_modified`` of an object. FileNotFoundError without one."""
+    store, key = bucket(url)
+    with readable(url):
+        return dict(store.head(key))
+
+
+def get(url: str) -> bytes:
+    """The whole of an object."""
+    store, key = bucket(url)
+    with readable(url):
+        return bytes(store.get(key).bytes())
+
+
+def put(url: str, data: bytes, *, create: bool = False) -> None:
+    """Write an object whole; with `create` FileExistsError where there is one."""
+    store, key = bucket(url)
+    with readable(url):
+        # in one request, as the condition holds for one
+        store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
+
+
+def delete(url: str) -> bool:
+    """Delete an object and all below it; whether there was any."""
+    store, key = bucket(url)
+    with readable(url):
+        keys = [item["path"] for batch in store.list(f"{key}/") for item in batch]
+        try:
+            store.head(key)
+            keys.append(key)
+        except FileNotFoundError:
+            pass
+        if keys:
+            store.delete(keys)
+    return bool(keys)
+
+
+def names(url: str) -> list[str]:
+    """Names of the objects and folders just below a URL."""
+    if scheme(url) in WEB:
+        raise InputError(f"{url}: a web server does not list its files; name each of them")
+    store, key = bucket(url)
+    with readable(url):
+        found = store.list_with_delimiter(f"{key}/" if key else None)
+    below = [*(item["path"] for item in found["objects"]), *found["common_prefixes"]]
+    return sorted(str(path).rstrip("/").rpartition("/")[2] for path in below)
+
+
+__all__ = ["RemoteFile", "bucket", "delete", "get", "head", "names", "obstore", "put", "readable"]

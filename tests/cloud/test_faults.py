@@ -1,0 +1,57 @@
+"""Rows of the fault matrix: nothing lost, nothing different (`python -m benchmarks faults`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from benchmarks._faults_cases import FAULTS, missing
+from benchmarks._faults_compare import compare, snapshot
+from benchmarks._faults_proxy import Fault
+from benchmarks._faults_stand import Stand
+from benchmarks.faults import Undisturbed, one_case
+
+# what ends the client, or the disk under it, cannot be survived, only gone on with
+ENDS_THE_COMMAND = ("client-sigkill", "ctrl-c", "disk-full")
+AT_WORK = 3  # a task on each worker, and the look at the encoder that every command takes
+
+
+def test_worker_killed_then_store_failing_then_client_killed(
+    place: Stand, reference: Undisturbed
+) -> None:
+    """One command survives the first two; the next goes on where the third stopped it."""
+    assert place.proxy is not None
+    since = place.tally()
+    out, store = place.new_out("storm")
+    run = place.start(out)
+    assert run.await_stage("ingest", 120), run.said()
+    place.cluster.kill_worker(0)
+    assert run.await_stage("features", 120), run.said()
+    before = place.proxy.struck
+    place.proxy.inject(Fault("503", every=3))
+    run.await_past("features", 120)
+    place.proxy.clear()
+    assert place.proxy.struck > before
+    assert run.await_stage("fit", 5), run.said()
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.wait(10)
+    second = place.start(out)
+    assert second.wait(240) == 0, second.said()
+    place.cluster.mend(place.workers)
+    difference = compare(reference.contents, snapshot(store))
+    assert not difference, difference
+    assert sum((place.finished(since) - reference.tasks).values()) <= AT_WORK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_row(place: Stand, reference: Undisturbed, fault: str) -> None:
+    if why := missing(fault, place):
+        pytest.skip(why)
+    row = one_case(place, reference, fault, FAULTS[fault].quick)
+    assert not row.lost and not row.different and not row.stuck
+    assert not row.facts.get("mixed")
+    if fault not in (*ENDS_THE_COMMAND, "scheduler-sigkill"):
+        assert row.reruns == 0

@@ -1,0 +1,136 @@
+"""Tasks on a real cluster: order, retries, killed workers, and when the run stops."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from msiscale.errors import InputError, RunStopped, SpecimenError, StoreError
+from msiscale.pipeline import tasks as module
+from msiscale.pipeline.tasks import Task, ordered, run_tasks
+from msiscale.store import LostChunk
+from msiscale.work import kind_of
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
+
+
+def double(i: int) -> dict[str, int]:
+    return {"i": 2 * i, "spectra": 1}
+
+
+def fails_until(folder: str, name: str, times: int, error: Exception) -> str:
+    tries = len([f for f in os.listdir(folder) if f.startswith(name)])
+    Path(folder, f"{name}-{tries}").touch()
+    if tries < times:
+        raise error
+    return "well"
+
+
+def kills_once(folder: str) -> str:
+    flag = Path(folder) / "killed"
+    if not flag.exists():
+        flag.touch()
+        os._exit(9)
+    return "alive"
+
+
+def test_each_specimen_is_told_of_when_its_last_task_is_done(client: Client) -> None:
+    told: list[str] = []
+    tasks = [Task(f"{s}/{i}", s, double, (i,)) for s in "abc" for i in range(5)]
+    outcome = run_tasks(client, tasks, "t", finished=lambda name, outcome: told.append(name))
+    assert sorted(told) == ["a", "b", "c"]
+    assert {k: v["i"] for k, v in outcome.results.items()} == {t.name: 2 * t.args[0] for t in tasks}
+    assert len(outcome.reports) == 15 and all(r.worker for _, r in outcome.reports)
+
+
+def test_a_failure_that_may_pass_is_tried_again_and_not_for_ever(
+    client: Client, tmp_path: Path
+) -> None:
+    folder, error = str(tmp_path), StoreError("503")
+    tasks = [
+        Task("a", "a", fails_until, (folder, "a", 2, error)),
+        Task("b", "b", fails_until, (folder, "b", 99, error)),
+        Task("c", "c", fails_until, (folder, "c", 99, InputError("bad file"))),
+        Task("d", "d", fails_until, (folder, "d", 99, ValueError("bug"))),
+    ]
+    outcome = run_tasks(client, tasks, "t")
+    assert outcome.results == {"a": "well"}
+    assert outcome.failed == {"b": "StoreError: 503", "c": "bad file", "d": "ValueError: bug"}
+    tries = [f[0] for f in os.listdir(folder)]
+    assert {n: tries.count(n) for n in "abcd"} == {"a": 3, "b": module.ATTEMPTS, "c": 1, "d": 1}
+    assert outcome.retries == 2 + module.ATTEMPTS - 1
+
+
+def test_a_killed_worker_costs_nothing_but_time(client: Client, tmp_path: Path) -> None:
+    tasks = [Task("k", "k", kills_once, (str(tmp_path),))]
+    tasks += [Task(f"n{i}", "n", double, (i,)) for i in range(6)]
+    outcome = run_tasks(client, tasks, "t")
+    assert not outcome.failed and outcome.results["k"] == "alive"
+
+
+def test_results_come_in_order(client: Client) -> None:
+    import time
+
+    def late(i: int) -> int:
+        time.sleep(0.3 if i == 0 else 0.0)
+        return i
+
+    tasks = [Task(str(i), "", late, (i,)) for i in range(40)]
+    assert [report.result for report in ordered(client, tasks, "t")] == list(range(40))
+
+
+def test_no_room_stops_the_run(client: Client) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(RunStopped, match="No space left"):
+        run_tasks(client, [Task("a", "a", full)], "t")
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever() -> None:
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as cluster,
+        Client(cluster) as client,
+        dask.config.set({"msiscale.patience-s": 1}),
+        pytest.raises(RunStopped, match=r"no worker, for 1 s.*same command"),
+    ):
+        run_tasks(client, [Task("a", "a", double, (1,))], "t")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InputError("x"), "input"),
+        (SpecimenError("x", "s"), "input"),
+        (LostChunk("x"), "input"),
+        (RunStopped("x"), "stop"),
+        (OSError(errno.ENOSPC, "full"), "stop"),
+        (StoreError("503"), "passing"),
+        (ConnectionResetError(), "passing"),
+        (MemoryError(), "passing"),
+        (FileNotFoundError(2, "no"), "error"),
+        (ValueError("x"), "error"),
+    ],
+)
+def test_kinds(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind

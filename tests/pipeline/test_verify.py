@@ -1,0 +1,74 @@
+"""Whatever is lost or altered in a finished run is found, named with its stage, and made anew."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import CHOICES, Said, msiscale
+from obstore.store import LocalStore
+
+from benchmarks._faults_compare import compare, snapshot
+
+
+def chunks(out: Path) -> list[Path]:
+    """Every chunk and shard of a run."""
+    files = (p for p in out.rglob("*") if p.is_file() and ".zarr" in p.as_posix())
+    return sorted(p for p in files if p.name != "zarr.json")
+
+
+def damage(file: Path, how: str) -> None:
+    data = bytearray(file.read_bytes())
+    if how == "lost":
+        file.unlink()
+    elif how == "short":
+        file.write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
+
+def verify(out: Path, *words: str) -> Said:
+    return msiscale("verify", out, "--workers", "1", *words)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_damage_is_found_and_only_that_is_redone(run: Path, finished: Path, cohort: Path) -> None:
+    sound = verify(run)
+    assert sound.code == 0 and "as they were written" in sound.out
+    hit = {"ingest": "cohort.zarr/S01/intensity", "features": "cohort.zarr/S02/coverage"}
+    everything = chunks(run)
+    kinds = ("lost", "short", "flipped")
+    picked = random.Random(0).sample([p for p in everything if "axis" not in p.parts], 24)
+    picked += [p for p in everything if any(name in p.as_posix() for name in hit.values())]
+    for i, file in enumerate(picked):
+        damage(file, kinds[i % 3])
+    (run / "metrics.csv").write_text("protocol\n")
+    found = verify(run)
+    assert found.code == 1 and "verify" in found.err
+    for file in picked:
+        array = file.relative_to(run).as_posix().partition("/c")[0]
+        assert array in found.out, file
+    assert "stage fit: metrics.csv: altered" in found.out
+    for stage, array in hit.items():
+        assert any(f"stage {stage}: {array}" in line for line in found.out.splitlines())
+    assert verify(run, "--redo").code == 0
+    again = msiscale("run", cohort, "--out", run, "--workers", "1", *CHOICES)
+    assert again.code == 0, again.err
+    assert not compare(snapshot(LocalStore(finished)), snapshot(LocalStore(run)))
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    assert stages["ingest"]["blocks"] == 1  # of three
+    assert verify(run).code == 0
+
+
+def test_no_run_is_said(tmp_path: Path) -> None:
+    said = verify(tmp_path)
+    assert said.code == 1 and "no run there" in said.err
