@@ -24,6 +24,9 @@ SHARE = 2**30  #: units of a spectrum's total ion current
 SUB = 256  #: positions within a fine bin
 
 
+SUMS = ("bins", "count", "points", "weight", "moment")
+
+
 @dataclass(frozen=True)
 class PeakSums:
     """Mergeable peak statistics of (a part of) one specimen.
@@ -77,8 +80,9 @@ class PeakSums:
 
     def save(self, group: zarr.Group) -> None:
         """Write to an open Zarr group."""
-        for name in ("bins", "count", "points", "weight", "moment"):
-            store.put(group, name, getattr(self, name), ("bin",))
+        # one array, and so one request to read it
+        sums = np.stack([getattr(self, name) for name in SUMS])
+        store.put(group, "sums", sums, ("quantity", "bin"))
         group.attrs.update(
             step=self.step,
             n_pixels=self.n_pixels,
@@ -90,10 +94,7 @@ class PeakSums:
     def load(cls, group: zarr.Group) -> PeakSums:
         """Read what `save` wrote."""
         attrs: dict[str, Any] = dict(group.attrs)
-        names = ("bins", "count", "points", "weight", "moment")
-        bins, count, points, weight, moment = (
-            np.asarray(group[name], dtype=np.int64) for name in names
-        )
+        bins, count, points, weight, moment = store.read(group, "sums")
         return cls(
             step=float(attrs["step"]),
             n_pixels=int(attrs["n_pixels"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from msiscale.models.pca import MAX_COLUMNS
 from msiscale.msi.cube import nearest
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.tasks import Outcome
-from msiscale.store import digest, exists, join, open_group, put, read
+from msiscale.store import at_once, digest, exists, join, open_group, put, read
 
 SUPPORT = ("frequency", "mean_intensity", "snr")
+AHEAD = 8  # peak sums read together
 KEPT_BYTES = 1 << 30  # of peak sums in the client, while the axis is found
 LIMITS = ("min_frequency", "snr", "tolerance_ppm")
 
@@ -41,7 +43,8 @@ def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
     began, cpu = time.perf_counter(), time.process_time()
     url = axis_url(run.out)
     kept = stored_axis(url)
-    mz, facts = _choose(run, kept, usable)
+    sums = SavedSums(run, usable)
+    mz, facts = _choose(run, kept, sums, usable)
     limits = run.config.part(*LIMITS)
     key = run.key("axis", mz_digest(mz), facts["fixed"], limits, list(usable.items()))
     if kept is not None and kept[1] == facts and run.done("axis", "cohort", key):
@@ -49,25 +52,25 @@ def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
     _say_who_is_new(run, mz, facts, usable)
     run.forget("axis", ["cohort"])
     with run.recording() as noted:
-        _write(run, mz, facts, list(usable), anew=kept is None or not np.array_equal(kept[0], mz))
+        _write(run, mz, facts, sums, anew=kept is None or not np.array_equal(kept[0], mz))
     run.write("axis", "cohort", key, "done", mz=len(mz), written=noted.parts)
     spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
     run.account.add("peaks", spent)
     return mz
 
 
-def _write(run: Run, mz: Mz, facts: Facts, names: list[str], *, anew: bool) -> None:
+def _write(run: Run, mz: Mz, facts: Facts, sums: SavedSums, *, anew: bool) -> None:
     group = open_group(axis_url(run.out), "a")
     if anew:
         group.attrs.put({})  # until its m/z are written the axis counts as not there
     put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
     group.attrs.put(facts)
-    # one at a time, and from the m/z as they are stored: the same whether found, kept or given
-    support = xr.concat([_support(run, name, mz) for name in names], "specimen", join="exact")
+    # from the m/z as they are stored: the same whether found, kept or given
+    support = msi.find_axis(sums, mz=mz, **run.config.part(*LIMITS))
     part = group.require_group("support")
     for name in SUPPORT:
         put(part, name, support[name].values, ("specimen", "mz"))
-    part.attrs.put({**support.attrs, "fixed": facts["fixed"], "specimens": names})
+    part.attrs.put({**support.attrs, "fixed": facts["fixed"], "specimens": sums.names})
 
 
 def axis_url(out: str) -> str:
@@ -121,7 +124,9 @@ def load_axis(run: Run) -> xr.Dataset:
     raise InputError(f"{run.out}: its m/z axis is not of these specimens; run `msiscale ingest`")
 
 
-def _choose(run: Run, kept: tuple[Mz, Facts] | None, usable: dict[str, str]) -> tuple[Mz, Facts]:
+def _choose(
+    run: Run, kept: tuple[Mz, Facts] | None, sums: SavedSums, usable: dict[str, str]
+) -> tuple[Mz, Facts]:
     given = given_axis(run.config)
     if given is not None:
         return given[0], {"fixed": given[1], "limits": None, "asked": {}}
@@ -131,7 +136,7 @@ def _choose(run: Run, kept: tuple[Mz, Facts] | None, usable: dict[str, str]) -> 
             return kept
         run.say(f"ingest: the m/z axis is found anew: {why}")
     limits = run.config.part(*LIMITS)
-    found = msi.find_axis(SavedSums(run, usable), most=MAX_COLUMNS, **limits)
+    found = msi.find_axis(sums, most=MAX_COLUMNS, **limits)
     asked = {name: usable.get(name) for name in run.names}
     return found["mz"].values, {"fixed": False, "limits": limits, "asked": asked}
 
@@ -163,11 +168,18 @@ class SavedSums(Mapping[str, msi.PeakSums]):
     def __init__(self, run: Run, names: Iterable[str]) -> None:
         self.run, self.names, self.kept = run, list(names), 0
         self.cache: dict[str, msi.PeakSums] = {}
+        self.ahead: dict[str, msi.PeakSums] = {}
+        self.place = {name: i for i, name in enumerate(self.names)}
 
     def __getitem__(self, name: str) -> msi.PeakSums:
         if name in self.cache:
             return self.cache[name]
-        found = _sums(self.run, name)
+        if name not in self.ahead:  # with those that are asked for next, together
+            at = self.place[name]
+            following = [n for n in self.names[at : at + AHEAD] if n not in self.cache]
+            loaded = at_once(partial(_sums, self.run), following)
+            self.ahead = dict(zip(following, loaded, strict=True))
+        found = self.ahead.pop(name)
         size = 5 * found.bins.nbytes  # five arrays of one length
         if self.kept + size <= KEPT_BYTES:
             self.cache[name] = found
@@ -183,10 +195,6 @@ class SavedSums(Mapping[str, msi.PeakSums]):
 
 def _sums(run: Run, name: str) -> msi.PeakSums:
     return msi.PeakSums.load(open_group(join(run.state_url, name, "peaks")))
-
-
-def _support(run: Run, name: str, mz: Mz) -> xr.Dataset:
-    return msi.find_axis({name: _sums(run, name)}, mz=mz, **run.config.part(*LIMITS))
 
 
 def _say_who_is_new(run: Run, mz: Mz, facts: Facts, usable: dict[str, str]) -> None:

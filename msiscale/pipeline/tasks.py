@@ -8,6 +8,7 @@ on with by the same command.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -172,19 +173,14 @@ class Stream:
             self._send()
             if self.sent_all and not (self.ready or self.running or self.again):
                 return
-            try:
-                key = self.done.get(timeout=0.5)
-            except queue.Empty:
+            ended = self._ended()
+            if not ended or time.monotonic() - self.looked > LOOK_S:
                 self._look()
-                continue
-            if time.monotonic() - self.looked > LOOK_S:
-                self._look()
-            if key not in self.running:  # of an earlier attempt
-                continue
-            future, task = self.running.pop(key)
-            report = self._report(future, task)
-            if report is not None:
-                yield task, report
+            for future, task, report in self._fetched(ended):
+                checked = self._checked(future, task, report)
+                future.release()
+                if checked is not None:
+                    yield task, checked
 
     def close(self) -> None:
         """Let go of what is still under way."""
@@ -195,46 +191,60 @@ class Stream:
 
     def _send(self) -> None:
         """Fill the window."""
-        while self.client.status == "running" and len(self.running) + self.held < self.window:
+        if self.client.status != "running":
+            return
+        tasks: list[Task] = []
+        while len(self.running) + len(tasks) + self.held < self.window:
             while self.again and self.again[0][0] <= time.monotonic():
                 self.ready.append(heapq.heappop(self.again)[2])
             task = self.ready.popleft() if self.ready else next(self.tasks, None)
             if task is None:
                 self.sent_all = True
-                return
-            words: dict[str, Any] = {"resources": {"GPU": 1}} if self.gpu else {}
-            if self.workers and not self.gpu:
-                words = {"workers": self.workers, "allow_other_workers": True}
-            key = f"{self.stage}-{task.name}-{next(self.number)}"
-            call = pickle.dumps((task.function, task.args))
-            future = self.client.submit(measured, call, pure=False, key=key, **words)
+                break
+            tasks.append(task)
+        if not tasks:
+            return
+        words: dict[str, Any] = {"resources": {"GPU": 1}} if self.gpu else {}
+        if self.workers and not self.gpu:
+            words = {"workers": self.workers, "allow_other_workers": True}
+        keys = [f"{self.stage}-{task.name}-{next(self.number)}" for task in tasks]
+        calls = [pickle.dumps((task.function, task.args)) for task in tasks]
+        futures = self.client.map(measured, calls, key=keys, pure=False, **words)
+        for key, future, task in zip(keys, futures, tasks, strict=True):
             self.running[key] = (future, task)
             future.add_done_callback(lambda f: self.done.put(f.key))
 
-    def _report(self, future: Future, task: Task) -> Report | None:
+    def _ended(self) -> list[tuple[Future, Task]]:
+        """Those that have ended; waits a moment for the first."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            key = self.done.get(timeout=0.5)
+            while True:
+                if key in self.running:  # else of an earlier attempt
+                    found.append(self.running.pop(key))
+                key = self.done.get_nowait()
+        return found
+
+    def _fetched(
+        self, ended: list[tuple[Future, Task]]
+    ) -> Iterator[tuple[Future, Task, Report | None]]:
+        """With their reports, fetched together; None where there is none."""
+        well = [future for future, _ in ended if future.status == "finished"]
+        reports: dict[str, Report] = {}
+        with contextlib.suppress(Exception):  # the connection went, or the worker with the result
+            got = self.client.gather(well, errors="skip", direct=False)
+            if len(got) == len(well):
+                reports = dict(zip((str(future.key) for future in well), got, strict=True))
+        for future, task in ended:
+            yield future, task, reports.get(str(future.key))
+
+    def _checked(self, future: Future, task: Task, report: Report | None) -> Report | None:
         """What to hand on; None when the task is to be tried again."""
-        try:
-            error = future.exception(timeout=30) if future.status == "error" else None
-            if future.status == "finished":
-                report = future.result(timeout=30)
-            elif isinstance(error, KilledWorker):
-                self.deaths[task.name] += 1
-                text = (
-                    f"its task {task.name} took {error.allowed_failures + 1} workers with it, "
-                    f"{self.deaths[task.name]} times; they may lack memory (see --window, --block)"
-                )
-                last = self.deaths[task.name] >= DEATHS
-                report = Report(failure=text, kind="error" if last else "passing")
-            elif error is not None:
-                report = Report(failure=reason(error), kind="passing")
-            else:  # cancelled or lost with the scheduler: no fault of the task's
-                self.ready.append(task)
-                return None
-        except Exception:  # the connection went while its result was under way
+        if report is None:
+            report = self._failure(future, task)
+        if report is None:  # lost with a scheduler or a worker: no fault of the task's
             self.ready.append(task)
             return None
-        finally:
-            future.release()
         if report.kind == "stop":
             raise RunStopped(report.failure or "")
         if report.kind == "passing" and self.tries[task.name] + 1 < ATTEMPTS:
@@ -244,6 +254,24 @@ class Stream:
             heapq.heappush(self.again, (time.monotonic() + wait, next(self.number), task))
             return None
         return report
+
+    def _failure(self, future: Future, task: Task) -> Report | None:
+        """Of a task that the cluster gave up; None if it is lost."""
+        if future.status != "error":
+            return None
+        try:
+            error = future.exception(timeout=30)
+        except Exception:  # the connection is gone too
+            return None
+        if not isinstance(error, KilledWorker):
+            return Report(failure=reason(error), kind="passing")
+        self.deaths[task.name] += 1
+        text = (
+            f"its task {task.name} took {error.allowed_failures + 1} workers with it, "
+            f"{self.deaths[task.name]} times; they may lack memory (see --window, --block)"
+        )
+        last = self.deaths[task.name] >= DEATHS
+        return Report(failure=text, kind="error" if last else "passing")
 
     def _look(self) -> None:
         """See whether there are workers, and whether the run may go on."""
