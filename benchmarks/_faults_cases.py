@@ -18,7 +18,7 @@ from benchmarks._faults_stand import MEMORY, STAGES, Running, Stand, missing_mou
 from deploy.services import Cluster, Worker
 
 OUTAGE_S = 6.0
-SHORT_CUT_S, LONG_CUT_S = 3.0, 20.0  # TCP gives up after 5 s on the stand
+SHORT_CUT_S, LONG_CUT_S = 4.0, 30.0  # TCP gives up after 12 s on the stand
 REPLACED_S = 5.0  # until an autoscaler would bring new workers
 LIMIT_S = 600.0
 
@@ -101,12 +101,14 @@ def interrupted(case: Case) -> None:
     os.killpg(case.run.process.pid, signal.SIGINT)
 
 
-def _store(kind: str, every: int = 1, seconds: float | None = None) -> Callable[[Case], None]:
+def _store(
+    kind: str, every: int = 1, seconds: float | None = None, delay_s: float = 0.0
+) -> Callable[[Case], None]:
     def act(case: Case) -> None:
         assert case.stand.proxy is not None
         proxy = case.stand.proxy
         before = proxy.struck
-        proxy.inject(Fault(kind, every=every, seconds=seconds))
+        proxy.inject(Fault(kind, every, seconds, delay_s))
         if seconds is None:
             case.run.await_past(case.stage, LIMIT_S)
         else:

@@ -37,6 +37,7 @@ CHOICES = (
 )
 MEMORY = 3 << 30  # of a worker; one that holds an encoder needs 1 GiB
 BUCKET = "faults"
+TCP_TIMEOUT = "12s"  # after which a connection over a cut link is given up; Dask takes 11 s or more
 TALLY = Path(__file__).with_name("_faults_tally.py")
 
 
@@ -145,7 +146,7 @@ class Stand:
         """A cluster of one worker here and one in a namespace of its own."""
         if self.net is None or self.net_cluster is None:
             self.net = self.stack.enter_context(namespace())
-            env = {**self.env, "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5s"}
+            env = {**self.env, "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": TCP_TIMEOUT}
             if self.proxy is not None:
                 env["AWS_ENDPOINT_URL"] = self.proxy.listen(self.net.here)
             cluster = dask_cluster(

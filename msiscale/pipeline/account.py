@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from msiscale.pipeline.tasks import UNITS, Outcome
+from msiscale.pipeline.tasks import UNITS, Outcome, Sums, add
 
 # of what a task does, and what a second of it is called
 RATES = {
@@ -16,14 +16,6 @@ RATES = {
     "bytes_written": ("written_gb_s", 1e-9),
 }
 ADDED = ("wall_s", "cpu_s", "worker_s", "gpu_s", "tasks", "retries", *UNITS)
-
-
-Sums = dict[str, float]
-
-
-def _add(total: Sums, more: Mapping[str, float]) -> None:
-    for name, value in more.items():
-        total[name] = total.get(name, 0) + value
 
 
 @dataclass
@@ -47,18 +39,14 @@ class Account:
         """Add the tasks of a part of a stage; `counts` add up."""
         entry, workers = self.stages.setdefault(stage, {}), self.workers.setdefault(stage, {})
         self.peaks[stage] = max(self.peaks.get(stage, 0.0), outcome.peak_mib)
-        _add(entry, {"wall_s": outcome.wall_s, "cpu_s": outcome.cpu_s, "retries": outcome.retries})
-        _add(entry, counts)
-        for specimen, report in outcome.reports:
-            spent: Sums = {"tasks": 1, "worker_s": report.wall_s, **(report.result or {})}
-            if report.gpu:
-                spent["gpu_s"] = report.wall_s
-            _add(entry, spent)
-            _add(workers.setdefault(report.worker, {}), spent)
+        add(entry, {"wall_s": outcome.wall_s, "cpu_s": outcome.cpu_s, "retries": outcome.retries})
+        add(entry, counts)
+        for (specimen, worker), spent in outcome.spent.items():
+            add(entry, spent)
+            add(workers.setdefault(worker, {}), spent)
             if specimen:
                 own = self.specimens.setdefault(specimen, {})
-                _add(own, {k: v for k, v in spent.items() if k not in ("spectra", "mpix")})
-                _add(own, {"cpu_s": report.cpu_s})
+                add(own, {k: v for k, v in spent.items() if k not in ("spectra", "mpix")})
 
     def as_dict(self) -> dict[str, Any]:
         """Stages with their rates, JSON-able."""
@@ -94,5 +82,5 @@ def totals(stages: Mapping[str, Mapping[str, Any]]) -> Sums:
     """Sums over the stages."""
     found: Sums = {}
     for entry in stages.values():
-        _add(found, {name: entry[name] for name in ADDED if name in entry})
+        add(found, {name: entry[name] for name in ADDED if name in entry})
     return _rounded(found)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from msiscale.config import RunConfig
 from msiscale.errors import redacted
 from msiscale.grid import Block, blocks
 from msiscale.pipeline.account import Account
-from msiscale.pipeline.tasks import Outcome, Task, run_tasks
+from msiscale.pipeline.tasks import Finished, Outcome, Task, run_tasks
 from msiscale.store import (
     Ledger,
     at_once,
@@ -34,6 +33,18 @@ from msiscale.store.written import Written, recording
 
 # a stage whose numbers change gets the next number, and its old results are made anew
 STAGE_VERSIONS = {"peaks": 2, "ingest": 1, "register": 1, "features": 1, "sums": 3, "fit": 2}
+
+
+BEGUN_TOGETHER = 8  # specimens whose arrays are made at a time
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A specimen whose arrays are there: side of a block, what was written, blocks done before."""
+
+    block: int
+    written: dict[str, str]
+    done: dict[str, Record]
 
 
 @dataclass
@@ -127,17 +138,19 @@ class Run:
 
     def tasks(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         stage: str,
         *,
+        total: int | None = None,
         gpu: bool = False,
-        finished: Callable[[str, Outcome], None] = lambda specimen, outcome: None,
+        finished: Finished | None = None,
     ) -> Outcome:
         """`run_tasks` of this run."""
         return run_tasks(
             self.client,
             tasks,
             stage,
+            total=total,
             debug=self.debug,
             gpu=gpu,
             finished=finished,
@@ -160,11 +173,11 @@ class Run:
         todo = [s for s in asked if not self.done(stage, s.name, keys[s.name])]
         self.forget(stage, [s.name for s in todo])
 
-        def finished(name: str, outcome: Outcome) -> None:
-            if name in outcome.failed:
-                self.set_aside(stage, name, keys[name], outcome.failed[name])
+        def finished(name: str, results: dict[str, Record], failure: str | None) -> None:
+            if failure is not None:
+                self.set_aside(stage, name, keys[name], failure)
             else:  # its worker has recorded it
-                self.records(stage)[name] = outcome.results[name]
+                self.records(stage)[name] = results[name]
 
         tasks = [
             self._recorded(stage, s.name, keys[s.name], task(s), version=__version__) for s in todo
@@ -187,42 +200,41 @@ class Run:
         asked = list(self.specimens())
         todo = [s for s in asked if not self.done(stage, s.name, keys[s.name])]
         old = set(self.ledger.folders(stage)) if todo else set()
-        begun = at_once(lambda s: self._begin(stage, s, keys[s.name], create, old), todo)
-        parts: dict[str, dict[str, Record]] = {}
-        tasks, sizes = [], {}
-        for specimen, (size, written, known) in zip(todo, begun, strict=True):
-            name, key = specimen.name, keys[specimen.name]
-            sizes[name] = size
-            parts[name] = {"": {"facts": {}, "written": written}}
-            for block in blocks(shapes[name], (size, size)):
-                part = block_name(name, block)
-                if part in known:
-                    parts[name][part] = known[part]
-                else:
-                    function, args = task(specimen, block)
-                    made = Task(part, name, function, args)
-                    tasks.append(self._recorded(stage, part, key, made))
-        missing = Counter(t.specimen for t in tasks)
+        begun: dict[str, Begun] = {}
+        sent = 0
 
-        def finished(name: str, outcome: Outcome) -> None:
-            key = keys[name]
-            if name in outcome.failed:
-                self.set_aside(stage, name, key, outcome.failed[name])
+        def finished(name: str, results: dict[str, Record], failure: str | None) -> None:
+            key, made = keys[name], begun.pop(name)
+            if failure is not None:
+                self.set_aside(stage, name, key, failure)
                 return
-            for part, record in outcome.results.items():
-                if part.rpartition("/")[0] == name:
-                    parts[name][part] = record
-            done = parts.pop(name)
-            written = done.pop("")["written"]
+            done = {**made.done, **results}
             facts = combine([done[part]["facts"] for part in sorted(done)])
-            cut = {"block": sizes[name], "blocks": len(done), "version": __version__}
-            self.write(stage, name, key, "done", **cut, written=written, **facts)
+            facts |= {"block": made.block, "blocks": len(done), "version": __version__}
+            self.write(stage, name, key, "done", written=made.written, **facts)
 
-        for specimen in todo:  # those whose blocks were all done when the run was stopped
-            if not missing[specimen.name]:
-                finished(specimen.name, Outcome())
-        outcome = self.tasks(tasks, stage, gpu=gpu, finished=finished)
-        self.account.add(stage, outcome, redone=len(todo), of=len(asked), blocks=len(tasks))
+        def tasks() -> Iterator[Task]:
+            """Arrays are made, some specimens at a time, just before their blocks are sent."""
+            nonlocal sent
+            for some in batched(todo, BEGUN_TOGETHER):
+                made = at_once(lambda s: self._begin(stage, s, keys[s.name], create, old), some)
+                for specimen, start in zip(some, made, strict=True):
+                    name, key = specimen.name, keys[specimen.name]
+                    begun[name] = start
+                    cut = blocks(shapes[name], (start.block, start.block))
+                    named = {block_name(name, block): block for block in cut}
+                    missing = [part for part in named if part not in start.done]
+                    if not missing:  # all were done when the run was stopped
+                        finished(name, {}, None)
+                    sent += len(missing)
+                    for part in missing:
+                        one = Task(part, name, *task(specimen, named[part]), len(missing))
+                        yield self._recorded(stage, part, key, one)
+
+        size = self.config.block
+        total = sum(-(-h // size) * -(-w // size) for h, w in (shapes[s.name] for s in todo))
+        outcome = self.tasks(tasks(), stage, total=total, gpu=gpu, finished=finished)
+        self.account.add(stage, outcome, redone=len(todo), of=len(asked), blocks=sent)
 
     def _begin(
         self,
@@ -231,15 +243,14 @@ class Run:
         key: str,
         create: Callable[[Specimen], dict[str, Any]],
         old: set[str],
-    ) -> tuple[int, dict[str, str], dict[str, Record]]:
-        """Make the arrays of a specimen, or find them begun: side of a block, what `create` wrote,
-        the blocks that are done."""
+    ) -> Begun:
+        """Make the arrays of a specimen, or find them begun."""
         name, ledger = specimen.name, self.ledger
         record = self.record(stage, name)
         if record and record["status"] == "started" and record["digest"] == key:
             known = ledger.read_all(stage, name)
             done = {p: r for p, r in known.items() if r["status"] == "done" and r["digest"] == key}
-            return int(record["block"]), record["written"], done
+            return Begun(int(record["block"]), record["written"], done)
         self.forget(stage, [name])
         if name in old:  # blocks of another digest
             ledger.forget_parts(stage, name)
@@ -247,11 +258,16 @@ class Run:
             facts = create(specimen)
         size = self.config.block
         self.write(stage, name, key, "started", block=size, written=noted.parts, **facts)
-        return size, noted.parts, {}
+        return Begun(size, noted.parts, {})
 
     def _recorded(self, stage: str, name: str, key: str, task: Task, **facts: Any) -> Task:
         args = (self.lease, stage, name, key, facts, task.function, task.args)
-        return Task(task.name, task.specimen, recorded, args)
+        return Task(task.name, task.specimen, recorded, args, task.siblings)
+
+
+def batched(items: list[Specimen], size: int) -> Iterator[list[Specimen]]:
+    """Some at a time."""
+    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def block_name(specimen: str, block: Block) -> str:

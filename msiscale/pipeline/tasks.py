@@ -16,7 +16,7 @@ import queue
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,39 +45,54 @@ class Task:
     specimen: str
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    siblings: int = 1  # tasks of its specimen, it among them
+
+
+Sums = dict[str, float]
 
 
 @dataclass
 class Outcome:
-    """What became of the tasks of a stage: results by task, one reason a failed specimen."""
+    """What became of the tasks of a stage: results by task, one reason a failed specimen, and what
+    was spent, by specimen and worker; CPU seconds of the client itself where it did the work."""
 
     results: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    reports: list[tuple[str, Report]] = field(default_factory=list)  # (specimen, without results)
+    spent: dict[tuple[str, str], Sums] = field(default_factory=dict)
     retries: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mib: float = 0.0
 
 
+Finished = Callable[[str, dict[str, Any], str | None], None]
+
+
 def run_tasks(
     client: Client,
-    tasks: Sequence[Task],
+    tasks: Iterable[Task],
     stage: str,
     *,
+    total: int | None = None,
     debug: bool = False,
     gpu: bool = False,
-    finished: Callable[[str, Outcome], None] = lambda specimen, outcome: None,
+    finished: Finished | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run tasks with at most a few waiting on each worker; a failure sets its specimen aside.
 
     Parameters
     ----------
+    tasks
+        Taken one after the other, when there is a place for them; not those of a specimen of which
+        one has failed.
+    total
+        Their number, for the progress bar; default: that of a sequence.
     gpu
         Where workers offer the resource ``GPU``, only those run these tasks; else the others do.
     finished
-        Called as soon as all tasks of a specimen are done, or its first one has failed.
+        Called with specimen, results by task and None as soon as all tasks of a specimen are done,
+        or with the reason when the first one has failed; the results are then not kept.
     alive
         Called now and then; raises when the run must stop.
     debug
@@ -90,26 +105,32 @@ def run_tasks(
     """
     outcome = Outcome()
     began = time.perf_counter()
-    left = Counter(task.specimen for task in tasks)
-    progress = Progress(stage, len(tasks))
+    results: dict[str, dict[str, Any]] = {}  # by specimen
+    if total is None:
+        total = len(tasks) if isinstance(tasks, Sequence) else 0
+    progress = Progress(stage, total)
     wanted = (task for task in tasks if task.specimen not in outcome.failed)
     stream = Stream(client, wanted, stage, gpu=gpu, alive=alive)
     try:
         for task, report in stream:
-            left[task.specimen] -= 1
-            if report.failure is None:
-                outcome.results[task.name] = report.result
-            else:
+            name = task.specimen
+            note(outcome, name, report)
+            progress.step(task.name)
+            if report.failure is not None:
                 if debug and report.traceback:
                     raise RuntimeError(f"{task.name}: {report.traceback}")
-                new = task.specimen not in outcome.failed
-                outcome.failed.setdefault(task.specimen, report.failure)
-                if new:
-                    finished(task.specimen, outcome)
-            if not left[task.specimen] and task.specimen not in outcome.failed:
-                finished(task.specimen, outcome)
-            note(outcome, task.specimen, report)
-            progress.step(task.name)
+                if name not in outcome.failed:
+                    outcome.failed[name] = report.failure
+                    if finished is not None:
+                        finished(name, {}, report.failure)
+                continue
+            if finished is None:
+                outcome.results[task.name] = report.result
+                continue
+            mine = results.setdefault(name, {})
+            mine[task.name] = report.result
+            if len(mine) == task.siblings and name not in outcome.failed:
+                finished(name, results.pop(name), None)
     finally:
         stream.close()
         progress.close()
@@ -122,11 +143,18 @@ def note(outcome: Outcome, specimen: str, report: Report) -> None:
     """Add what a task cost."""
     found = report.result if isinstance(report.result, dict) else {}
     facts = {**found, **found.get("facts", {})}
-    units = {k: facts[k] for k in UNITS if k in facts}
-    small = Report(units, None, "", "", "", report.worker, report.gpu, report.cpu_s, report.wall_s)
-    outcome.reports.append((specimen, small))
-    outcome.cpu_s += report.cpu_s
+    spent = {"tasks": 1, "worker_s": report.wall_s, "cpu_s": report.cpu_s}
+    spent |= {unit: facts[unit] for unit in UNITS if unit in facts}
+    if report.gpu:
+        spent["gpu_s"] = report.wall_s
+    add(outcome.spent.setdefault((specimen, report.worker), {}), spent)
     outcome.peak_mib = max(outcome.peak_mib, report.peak_mib)
+
+
+def add(total: Sums, more: Mapping[str, float]) -> None:
+    """Add to sums by name."""
+    for name, value in more.items():
+        total[name] = total.get(name, 0) + value
 
 
 UNITS = ("spectra", "mpix", "bytes_read", "bytes_written")  # facts of a task that add up

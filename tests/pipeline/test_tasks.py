@@ -55,12 +55,15 @@ def kills_once(folder: str) -> str:
 
 
 def test_each_specimen_is_told_of_when_its_last_task_is_done(client: Client) -> None:
-    told: list[str] = []
-    tasks = [Task(f"{s}/{i}", s, double, (i,)) for s in "abc" for i in range(5)]
-    outcome = run_tasks(client, tasks, "t", finished=lambda name, outcome: told.append(name))
-    assert sorted(told) == ["a", "b", "c"]
-    assert {k: v["i"] for k, v in outcome.results.items()} == {t.name: 2 * t.args[0] for t in tasks}
-    assert len(outcome.reports) == 15 and all(r.worker for _, r in outcome.reports)
+    told: dict[str, dict[str, dict[str, int]]] = {}
+    tasks = [Task(f"{s}/{i}", s, double, (i,), 5) for s in "abc" for i in range(5)]
+    outcome = run_tasks(client, tasks, "t", finished=lambda name, r, why: told.update({name: r}))
+    assert sorted(told) == ["a", "b", "c"] and not outcome.results
+    found = {k: v["i"] for results in told.values() for k, v in results.items()}
+    assert found == {task.name: 2 * task.args[0] for task in tasks}
+    ((worker,),) = {tuple({w for _, w in outcome.spent})}
+    assert worker.startswith("tcp://")
+    assert sum(spent["spectra"] for spent in outcome.spent.values()) == 15
 
 
 def test_a_failure_that_may_pass_is_tried_again_and_not_for_ever(
