@@ -21,8 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dask
+from dask.utils import parse_timedelta
 from distributed import Client, Future, KilledWorker
 from distributed.protocol import pickle
+from distributed.scheduler import NoValidWorkerError, NoWorkerError
 from tqdm import tqdm
 
 from msiscale.cluster import cpu_workers, has_gpu
@@ -193,7 +195,7 @@ class Stream:
         self.window = self.looked = 0.0
         self.workers: list[str] = []
         self.well = time.monotonic()
-        self.patience = float(dask.config.get("msiscale.patience-s", PATIENCE_S))
+        self.patience = _patience()
 
     def __iter__(self) -> Iterator[tuple[Task, Report]]:
         self._look()
@@ -291,6 +293,8 @@ class Stream:
             error = future.exception(timeout=30)
         except Exception:  # the connection is gone too
             return None
+        if isinstance(error, NoWorkerError | NoValidWorkerError):
+            return None  # how long a run waits for workers is said by `_look`
         if not isinstance(error, KilledWorker):
             return Report(failure=reason(error), kind="passing")
         self.deaths[task.name] += 1
@@ -322,6 +326,15 @@ class Stream:
                 f"{self.stage}: the connection to the scheduler is lost; run the same command "
                 "again: finished work is kept"
             )
+
+
+def _patience() -> float:
+    """Seconds without a worker or a scheduler before the run stops."""
+    own = dask.config.get("msiscale.patience-s", None)
+    if own is not None:
+        return float(own)
+    theirs = dask.config.get("distributed.scheduler.no-workers-timeout", None)
+    return max(PATIENCE_S, parse_timedelta(theirs) if theirs else 0.0)
 
 
 def _threads(client: Client, *, gpu: bool) -> int | None:
