@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,8 +160,8 @@ def load_encoder(
         ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
         ``efficientnet-lite0`` (1280, 32), or ``timm:NAME`` for a convolutional model of timm.
     weights : str, optional
-        A ``.pth`` (read with ``weights_only``) or ``.safetensors`` file; a name of torchvision
-        (``IMAGENET1K_V1``, the default of ResNet-50 as in the published study, or
+        A ``.pth`` (read with ``weights_only``) or ``.safetensors`` file or URL; a name of
+        torchvision (``IMAGENET1K_V1``, the default of ResNet-50 as in the published study, or
         ``IMAGENET1K_V2``); or ``random:SEED``. The default of EfficientNet-Lite0 is installed with
         msiscale.
     device : str
@@ -182,11 +182,11 @@ def load_encoder(
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {device}: {_weights.reason(error)}") from None
     with _lock:
-        is_file = weights is not None and Path(weights).is_file()
-        content = _weights.sha256_of(str(weights)) if is_file else ""
+        file = _weights.fetched(weights)
+        content = _weights.sha256_of(file) if file and Path(file).is_file() else ""
         key = (name, str(weights), content, device, precision)
         if key not in _loaded:
-            _loaded[key] = _load(name, weights, device, precision)
+            _loaded[key] = replace(_load(name, file, device, precision), weights=weights)
         return _loaded[key]
 
 

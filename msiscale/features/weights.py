@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from msiscale.errors import InputError
-from msiscale.store import file_sha256
+from msiscale.store import file_sha256, is_url, local_copy
 
 State = dict[str, Tensor]
 _RANDOM = "random:"
@@ -55,6 +55,24 @@ def read_state(path: str) -> State:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: --weights is not a table of tensors; save a state_dict() there")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def fetched(weights: str | None) -> str | None:
+    """`weights`, a URL as the path of a local copy.
+
+    Raises
+    ------
+    InputError
+        Nothing can be read there.
+    """
+    if weights is None or not is_url(weights):
+        return weights
+    try:
+        return local_copy(weights)
+    except FileNotFoundError:
+        raise InputError(f"{weights}: no such weights file; check --weights") from None
+    except OSError as error:
+        raise InputError(f"{weights}: --weights cannot be read ({reason(error)})") from None
 
 
 def load_into(network: nn.Module, state: State, what: str, ignored: tuple[str, ...]) -> None:

@@ -12,7 +12,6 @@ from msiscale.pipeline.tasks import UNITS, Outcome, Sums, add
 RATES = {
     "mpix": ("mpix_s", 1.0),
     "spectra": ("spectra_s", 1.0),
-    "bytes_read": ("read_gb_s", 1e-9),
     "bytes_written": ("written_gb_s", 1e-9),
 }
 ADDED = ("wall_s", "cpu_s", "worker_s", "gpu_s", "tasks", "retries", *UNITS)

@@ -10,7 +10,7 @@ import numpy as np
 from msiscale.cluster import task_device
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError
+from msiscale.errors import InputError, RunStopped
 from msiscale.features.extract import extent_of, extract_block
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
@@ -51,7 +51,15 @@ def features(run: Run) -> None:
 
     def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
         url, matrix = join(run.cohort_url, specimen.name), records[specimen.name]["matrix"]
-        return _features, (url, specimen, keys[specimen.name], matrix, block, config)
+        return _features, (
+            url,
+            specimen,
+            keys[specimen.name],
+            matrix,
+            block,
+            config,
+            facts["sha256"],
+        )
 
     def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
         pixels = sum(p["pixels"] for p in parts)
@@ -99,6 +107,7 @@ def _features(
     matrix: list[list[float]],
     block: Block,
     config: RunConfig,
+    sha256: str,
 ) -> dict[str, Any]:
     from msiscale.features.encoders import load_encoder
 
@@ -107,6 +116,11 @@ def _features(
     encoder = load_encoder(
         config.encoder, config.weights, device=task_device(), precision=config.precision
     )
+    if encoder.sha256 != sha256:
+        raise RunStopped(
+            f"{config.encoder}: the weights {config.weights or 'of the default'} differ between "
+            "machines (SHA-256); give all of them the same --weights, a URL for instance"
+        )
     tissue = read(open_group(url), "tissue").astype(bool)
     placed, wanted = as_matrix(matrix), tissue[block.slices]
     extent = extent_of(image, placed, tissue, encoder)

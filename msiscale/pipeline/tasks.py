@@ -159,7 +159,7 @@ def add(total: Sums, more: Mapping[str, float]) -> None:
         total[name] = total.get(name, 0) + value
 
 
-UNITS = ("spectra", "mpix", "bytes_read", "bytes_written")  # facts of a task that add up
+UNITS = ("spectra", "mpix", "bytes_written")  # facts of a task that add up
 
 
 class Stream:

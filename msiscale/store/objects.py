@@ -203,6 +203,21 @@ def digest(document: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def local_copy(url: str) -> str:
+    """Path of a local copy of a file, made once a machine and kept as long as the file is the same.
+
+    For readers that want a path. In ``$MSISCALE_CACHE``, by default ``~/.cache/msiscale``.
+    """
+    if not is_url(url):
+        return str(local_path(url))
+    folder = Path(os.environ.get("MSISCALE_CACHE", "~/.cache/msiscale")).expanduser()
+    stamp = digest([url, *size_and_state(url)])
+    path = folder / f"{stamp}-{url.rpartition('/')[2]}"
+    if not path.is_file():
+        _replace(path, read_bytes(url))
+    return str(path)
+
+
 def file_sha256(path: str) -> str:
     """SHA-256 of a file, read in pieces."""
     sha = hashlib.sha256()

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,3 +199,18 @@ def test_digest_of_tensors_covers_name_shape_and_value():
     base = {"a": torch.ones(2, 3)}
     others = [{"b": torch.ones(2, 3)}, {"a": torch.ones(3, 2)}, {"a": torch.zeros(2, 3)}]
     assert len({weights.state_sha256(s) for s in (base, *others)}) == 4
+
+
+def test_weights_behind_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from msiscale.store import write_bytes
+
+    monkeypatch.setenv("MSISCALE_CACHE", str(tmp_path / "cache"))
+    local = str(tmp_path / "lite0.safetensors")
+    sha256 = save_weights("efficientnet-lite0", "random:3", local)
+    url = f"memory://weights/{tmp_path.name}/lite0.safetensors"
+    write_bytes(url, Path(local).read_bytes())
+    encoder = load_encoder("efficientnet-lite0", url)
+    assert (encoder.sha256, encoder.weights) == (sha256, url)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    with pytest.raises(InputError, match="no such weights file"):
+        load_encoder("efficientnet-lite0", "memory://weights/none.pth")
