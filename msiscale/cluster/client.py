@@ -16,7 +16,7 @@ from distributed import Client, performance_report
 from distributed.security import Security
 
 from msiscale.cluster.cuda import cuda_cluster
-from msiscale.cluster.environment import dask_settings
+from msiscale.cluster.environment import dask_settings, worker_environ
 from msiscale.cluster.jobs import queue_cluster
 from msiscale.cluster.kubernetes import kubernetes_cluster
 from msiscale.cluster.local import local_cluster
@@ -66,7 +66,7 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
     if scheduler is None and where.elsewhere:
         scheduler = dask.config.get("scheduler-address", None)
     joined = _started(where) if scheduler is None else _outside(scheduler)
-    with joined as client, _reported(client, where.performance_report):
+    with joined as client, client.as_current(), _reported(client, where.performance_report):
         yield client
 
 
@@ -75,7 +75,8 @@ def _outside(scheduler: str) -> Iterator[Client]:
     address = _address(scheduler)
     try:
         # without a Security object Dask takes its configuration, or calls its security-loader
-        client = Client(address)
+        # not the default of the process: one that fails would stay it
+        client = Client(address, set_as_default=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{scheduler}: no Dask scheduler could be reached: {_line(error)}"
@@ -106,9 +107,10 @@ def _started(where: Where) -> Iterator[Client]:
     security = tls()
     no_workers_s = LOCAL_NO_WORKERS_S if settings.kind in ("local", "cuda") else settings.wait_s
     with (
+        worker_environ(),
         dask.config.set(dask_settings(no_workers_s)),
         _cluster(settings, security) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         check_encrypted(client, security is not None)
         _await_workers(client, settings.source, settings.wait_s, gpu=settings.gpu is not None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dask
@@ -22,6 +24,25 @@ WORKER_ENVIRONMENT = {
 # a worker that must not take a GPU sees none
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 GPU = {"GPU": 1}
+
+
+@contextmanager
+def worker_environ() -> Iterator[None]:
+    """`WORKER_ENVIRONMENT` here, for the processes that start meanwhile.
+
+    What is in the environment wins over Dask's configuration, and any cluster that was started in
+    this process before has left its own values in it.
+    """
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    os.environ.update(WORKER_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def dask_settings(no_workers_s: float) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import dask
 import pytest
 import yaml
 
+from msiscale.cluster import WORKER_ENVIRONMENT
+
 AUTHORITY = Path(__file__).parents[2] / "deploy" / "tls" / "authority.sh"
 Start = Callable[..., subprocess.Popen]
 
@@ -91,7 +93,7 @@ def configured(folder: Path) -> dict[str, Any]:
 def quick_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No Dask settings of the machine, and connections that fail fail soon."""
     for name in list(os.environ):
-        if name.startswith("DASK_"):
+        if name.startswith("DASK_") or name in WORKER_ENVIRONMENT:
             monkeypatch.delenv(name)
     with dask.config.set({"distributed.comm.timeouts.connect": "3s"}):
         yield
