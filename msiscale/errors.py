@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SECRETS = (
-    (re.compile(r"(://)[^/\s@\"]+@"), r"\1***@"),  # user:password@host
+    (re.compile(r"(?<!abfs)(?<!abfss)(://)[^/\s@\"]+@"), r"\1***@"),  # user:password@host
     (re.compile(r"(://[^\s?\"]+\?)[^\s\"]+"), r"\1***"),  # a signature or token in a query
 )
 

@@ -33,6 +33,8 @@ class Report:
 
 def reason(error: BaseException) -> str:
     """One line for the user; the type's name only where the message was not written for them."""
+    if _no_room(error):
+        return f"{error}; make room there and run the same command again: finished work is kept"
     text = redacted(" ".join(str(error).split())) or "no message"
     if isinstance(error, InputError | LostChunk):
         return text
@@ -79,11 +81,15 @@ def kind_of(error: BaseException) -> str:
         return "stop"
     if isinstance(error, InputError | LostChunk):
         return "input"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _no_room(error):
         return "stop"
     gone = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
     passing = isinstance(error, OSError | BaseError | MemoryError | TimeoutError)
     return "passing" if passing and not isinstance(error, gone) else "error"
+
+
+def _no_room(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _here() -> tuple[str, bool]:

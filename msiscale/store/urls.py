@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from msiscale.errors import InputError
 
 # what obstore speaks; `memory` is fsspec's, for trials
-OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss"}
+OBJECT_STORES = {"s3", "s3a", "gs", "az", "azure", "abfs", "abfss"}
 WEB = {"https", "http"}
 SCHEMES = OBJECT_STORES | WEB | {"memory"}
 

@@ -25,6 +25,8 @@ def test_what_is_refused_is_said_without_the_secret(url: str, why: str) -> None:
 def test_redaction_leaves_the_rest() -> None:
     text = '{"a": "https://u:p@h/x?sig=s", "b": "s3://bucket/x y"}'
     assert redacted(text) == '{"a": "https://***@h/x?***", "b": "s3://bucket/x y"}'
+    container = "abfss://container@account.dfs.core.windows.net/x"  # no password
+    assert redacted(container) == container
 
 
 def test_endpoint_that_is_not_there_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""Inputs on a web server: read by ranges, without listings."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msiscale.cohort import read_manifest
+from msiscale.errors import InputError
+from msiscale.msi import open_msi
+from msiscale.simulate import simulate
+from msiscale.slide.convert import convert
+from msiscale.slide.reader import open_reader
+from msiscale.store import listing, open_file
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Files with byte ranges, as web servers serve them; no listings."""
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data = path.read_bytes()
+        first, last = (int(asked[1]), int(asked[2] or len(data) - 1)) if asked else (0, len(data))
+        part = data[first : last + 1]
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("web")
+    simulate(folder, specimens=1, seed=2, pixels=(10, 11), mpp=4.0)
+    convert(str(next(folder.rglob("*.tif*"))), str(folder / "slide.ome.zarr"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(cohort: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(cohort)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_cohort_is_read_from_the_web(url: str, cohort: Path) -> None:
+    (there,) = read_manifest(f"{url}/manifest.csv")
+    (here,) = read_manifest(str(cohort / "manifest.csv"))
+    assert there.msi.startswith(url) and there.annotation and there.annotation.startswith(url)
+    assert open_msi(there.msi).equals(open_msi(here.msi))
+    for name in (there.slide, f"{url}/slide.ome.zarr"):
+        remote, local = open_reader(name, mpp=4.0), open_reader(here.slide)
+        assert remote.shape == local.shape
+        np.testing.assert_array_equal(remote.read(0, 5, 9, 60, 50), local.read(0, 5, 9, 60, 50))
+
+
+def test_a_part_of_a_file(url: str, cohort: Path) -> None:
+    path = next(cohort.rglob("*.ibd"))
+    data = path.read_bytes()
+    with open_file(f"{url}/{path.relative_to(cohort).as_posix()}") as file:
+        file.seek(-100, 2)
+        assert file.read() == data[-100:]
+        file.seek(16)
+        assert file.read(1000) == data[16:1016]
+
+
+def test_what_is_not_there_is_said(url: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_file(f"{url}/none.ibd")
+    with pytest.raises(InputError, match="does not list"):
+        listing(url)
