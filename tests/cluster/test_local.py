@@ -20,6 +20,7 @@ from msiscale.cluster import (
     resources_of,
     task_device,
 )
+from msiscale.pipeline.tasks import Task, run_tasks
 
 GPU = "GPU-fake-of-the-test"
 
@@ -52,6 +53,16 @@ def test_a_gpu_has_a_worker_of_its_own(client):
     left = client.map(where_am_i, range(12), workers=cpu_workers(client), pure=False)
     assert {(device, seen) for _, device, seen in client.gather(left)} == {("cpu", "")}
     assert task_device() == "cpu"  # not in a task
+
+
+def test_extraction_goes_to_the_gpu_and_the_rest_does_not(client):
+    [gpu] = [address for address, offered in resources_of(client).items() if offered]
+    for wants_gpu, devices in ((True, {"cuda"}), (False, {"cpu"})):
+        tasks = [Task(str(i), "s", where_am_i, (i,)) for i in range(9)]
+        outcome = run_tasks(client, tasks, "t", gpu=wants_gpu)
+        assert {device for _, device, _ in outcome.results.values()} == devices
+        assert ({worker for _, worker in outcome.spent} == {gpu}) is wants_gpu
+        assert any("gpu_s" in spent for spent in outcome.spent.values()) is wants_gpu
 
 
 def test_workers_are_started_as_they_should_be(client):
