@@ -26,11 +26,11 @@ from msiscale.store.urls import WEB, scheme
 BUFFER = 1 << 20  # bytes a request fetches at least, when a file is read in small pieces
 # obstore tries again on 5xx, 429 and broken connections; a task is tried again beyond that
 RETRY: Any = {
-    "max_retries": 7,
+    "max_retries": 10,
     "backoff": {
-        "base": 2,
-        "init_backoff": timedelta(milliseconds=400),
-        "max_backoff": timedelta(seconds=10),
+        "base": 3,
+        "init_backoff": timedelta(milliseconds=500),
+        "max_backoff": timedelta(seconds=15),
     },
     "retry_timeout": timedelta(seconds=120),
 }
