@@ -134,7 +134,7 @@ class Run:
 
     def say(self, text: str) -> None:
         """A line for the user."""
-        print(f"msiscale: {redacted(text)}", file=sys.stderr, flush=True)
+        say(text)
 
     def tasks(
         self,
@@ -263,6 +263,11 @@ class Run:
     def _recorded(self, stage: str, name: str, key: str, task: Task, **facts: Any) -> Task:
         args = (self.lease, stage, name, key, facts, task.function, task.args)
         return Task(task.name, task.specimen, recorded, args, task.siblings)
+
+
+def say(text: str) -> None:
+    """A line for the user, with no secret of a URL in it."""
+    print(f"msiscale: {redacted(text)}", file=sys.stderr, flush=True)
 
 
 def batched(items: list[Specimen], size: int) -> Iterator[list[Specimen]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import platform
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,11 @@ from msiscale import __version__
 from msiscale.cluster import Where, connect
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
-from msiscale.errors import InputError, redacted
+from msiscale.errors import InputError
 from msiscale.pipeline.account import totals
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.biomarkers import biomarkers
-from msiscale.pipeline.context import Run
+from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.features import encoder_facts, features
 from msiscale.pipeline.fit import fit
 from msiscale.pipeline.ingest import ingest
@@ -140,7 +139,7 @@ def run(
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
-    with held(out, say=_say) as lease, connect(where) as client:
+    with held(out, say=say) as lease, connect(where) as client:
         job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree
@@ -157,10 +156,6 @@ def run(
             STAGES[name](job)
             _write_run(job, started, began)
     return Result(out, len(cohort) + len(cohort.problems), job.failed)
-
-
-def _say(text: str) -> None:
-    print(f"msiscale: {redacted(text)}", file=sys.stderr, flush=True)
 
 
 def _note_manifest(job: Run) -> None:

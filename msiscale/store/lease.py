@@ -111,12 +111,18 @@ def _acquire(out: str, content: bytes, say: Callable[[str], None], stale_s: floa
         if newest:
             _wait_until_free(Lease(out, newest), say, stale_s)
         lease = Lease(out, newest + 1)
-        if create_bytes(lease.path(), content):
+        # a store may have made it although its answer was lost and the request repeated
+        if create_bytes(lease.path(), content) or _is_ours(lease, content):
             for old in found:
                 # the one before stays: it shows its own tasks that there is a newer one
                 if old < newest:
                     remove(lease.path(old))
             return lease
+
+
+def _is_ours(lease: Lease, content: bytes) -> bool:
+    holder = _holder(lease)
+    return holder is not None and holder["token"] == json.loads(content)["token"]
 
 
 def _wait_until_free(lease: Lease, say: Callable[[str], None], stale_s: float) -> None:

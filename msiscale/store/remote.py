@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
@@ -190,6 +189,3 @@ def names(url: str) -> list[str]:
         found = store.list_with_delimiter(f"{key}/" if key else None)
     below = [*(item["path"] for item in found["objects"]), *found["common_prefixes"]]
     return sorted(str(path).rstrip("/").rpartition("/")[2] for path in below)
-
-
-__all__ = ["RemoteFile", "bucket", "delete", "get", "head", "names", "obstore", "put", "readable"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from msiscale.errors import InputError, RunStopped
-from msiscale.store import read_json, write_json
+from msiscale.store import create_bytes, read_json, write_json
 from msiscale.store.lease import Lease, held
 
 
@@ -92,3 +92,17 @@ def test_the_lease_names_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "started",
             "beat",
         }
+
+
+def test_a_lost_answer_does_not_refuse_its_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msiscale.store import lease as module
+
+    def unanswered(url: str, data: bytes) -> bool:
+        assert create_bytes(url, data)
+        return False  # the repeated request finds what the first has made
+
+    monkeypatch.setattr(module, "create_bytes", unanswered)
+    with held(str(tmp_path)) as lease:
+        assert lease.generation == 1
