@@ -13,8 +13,9 @@ from msiscale.msi.spectra import Floats, Intensities, Ints, Spectra, starts
 
 NORMALISATIONS = ("none", "tic", "rms", "median")
 
-#: Values of a binned batch (float64 while it is summed).
-_CELLS = 4_000_000
+#: Values of a binned batch (float64 while it is summed), few enough to stay in the cache.
+_CELLS = 500_000
+_TABLE = 1 << 16  #: cells of the table that m/z are looked up in
 
 
 def check_axis(mz: NDArray) -> Floats:
@@ -40,13 +41,40 @@ def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
     -------
     (n,) int64. A peak half-way between two axis m/z goes to the lower.
     """
-    index = np.searchsorted((axis[1:] + axis[:-1]) / 2, mz, side="left")
+    index = _search((axis[1:] + axis[:-1]) / 2, mz)
     centre = axis[index]
     # `centre` holds the distances from here on, to spare two arrays of the size of the data.
     width = centre * (tolerance_ppm * 1e-6)
     np.subtract(mz, centre, out=centre)
     np.abs(centre, out=centre)
     index[~(centre <= width)] = -1
+    return index
+
+
+def _search(borders: Floats, mz: Floats) -> Ints:
+    """`numpy.searchsorted`, from a table of equal cells; a quarter of its time for many m/z."""
+    if len(borders) < 16 or len(mz) < _TABLE:
+        return np.searchsorted(borders, mz).astype(np.int64, copy=False)
+    low, scale = borders[0], _TABLE / (borders[-1] - borders[0])
+
+    def cells(values: Floats) -> NDArray[np.int32]:
+        # rounding is monotone, so a border in an earlier cell is below every m/z in this one
+        place = values - low
+        place *= scale
+        return np.fmin(np.fmax(place, 0, out=place), _TABLE, out=place).astype(np.int32)
+
+    counts = np.bincount(cells(borders), minlength=_TABLE + 1)
+    if counts.max() > 8:
+        return np.searchsorted(borders, mz).astype(np.int64, copy=False)
+    below = np.cumsum(counts) - counts
+    ends = np.append(borders, np.inf)
+    index = np.empty(len(mz), np.int64)
+    for i in range(0, len(mz), _TABLE):
+        values = mz[i : i + _TABLE]
+        at = below[cells(values)]
+        for _ in range(int(counts.max())):
+            at += ends[at] < values
+        index[i : i + _TABLE] = at
     return index
 
 
@@ -177,14 +205,15 @@ def cube_block(
     if mz is not None and source.mz is not None:
         index = nearest(source.mz, axis, tolerance_ppm)
     for some in batches(source, indices_in(source, block)):
+        # read as much as memory allows, work on as little as the cache holds
+        read = source.read(some) if source.mz is None else _as_spectra(source.read_dense(some))
         step = max(1, _CELLS // k)
-        for part in (some[i : i + step] for i in range(0, len(some), step)):
+        for i in range(0, len(some), step):
+            part, spectra = some[i : i + step], read.part(i, i + step)
             if source.mz is None:
-                spectra = source.read(part)
                 values = bin_spectra(spectra, axis, tolerance_ppm)
             else:
-                dense = source.read_dense(part)
-                spectra = _as_spectra(dense)
+                dense = spectra.intensity.reshape(len(part), len(source.mz))
                 values = dense if index is None else bin_dense(dense, index, k)
             divisor = normalisation(spectra, normalise)
             if normalise != "none":

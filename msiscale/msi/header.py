@@ -1,17 +1,10 @@
-"""The XML half of an imzML: its header through pyimzML, its spectrum list in one streaming pass.
-
-The spectrum list is read with expat rather than with pyimzML's own parser because what pyimzML
-leaves out is needed here: the stored length of compressed arrays, terms inside a single array, and
-integers in scientific notation. The tests compare every field with pyimzML on every file.
-"""
+"""The XML half of an imzML: its header through pyimzML, its spectra through `SpectrumList`."""
 
 from __future__ import annotations
 
 import warnings
-from array import array
 from dataclasses import dataclass, field
-from typing import IO, Any
-from xml.parsers import expat
+from typing import IO
 
 import numpy as np
 from defusedxml import ElementTree
@@ -20,56 +13,10 @@ from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
 from msiscale.errors import InputError
 from msiscale.msi.spectra import Ints
+from msiscale.msi.spectrum_list import ArrayFormat, SpectrumList, xml_error
 from msiscale.store import open_file
 
-#: Terms of number formats, in the order in which pyimzML lets a later one win.
-PRECISION = {
-    "32-bit float": "<f4",
-    "64-bit float": "<f8",
-    "32-bit integer": "<i4",
-    "64-bit integer": "<i8",
-    "8-bit integer": "<i1",
-    "16-bit integer": "<i2",
-}
-_PRECISION_ACCESSION = {
-    "MS:1000521": "<f4",
-    "MS:1000523": "<f8",
-    "MS:1000519": "<i4",
-    "MS:1000522": "<i8",
-    "IMS:1000141": "<i4",
-    "IMS:1000142": "<i8",
-    "IMS:1100000": "<i1",
-    "IMS:1100001": "<i2",
-}
-_ZLIB = "MS:1000574"
-_NO_COMPRESSION = "MS:1000576"
-#: Compressions that exist in the vocabulary and that no imzML reader here decodes.
-_FOREIGN_COMPRESSION = {
-    "MS:1002312",
-    "MS:1002313",
-    "MS:1002314",
-    "MS:1002746",
-    "MS:1002747",
-    "MS:1002748",
-    "MS:1003088",
-    "MS:1003089",
-}
-_MZ_ARRAY, _INTENSITY_ARRAY = "MS:1000514", "MS:1000515"
-_OFFSET, _LENGTH, _ENCODED = "IMS:1000102", "IMS:1000103", "IMS:1000104"
-_X, _Y, _Z = "IMS:1000050", "IMS:1000051", "IMS:1000052"
 _UNIT_UM = {"UO:0000017": 1.0, "UO:0000018": 1e-3, "UO:0000016": 1e3, "UO:0000015": 1e4}
-
-
-@dataclass
-class ArrayFormat:
-    """How an array is stored: the number formats that are named, compression, where it lies."""
-
-    dtypes: list[str]
-    zlib: bool
-    plain: bool
-    offset: Ints
-    length: Ints
-    encoded: Ints  #: stored bytes as declared, -1 where the file does not say
 
 
 @dataclass
@@ -96,7 +43,7 @@ def read_header(path: str) -> ImzmlHeader:
     with open_file(path) as file:
         metadata, notes, count = _metadata(path, file)
         file.seek(0)
-        spectra = _SpectrumList(path, metadata)
+        spectra = SpectrumList(path, metadata)
         spectra.parse(file)
     if not spectra.xyz:
         raise InputError(f"{path}: has no spectra; export the image again")
@@ -141,7 +88,7 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
             "remove the declaration"
         ) from None
     except ElementTree.ParseError as error:
-        raise _xml_error(path, error) from None
+        raise xml_error(path, error) from None
     if root is None or root.tag.rpartition("}")[2] not in ("mzML", "indexedmzML"):
         raise InputError(f"{path}: is not imzML; give the .imzML of the image")
     for element in root.iter():  # some writers leave the namespace out; pyimzML needs it
@@ -162,10 +109,6 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
         if "IMS:" not in text and 'name ""' not in text:
             notes.append(f"header: {text}")
     return metadata, notes, int(count) if count and count.isdigit() else None
-
-
-def _xml_error(path: str, error: Exception) -> InputError:
-    return InputError(f"{path}: the XML is damaged or cut ({error}); copy or export the file again")
 
 
 def _scan_setting(metadata: Metadata, accession: str) -> int | None:
@@ -213,187 +156,3 @@ def _pixel_um(metadata: Metadata, notes: list[str]) -> tuple[float, float] | Non
     if len(set(found)) > 1:
         notes.append(f"scan settings disagree on the pixel size; the first, {found[0]}, is used")
     return found[0] if found else None
-
-
-class _SpectrumList:
-    """Expat handlers that collect coordinates and array extents of every spectrum."""
-
-    def __init__(self, path: str, metadata: Metadata) -> None:
-        self.path = path
-        self.xyz = array("q")
-        self.first_terms: set[str] = set()
-        self.scientific = False
-        self.other_arrays = False
-        self._groups = {
-            name: set(group.param_by_accession) | set(group.param_by_name)
-            for name, group in metadata.referenceable_param_groups.items()
-        }
-        self._extents = {"m/z": array("q"), "intensity": array("q")}
-        # The distinct sets of terms that describe arrays of each kind.
-        self._formats: dict[str, set[frozenset[str]]] = {"m/z": set(), "intensity": set()}
-        self._arrays_seen: dict[tuple[str, ...], str | None] = {}
-        self._in_spectrum = self._in_array = False
-        self._position: dict[str, str] = {}
-        self._array: dict[str, str] = {}
-        self._array_terms: list[str] = []
-        self._array_refs: list[str] = []
-        self._seen: set[str] = set()
-
-    def parse(self, file: IO[bytes]) -> None:
-        parser = expat.ParserCreate()
-        parser.ordered_attributes = True
-        parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        try:
-            parser.ParseFile(file)
-        except expat.ExpatError as error:
-            raise _xml_error(self.path, error) from None
-        except _MissingAttribute as error:
-            raise self._error(f"has an element without its {error}") from None
-
-    def arrays(self, kind: str) -> ArrayFormat:
-        """What was collected for one kind of array."""
-        formats = self._formats[kind]
-        if len(formats) > 1:
-            raise InputError(
-                f"{self.path}: the {kind} arrays are stored in {len(formats)} different formats; "
-                "export the image with one"
-            )
-        terms = next(iter(formats))
-        if terms & _FOREIGN_COMPRESSION:
-            raise InputError(
-                f"{self.path}: the {kind} arrays use a compression that is not zlib; "
-                "export them with zlib or without compression"
-            )
-        dtypes = [dtype for name, dtype in PRECISION.items() if name in terms]
-        for accession, dtype in _PRECISION_ACCESSION.items():
-            if accession in terms and dtype not in dtypes:
-                dtypes.insert(0, dtype)
-        if not dtypes:
-            raise InputError(
-                f"{self.path}: the number format of the {kind} arrays is not named; "
-                "add its cvParam (MS:1000521 32-bit float, MS:1000523 64-bit float, ...)"
-            )
-        extents = np.frombuffer(self._extents[kind], np.int64).reshape(-1, 3)
-        return ArrayFormat(
-            dtypes=dtypes,
-            zlib=_ZLIB in terms,
-            plain=_NO_COMPRESSION in terms,
-            offset=extents[:, 0].copy(),
-            length=extents[:, 1].copy(),
-            encoded=extents[:, 2].copy(),
-        )
-
-    def _start(self, tag: str, attributes: list[str]) -> None:
-        if not self._in_spectrum:
-            self._in_spectrum = tag == "spectrum" or tag.endswith(":spectrum")
-            return
-        if tag.endswith("cvParam"):
-            accession = _attribute(attributes, "accession")
-            if self._in_array:
-                if accession in (_OFFSET, _LENGTH, _ENCODED):
-                    self._array[accession] = _attribute(attributes, "value")
-                else:
-                    self._array_terms.append(accession)
-            elif accession in (_X, _Y, _Z):
-                self._position[accession] = _attribute(attributes, "value")
-            elif not self.xyz:
-                self.first_terms.add(accession)
-        elif tag.endswith("referenceableParamGroupRef"):
-            if self._in_array:
-                self._array_refs.append(_attribute(attributes, "ref"))
-        elif tag.endswith("binaryDataArray"):
-            self._in_array = True
-            self._array.clear()
-            self._array_terms.clear()
-            self._array_refs.clear()
-
-    def _end(self, tag: str) -> None:
-        if not self._in_spectrum:
-            return
-        if tag.endswith("binaryDataArray"):
-            self._in_array = False
-            self._end_array()
-        elif tag == "spectrum" or tag.endswith(":spectrum"):
-            self._in_spectrum = False
-            self._end_spectrum()
-
-    def _end_array(self) -> None:
-        key = (*self._array_terms, "|", *self._array_refs)
-        if key not in self._arrays_seen:
-            terms = set(self._array_terms).union(
-                *(self._groups.get(ref, ()) for ref in self._array_refs)
-            )
-            self._arrays_seen[key] = _kind(terms)
-            if (known := _kind(terms)) is not None:
-                self._formats[known].add(frozenset(terms))
-        kind = self._arrays_seen[key]
-        if kind is None:
-            self.other_arrays = True
-            return
-        if kind in self._seen:
-            raise self._error(f"has two {kind} arrays")
-        self._seen.add(kind)
-        extents = self._extents[kind]
-        for accession, what in ((_OFFSET, "offset"), (_LENGTH, "length")):
-            if accession not in self._array:
-                raise self._error(f"has no external {what} of its {kind} array")
-            extents.append(self._integer(self._array[accession], f"{kind} array {what}"))
-        encoded = self._array.get(_ENCODED, "")
-        extents.append(self._integer(encoded, f"{kind} encoded length") if encoded else -1)
-
-    def _end_spectrum(self) -> None:
-        for kind in ("m/z", "intensity"):
-            if kind not in self._seen:
-                raise self._error(f"has no {kind} array")
-        self._seen.clear()
-        for accession, axis in ((_X, "x"), (_Y, "y")):
-            if accession not in self._position:
-                raise self._error(f"has no position {axis}")
-        self.xyz.extend(
-            (
-                self._integer(self._position[_X], "position x"),
-                self._integer(self._position[_Y], "position y"),
-                self._integer(self._position.get(_Z, "1"), "position z"),
-            )
-        )
-        self._position.clear()
-
-    def _integer(self, text: str, what: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            try:
-                number = float(text)
-                value = int(number)
-            except (ValueError, OverflowError):
-                raise self._error(f"has {what} {text!r}, which is not a number") from None
-            if value != number:
-                raise self._error(f"has {what} {text!r}, which is not whole") from None
-            self.scientific = True
-        if not -(2**62) < value < 2**62:
-            raise self._error(f"has {what} {text!r}, which is out of range")
-        return value
-
-    def _error(self, what: str) -> InputError:
-        index = len(self.xyz) // 3
-        return InputError(f"{self.path}: spectrum {index} {what}; export the image again")
-
-
-class _MissingAttribute(Exception):
-    pass
-
-
-def _attribute(attributes: list[str], name: str) -> str:
-    """Value of an attribute in expat's flat list of names and values."""
-    for i in range(0, len(attributes), 2):
-        if attributes[i] == name:
-            return attributes[i + 1]
-    raise _MissingAttribute(name)
-
-
-def _kind(terms: Any) -> str | None:
-    if _MZ_ARRAY in terms:
-        return "m/z"
-    return "intensity" if _INTENSITY_ARRAY in terms else None

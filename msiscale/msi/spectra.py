@@ -73,6 +73,21 @@ class Spectra:
         part = slice(int(self.start[i]), int(self.start[i + 1]))
         return self.mz[part], self.intensity[part]
 
+    def part(self, begin: int, end: int) -> Spectra:
+        """The spectra ``[begin, end)``, without their repairs."""
+        start = self.start[begin : end + 1]
+        values = slice(int(start[0]), int(start[-1]))
+        return Spectra(self.mz[values], self.intensity[values], start - start[0])
+
+    def parts(self, values: int) -> Iterator[Spectra]:
+        """Runs of whole spectra of about so many values."""
+        begin = 0
+        while begin < len(self):
+            ahead = np.searchsorted(self.start, self.start[begin] + values, side="right") - 1
+            end = max(begin + 1, int(ahead))
+            yield self.part(begin, end)
+            begin = end
+
     def __iter__(self) -> Iterator[tuple[Floats, Intensities]]:
         return (self[i] for i in range(len(self)))
 

@@ -12,6 +12,7 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.grid import Block, centres_um
+from msiscale.msi.index import load_index, save_index
 from msiscale.msi.source import MsiSource
 from msiscale.pipeline.axis import Mz, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
@@ -70,7 +71,9 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
             f"{specimen.msi}: no pixel size in the file; give the manifest column pixel_um"
         )
     sums = msi.peak_sums(source, tolerance_ppm=tolerance_ppm)
-    sums.save(open_group(join(state_url, specimen.name), "a").require_group("peaks"))
+    group = open_group(join(state_url, specimen.name), "a").require_group("peaks")
+    sums.save(group)
+    save_index(source, group)
     return {
         "shape": list(source.shape),
         "pixel_um": list(source.pixel_um),
@@ -119,7 +122,7 @@ def write_cubes(run: Run, mz: Mz) -> None:
     def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
         url = join(run.cohort_url, specimen.name)
         stamp = records[specimen.name]["digest"]
-        return _cube, (url, specimen, stamp, block, config)
+        return _cube, (url, run.state_url, specimen, stamp, block, config)
 
     def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
         return {"spectra": sum(p["spectra"] for p in parts), "mz": len(mz)}
@@ -136,16 +139,17 @@ def write_cubes(run: Run, mz: Mz) -> None:
 
 
 @lru_cache(maxsize=4)
-def _source(path: str, pixel_um: float | None, stamp: str) -> MsiSource:
-    # the stamp is of the file's size and time: a file that changed is parsed again
-    return msi.open_source(path, pixel_um=pixel_um)
+def _source(state_url: str, name: str, path: str, pixel_um: float | None, stamp: str) -> MsiSource:
+    # the stamp is of the file's size and time: of a file that changed the index is another
+    known = load_index(open_group(join(state_url, name, "peaks")), path)
+    return known or msi.open_source(path, pixel_um=pixel_um)
 
 
 def _cube(
-    url: str, specimen: Specimen, stamp: str, block: Block, config: RunConfig
+    url: str, state_url: str, specimen: Specimen, stamp: str, block: Block, config: RunConfig
 ) -> dict[str, Any]:
     group = open_group(url, "r+")
-    source = _source(specimen.msi, specimen.pixel_um, stamp)
+    source = _source(state_url, specimen.name, specimen.msi, specimen.pixel_um, stamp)
     values, norm = msi.cube_block(
         source,
         read(open_group(url), "mz"),

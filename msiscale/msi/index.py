@@ -1,0 +1,64 @@
+"""Where the spectra of an imzML lie, kept in Zarr, so that its XML is parsed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zarr
+
+from msiscale import store
+from msiscale.msi.imzml import ImzmlSource, Stored
+from msiscale.msi.source import MsiSource
+
+_KEPT = ("shape", "pixel_um", "origin", "profile", "polarity", "mode", "notes")
+
+
+def save_index(source: MsiSource, group: zarr.Group) -> None:
+    """Write what is known of an imzML to an open group; nothing for HDF5, which opens as fast."""
+    if not isinstance(source, ImzmlSource):
+        return
+    kinds = (source.mz_arrays, source.intensity_arrays)
+    columns = [source.positions, *(np.c_[a.offset, a.length, a.stored] for a in kinds)]
+    index = np.hstack(columns).astype(np.int64)
+    store.put(group, "index", index, ("spectrum", "quantity"))
+    if source.mz is not None:
+        store.put(group, "mz", source.mz, ("mz",))
+    if source.mz_order is not None:
+        store.put(group, "mz_order", source.mz_order, ("mz",))
+    facts: dict[str, Any] = {name: getattr(source, name) for name in _KEPT}
+    facts["ibd"] = source.ibd.rpartition("/")[2]
+    facts["stored"] = [[a.dtype, a.zlib] for a in kinds]
+    facts["shared"] = [source.mz is not None, source.mz_order is not None]
+    group.attrs["source"] = facts
+
+
+def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
+    """The source at `path` from what `save_index` wrote; None where that was nothing."""
+    facts: Any = group.attrs.get("source")
+    if facts is None:
+        return None
+    index = store.read(group, "index")
+    mz_arrays, intensity_arrays = (
+        Stored(dtype, zlib, *index[:, column : column + 3].T.copy())
+        for (dtype, zlib), column in zip(facts["stored"], (2, 5), strict=True)
+    )
+    shared, ordered = facts["shared"]
+    folder, slash, _ = path.replace("\\", "/").rpartition("/")
+    return ImzmlSource(
+        path=path,
+        ibd=folder + slash + facts["ibd"],
+        shape=tuple(facts["shape"]),
+        pixel_um=None if facts["pixel_um"] is None else tuple(facts["pixel_um"]),
+        positions=index[:, :2].astype(np.int32),
+        origin=tuple(facts["origin"]),
+        mz=store.read(group, "mz") if shared else None,
+        lengths=intensity_arrays.length,
+        profile=facts["profile"],
+        polarity=facts["polarity"],
+        mode=facts["mode"],
+        notes=facts["notes"],
+        mz_arrays=mz_arrays,
+        intensity_arrays=intensity_arrays,
+        mz_order=store.read(group, "mz_order") if ordered else None,
+    )
