@@ -2,6 +2,7 @@
 
 The stages run through `msiscale.run` on workers that are up and have their imports; the wall is
 that of the whole call, planning and records included, so whatever the client does alone counts.
+A worker has one core to itself, as a cluster's job has; client and scheduler take what they find.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 import zarr
-from distributed import Client, get_task_stream
+from distributed import Client, Worker, get_task_stream
 
 from benchmarks._measure import ALLOCATOR, THREADS, THROTTLES
 from benchmarks._scaling_model import efficiency
@@ -36,14 +37,14 @@ from msiscale.grid import blocks
 from msiscale.pipeline import run
 from msiscale.regridding import overlap
 from msiscale.simulate import simulate
+from msiscale.simulate.chemistry import Instrument
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import working
 from msiscale.store import join, open_group, read
 
 STAGES = ("ingest", "register", "features")
 PIXEL_UM = 25.0
-# one window a specimen and nine blocks, which compute it each: many tasks of half a second
-CHOICES: dict[str, Any] = {"weights": "random:0", "mpp": 4.0, "window": 640, "block": 32}
+CHOICES: dict[str, Any] = {"weights": "random:0", "mpp": 4.0, "window": 640}
 Durations = dict[str, list[float]]  # seconds of tasks, by their kind
 QUIET_CORES = 0.1  # that others may use while a run counts as undisturbed
 
@@ -90,12 +91,14 @@ class Machine:
 
 def measure(folder: Path, *, quick: bool, repeat: int) -> tuple[dict[str, float], Durations]:
     """Efficiencies, rates and shares; and the durations of tasks by kind, on one worker."""
-    specimens, pixels = (2, 64) if quick else (10, 96)
+    specimens, pixels = (2, 64) if quick else (4, 192)
     manifest = simulate(
         folder / "cohort",
         specimens=specimens,
         pixels=(pixels, pixels),
         pixel_um=PIXEL_UM,
+        lipids=600,  # with the noise about 750 peaks a pixel, as a real instrument records
+        instrument=Instrument(noise_peaks=450),
         workers=2,
     )
     runs: dict[int, list[dict[str, Stage]]] = {1: [], 2: []}
@@ -124,6 +127,7 @@ def once(manifest: str, out: str, workers: int) -> dict[str, Stage]:
     with connect(workers=workers) as client:
         client.wait_for_workers(workers)
         client.run(_imports)
+        client.run(_pin, sorted(client.scheduler_info(n_workers=-1)["workers"]))
         return {stage: staged(client, manifest, out, stage) for stage in STAGES}
 
 
@@ -324,6 +328,15 @@ def scratch(where: str | None) -> tempfile.TemporaryDirectory[str]:
 def _imports() -> None:
     # what a worker imports with its first task is its start, not the stage's
     import_module("msiscale.pipeline")
+
+
+def _pin(addresses: list[str], dask_worker: Worker) -> None:
+    # else the threads beside a lone worker's tasks had the second core to themselves
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        core = cores[addresses.index(dask_worker.address) % len(cores)]
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), {core})
 
 
 def _middle(stages: list[Stage], of: Callable[[Stage], float]) -> float:
