@@ -1,15 +1,17 @@
-"""Plain and OME TIFF, whole tiles (or strips) at a time, through tifffile and imagecodecs.
+"""TIFF (Aperio, plain, OME), whole tiles or strips at a time, through tifffile and imagecodecs.
 
-Pyramids may be further pages or SubIFDs. Only the tiles under a rectangle are read and decoded;
-a JPEG tile without its end marker is an error, since decoders fill the missing half in silence.
+Pyramids may be further pages or SubIFDs. Only the tiles under a rectangle are decoded; neighbours
+in the file come in one read. Decoders fill the missing half of a tile in silence, so a tile that
+does not begin and end as its format does, or has another size, is not believed: `second_opinion`
+is asked for its pixels (not of JPEG 2000, of which it would believe half), else it is an error.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -19,13 +21,23 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from msiscale.errors import InputError
+from msiscale.slide import decoding
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
 from msiscale.store import is_url, local_path, open_file
 
 CACHE_BYTES = 64 << 20  # decoded tiles kept by a handle
+_GAP, _RUN = (
+    1 << 16,
+    1 << 23,
+)  # bytes: ranges nearer than the first are one read of up to the second
 _JPEG = {COMPRESSION.JPEG, COMPRESSION.OJPEG}
+_JPEG2000 = {COMPRESSION.JPEG2000, COMPRESSION.APERIO_JP2000_RGB}
+_MARKS = {  # first and last bytes of a whole tile
+    **dict.fromkeys(_JPEG, (b"\xff\xd8", b"\xff\xd9")),
+    **dict.fromkeys(_JPEG2000, (b"\xff\x4f\xff\x51", b"\xff\xd9")),
+}
 # Codecs that turn YCbCr into RGB themselves.
-_OWN_COLOURS = _JPEG | {COMPRESSION.JPEG2000, COMPRESSION.APERIO_JP2000_RGB}
+_OWN_COLOURS = _JPEG | _JPEG2000
 _UM = {
     "µm": 1.0,
     "μm": 1.0,
@@ -39,12 +51,35 @@ _UM = {
     "m": 1e6,
 }
 
+Tile = NDArray[np.uint8] | None  # (h, w, samples), or never written
+
+
+class DamagedTile(ValueError):
+    """A tile that is missing, cut, or not what the file says."""
+
+
+class _Segment(NamedTuple):
+    """A tile or strip: its number in the page, and its corner."""
+
+    place: int
+    y: int
+    x: int
+
 
 class TiffBackend:
-    """An 8-bit RGB(A) TIFF, local or behind a URL."""
+    """An 8-bit RGB(A) TIFF, local or behind a URL.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    Parameters
+    ----------
+    path : path or URL
+    second_opinion : gives the pixels of a rectangle ``(level, y, x, h, w)``, or raises, where a
+        tile is missing or damaged. Default: a missing tile is white, a damaged one an error.
+    """
+
+    def __init__(
+        self, path: str, second_opinion: Callable[[int, int, int, int, int], Pixels] | None = None
+    ) -> None:
+        self._path, self._second_opinion = path, second_opinion
         self._file: Any = None
         try:
             if is_url(path):
@@ -70,6 +105,8 @@ class TiffBackend:
         self.bounds = (0, 0)
         power = re.search(r"AppMag\s*=\s*([\d.]+)", _description(self._tiff))
         self.hint = f"objective power {power[1]}" if power else ""
+        #: RGB in pages of one plane, the right way up: what OpenSlide shows is what is stored
+        self.plain = all(len(p) == 1 and _is_plain(p[0]) for p in pages)
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8] | None] = OrderedDict()
         self._cached = 0
 
@@ -82,61 +119,79 @@ class TiffBackend:
             separate = page.planarconfig == 2 and page.samplesperpixel > 1
             for channel in range(page.samplesperpixel if separate else 1):
                 target = out[..., plane + channel, None] if separate or len(pages) > 1 else out
-                for segment, y0, x0 in self._segments(page, channel, y, x, h, w):
-                    tile = self._tile(level, plane, page, segment)
-                    if tile is None:  # a tile that was never written
-                        continue
-                    top, left = max(y, y0), max(x, x0)
-                    bottom = min(y + h, y0 + tile.shape[0])
-                    right = min(x + w, x0 + tile.shape[1])
+                segments = list(self._segments(page, channel, y, x, h, w))
+                for segment, tile in self._tiles(level, plane, page, segments):
+                    top, left = max(y, segment.y), max(x, segment.x)
+                    bottom = min(y + h, segment.y + tile.shape[0])
+                    right = min(x + w, segment.x + tile.shape[1])
                     target[top - y : bottom - y, left - x : right - x] = tile[
-                        top - y0 : bottom - y0, left - x0 : right - x0
+                        top - segment.y : bottom - segment.y, left - segment.x : right - segment.x
                     ]
         return on_white(out)
 
     @staticmethod
-    def _segments(
-        page: Any, channel: int, y: int, x: int, h: int, w: int
-    ) -> Iterator[tuple[int, int, int]]:
-        """Index and corner (y, x) of every tile or strip under the rectangle."""
+    def _segments(page: Any, channel: int, y: int, x: int, h: int, w: int) -> Iterator[_Segment]:
+        """Every tile or strip under the rectangle."""
         th = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
         tw = page.tilewidth if page.is_tiled else page.imagewidth
         rows, columns = -(-page.imagelength // th), -(-page.imagewidth // tw)
         for ty in range(y // th, (y + h - 1) // th + 1):
             for tx in range(x // tw, (x + w - 1) // tw + 1):
-                yield (channel * rows + ty) * columns + tx, ty * th, tx * tw
+                yield _Segment((channel * rows + ty) * columns + tx, ty * th, tx * tw)
 
-    def _tile(self, level: int, plane: int, page: Any, index: int) -> NDArray[np.uint8] | None:
-        """Decoded tile ``(h, w, samples)``, None for one that was never written."""
-        key = (level, plane, index)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        tile = self._decode(page, index)
+    def _tiles(
+        self, level: int, plane: int, page: Any, segments: Sequence[_Segment]
+    ) -> Iterator[tuple[_Segment, NDArray[np.uint8]]]:
+        """Decoded tiles ``(h, w, samples)``, in any order; without those that nobody wrote."""
+        missing = []
+        for segment in segments:
+            key = (level, plane, segment.place)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                if (tile := self._cache[key]) is not None:
+                    yield segment, tile
+            else:
+                missing.append(segment)
+        for run in _runs(page, missing):
+            begin = page.dataoffsets[run[0].place]
+            data = self._bytes(begin, _end(page, run[-1].place))
+
+            def tile_of(segment: _Segment, data: bytes = data, begin: int = begin) -> Tile:
+                first = page.dataoffsets[segment.place] - begin
+                part = data[first : first + page.databytecounts[segment.place]]
+                return self._believed(level, page, segment, part)
+
+            for segment, tile in zip(run, decoding.each(tile_of, run), strict=True):
+                self._remember((level, plane, segment.place), tile)
+                if tile is not None:
+                    yield segment, tile
+
+    def _remember(self, key: tuple[int, int, int], tile: Tile) -> None:
         self._cache[key] = tile
         self._cached += 0 if tile is None else tile.nbytes
         while self._cached > CACHE_BYTES and len(self._cache) > 1:
             old = self._cache.popitem(last=False)[1]
             self._cached -= 0 if old is None else old.nbytes
-        return tile
 
-    def _decode(self, page: Any, index: int) -> NDArray[np.uint8] | None:
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        if not count:
-            return None
+    def _bytes(self, begin: int, end: int) -> bytes:
         handle = self._tiff.filehandle
-        handle.seek(offset)
-        data = handle.read(count)
-        if len(data) != count:
-            raise ValueError(f"tile {index} is cut short")
-        whole = data[:2] == b"\xff\xd8" and data.rstrip(b"\0").endswith(b"\xff\xd9")
-        if page.compression in _JPEG and not whole:
-            raise ValueError(f"tile {index} is not a whole JPEG")
-        tables = page.jpegtables
-        tile, _, shape = page.decode(data, index, jpegtables=tables, jpegheader=page.jpegheader)
-        if tile is None:
-            return None
-        return np.asarray(tile).reshape(shape[-3:])
+        handle.seek(begin)
+        return bytes(handle.read(end - begin))
+
+    def _believed(self, level: int, page: Any, segment: _Segment, data: bytes) -> Tile:
+        """A decoded tile, or what the second opinion says of it."""
+        opinion = self._second_opinion
+        try:
+            tile = _decoded(page, segment.place, data)
+            if tile is not None or opinion is None:
+                return tile
+        except Exception:  # whatever a decoder raises of bytes that are not what it expects
+            # OpenSlide shows the first half of a cut JPEG 2000 as if it were all
+            if opinion is None or page.compression in _JPEG2000:
+                raise
+        h = min(page.tilelength or page.rowsperstrip, page.imagelength - segment.y)
+        w = min(page.tilewidth or page.imagewidth, page.imagewidth - segment.x)
+        return opinion(level, segment.y, segment.x, h, w)
 
     def close(self) -> None:
         """Release the file."""
@@ -144,6 +199,67 @@ class TiffBackend:
             self._tiff.close()
         if self._file is not None:
             self._file.close()
+
+
+def _end(page: Any, index: int) -> int:
+    return int(page.dataoffsets[index] + page.databytecounts[index])
+
+
+def _runs(page: Any, segments: Iterable[_Segment]) -> Iterator[list[_Segment]]:
+    """Tiles that lie near to each other in the file, in its order, to be read at once."""
+    run: list[_Segment] = []
+    for segment in sorted(segments, key=lambda s: page.dataoffsets[s.place]):
+        if run:
+            gap = page.dataoffsets[segment.place] - _end(page, run[-1].place)
+            length = _end(page, segment.place) - page.dataoffsets[run[0].place]
+            if not 0 <= gap <= _GAP or length > _RUN:
+                yield run
+                run = []
+        run.append(segment)
+    if run:
+        yield run
+
+
+def _decoded(page: Any, index: int, data: bytes) -> Tile:
+    """Pixels ``(h, w, samples)`` of a tile or strip; None of one that was never written."""
+    count = page.databytecounts[index]
+    if not count:
+        return None
+    if len(data) != count:
+        raise DamagedTile(f"tile {index} is cut short")
+    first, last = _MARKS.get(page.compression, (b"", b""))
+    if not (data.startswith(first) and (data.endswith(last) or data.rstrip(b"\0").endswith(last))):
+        raise DamagedTile(f"tile {index} is not a whole {COMPRESSION(page.compression).name}")
+    if (
+        page.compression in _JPEG
+        and page.is_tiled
+        and _jpeg_size(data)
+        != (
+            page.tilelength,
+            page.tilewidth,
+        )
+    ):
+        raise DamagedTile(f"tile {index} is not of the size that the file says")
+    tables = page.jpegtables
+    tile, _, shape = page.decode(data, index, jpegtables=tables, jpegheader=page.jpegheader)
+    return None if tile is None else np.asarray(tile).reshape(shape[-3:])
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a JPEG by its frame header, None where it has none before its pixels."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = data[at + 5 : at + 7], data[at + 7 : at + 9]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        at += 2 + length
+    return None
+
+
+def _is_plain(page: Any) -> bool:
+    turned = page.tags.valueof(274, 1) != 1
+    return page.samplesperpixel == 3 and page.planarconfig == 1 and not turned
 
 
 def _pixels(series: Any) -> int:
