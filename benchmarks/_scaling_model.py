@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from msiscale.config import WINDOWS
+
 CHANNELS = 1024  # of the default encoder, resnet50:layer3
 HALO = 144  # working pixels that the window of that encoder gets on each side
 FLOAT = 4  # bytes
@@ -36,18 +38,14 @@ def most_by_bandwidth(task_s: float, task_bytes: float, bytes_s: float) -> float
     return math.inf if task_bytes <= 0 else bytes_s * task_s / task_bytes
 
 
-def halo_factor(window: int, halo: int = HALO) -> float:
+def halo_factor(window: float, halo: int = HALO) -> float:
     """Area that the network sees over the area of the window it is for."""
     return (1 + 2 * halo / window) ** 2
 
 
-def sharing_factor(block_px: float, window: int) -> float:
-    """Times that a window is computed, on the mean, by blocks that share it.
-
-    A block of `block_px` working pixels a side at any place on the lattice touches
-    ``block_px / window + 1`` windows a side; a block that holds the slide touches each once.
-    """
-    return (1 + window / block_px) ** 2
+def window_px(block_px: float, window: int) -> float:
+    """Side of the windows that a block of `block_px` working pixels a side is cut into."""
+    return block_px / math.ceil(block_px / window)
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Assumed:
     frame: float = 1.6  # area of the MSI rectangle over that of its tissue
     mz: int = 1000  # columns of the axis
     block: int = 64
-    window: int = 2048
+    window: int = WINDOWS["float32"]
     slide_bytes_a_pixel: float = 0.25  # JPEG at the scanner's resolution
     scan_mpp: float = 0.25
     core_hour: float = 0.04
@@ -91,9 +89,9 @@ def slide_mpix(mm2: float, mpp: float) -> float:
 
 
 def network_mpix(mm2: float, a: Assumed) -> float:
-    """Megapixels that the network sees for `mm2` of tissue: halo and shared windows counted."""
+    """Megapixels that the network sees for `mm2` of tissue, the halo counted."""
     block_px = a.block * a.msi_pixel_um / a.slide_mpp
-    return slide_mpix(mm2, a.slide_mpp) * halo_factor(a.window) * sharing_factor(block_px, a.window)
+    return slide_mpix(mm2, a.slide_mpp) * halo_factor(window_px(block_px, a.window))
 
 
 def msi_pixels(a: Assumed) -> float:

@@ -32,8 +32,8 @@ from msiscale.cluster import connect
 from msiscale.cohort import read_manifest
 from msiscale.config import RunConfig
 from msiscale.features.encoders import load_encoder
-from msiscale.features.extract import extent_of, to_cells, windows_of
-from msiscale.grid import blocks
+from msiscale.features.extract import to_cells, units, windows_of
+from msiscale.grid import Block
 from msiscale.pipeline import run
 from msiscale.regridding import overlap
 from msiscale.simulate import simulate
@@ -216,7 +216,7 @@ def stored(out: Path, cohort: Path) -> dict[str, float]:
 
 
 def network_mpix(manifest: Path, out: Path) -> float:
-    """Megapixels that the network saw in a run: every window of every block, with its halo."""
+    """Megapixels that the network saw in a run: every window of every unit, with its halo."""
     choices, pixels = RunConfig(**CHOICES), 0
     encoder = load_encoder(choices.encoder, choices.weights)
     halo, stride = encoder.halo // encoder.stride, encoder.stride
@@ -226,14 +226,14 @@ def network_mpix(manifest: Path, out: Path) -> float:
         record = json.loads((out / "ledger" / "register" / f"{specimen.name}.json").read_text())
         matrix = np.asarray(record["matrix"], dtype=float)
         tissue = read(open_group(join(str(out), "cohort.zarr", specimen.name)), "tissue") > 0
-        extent = extent_of(image, matrix, tissue, encoder)
         placed = to_cells(matrix, image, stride)
-        for block in blocks(tissue.shape, (choices.block, choices.block)):
-            wanted = tissue[block.slices]
-            shared = overlap(placed, block, (whole[0], whole[1]), wanted=wanted)
-            windows, size = windows_of(shared, choices.window, stride, extent)
-            side = [min(n + 2 * halo, w) * stride for n, w in zip(size, whole, strict=True)]
-            pixels += len(windows) * side[0] * side[1]
+        for unit in units(Block(0, tissue.shape[0], 0, tissue.shape[1])):
+            shared = overlap(placed, unit, (whole[0], whole[1]), wanted=tissue[unit.slices])
+            for core in windows_of(shared, choices.pixels_a_window, stride):
+                side = [
+                    min(n + 2 * halo, w) * stride for n, w in zip(core.shape, whole, strict=True)
+                ]
+                pixels += side[0] * side[1]
     return pixels / 1e6
 
 

@@ -82,7 +82,9 @@ choice_options = _options(
     ),
     click.option("--weights", metavar="NAME|FILE|random:SEED", help="Of the encoder [ImageNet]."),
     click.option("--mpp", type=float, help="µm a pixel at which the network sees the slide [0.5]."),
-    click.option("--window", type=int, help="Slide pixels a side of a forward pass [2048]."),
+    click.option(
+        "--window", type=int, help="Slide pixels a side of a forward pass [by precision]."
+    ),
     click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[float32]"),
     click.option("--block", type=int, help="MSI pixels a side of a task; changes no number [64]."),
     click.option(

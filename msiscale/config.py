@@ -13,6 +13,9 @@ from typing import Any, Literal
 from msiscale.errors import InputError
 from msiscale.store import read_bytes
 
+# Working pixels of a forward pass, as large as 4 GiB a process allow with the largest encoder here.
+WINDOWS = {"float32": 3264, "bfloat16": 4096}
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -28,7 +31,7 @@ class RunConfig:
     encoder: str = "resnet50:layer3"
     weights: str | None = None
     mpp: float = 0.5  # µm a pixel at which the network sees the slide
-    window: int = 2048  # slide pixels a forward pass (without the halo)
+    window: int | None = None  # slide pixels a forward pass (without the halo); default `WINDOWS`
     precision: Literal["float32", "bfloat16"] = "float32"
     min_coverage: float = 0.5  # of an MSI pixel by the slide, below which it is left out
     # labels
@@ -50,15 +53,20 @@ class RunConfig:
         for name in ("tolerance_ppm", "mpp", "annotation_ppm"):
             if not 0 < getattr(self, name) < 1e6:
                 raise InputError(f"option {name} = {getattr(self, name)!r}: give a positive number")
-        for name in ("window", "block", "components"):
+        for name in ("pixels_a_window", "block", "components"):
             if getattr(self, name) < 1:
                 raise InputError(f"option {name} = {getattr(self, name)!r}: give 1 or more")
-        if self.window % 64:
+        if self.window and self.window % 64:
             raise InputError(f"option window = {self.window}: give a multiple of 64 pixels")
         if not self.alphas or min(self.alphas) < 0:
             raise InputError("option alphas: give one or more numbers, none below zero")
         if not self.costs or min(self.costs) <= 0:
             raise InputError("option costs: give one or more positive numbers")
+
+    @property
+    def pixels_a_window(self) -> int:
+        """Side of a forward pass without its halo, in working pixels."""
+        return WINDOWS[self.precision] if self.window is None else self.window
 
     def part(self, *names: str) -> dict[str, Any]:
         """Some of the choices, for the digest of a stage."""

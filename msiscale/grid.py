@@ -38,6 +38,18 @@ class Block:
     def slices(self) -> tuple[slice, slice]:
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
+    def within(self, other: Block) -> tuple[slice, slice]:
+        """Slices of this block in an array of the pixels of `other`."""
+        return Block(
+            self.y0 - other.y0, self.y1 - other.y0, self.x0 - other.x0, self.x1 - other.x0
+        ).slices
+
+    def __and__(self, other: Block) -> Block | None:
+        """What both have, None if that is nothing."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
+        return Block(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
+
 
 def blocks(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[Block]:
     """Blocks of at most `size` pixels that tile `shape`, in raster order."""

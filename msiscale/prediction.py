@@ -21,7 +21,7 @@ from msiscale.cluster import Where, connect, task_device
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.features.extract import extract_block
+from msiscale.features.extract import extract_block, whole_units
 from msiscale.features.preview import preview
 from msiscale.grid import Block, as_matrix, centres_um, scaling, translation
 from msiscale.pipeline.context import Run, identity
@@ -221,8 +221,9 @@ def _predict(run: Run, model: Model, url: str, columns: list[int]) -> None:
 
     def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
         target = join(run.predictions_url, specimen.name)
-        matrix = grids[specimen.name][1].tolist()
-        return _predict_block, (target, specimen, matrix, block, run.config, url, columns)
+        shape, matrix = grids[specimen.name]
+        words = (specimen, shape, matrix.tolist(), block, run.config, url, columns)
+        return _predict_block, (target, *words)
 
     def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
         return {"pixels": sum(p["pixels"] for p in parts)}
@@ -246,6 +247,7 @@ def grid_of(slide: Slide, pixel_um: float) -> tuple[tuple[int, int], np.ndarray]
 def _predict_block(
     target: str,
     specimen: Specimen,
+    shape: tuple[int, int],
     matrix: list[list[float]],
     block: Block,
     config: RunConfig,
@@ -256,13 +258,20 @@ def _predict_block(
 
     model = load_model(url)
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
-    placed = as_matrix(matrix) @ translation(block.x0, block.y0)
-    wanted = tissue_on_grid(slide, placed, block.shape)
+    around = whole_units(block, shape)
+    placed = as_matrix(matrix) @ translation(around.x0, around.y0)
+    tissue = tissue_on_grid(slide, placed, around.shape)
     encoder = load_encoder(
         config.encoder, config.weights, device=task_device(), precision=config.precision
     )
     features, coverage = extract_block(
-        working(slide, config.mpp), as_matrix(matrix), block, wanted, encoder, window=config.window
+        working(slide, config.mpp),
+        as_matrix(matrix),
+        block,
+        tissue,
+        encoder,
+        window=config.pixels_a_window,
+        around=around,
     )
     group = open_group(target, "r+")
     log_odds = features @ model.cancer + model.cancer_intercept
@@ -274,7 +283,7 @@ def _predict_block(
         results["predicted_intensity"] = np.maximum(spectra, 0)
     for name, values in results.items():
         write_block(store.array_of(group, name), block, values.astype(np.float32))
-    return {"pixels": int(wanted.sum())}
+    return {"pixels": int(tissue[block.within(around)].sum())}
 
 
 def _sigmoid(log_odds: np.ndarray) -> np.ndarray:

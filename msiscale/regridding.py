@@ -37,6 +37,9 @@ _SLIVER = 1e-12
 _BATCH = 1 << 20
 
 
+_ENTRIES = 512  # of an overlap that are summed up at once
+
+
 @dataclass(frozen=True)
 class Overlap:
     """Areas shared by the pixels of a block and the cells of a source, as a sparse matrix.
@@ -91,6 +94,10 @@ class Overlap:
         keep &= (self.x >= cells.x0) & (self.x < cells.x1)
         return self._select(keep)
 
+    def of(self, pixels: NDArray[np.bool_]) -> Overlap:
+        """Only the entries of the pixels (block shape) that are true."""
+        return self._select(pixels.ravel()[self.pixel])
+
     def where(self, mask: NDArray[np.bool_]) -> Overlap:
         """Only the entries on source cells where `mask` (source shape) is true."""
         return self._select(mask[self.y, self.x])
@@ -105,12 +112,22 @@ class Overlap:
         Returns float64 (pixels, c) for the `touched` pixels; each is summed in the raster order
         of its cells.
         """
-        flat = (self.y - cells.y0) * values.shape[1] + (self.x - cells.x0)
-        used, column = np.unique(flat, return_inverse=True)
-        dense = values.reshape(-1, values.shape[2])[used].astype(np.float64)
-        start = np.append(self.start[self.touched()], self.start[-1])
-        shape = (len(start) - 1, len(used))
-        return np.asarray(sparse.csr_array((self.area, column, start), shape=shape) @ dense)
+        touched, width = self.touched(), values.shape[1]
+        start = np.append(self.start[touched], self.start[-1])
+        out = np.empty((len(touched), values.shape[2]))
+        first = 0
+        while first < len(touched):  # some pixels at once, whose cells stay in the cache as float64
+            last = int(np.searchsorted(start, start[first] + _ENTRIES, side="right")) - 1
+            last = max(first + 1, min(last, len(touched)))
+            part = slice(int(start[first]), int(start[last]))
+            flat = (self.y[part] - cells.y0) * width + (self.x[part] - cells.x0)
+            used, column = np.unique(flat, return_inverse=True)
+            dense = values[used // width, used % width].astype(np.float64)
+            rows = start[first : last + 1] - start[first]
+            shape = (last - first, len(used))
+            out[first:last] = sparse.csr_array((self.area[part], column, rows), shape=shape) @ dense
+            first = last
+        return out
 
     def _select(self, keep: NDArray[np.bool_]) -> Overlap:
         start = np.concatenate([[0], np.cumsum(keep)])[self.start]

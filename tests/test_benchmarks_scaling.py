@@ -27,8 +27,8 @@ from benchmarks._scaling_model import (  # noqa: E402
     halo_factor,
     ideal_wall,
     network_mpix,
-    sharing_factor,
     tasks_a_specimen,
+    window_px,
 )
 from benchmarks._scaling_plan import copies, replicate  # noqa: E402
 
@@ -62,14 +62,10 @@ def test_ideal_wall_is_never_below_its_two_bounds():
         assert ideal_wall(times, n) >= max(times.sum() / n, times.max()) - 1e-9
 
 
-def test_windows_that_blocks_share_as_counted_on_a_lattice():
-    window, block = 20, 30
-    starts = np.arange(window)  # every place of a block on the lattice of windows
-    touched = (starts + block - 1) // window - starts // window + 1
-    # in whole pixels a block touches one less than in the limit of small ones
-    assert touched.mean() == pytest.approx(1 + (block - 1) / window)
-    assert sharing_factor(block, window) == pytest.approx((1 + window / block) ** 2)
-    assert sharing_factor(1e9, window) == pytest.approx(1.0)
+def test_windows_of_a_block_are_equal_and_no_larger_than_asked():
+    assert window_px(6400, 3264) == 3200
+    assert window_px(3000, 3264) == 3000
+    assert window_px(6529, 3264) == pytest.approx(6529 / 3)
     assert halo_factor(288, 144) == 4.0
 
 

@@ -24,6 +24,7 @@ from msiscale.features.efficientnet import EfficientNetLite0, weights_file
 from msiscale.features.probe import Geometry
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_ROWS = 256  # of pixels, normalised at once
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -94,9 +95,11 @@ class Encoder:
             pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
             mean = torch.tensor(self.mean, device=self.device) * 255
             std = torch.tensor(self.std, device=self.device) * 255
+            batch = torch.empty((h, w, 3), dtype=dtype, device=self.device)
+            for i in range(0, h, _ROWS):  # or the float32 of a window would be its largest array
+                batch[i : i + _ROWS] = (pixels[i : i + _ROWS].float() - mean) / std
             # NHWC memory seen as NCHW is what torch calls channels_last.
-            batch = ((pixels.float() - mean) / std).to(dtype)[None].permute(0, 3, 1, 2)
-            out = self.network(batch)[0].permute(1, 2, 0)
+            out = self.network(batch[None].permute(0, 3, 1, 2))[0].permute(1, 2, 0)
             return np.asarray(out.float().contiguous().cpu().numpy())
 
     def __reduce__(self) -> tuple[Any, ...]:

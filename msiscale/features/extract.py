@@ -1,18 +1,19 @@
 """Deep features on the MSI grid: the block pulls what it needs from the slide.
 
-The network runs on a fixed lattice of windows over the tissue of the slide, each with the halo
-that makes its features those of one undivided forward pass; a block of MSI pixels computes the
-windows that its pixels touch and sums them up by area, window by window in raster order. Which
-block asks has no influence on any number, so results are the same bits for every blocking.
+The MSI grid falls into units of 64 x 64 pixels. The tissue of a unit, where it lies on the slide,
+is cut into equal windows, and the network runs on each with the halo that makes its features those
+of one undivided forward pass; a block sums them up by area, window by window in raster order.
+Units and windows do not depend on the block that asks, so results are the same bits for every
+blocking.
 
 Cost: a window of w pixels with a halo of r costs ``(1 + 2 r / w) ** 2`` times its own area, less at
-the slide's border; blocks that share a window compute it each.
+the slide's border. A block that is not whole units shares windows with its neighbours, and each
+computes them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -24,6 +25,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from msiscale import grid
+from msiscale.config import WINDOWS
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats
 from msiscale.regridding import Overlap, as_coverage, overlap
@@ -31,8 +33,7 @@ from msiscale.regridding import Overlap, as_coverage, overlap
 if TYPE_CHECKING:  # torch, which a client need not load
     from msiscale.features.encoders import Encoder
 
-# Peaks at 1.9 GB a process in float32 with the largest built-in encoder, 1.2 GB in bfloat16.
-DEFAULT_WINDOW = 2048
+UNIT = 64  # MSI pixels on a side
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -59,8 +60,8 @@ def extract_block(
     wanted: NDArray[np.bool_],
     encoder: Encoder,
     *,
-    window: int = DEFAULT_WINDOW,
-    extent: Block | None = None,
+    window: int | None = None,
+    around: Block | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean feature vectors of the MSI pixels of one block.
 
@@ -75,15 +76,15 @@ def extract_block(
         MSI index to level-0 pixels.
     block : Block
         MSI pixels.
-    wanted : bool (h, w) of the block
-        Pixels to compute. Only windows that they touch are read.
+    wanted : bool, of the shape of `around`
+        Pixels to compute. Only what they touch is read.
     encoder : Encoder
-    window : int
+    window : int, optional
         Working pixels of a window's side without the halo, at most; a multiple of the encoder's
-        stride. Part of the recipe: another window changes features by rounding (1e-6).
-    extent : Block, optional
-        Cells of the network that the windows tile, the same for every block of a slide: `extent_of`
-        all its tissue. Default the whole slide.
+        stride; default `msiscale.config.WINDOWS` of the precision. Part of the recipe: another
+        window changes features by rounding (1e-6).
+    around : Block, optional
+        The block with all of its units, `whole_units`; default the block itself.
 
     Returns
     -------
@@ -92,29 +93,77 @@ def extract_block(
     coverage : float32 (h, w)
         Share of the pixel on the slide, 0..1; 0 where not wanted.
     """
+    around = around or block
+    window = window or WINDOWS[encoder.precision]
     cells = _cells(image.shape, encoder.stride)
-    shared = overlap(to_cells(matrix, image, encoder.stride), block, cells, wanted=wanted)
-    n = block.shape[0] * block.shape[1]
-    sums = np.zeros((n, encoder.channels))
-    windows, size = windows_of(shared, window, encoder.stride, extent)
-    halo = encoder.halo // encoder.stride
-    give_back()
+    placed = to_cells(matrix, image, encoder.stride)
+    features = np.full((*block.shape, encoder.channels), np.nan, np.float32)
+    coverage = np.zeros(block.shape, np.float32)
+    for unit in units(around):
+        here = unit & block
+        if here is None:
+            continue
+        whole = overlap(placed, unit, cells, wanted=wanted[unit.within(around)])
+        inside = np.zeros(unit.shape, bool)
+        inside[here.within(unit)] = True
+        shared = whole.of(inside)
+        found = _sums(image, shared, windows_of(whole, window, encoder.stride), encoder)
+        covered = shared.covered()
+        with np.errstate(invalid="ignore"):
+            found /= covered.reshape(-1, 1)  # 0 / 0, the pixels without a slide, is NaN
+        values = found.astype(np.float32).reshape(*unit.shape, -1)
+        shares = as_coverage(covered, shared.pixel_area).astype(np.float32)
+        features[here.within(block)] = values[here.within(unit)]
+        coverage[here.within(block)] = shares[here.within(unit)]
+    return features, coverage
+
+
+def _sums(
+    image: Image, shared: Overlap, windows: Iterable[Block], encoder: Encoder
+) -> NDArray[np.float64]:
+    """Area-weighted sums of features, (pixels, channels), over the windows in their order."""
+    sums = np.zeros((len(shared.start) - 1, encoder.channels))
+    halo, stride = encoder.halo // encoder.stride, encoder.stride
+    touched = [core for core in windows if len(shared.within(core).area)]
+    last = None
 
     def read(core: Block) -> NDArray[np.uint8]:
-        part, s = _with_halo(core, size, halo, cells), encoder.stride
-        return image.read(part.y0 * s, part.x0 * s, part.shape[0] * s, part.shape[1] * s)
+        part = _with_halo(core, halo, shared.source_shape)
+        h, w = (n * stride for n in part.shape)
+        return image.read(part.y0 * stride, part.x0 * stride, h, w)
 
-    for core, pixels in _ahead(read, windows):
-        part = _with_halo(core, size, halo, cells)
-        dense = encoder(pixels)
-        dense = dense[core.y0 - part.y0 : core.y1 - part.y0, core.x0 - part.x0 : core.x1 - part.x0]
+    for core, pixels in _ahead(read, touched):
+        part = _with_halo(core, halo, shared.source_shape)
+        if pixels.shape != last:
+            give_back()
+            last = pixels.shape
+        dense = encoder(pixels)[core.within(part)]
         here = shared.within(core)
         sums[here.touched()] += here.weighted_sum(dense, core)
-    covered = shared.covered()
-    coverage = as_coverage(covered, shared.pixel_area).astype(np.float32)
-    with np.errstate(invalid="ignore"):
-        sums /= covered.reshape(-1, 1)  # 0 / 0, the pixels without a slide, is NaN
-    return sums.astype(np.float32).reshape(*block.shape, -1), coverage
+    return sums
+
+
+def units(region: Block) -> list[Block]:
+    """The units of MSI pixels that a region touches, cut at its borders, in raster order."""
+    lattice = Block(
+        region.y0 // UNIT, -(-region.y1 // UNIT), region.x0 // UNIT, -(-region.x1 // UNIT)
+    )
+    found = (
+        Block(y * UNIT, (y + 1) * UNIT, x * UNIT, (x + 1) * UNIT) & region
+        for y in range(lattice.y0, lattice.y1)
+        for x in range(lattice.x0, lattice.x1)
+    )
+    return [unit for unit in found if unit is not None]
+
+
+def whole_units(block: Block, shape: tuple[int, int]) -> Block:
+    """`block` grown to whole units of a grid of `shape`."""
+    return Block(
+        block.y0 // UNIT * UNIT,
+        min(-(-block.y1 // UNIT) * UNIT, shape[0]),
+        block.x0 // UNIT * UNIT,
+        min(-(-block.x1 // UNIT) * UNIT, shape[1]),
+    )
 
 
 def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
@@ -126,49 +175,32 @@ def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
     return result
 
 
-def extent_of(
-    image: Image, matrix: Floats, tissue: NDArray[np.bool_], encoder: Encoder
-) -> Block | None:
-    """Cells of the network that hold all tissue pixels (y, x); None where there are none."""
-    whole = Block(0, tissue.shape[0], 0, tissue.shape[1])
-    corners = grid.pixel_corners(to_cells(matrix, image, encoder.stride), whole)[tissue]
-    if not corners.size:
-        return None
-    x0, y0, x1, y1 = grid.bounds(corners)
-    h, w = _cells(image.shape, encoder.stride)
-    found = Block(
-        max(math.floor(y0), 0), min(math.ceil(y1), h), max(math.floor(x0), 0), min(math.ceil(x1), w)
-    )
-    return found if min(found.shape) > 0 else None
+def windows_of(shared: Overlap, window: int, stride: int) -> list[Block]:
+    """Windows (in cells, without halo) over the entries of `shared`, in raster order.
 
-
-def windows_of(
-    shared: Overlap, window: int, stride: int, extent: Block | None = None
-) -> tuple[list[Block], tuple[int, int]]:
-    """Windows (in cells, without halo) that the entries of `shared` touch, in raster order.
-
-    `extent` (default the whole slide) is cut into the fewest equal windows of at most `window`,
-    whose size comes with them (those at the end may be smaller).
+    What the entries span is cut into the fewest equal windows of at most `window` pixels, and each
+    to what its own entries span; those without any are left out.
     """
     if window < stride or window % stride:
         raise InputError(f"--window {window}: give a multiple of the encoder's stride, {stride}")
-    frame = extent or Block(0, shared.source_shape[0], 0, shared.source_shape[1])
+    frame = shared.bounds()
+    if frame is None:
+        return []
     h, w = (_even(n, window // stride) for n in frame.shape)
-    across = -(-frame.shape[1] // w)
-    numbers = np.unique((shared.y - frame.y0) // h * across + (shared.x - frame.x0) // w)
     result = []
-    for number in numbers:
-        row, column = divmod(int(number), across)
-        y, x = frame.y0 + row * h, frame.x0 + column * w
-        result.append(Block(y, min(y + h, frame.y1), x, min(x + w, frame.x1)))
-    return result, (h, w)
+    for y in range(frame.y0, frame.y1, h):
+        for x in range(frame.x0, frame.x1, w):
+            needed = shared.within(Block(y, min(y + h, frame.y1), x, min(x + w, frame.x1))).bounds()
+            if needed is not None:
+                result.append(needed)
+    return result
 
 
 def give_back() -> None:
     """Return freed memory to the system, where the C library is glibc.
 
-    A worker keeps its pages (`msiscale.cluster`): they fit the next window, which has the same
-    size, but would lie beside those of another slide's.
+    A worker keeps its pages (`msiscale.cluster`): they fit the next window if it has the same size,
+    and would lie beside those of one that has not.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -191,7 +223,7 @@ def extract_features(
     slide_mpp: float | None = None,
     tissue: NDArray[np.bool_] | None = None,
     block: tuple[int, int] = (64, 64),
-    window: int = DEFAULT_WINDOW,
+    window: int | None = None,
     device: str = "cpu",
     precision: str = "float32",
 ) -> xr.Dataset:
@@ -242,15 +274,17 @@ def extract_features(
     tissue = np.asarray(tissue, bool)
     if tissue.shape != tuple(shape):
         raise InputError(f"tissue: its shape is {tissue.shape}, that of the MSI grid {shape}")
+    window = window or WINDOWS[encoder.precision]
     windows_of(overlap(np.eye(3), Block(0, 1, 0, 1), (1, 1)), window, encoder.stride)
-    extent = extent_of(image, matrix, tissue, encoder)
     task = dask.delayed(extract_block, nout=2, pure=False)
     features, coverage = [], []
     for y in range(0, shape[0], block[0]):
         row = []
         for x in range(0, shape[1], block[1]):
             b = Block(y, min(y + block[0], shape[0]), x, min(x + block[1], shape[1]))
-            both = task(image, matrix, b, tissue[b.slices], encoder, window=window, extent=extent)
+            around = whole_units(b, shape)
+            part = tissue[around.slices]
+            both = task(image, matrix, b, part, encoder, window=window, around=around)
             row.append(
                 (
                     da.from_delayed(both[0], (*b.shape, encoder.channels), np.float32),
@@ -293,18 +327,14 @@ def _cells(shape: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-shape[0] // stride), -(-shape[1] // stride)
 
 
-def _with_halo(core: Block, size: tuple[int, int], halo: int, cells: tuple[int, int]) -> Block:
-    """`core` and at least `halo` cells around it, inside the slide.
-
-    Every window of a slide gets the same size, so that their activations fit the same memory: at
-    the slide's border more than the halo is taken on the other side.
-    """
-    spans = []
-    for start, length, whole in zip((core.y0, core.x0), size, cells, strict=True):
-        taken = min(length + 2 * halo, whole)
-        first = min(max(start - halo, 0), whole - taken)
-        spans += [first, first + taken]
-    return Block(*spans)
+def _with_halo(core: Block, halo: int, cells: tuple[int, int]) -> Block:
+    """`core` and `halo` cells around it, as far as there are any."""
+    return Block(
+        max(core.y0 - halo, 0),
+        min(core.y1 + halo, cells[0]),
+        max(core.x0 - halo, 0),
+        min(core.x1 + halo, cells[1]),
+    )
 
 
 def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +12,11 @@ from msiscale.cluster import task_device
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, RunStopped
-from msiscale.features.extract import extent_of, extract_block
+from msiscale.features.extract import extract_block, whole_units
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.tasks import Task
+from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
 from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
@@ -25,7 +27,7 @@ def features(run: Run) -> None:
     if not list(run.specimens()):
         return
     config, facts = run.config, encoder_facts(run)
-    part = config.part("mpp", "window", "precision")
+    part = config.part("mpp", "precision") | {"window": config.pixels_a_window}
     keys, shapes, records = {}, {}, {}
     for s in run.specimens():
         records[s.name] = run.upstream("register", s)
@@ -123,9 +125,12 @@ def _features(
         )
     tissue = read(open_group(url), "tissue").astype(bool)
     placed, wanted = as_matrix(matrix), tissue[block.slices]
-    extent = extent_of(image, placed, tissue, encoder)
+    around = whole_units(block, tissue.shape)
+    part = tissue[around.slices]
+    if encoder.device != "cpu":  # which would wait for one decoder
+        use_threads(min(8, os.cpu_count() or 1))
     values, coverage = extract_block(
-        image, placed, block, wanted, encoder, window=config.window, extent=extent
+        image, placed, block, part, encoder, window=config.pixels_a_window, around=around
     )
     write_block(array_of(group, "features"), block, values)
     write_block(array_of(group, "coverage"), block, coverage)

@@ -98,7 +98,7 @@ def test_blocking_has_no_influence_on_a_single_bit(precision):
         coverage = np.full(shape, -1, np.float32)
         for block in grid.blocks(shape, size):
             features[block.slices], coverage[block.slices] = extract_block(
-                image, matrix, block, wanted[block.slices], encoder, window=96
+                image, matrix, block, wanted, encoder, window=96, around=Block(0, 9, 0, 10)
             )
         if whole is None:
             whole = features.tobytes(), coverage.tobytes()

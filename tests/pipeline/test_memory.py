@@ -27,7 +27,7 @@ import resource
 import sys
 import numpy as np
 from msiscale.features.encoders import load_encoder
-from msiscale.features.extract import extent_of, extract_block
+from msiscale.features.extract import extract_block, whole_units
 from msiscale.grid import blocks, scaling, translation
 side = int(sys.argv[1])
 
@@ -40,9 +40,10 @@ encoder = load_encoder("efficientnet-lite0")
 matrix = scaling(64) @ translation(0.5, 0.5)
 n = side // 64
 tissue = np.ones((n, n), bool)
-extent = extent_of(Slide(), matrix, tissue, encoder)
 for block in blocks((n, n), (8, 8)):
-    extract_block(Slide(), matrix, block, tissue[block.slices], encoder, window=512, extent=extent)
+    around = whole_units(block, (n, n))
+    part = tissue[around.slices]
+    extract_block(Slide(), matrix, block, part, encoder, window=512, around=around)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
