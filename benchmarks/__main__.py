@@ -6,9 +6,17 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import faults, models, null, scaling
+from benchmarks import faults, features, ingest, models, null, scaling, study
 
-NAMES = {"faults": faults, "models": models, "null": null, "scaling": scaling}
+NAMES = {
+    "faults": faults,
+    "features": features,
+    "ingest": ingest,
+    "models": models,
+    "null": null,
+    "scaling": scaling,
+    "study": study,
+}
 
 
 def main() -> None:

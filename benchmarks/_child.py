@@ -26,8 +26,9 @@ def main() -> None:
     """Call the function, save its arrays, and last what it cost."""
     target, arguments, folder = sys.argv[1:]
     module, name = target.split(":")
-    function = getattr(importlib.import_module(module), name)
-    for library in LIBRARIES:
+    sides = importlib.import_module(module)
+    function = getattr(sides, name)
+    for library in getattr(sides, "LIBRARIES", LIBRARIES):
         importlib.import_module(library)
     words = json.loads(Path(arguments).read_text())
     cpu, wall = _cpu_s(), time.perf_counter()

@@ -38,8 +38,10 @@ class Measured:
     result: dict[str, NDArray[Any]]
 
 
-def measured(target: str, *, blas_threads: int = 1, **words: Any) -> Measured:
-    """Call ``module:function`` with `words` (JSON) in a fresh interpreter.
+def measured(
+    target: str, *, blas_threads: int = 1, python: str = sys.executable, **words: Any
+) -> Measured:
+    """Call ``module:function`` with `words` (JSON) in a fresh interpreter, that of `python`.
 
     One BLAS thread by default, which for every library here costs the least CPU.
     """
@@ -48,7 +50,7 @@ def measured(target: str, *, blas_threads: int = 1, **words: Any) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         arguments = Path(folder) / "arguments.json"
         arguments.write_text(json.dumps(words))
-        command = [sys.executable, "-m", "benchmarks._child", target, str(arguments), folder]
+        command = [python, "-m", "benchmarks._child", target, str(arguments), folder]
         subprocess.run(command, env=env, check=True)
         cost = json.loads((Path(folder) / "cost.json").read_text())
         with np.load(Path(folder) / "result.npz", allow_pickle=False) as found:

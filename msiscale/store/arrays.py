@@ -23,7 +23,7 @@ from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
 
 from msiscale.errors import InputError, LostChunk
 from msiscale.grid import Block
-from msiscale.store import remote, written
+from msiscale.store import remote, shards, written
 from msiscale.store.objects import is_file
 from msiscale.store.urls import is_url, join, local_path, scheme
 
@@ -177,7 +177,14 @@ def write_block(array: zarr.Array, block: Block, values: np.ndarray) -> None:
     url = url_of(array)
     written.before(url)
     values = np.asarray(values, array.dtype)
-    array[block.slices] = values
+    codec = shards.codec_of(array)
+    if codec is None:
+        array[block.slices] = values
+    else:
+        for y in range(block.y0, block.y1, unit[0]):
+            for x in range(block.x0, block.x1, unit[1]):
+                part = values[y - block.y0 :, x - block.x0 :][: unit[0], : unit[1]]
+                shards.write(array, (y, x, *[0] * (array.ndim - 2)), part, codec)
     written.array(url, values, f"[{block.y0}:{block.y1},{block.x0}:{block.x1}]")
 
 

@@ -1,0 +1,125 @@
+"""The published study's steps, written anew from their description, and msiscale's, one a process.
+
+Interpolation of every pixel's spectrum onto 900,000 m/z (0.001 apart), IncrementalPCA of 200 modes
+by 200 spectra, 2,048 px patches in float32 without halo pooled to 256 px cells, bilinear onto the
+MSI grid.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from msiscale import PCA, msi
+from msiscale.grid import blocks
+from msiscale.store import create_array, open_group, write_block
+
+LIBRARIES = ("sklearn.decomposition", "msiscale.pipeline.ingest")
+GRID = np.arange(900_000) * 0.001 + 100.0
+MODES = BATCH = 200
+Figures = dict[str, Any]
+
+
+def interpolate(path: str, out: str, pixels: int) -> Figures:
+    """The first pixels of an image on the long axis, each written as it comes."""
+    source = msi.open_source(path)
+    with h5py.File(out, "w") as file:
+        data = file.create_dataset("spectra", (pixels, len(GRID)), "f4", chunks=(1, len(GRID)))
+        for i in range(pixels):
+            ((mz, intensity),) = source.read(np.array([i]))
+            data[i] = np.interp(GRID, mz, intensity, left=0, right=0).astype(np.float32)
+    return {"bytes": np.array(Path(out).stat().st_size)}
+
+
+def incremental(out: str, axis: str, tested: int) -> Figures:
+    """One `partial_fit` of 200 spectra, and how it restores the peaks of others."""
+    from sklearn.decomposition import IncrementalPCA
+
+    with h5py.File(out) as file:
+        train, test = file["spectra"][:BATCH], file["spectra"][BATCH : BATCH + tested]
+    began = time.process_time()
+    fit = IncrementalPCA(MODES, batch_size=100)
+    fit.partial_fit(train)
+    fitted = time.process_time() - began
+    began = time.process_time()
+    scores = fit.transform(test)
+    transformed = time.process_time() - began
+    restored = fit.inverse_transform(scores)
+    at = np.rint((np.load(axis) - GRID[0]) / 0.001).astype(int)
+    return {
+        "fit_s": np.array(fitted),
+        "transform_s": np.array(transformed),
+        "r2": np.array(r2(test[:, at], restored[:, at])),
+    }
+
+
+def ours(path: str, out: str, pixels: int, tested: int) -> Figures:
+    """An axis from the peaks, the cube, 200 modes of all pixels but the tested, and scores."""
+    shutil.rmtree(out, ignore_errors=True)
+    source = msi.open_source(path)
+    sums = msi.peak_sums(source)
+    mz = msi.find_axis({"one": sums})["mz"].values
+    group = open_group(out, "a")
+    chunks, _ = msi.layout(source.shape, len(mz))
+    array = create_array(
+        group,
+        "intensity",
+        (*source.shape, len(mz)),
+        ("y", "x", "mz"),
+        chunks=chunks,
+        shards=(64, 64, len(mz)),
+    )
+    parts = []
+    for block in blocks(source.shape, (64, 64)):
+        values, _ = msi.cube_block(source, mz, block)
+        write_block(array, block, values)
+        parts.append(values.reshape(-1, len(mz)))
+    cube = np.concatenate(parts)
+    rng = np.random.default_rng(0)
+    test = rng.permutation(len(cube))[:tested]
+    fit = PCA(MODES).fit(np.delete(cube, test, axis=0))
+    fit.transform(cube)
+    # as the study counts: the first pixels of the file, of as many spectra
+    few = PCA(MODES).fit(cube[:BATCH])
+    others = cube[BATCH : BATCH + tested]
+    size = sum(f.stat().st_size for f in Path(out).rglob("*") if f.is_file())
+    return {
+        "bytes": np.array(size),
+        "r2": np.array(r2(cube[test], fit.inverse_transform(fit.transform(cube[test])))),
+        "r2_of_200_spectra": np.array(r2(others, few.inverse_transform(few.transform(others)))),
+        "mz": np.array(len(mz)),
+    }
+
+
+def r2(actual: np.ndarray, restored: np.ndarray) -> float:
+    """Share of the variance of all peaks over pixels that is restored."""
+    residual = ((actual - restored) ** 2).sum()
+    return float(1 - residual / ((actual - actual.mean(0)) ** 2).sum())
+
+
+def patches(path: str, patch: int) -> Figures:
+    """Float32 patches without halo, pooled to 256 px cells, with batch statistics, as published."""
+    import torch
+    from torch.nn.functional import avg_pool2d
+    from torchvision.models import resnet50
+
+    from msiscale.slide.reader import open_reader
+
+    torch.set_num_threads(1)
+    full = resnet50(weights=None)  # never put into evaluation mode there
+    names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+    network = torch.nn.Sequential(*(getattr(full, name) for name in names))
+    slide = open_reader(path)
+    pixels = slide.read(0, 0, 0, patch, patch)
+    with torch.no_grad():
+        network(torch.from_numpy(pixels[:256, :256]).permute(2, 0, 1)[None].float())
+        began = time.perf_counter()
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        cells = avg_pool2d(network(batch), 16)
+    seconds = time.perf_counter() - began
+    return {"mpix_s": np.array(patch * patch / 1e6 / seconds), "cells": np.array(cells.shape[-1])}

@@ -1,0 +1,96 @@
+"""Slide decoding and feature extraction beside OpenSlide, a tile loop and the bare network."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks._measure import Measured, repeated, table
+from msiscale.simulate import simulate
+
+SIDES = "benchmarks._features_sides"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--pixel-um", type=float, default=50.0, help="of the MSI [50]")
+    parser.add_argument("--repeat", type=int, default=3, help="medians of so many runs")
+    parser.add_argument("--quick", action="store_true", help="a small slide, and no larger one")
+    parser.add_argument("--data", metavar="DIR", help="where the slides are made and kept")
+
+
+def measure(words: argparse.Namespace) -> dict[str, float]:
+    """Print a table; all figures together."""
+    with tempfile.TemporaryDirectory(prefix="msiscale-features-") as scratch:
+        folder = Path(words.data or scratch)
+        once = slide(folder, 20 if words.quick else 86)
+        large = None if words.quick else slide(folder, 172)
+        return compared(words, once, large)
+
+
+def slide(folder: Path, side: int) -> str:
+    """A phantom slide for `side` MSI pixels of 50 µm at 0.5 µm a pixel, with a border."""
+    name = folder / f"slide-{side}"
+    path = name / "S01.tiff"
+    if not path.exists():
+        simulate(name, specimens=1, pixels=(side, side), pixel_um=50.0, mpp=0.5, lipids=10)
+    return str(path)
+
+
+def compared(words: argparse.Namespace, once: str, large: str | None) -> dict[str, float]:
+    """The sides, in turn."""
+    rows: list[tuple[str, Measured, dict[str, Any]]] = []
+    side = 2048 if words.quick else 8192
+
+    def run(name: str, function: str, times: int = words.repeat, **arguments: Any) -> Measured:
+        found = repeated(f"{SIDES}:{function}", times, **arguments)
+        facts: dict[str, Any] = {
+            k: float(found.result[k]) for k in ("mpix_s", "bare_mpix_s") if k in found.result
+        }
+        rows.append((name, found, facts))
+        return found
+
+    readers = {
+        name: run(
+            f"decode {side}², {name}", "decode", path=once, reader=name, side=side, region=1024
+        )
+        for name in ("openslide", "msiscale")
+    }
+    if readers["openslide"].result["sum"] != readers["msiscale"].result["sum"]:
+        raise RuntimeError("the two readers do not give the same pixels")
+    grid = {"precision": words.precision, "pixel_um": words.pixel_um}
+    ours = [
+        run(f"msiscale, {words.precision}, whole slide", "dense", 1, path=once, **grid)
+        for _ in range(words.repeat)
+    ]
+    loops = {
+        stride: run(
+            f"tile loop, float32, stride {stride}", "tile_loop", path=once, side=1792, stride=stride
+        )
+        for stride in (224, 112)
+    }
+    effect = run("float32 and bfloat16, 144 pixels", "precisions", 1, path=once, pixel_um=50.0)
+    speed = median(float(o.result["mpix_s"]) for o in ours)
+    found = {
+        "decode.ratio_vs_openslide": readers["openslide"].cpu_s / readers["msiscale"].cpu_s,
+        "features.mpix_s": speed,
+        "features.efficiency": median(
+            float(o.result["mpix_s"]) / float(o.result["bare_mpix_s"]) for o in ours
+        ),
+        "features.ratio_vs_tile_loop": speed / float(loops[224].result["mpix_s"]),
+        "features.ratio_vs_tile_loop_half_overlap": speed / float(loops[112].result["mpix_s"]),
+        "features.peak_mib": max(o.peak_mib for o in ours),
+        "features.bfloat16_cosine_min": float(effect.result["cosine_min"]),
+        "features.bfloat16_error_of_sd": float(effect.result["error_of_sd"]),
+    }
+    if large is not None:
+        four = run(
+            "msiscale, four times the slide, 4 units", "dense", 1, path=large, units=4, **grid
+        )
+        found["features.peak_mib_4x"] = four.peak_mib
+    print(table(rows), end="\n\n")
+    return found

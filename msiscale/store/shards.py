@@ -1,0 +1,87 @@
+"""A whole shard as bytes, written at once.
+
+Zarr encodes a shard chunk by chunk through its event loop and threads, which costs as much again as
+compressing does. What is written here is the same format: chunks of zstd with checksum, an index of
+their places behind them, and the CRC-32C of that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs.zstd import Zstd
+from zarr.codecs import (
+    BytesCodec,
+    Crc32cCodec,
+    ShardingCodec,
+    ShardingCodecIndexLocation,
+    ZstdCodec,
+)
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+_EMPTY = np.uint64(2**64 - 1)  # place and length of a chunk that is not there
+
+
+def codec_of(array: zarr.Array) -> Zstd | None:
+    """The compressor of an array whose shards `write` can make; None for any other."""
+    codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
+    if array.shards is None or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
+        return None
+    sharding = codecs[0]
+    inner, index = list(sharding.codecs), list(sharding.index_codecs)
+    zstd = inner[-1]
+    plain = (
+        [type(c) for c in inner] == [BytesCodec, ZstdCodec]
+        and [type(c) for c in index] == [BytesCodec, Crc32cCodec]
+        and sharding.index_location is ShardingCodecIndexLocation.end
+        and array.dtype.byteorder in "<=|"
+        and all(s >= n for s, n in zip(array.shards[2:], array.shape[2:], strict=True))
+    )
+    if not plain or not isinstance(zstd, ZstdCodec):
+        return None
+    return Zstd(level=zstd.level, checksum=zstd.checksum)
+
+
+def write(array: zarr.Array, corner: tuple[int, ...], values: np.ndarray, codec: Zstd) -> None:
+    """Write the shard that begins at `corner`; at the array's end `values` may be smaller."""
+    assert array.shards is not None
+    place = tuple(c // s for c, s in zip(corner, array.shards, strict=True))
+    key = f"{array.path}/{array.metadata.encode_chunk_key(place)}".lstrip("/")
+    data = encoded(values, array.shards, array.chunks, array.fill_value, codec)
+    buffer = default_buffer_prototype().buffer.from_bytes(data)
+    sync(array.store.set(key, buffer))
+
+
+def encoded(
+    values: np.ndarray,
+    shard: tuple[int, ...],
+    chunk: tuple[int, ...],
+    fill: object,
+    codec: Zstd,
+) -> bytes:
+    """The bytes of a shard; what `values` lack of it is `fill`."""
+    counts = [s // c for s, c in zip(shard, chunk, strict=True)]
+    index = np.full((*counts, 2), _EMPTY, "<u8")
+    parts: list[bytes] = []
+    end = 0
+    for place in itertools.product(*map(range, counts)):
+        cut = tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, chunk, strict=True))
+        part = values[cut]
+        if part.size == 0:  # beyond the array
+            continue
+        if part.shape != chunk:
+            whole = np.full(chunk, fill, values.dtype)
+            whole[tuple(slice(n) for n in part.shape)] = part
+            part = whole
+        data = codec.encode(np.ascontiguousarray(part))
+        index[place] = end, len(data)
+        end += len(data)
+        parts.append(data)
+    table = index.tobytes()
+    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
