@@ -15,7 +15,7 @@ from msiscale.grid import blocks
 from msiscale.store import create_array, open_group, write_block
 from msiscale.store.written import recording
 
-LIBRARIES = ("msiscale.pipeline.ingest",)
+LIBRARIES = ("msiscale.pipeline.ingest", "scipy.signal")
 PPM = 5.0
 Figures = dict[str, Any]
 

@@ -78,7 +78,8 @@ choice_options = _options(
     click.option("--snr", type=float, help="Of a peak in the summed spectrum [3]."),
     click.option(
         "--encoder",
-        help="resnet50:layer3, resnet50:layer4, efficientnet-lite0, timm:NAME [resnet50:layer3].",
+        help="resnet50:layer3, resnet50:layer4, efficientnet-lite0, timm:NAME, "
+        "own:MODULE:FUNCTION [resnet50:layer3].",
     ),
     click.option("--weights", metavar="NAME|FILE|random:SEED", help="Of the encoder [ImageNet]."),
     click.option("--mpp", type=float, help="µm a pixel at which the network sees the slide [0.5]."),

@@ -92,7 +92,10 @@ class Encoder:
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
         with torch.inference_mode(), exact:
-            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+            if self.device.startswith("cuda"):  # a copy that the GPU makes while it computes
+                pixels = pixels.pin_memory()
+            pixels = pixels.to(self.device, non_blocking=True)
             mean = torch.tensor(self.mean, device=self.device) * 255
             std = torch.tensor(self.std, device=self.device) * 255
             batch = torch.empty((h, w, 3), dtype=dtype, device=self.device)
@@ -161,7 +164,8 @@ def load_encoder(
     ----------
     name : str
         ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
-        ``efficientnet-lite0`` (1280, 32), or ``timm:NAME`` for a convolutional model of timm.
+        ``efficientnet-lite0`` (1280, 32), ``timm:NAME`` for a convolutional model of timm, or
+        ``own:MODULE:FUNCTION`` for the network that a function of yours returns (`load_own`).
     weights : str, optional
         A ``.pth`` (read with ``weights_only``) or ``.safetensors`` file or URL; a name of
         torchvision (``IMAGENET1K_V1``, the default of ResNet-50 as in the published study, or
@@ -219,6 +223,10 @@ def _load(name: str, weights: str | None, device: str, precision: str) -> Encode
         from msiscale.features.timm_models import load_timm
 
         network, sha256, shape, mean, std = load_timm(name, weights)
+    elif name.startswith("own:"):
+        from msiscale.features.own import load_own
+
+        network, sha256, shape, mean, std = load_own(name, weights)
     else:
         network = _build(name)
         sha256 = _fill(network, name, weights)
@@ -246,7 +254,7 @@ def _load(name: str, weights: str | None, device: str, precision: str) -> Encode
 def _build(name: str) -> nn.Module:
     """A built-in network without values: no time and no random numbers spent on them."""
     if name not in _BUILT_IN:
-        known = ", ".join([*_BUILT_IN, "timm:NAME"])
+        known = ", ".join([*_BUILT_IN, "timm:NAME", "own:MODULE:FUNCTION"])
         raise InputError(f"--encoder {name}: unknown; give one of {known}")
     with torch.device("meta"):
         return _BUILT_IN[name].build()

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from msiscale.errors import InputError
+from msiscale.features.weights import reason
+
 _SIZES = (512, 1024, 2048)
 
 
@@ -80,3 +83,23 @@ def is_exact(network: nn.Module, shape: Geometry) -> bool:
     a = network(whole)[:, :, skip + 1 :, skip + 1 :]
     b = network(whole[:, :, stride:, stride:].contiguous())[:, :, skip:, skip:]
     return bool((a - b).abs().max() <= 1e-3 * a.abs().max())
+
+
+def geometry_of(name: str, network: nn.Module) -> Geometry:
+    """`geometry` of the encoder `name`; InputError of one line where it has none."""
+    try:
+        return geometry(network)
+    except (NotLocal, ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--encoder {name}: only convolutional encoders can run on a whole slide, and this one "
+            f"is not ({reason(error)}); take one without attention or global pooling"
+        ) from None
+
+
+def check_exact(name: str, network: nn.Module, shape: Geometry) -> None:
+    """InputError unless features are the same wherever a window begins."""
+    if not is_exact(network, shape):
+        raise InputError(
+            f"--encoder {name}: its features depend on where a window begins; take a model without "
+            "window attention"
+        )

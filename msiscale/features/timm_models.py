@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from msiscale.errors import InputError
-from msiscale.features.probe import Geometry, NotLocal, geometry, is_exact
+from msiscale.features.probe import Geometry, check_exact, geometry_of
 from msiscale.features.weights import (
     load_into,
     random_seed,
@@ -62,13 +62,7 @@ def load_timm(
             "or give --weights FILE (.pth or .safetensors) or --weights random:SEED"
         ) from None
     network = _TimmTrunk(model)
-    try:
-        shape = geometry(network)
-    except (NotLocal, ValueError, RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"--encoder {name}: only convolutional encoders can run on a whole slide, and this one "
-            f"is not ({reason(error)}); take one without attention or global pooling"
-        ) from None
+    shape = geometry_of(name, network)
     if seed is not None:
         randomise(model, seed)
     if weights is None or seed is not None:
@@ -78,10 +72,6 @@ def load_timm(
         load_into(model, read_state(weights), weights, (prefix,))
         sha256 = sha256_of(weights)
     model.eval()
-    if not is_exact(network, shape):
-        raise InputError(
-            f"--encoder {name}: its features depend on where a window begins; take a model without "
-            "window attention"
-        )
+    check_exact(name, network, shape)
     config = timm.data.resolve_model_data_config(model)
     return network, sha256, shape, tuple(config["mean"]), tuple(config["std"])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -21,6 +20,9 @@ from msiscale.msi.cube import (
     normalisation,
 )
 from msiscale.msi.source import MsiSource, open_source
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 #: Bytes of a band of rows of ragged spectra.
 _BAND = 64 * 2**20
@@ -147,6 +149,8 @@ def _tiled(
     dtype: Any = np.float32,
 ) -> da.Array:
     """A dask array (y, x, depth) of blocks of `size` pixels, each made by ``read(block)``."""
+    import dask.array as da  # half a second, which ingest does without
+
     tiles = {(b.y0 // size[0], b.x0 // size[1]): b for b in blocks(shape, size)}
     chunks = (
         tuple(min(size[0], shape[0] - y) for y in range(0, shape[0], size[0])),

@@ -1,0 +1,69 @@
+"""A user's own encoder: ``own:MODULE:FUNCTION``; its receptive field is measured."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from torch import nn
+
+from msiscale.errors import InputError
+from msiscale.features.probe import Geometry, check_exact, geometry_of
+from msiscale.features.weights import (
+    load_into,
+    random_seed,
+    randomise,
+    read_state,
+    reason,
+    sha256_of,
+    state_sha256,
+)
+
+Colours = tuple[float, float, float]
+
+
+def load_own(name: str, weights: str | None) -> tuple[nn.Module, str, Geometry, Colours, Colours]:
+    """The network that a function of an importable module makes.
+
+    Parameters
+    ----------
+    name : ``own:MODULE:FUNCTION``; the function takes nothing and returns the network and the mean
+        and standard deviation of RGB (0..1) that it was trained with. The network maps (n, 3, h, w)
+        to (n, channels, h / stride, w / stride). Every machine must be able to import the module.
+    weights : ``.pth`` or ``.safetensors`` to load into it, ``random:SEED``, or None: as it comes
+
+    Returns
+    -------
+    network, sha256, geometry, mean, std
+
+    Raises
+    ------
+    InputError
+        No such function, not such a network, or one that sees more than a bounded neighbourhood.
+    """
+    module, _, function = name.removeprefix("own:").partition(":")
+    try:
+        network, mean, std = getattr(importlib.import_module(module), function)()
+        network = network.eval()
+    except Exception as error:  # it is the user's code
+        raise InputError(
+            f"--encoder {name}: cannot be made ({type(error).__name__}: {reason(error)}); give "
+            "own:MODULE:FUNCTION of a function that returns network, mean, std"
+        ) from None
+    shape = geometry_of(name, network)
+    seed = random_seed(weights)
+    if seed is not None:
+        randomise(network, seed)
+    elif weights is not None:
+        load_into(network, read_state(weights), weights, ())
+    check_exact(name, network, shape)
+    whole = weights is not None and seed is None
+    sha256 = sha256_of(weights) if whole and weights else state_sha256(network.state_dict())
+    return network, sha256, shape, _colours(name, mean), _colours(name, std)
+
+
+def _colours(name: str, values: Sequence[float]) -> Colours:
+    if len(values) != 3:
+        raise InputError(f"--encoder {name}: mean and std are three numbers each, of R, G and B")
+    red, green, blue = (float(v) for v in values)
+    return red, green, blue
