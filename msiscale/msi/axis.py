@@ -360,10 +360,17 @@ def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
     """Fine bins of `part` within `width` of a place, and the place they are nearest to."""
     if len(place) == 0 or len(part.bins) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    centre = part.bins + 0.5
+    # only bins near to a place are looked at, a small part of all
+    first = np.searchsorted(part.bins, np.floor(place - width) - 1)
+    last = np.searchsorted(part.bins, np.ceil(place + width) + 1)
+    n = len(part.bins) + 1
+    near = np.flatnonzero(
+        np.cumsum(np.bincount(first, minlength=n) - np.bincount(last, minlength=n))
+    )
+    centre = part.bins[near] + 0.5
     index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
-    hit = np.flatnonzero(np.abs(centre - place[index]) <= width)
-    return hit, index[hit]
+    hit = np.abs(centre - place[index]) <= width
+    return near[hit], index[hit]
 
 
 def _centre(place: Floats, parts: Parts, width: float) -> Floats:

@@ -25,7 +25,8 @@ SUB = 256  #: positions within a fine bin
 _CACHE = 64_000  #: values whose arrays stay in the cache
 
 
-SUMS = ("bins", "count", "points", "weight", "moment")
+SUMS = ("bins", "count", "weight", "moment", "points")
+WIDE, LOW = ("weight", "moment"), 2**32 - 1  # sums of 64 bits, and their lower half
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,17 @@ class PeakSums:
 
     def save(self, group: zarr.Group) -> None:
         """Write to an open Zarr group."""
-        # one array, and so one request to read it
-        sums = np.stack([getattr(self, name) for name in SUMS])
+        # one array, and so one request to read it; in 32 bits, which half of the values need
+        rows: list[NDArray[np.int32]] = []
+        for name in SUMS[: None if self.profile else -1]:
+            values = getattr(self, name)
+            if name in WIDE:
+                rows += [(values & LOW).astype(np.uint32).view(np.int32), values >> 32]
+            else:
+                rows.append(values)
+        sums = np.empty((len(rows), len(self.bins)), np.int32)
+        for i, row in enumerate(rows):
+            sums[i] = row
         store.put(group, "sums", sums, ("quantity", "bin"))
         group.attrs.update(
             step=self.step,
@@ -95,17 +105,20 @@ class PeakSums:
     def load(cls, group: zarr.Group) -> PeakSums:
         """Read what `save` wrote."""
         attrs: dict[str, Any] = dict(group.attrs)
-        bins, count, points, weight, moment = store.read(group, "sums")
+        rows = iter(store.read(group, "sums"))
+        found: dict[str, Ints] = {}
+        for name in SUMS[: None if attrs["profile"] else -1]:
+            found[name] = next(rows).astype(np.int64)
+            if name in WIDE:
+                found[name] &= LOW
+                found[name] |= next(rows).astype(np.int64) << 32
         return cls(
             step=float(attrs["step"]),
             n_pixels=int(attrs["n_pixels"]),
             profile=bool(attrs["profile"]),
-            bins=bins,
-            count=count,
-            points=points,
-            weight=weight,
-            moment=moment,
             repairs=Repairs(*attrs["repairs"]),
+            # a centroid above zero is a peak
+            **{"points": found["count"], **found},
         )
 
 
