@@ -10,7 +10,7 @@ import openslide
 import torch
 
 from msiscale.features.encoders import load_encoder
-from msiscale.features.extract import extract_block
+from msiscale.features.extract import extract_block, give_back
 from msiscale.grid import Block, blocks, scaling, translation
 from msiscale.slide.backend import on_white
 from msiscale.slide.openslides import OpenSlideBackend
@@ -36,15 +36,17 @@ def decode(path: str, reader: str, side: int, region: int) -> Figures:
         def read(y: int, x: int) -> np.ndarray:
             return ours.read(0, y, x, region, region)
 
-    total = 0
+    seen = []
     for y in range(0, side - region + 1, region):
         for x in range(0, side - region + 1, region):
-            total += int(read(y, x).sum(dtype=np.int64))
-    return {"sum": np.array(total)}
+            # enough to see a difference, few enough not to be measured
+            seen.append(read(y, x)[::37, ::41].copy())
+    return {"pixels": np.stack(seen)}
 
 
 def bare(encoder: Any, size: int) -> float:
     """MPix/s of the network alone on pixels that are there."""
+    give_back()  # what the engine holds is not the network's
     pixels = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
     began = time.perf_counter()
     encoder(pixels)

@@ -36,7 +36,7 @@ def interpolate(path: str, out: str, pixels: int) -> Figures:
     return {"bytes": np.array(Path(out).stat().st_size)}
 
 
-def incremental(out: str, axis: str, tested: int) -> Figures:
+def incremental(path: str, out: str, axis: str, tested: int) -> Figures:
     """One `partial_fit` of 200 spectra, and how it restores the peaks of others."""
     from sklearn.decomposition import IncrementalPCA
 
@@ -50,11 +50,14 @@ def incremental(out: str, axis: str, tested: int) -> Figures:
     scores = fit.transform(test)
     transformed = time.process_time() - began
     restored = fit.inverse_transform(scores)
-    at = np.rint((np.load(axis) - GRID[0]) / 0.001).astype(int)
+    ions = np.load(axis)
+    at = np.rint((ions - GRID[0]) / 0.001).astype(int)
+    pixels = np.arange(BATCH, BATCH + tested)
+    actual = msi.bin_spectra(msi.open_source(path).read(pixels), ions, 5.0)
     return {
         "fit_s": np.array(fitted),
         "transform_s": np.array(transformed),
-        "r2": np.array(r2(test[:, at], restored[:, at])),
+        "r2": np.array(r2(actual, restored[:, at])),
     }
 
 

@@ -51,6 +51,7 @@ def compared(path: str, axis: str, folder: Path, pixels: int) -> dict[str, float
     fit = run(
         "study: one partial_fit of 200, 50 restored",
         "incremental",
+        path=path,
         out=long,
         axis=axis,
         tested=TESTED,
