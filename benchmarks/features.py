@@ -10,6 +10,8 @@ from typing import Any
 
 from benchmarks._measure import Measured, repeated, table
 from msiscale.simulate import simulate
+from msiscale.simulate.write import TILE, write_slide
+from msiscale.slide.reader import open_reader
 
 SIDES = "benchmarks._features_sides"
 
@@ -27,17 +29,21 @@ def measure(words: argparse.Namespace) -> dict[str, float]:
     """Print a table; all figures together."""
     with tempfile.TemporaryDirectory(prefix="msiscale-features-") as scratch:
         folder = Path(words.data or scratch)
-        once = slide(folder, 20 if words.quick else 86)
-        large = None if words.quick else slide(folder, 172)
+        once = slide(folder, 2048 if words.quick else 10_000)
+        large = None if words.quick else slide(folder, 20_000)
         return compared(words, once, large)
 
 
 def slide(folder: Path, side: int) -> str:
-    """A phantom slide for `side` MSI pixels of 50 µm at 0.5 µm a pixel, with a border."""
-    name = folder / f"slide-{side}"
-    path = name / "S01.tiff"
+    """A phantom slide of `side` x `side` px at 0.5 µm, JPEG tiles."""
+    path = folder / f"slide-{side}.tiff"
     if not path.exists():
-        simulate(name, specimens=1, pixels=(side, side), pixel_um=50.0, mpp=0.5, lipids=10)
+        pixels = -(-side // 100)  # of 50 µm; a border of slide comes with them
+        name = folder / f"simulated-{side}"
+        simulate(name, specimens=1, pixels=(pixels, pixels), pixel_um=50.0, mpp=0.5, lipids=10)
+        whole = open_reader(name / "S01.tiff")
+        bands = (whole.read(0, y, 0, min(TILE, side - y), side) for y in range(0, side, TILE))
+        write_slide(path, bands, (side, side), 0.5)
     return str(path)
 
 

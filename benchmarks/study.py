@@ -64,7 +64,7 @@ def compared(path: str, axis: str, folder: Path, pixels: int) -> dict[str, float
         pixels=pixels,
         tested=TESTED,
     )
-    patch = run("study: one patch of 2,048 px", "patches", path=slide(folder, 20), patch=2048)
+    patch = run("study: one patch of 2,048 px", "patches", path=slide(folder, 2048), patch=2048)
     Path(long).unlink()
     print(table(rows), end="\n\n")
     a_pixel = grid.cpu_s / sample

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from msiscale.errors import InputError
 from msiscale.store import read_bytes
 
-# Working pixels of a forward pass, as large as 4 GiB a process allow with the largest encoder here.
-WINDOWS = {"float32": 3264, "bfloat16": 4096}
+# Working pixels of a forward pass, as large as 4 GiB a worker allow with the largest encoder here.
+WINDOWS = {"float32": 2432, "bfloat16": 3648}
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def _sums(
         dense = encoder(pixels)[core.within(part)]
         here = shared.within(core)
         sums[here.touched()] += here.weighted_sum(dense, core)
+    give_back()  # or Dask would see a worker that is full and give it nothing more
     return sums
 
 
