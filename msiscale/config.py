@@ -14,7 +14,7 @@ from msiscale.errors import InputError
 from msiscale.store import read_bytes
 
 # Working pixels of a forward pass, as large as 4 GiB a worker allow with the largest encoder here.
-WINDOWS = {"float32": 2432, "bfloat16": 3648}
+WINDOWS = {"float32": 2432, "bfloat16": 3200}
 
 
 @dataclass(frozen=True)
