@@ -101,6 +101,10 @@ def _address(scheduler: str) -> str:
     return str(address)
 
 
+# the folds of a fit travel with its tasks, which is meant and needs no advice to the user
+_QUIET = {"distributed.admin.large-graph-warning-threshold": "100MB"}
+
+
 @contextmanager
 def _started(where: Where) -> Iterator[Client]:
     settings = settings_of(where)
@@ -108,7 +112,7 @@ def _started(where: Where) -> Iterator[Client]:
     no_workers_s = LOCAL_NO_WORKERS_S if settings.kind in ("local", "cuda") else settings.wait_s
     with (
         worker_environ(),
-        dask.config.set(dask_settings(no_workers_s)),
+        dask.config.set(dask_settings(no_workers_s) | _QUIET),
         _cluster(settings, security) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
