@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from pyimzml.ImzMLParser import ImzMLParser
 
 from msiscale import msi
@@ -53,26 +54,29 @@ def vectorised(path: str, axis: str, out: str) -> None:
     np.save(out, cube)
 
 
+def write_cube(source: Any, mz: np.ndarray, out: str) -> zarr.Array:
+    """A source on an axis, as the pipeline stores it: blocks of 64 pixels, a shard each."""
+    shutil.rmtree(out, ignore_errors=True)
+    chunks, _ = msi.layout(source.shape, len(mz))
+    array = create_array(
+        open_group(out, "a"),
+        "intensity",
+        (*source.shape, len(mz)),
+        ("y", "x", "mz"),
+        chunks=chunks,
+        shards=(64, 64, len(mz)),
+    )
+    for block in blocks(source.shape, (64, 64)):
+        values, _ = msi.cube_block(source, mz, block, tolerance_ppm=PPM)
+        write_block(array, block, values)
+    return array
+
+
 def cube(path: str, axis: str, out: str, checked: bool = False) -> Figures:
     """The engine: XML to compressed shards with checksums of chunks and of blocks."""
-    mz = np.load(axis)
-    shutil.rmtree(out, ignore_errors=True)
     source = msi.open_source(path)
-    group = open_group(out, "a")
     with recording(out):
-        chunks, _ = msi.layout(source.shape, len(mz))
-        size = 64
-        array = create_array(
-            group,
-            "intensity",
-            (*source.shape, len(mz)),
-            ("y", "x", "mz"),
-            chunks=chunks,
-            shards=(size, size, -(-len(mz) // chunks[2]) * chunks[2]),
-        )
-        for block in blocks(source.shape, (size, size)):
-            values, _ = msi.cube_block(source, mz, block, tolerance_ppm=PPM, normalise="none")
-            write_block(array, block, values)
+        array = write_cube(source, np.load(axis), out)
     if not checked:
         return {}
     stored = np.asarray(array[...])

@@ -7,7 +7,6 @@ MSI grid.
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks._ingest_sides import write_cube
 from msiscale import PCA, msi
-from msiscale.grid import blocks
-from msiscale.store import create_array, open_group, write_block
 
 LIBRARIES = ("sklearn.decomposition", "msiscale.pipeline.ingest")
 GRID = np.arange(900_000) * 0.001 + 100.0
@@ -63,26 +61,9 @@ def incremental(path: str, out: str, axis: str, tested: int) -> Figures:
 
 def ours(path: str, out: str, pixels: int, tested: int) -> Figures:
     """An axis from the peaks, the cube, 200 modes of all pixels but the tested, and scores."""
-    shutil.rmtree(out, ignore_errors=True)
     source = msi.open_source(path)
-    sums = msi.peak_sums(source)
-    mz = msi.find_axis({"one": sums})["mz"].values
-    group = open_group(out, "a")
-    chunks, _ = msi.layout(source.shape, len(mz))
-    array = create_array(
-        group,
-        "intensity",
-        (*source.shape, len(mz)),
-        ("y", "x", "mz"),
-        chunks=chunks,
-        shards=(64, 64, len(mz)),
-    )
-    parts = []
-    for block in blocks(source.shape, (64, 64)):
-        values, _ = msi.cube_block(source, mz, block)
-        write_block(array, block, values)
-        parts.append(values.reshape(-1, len(mz)))
-    cube = np.concatenate(parts)
+    mz = msi.find_axis({"one": msi.peak_sums(source)})["mz"].values
+    cube = np.asarray(write_cube(source, mz, out)[...]).reshape(-1, len(mz))
     rng = np.random.default_rng(0)
     test = rng.permutation(len(cube))[:tested]
     fit = PCA(MODES).fit(np.delete(cube, test, axis=0))

@@ -53,8 +53,8 @@ class RunConfig:
         for name in ("tolerance_ppm", "mpp", "annotation_ppm"):
             if not 0 < getattr(self, name) < 1e6:
                 raise InputError(f"option {name} = {getattr(self, name)!r}: give a positive number")
-        for name in ("pixels_a_window", "block", "components"):
-            if getattr(self, name) < 1:
+        for name in ("window", "block", "components"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"option {name} = {getattr(self, name)!r}: give 1 or more")
         if self.window and self.window % 64:
             raise InputError(f"option window = {self.window}: give a multiple of 64 pixels")
@@ -66,7 +66,7 @@ class RunConfig:
     @property
     def pixels_a_window(self) -> int:
         """Side of a forward pass without its halo, in working pixels."""
-        return WINDOWS[self.precision] if self.window is None else self.window
+        return self.window or WINDOWS[self.precision]
 
     def part(self, *names: str) -> dict[str, Any]:
         """Some of the choices, for the digest of a stage."""

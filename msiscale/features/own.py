@@ -9,15 +9,7 @@ from torch import nn
 
 from msiscale.errors import InputError
 from msiscale.features.probe import Geometry, check_exact, geometry_of
-from msiscale.features.weights import (
-    load_into,
-    random_seed,
-    randomise,
-    read_state,
-    reason,
-    sha256_of,
-    state_sha256,
-)
+from msiscale.features.weights import fill, reason
 
 Colours = tuple[float, float, float]
 
@@ -51,14 +43,8 @@ def load_own(name: str, weights: str | None) -> tuple[nn.Module, str, Geometry, 
             "own:MODULE:FUNCTION of a function that returns network, mean, std"
         ) from None
     shape = geometry_of(name, network)
-    seed = random_seed(weights)
-    if seed is not None:
-        randomise(network, seed)
-    elif weights is not None:
-        load_into(network, read_state(weights), weights, ())
+    sha256 = fill(network, weights)
     check_exact(name, network, shape)
-    whole = weights is not None and seed is None
-    sha256 = sha256_of(weights) if whole and weights else state_sha256(network.state_dict())
     return network, sha256, shape, _colours(name, mean), _colours(name, std)
 
 

@@ -7,15 +7,7 @@ from torch import nn
 
 from msiscale.errors import InputError
 from msiscale.features.probe import Geometry, check_exact, geometry_of
-from msiscale.features.weights import (
-    load_into,
-    random_seed,
-    randomise,
-    read_state,
-    reason,
-    sha256_of,
-    state_sha256,
-)
+from msiscale.features.weights import fill, random_seed, reason
 
 
 class _TimmTrunk(nn.Module):
@@ -63,14 +55,8 @@ def load_timm(
         ) from None
     network = _TimmTrunk(model)
     shape = geometry_of(name, network)
-    if seed is not None:
-        randomise(model, seed)
-    if weights is None or seed is not None:
-        sha256 = state_sha256(model.state_dict())
-    else:
-        prefix = str(model.default_cfg.get("classifier") or "fc") + "."
-        load_into(model, read_state(weights), weights, (prefix,))
-        sha256 = sha256_of(weights)
+    prefix = str(model.default_cfg.get("classifier") or "fc") + "."
+    sha256 = fill(model, weights, (prefix,))
     model.eval()
     check_exact(name, network, shape)
     config = timm.data.resolve_model_data_config(model)

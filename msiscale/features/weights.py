@@ -231,3 +231,14 @@ def write_state(state: Mapping[str, Tensor], path: str) -> None:
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
+
+
+def fill(network: nn.Module, weights: str | None, ignored: tuple[str, ...] = ()) -> str:
+    """Values from ``random:SEED`` or a file, or None for those that are there; their SHA-256."""
+    seed = random_seed(weights)
+    if seed is not None:
+        randomise(network, seed)
+    elif weights is not None:
+        load_into(network, read_state(weights), weights, ignored)
+        return sha256_of(weights)
+    return state_sha256(network.state_dict())

@@ -10,7 +10,7 @@ import torch
 from msiscale import grid
 from msiscale.errors import InputError
 from msiscale.features.encoders import load_encoder
-from msiscale.features.extract import _ahead, extract_block, extract_features
+from msiscale.features.extract import _ahead, extract_block, extract_features, whole_units
 from msiscale.features.preview import preview
 from msiscale.grid import Block
 from msiscale.regridding import regrid
@@ -106,6 +106,24 @@ def test_blocking_has_no_influence_on_a_single_bit(precision):
             assert (coverage[~wanted] == 0).all()
             assert len(set(coverage[wanted].tolist())) > 3
         assert (features.tobytes(), coverage.tobytes()) == whole
+
+
+def test_blocks_that_cut_units_or_hold_several_give_the_same_bits(monkeypatch):
+    monkeypatch.setattr("msiscale.features.extract.UNIT", 4)
+    encoder = load_encoder("efficientnet-lite0", "random:0")
+    image, shape = Fake(noise(150, 200)), (9, 10)
+    matrix = turned(17, 20, (50, 10))
+    tissue = np.random.default_rng(2).random(shape) < 0.7
+    found = set()
+    for size in [(9, 10), (4, 4), (8, 4), (3, 5)]:
+        features = np.empty((*shape, encoder.channels), np.float32)
+        for block in grid.blocks(shape, size):
+            around = whole_units(block, shape)
+            features[block.slices], _ = extract_block(
+                image, matrix, block, tissue[around.slices], encoder, window=64, around=around
+            )
+        found.add(features.tobytes())
+    assert len(found) == 1
 
 
 def test_the_number_of_threads_has_no_influence_either():
