@@ -32,16 +32,14 @@ from msiscale.models import (
 )
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run, noting
+from msiscale.pipeline.model import HE, MODELS, MSI, PREDICTED, Classifiers, write_model
 from msiscale.pipeline.table import Table, sound
 from msiscale.pipeline.tasks import Outcome, Task, ordered
 from msiscale.pipeline.withdraw import leave_out
-from msiscale.store import array_of, at_once, digest, join, open_group, put, read, write_bytes
+from msiscale.store import at_once, digest, join, open_group, put, read, write_bytes
 
 PROTOCOL = "leave_one_patient_out"
-MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
-MODELS = (MSI, HE, PREDICTED)
 COLUMNS = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
-Classifiers = dict[tuple[str, str], Classifier]
 
 
 def fit(run: Run) -> None:
@@ -89,7 +87,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
     with run.recording() as noted:
         wrote = _predict(run, tables, held_out, classifiers)
         _write_metrics(run, tables, held_out, bool(classifiers))
-        _write_model(run, models[-1], classifiers, specimens, key)
+        write_model(run, models[-1], classifiers, specimens, key)
     for s in specimens:
         run.write("fit", s.name, key, "done", version=__version__, **wrote.get(s.name, {}))
     counts = {"folds": len(held_out), "specimens": len(specimens)}
@@ -333,48 +331,3 @@ def _write_metrics(
     rows = pd.DataFrame([{"protocol": PROTOCOL, **r} for r in records], columns=COLUMNS)
     text = rows.to_csv(index=False, lineterminator="\n", float_format="%.12g")
     write_bytes(join(run.out, "metrics.csv"), text.encode())
-
-
-def _write_model(
-    run: Run,
-    model: FoldModel,
-    classifiers: Classifiers,
-    specimens: list[Specimen],
-    key: str,
-) -> None:
-    """``model.zarr``: all that `msiscale predict` needs, as float32 arrays and plain attributes."""
-    root = open_group(join(run.out, "model.zarr"), "a")
-    for name in list(root.keys()):
-        del root[name]
-    root.attrs.put({})
-    put(root, "mz", load_axis(run)["mz"].values, ("mz",), attrs={"units": "m/z"})
-    arrays = {
-        "pca_mean": (model.mean, ("mz",)),
-        "pca_components": (model.components, ("component", "mz")),
-        "explained_variance_ratio": (model.explained_variance_ratio, ("component",)),
-        "ridge_coef": (model.coef.T, ("channel", "component")),
-        "ridge_intercept": (model.intercept, ("component",)),
-    }
-    for name in MODELS:
-        if (name, "final") in classifiers:
-            fitted = classifiers[name, "final"]
-            axis = "mz" if name == MSI else "channel"
-            arrays[f"{name}_coef"] = (fitted.coef[:, 0], (axis,))
-            put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())
-    for name, (values, dims) in arrays.items():
-        put(root, name, values.astype(np.float32), dims)
-    records = [run.upstream("peaks", s) for s in specimens]
-    features = array_of(open_group(join(run.cohort_url, specimens[0].name)), "features").attrs
-    root.attrs.update(
-        {
-            "msiscale_model": 1,
-            "version": __version__,
-            "digest": key,
-            "specimens": [s.name for s in specimens],
-            "pixel_um": float(np.median([r["pixel_um"] for r in records])),
-            "polarity": sorted({str(r["polarity"]) for r in records}),
-            "msi": run.config.part("normalise", "tolerance_ppm"),
-            "features": {**dict(features), "weights": run.config.weights},
-            "alpha": model.alpha,
-        }
-    )

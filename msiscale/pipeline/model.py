@@ -1,0 +1,61 @@
+"""``model.zarr``: what `msiscale predict` needs of a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msiscale import __version__
+from msiscale.cohort import Specimen
+from msiscale.models import Classifier, FoldModel
+from msiscale.pipeline.axis import load_axis
+from msiscale.pipeline.context import Run
+from msiscale.store import array_of, join, open_group, put
+
+MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
+MODELS = (MSI, HE, PREDICTED)
+Classifiers = dict[tuple[str, str], Classifier]
+
+
+def write_model(
+    run: Run,
+    model: FoldModel,
+    classifiers: Classifiers,
+    specimens: list[Specimen],
+    key: str,
+) -> None:
+    """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`."""
+    root = open_group(join(run.out, "model.zarr"), "a")
+    for name in list(root.keys()):
+        del root[name]
+    root.attrs.put({})
+    put(root, "mz", load_axis(run)["mz"].values, ("mz",), attrs={"units": "m/z"})
+    arrays = {
+        "pca_mean": (model.mean, ("mz",)),
+        "pca_components": (model.components, ("component", "mz")),
+        "explained_variance_ratio": (model.explained_variance_ratio, ("component",)),
+        "ridge_coef": (model.coef.T, ("channel", "component")),
+        "ridge_intercept": (model.intercept, ("component",)),
+    }
+    for name in MODELS:
+        if (name, "final") in classifiers:
+            fitted = classifiers[name, "final"]
+            axis = "mz" if name == MSI else "channel"
+            arrays[f"{name}_coef"] = (fitted.coef[:, 0], (axis,))
+            put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())
+    for name, (values, dims) in arrays.items():
+        put(root, name, values.astype(np.float32), dims)
+    records = [run.upstream("peaks", s) for s in specimens]
+    features = array_of(open_group(join(run.cohort_url, specimens[0].name)), "features").attrs
+    root.attrs.update(
+        {
+            "msiscale_model": 1,
+            "version": __version__,
+            "digest": key,
+            "specimens": [s.name for s in specimens],
+            "pixel_um": float(np.median([r["pixel_um"] for r in records])),
+            "polarity": sorted({str(r["polarity"]) for r in records}),
+            "msi": run.config.part("normalise", "tolerance_ppm"),
+            "features": {**dict(features), "weights": run.config.weights},
+            "alpha": model.alpha,
+        }
+    )
