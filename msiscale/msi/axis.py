@@ -409,10 +409,12 @@ def _support(place: Floats, part: PeakSums, width: float) -> dict[str, Floats]:
 def _count_snr(place: Floats, count: NDArray, part: PeakSums, width: float) -> Floats:
     """Excess of peaks in a window over the local background, in Poisson standard deviations."""
     size = 2 * width
-    window = (part.bins // size).astype(np.int64)
-    low = int(window[0])
-    blocks = (int(window[-1]) - low) // _BLOCK + 1
-    peaks = np.bincount(window - low, part.count, minlength=blocks * _BLOCK)
+    low = int(part.bins[0] // size)
+    blocks = (int(part.bins[-1] // size) - low) // _BLOCK + 1
+    # from a running total: windows are few and bins are many
+    edges = (low + np.arange(blocks * _BLOCK + 1)) * size
+    total = np.concatenate([[0], np.cumsum(part.count)])
+    peaks = np.diff(total[np.searchsorted(part.bins, np.ceil(edges).astype(np.int64))])
     background = np.median(peaks.reshape(blocks, _BLOCK), axis=1)
     at = ((place // size).astype(np.int64) - low) // _BLOCK
     expected = background[at.clip(0, blocks - 1)]
