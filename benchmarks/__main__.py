@@ -6,14 +6,30 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import faults, features, ingest, models, null, scaling, study
+from benchmarks import (
+    annotation,
+    biomarkers,
+    faults,
+    features,
+    fusion,
+    ingest,
+    models,
+    null,
+    registration,
+    scaling,
+    study,
+)
 
 NAMES = {
+    "annotation": annotation,
+    "biomarkers": biomarkers,
     "faults": faults,
     "features": features,
+    "fusion": fusion,
     "ingest": ingest,
     "models": models,
     "null": null,
+    "registration": registration,
     "scaling": scaling,
     "study": study,
 }

@@ -1,7 +1,8 @@
 """msiscale: cohorts of paired mass-spectrometry images and H&E slides, at any size.
 
 ``import msiscale as ms``: `ms.open_msi`, `ms.open_slide`, `ms.extract_features`, `ms.regrid`;
-`ms.Moments`, `ms.PCA`, `ms.Ridge`, `ms.LogisticRegression`, `ms.CsrRows`; `ms.run`, `ms.predict`.
+`ms.Moments`, `ms.PCA`, `ms.Ridge`, `ms.LogisticRegression`, `ms.CsrRows`; `ms.run`, `ms.predict`,
+`ms.predicted_intensity`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from msiscale.models import PCA, LogisticRegression, Moments, Ridge
     from msiscale.msi import open_msi
     from msiscale.pipeline import run
-    from msiscale.prediction import predict
+    from msiscale.prediction import predict, predicted_intensity
     from msiscale.regridding import regrid
     from msiscale.slide import open_slide
 
@@ -32,6 +33,7 @@ _HOME = {
     "LogisticRegression": "msiscale.models",
     "run": "msiscale.pipeline",
     "predict": "msiscale.prediction",
+    "predicted_intensity": "msiscale.prediction",
     "regrid": "msiscale.regridding",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "open_msi",
     "open_slide",
     "predict",
+    "predicted_intensity",
     "regrid",
     "run",
 ]

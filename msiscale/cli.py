@@ -66,8 +66,27 @@ WHERE = ("scheduler", "workers", "cluster", "cluster_config", "dashboard", "perf
 choice_options = _options(
     click.option("--config", metavar="FILE", help="A TOML file of the options below."),
     click.option(
-        "--normalise", type=click.Choice(["none", "tic", "rms", "median"]), help="Of spectra [tic]."
+        "--profile", type=click.Choice(["published"]), help="The choices of the 2023 study."
     ),
+    click.option(
+        "--normalise",
+        type=click.Choice(["none", "tic", "rms", "median", "reference"]),
+        help="Of spectra [tic].",
+    ),
+    click.option(
+        "--reference-mz", callback=_numbers, help="Ions of --normalise reference, m/z, commas."
+    ),
+    click.option(
+        "--transform",
+        type=click.Choice(["none", "log", "sqrt"]),
+        help="Of normalised intensities [none].",
+    ),
+    click.option(
+        "--recalibrate",
+        metavar="FILE|builtin:NAME",
+        help="Correct m/z by known ions: a CSV of m/z; builtin: lipids, dhb, chca, 9aa.",
+    ),
+    click.option("--recalibrate-ppm", type=float, help="The largest error looked for, ppm [50]."),
     click.option("--tolerance-ppm", type=float, help="Half a peak's window, ppm [5]."),
     click.option(
         "--axis",
@@ -76,6 +95,16 @@ choice_options = _options(
     ),
     click.option("--min-frequency", type=float, help="Of a peak among a specimen's pixels [0.01]."),
     click.option("--snr", type=float, help="Of a peak in the summed spectrum [3]."),
+    click.option(
+        "--registration",
+        type=click.Choice(["given", "auto"]),
+        help="By landmarks or matrix where given, else automatic; auto: always automatic [given].",
+    ),
+    click.option(
+        "--refine",
+        type=click.Choice(["none", "bspline"]),
+        help="Deformation beyond the affine map, measured and drawn [none].",
+    ),
     click.option(
         "--encoder",
         help="resnet50:layer3, resnet50:layer4, efficientnet-lite0, timm:NAME, "
@@ -97,10 +126,45 @@ choice_options = _options(
     click.option("--components", type=int, help="PCA modes, at most [200]."),
     click.option("--alphas", callback=_numbers, help="Ridge penalties to choose from; 0: none."),
     click.option("--costs", callback=_numbers, help="C of the logistic fits to choose from."),
+    click.option(
+        "--protocols",
+        callback=_words,
+        help="Of validation: leave_one_patient_out,spatial_blocks,pixel_folds [all three].",
+    ),
+    click.option(
+        "--region-probability", type=float, help="Of predicted cancer in a region, a pixel [0.5]."
+    ),
+    click.option("--region-um2", type=float, help="Smaller regions are left out [20000]."),
+    click.option(
+        "--feature-mode",
+        type=click.Choice(["dense", "tiles"]),
+        help="Of features; tiles: each by itself, as published [dense].",
+    ),
+    click.option("--pca", type=click.Choice(["training", "all"]), help="Of whose MSI [training]."),
+    click.option(
+        "--scaling", type=click.Choice(["training", "own"]), help="Of held-out rows [training]."
+    ),
+    click.option(
+        "--jitter",
+        is_flag=False,
+        flag_value="0,0.5,1,2",
+        callback=_numbers,
+        metavar="[PX,…]",
+        help="Fit again with the slide so many MSI pixels away [0,0.5,1,2].",
+    ),
+    click.option("--null", type=click.IntRange(0), help="Fits with a moved annotation [0]."),
     click.option("--lipids", metavar="FILE", help="LIPID MAPS LMSD as CSV, TSV or SDF [built in]."),
     click.option("--polarity", type=click.Choice(["+", "-"]), help="[as the files say]"),
     click.option("--adducts", callback=_words, help="[M+H]+,[M+Na]+,… [by polarity]"),
     click.option("--annotation-ppm", type=float, help="Tolerance of the lipid match [5]."),
+    click.option("--shifts", type=int, help="Places the annotation is tried at, by chance [500]."),
+)
+
+
+annotate_options = _options(
+    click.option("--decoys", type=int, help="Implausible adducts a formula [20]."),
+    click.option("--matrix-ions", metavar="FILE", help="CSV or TSV with a column mz, to be marked."),
+    click.option("--resolving-power", type=float, help="At m/z 200, of an Orbitrap [140000]."),
 )
 
 
@@ -110,7 +174,7 @@ def _run(context: click.Context, manifest: str, out: str, stage: str | None, wor
 
     where = {name: words.pop(name) for name in WHERE}
     new_axis = words.pop("new_axis", False)
-    config = load_config(words.pop("config"), **words)
+    config = load_config(words.pop("config"), words.pop("profile"), **words)
     result = run(
         manifest,
         out,
@@ -139,6 +203,8 @@ def _stage(name: str, help_text: str) -> None:
     def command(context: click.Context, manifest: str, out: str, **words: Any) -> None:
         _run(context, manifest, out, None if name == "run" else name, words)
 
+    if name == "annotate":
+        annotate_options(command)
     if name in ("run", "ingest"):
         again = "Find the m/z axis anew; reads every MSI file again."
         click.option("--new-axis", is_flag=True, help=again)(command)
@@ -149,8 +215,30 @@ _stage("ingest", "MSI files onto one m/z axis, as a labelled Zarr cube a specime
 _stage("register", "Tissue, annotation and a preview of every slide on the MSI grid.")
 _stage("features", "Deep features of every slide on the MSI grid.")
 _stage("fit", "PCA, ridge and logistic fits, leaving out one patient at a time.")
+_stage("robustness", "What a misplaced slide would do, and chance (--jitter, --null).")
 _stage("biomarkers", "Every m/z against the annotation, strongest first, with lipid names.")
+_stage("annotate", "Lipids with a false-discovery rate from decoys, by specimen and cohort.")
+_stage("regions", "Outlines of predicted cancer, and a table of those outside the annotation.")
 _stage("report", "Figures and report.html.")
+
+
+@cli.command()
+@click.argument("manifest")
+@click.option("--out", required=True, metavar="URL", help="Of a finished run of MANIFEST.")
+@choice_options
+@where_options
+@click.pass_context
+def ablate(context: click.Context, manifest: str, out: str, **words: Any) -> None:
+    """What each choice of the published study changes on this cohort: a run for each of them.
+
+    Give the options of the finished run. Writes switches.csv.
+    """
+    from msiscale.config import load_config
+    from msiscale.pipeline.ablate import ablate as run_switches
+
+    where = {name: words.pop(name) for name in WHERE}
+    config = load_config(words.pop("config"), words.pop("profile"), **words)
+    click.echo(run_switches(manifest, out, config, **where, debug=context.obj["debug"]))
 
 
 @cli.command()
@@ -198,7 +286,7 @@ def check(context: click.Context, manifest: str, **words: Any) -> None:
     from msiscale.config import load_config
     from msiscale.pipeline.check import check as check_inputs
 
-    config = load_config(words.pop("config"), **words)
+    config = load_config(words.pop("config"), words.pop("profile"), **words)
     problems = check_inputs(manifest, config)
     for line in problems:
         click.echo(line)
@@ -255,9 +343,15 @@ def withdraw(url: str, specimens: tuple[str, ...]) -> None:
 @click.argument("model")
 @click.argument("slides", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="URL")
-@click.option("--pixel-um", type=float, help="Grid of the prediction, µm [as in the training].")
+@click.option(
+    "--pixel-um",
+    type=float,
+    help="Grid of the prediction, µm, down to the features' own cells [as in the training].",
+)
 @click.option("--slide-mpp", type=float, help="µm a level-0 pixel, where the slide lacks it.")
 @click.option("--mz", callback=_numbers, help="Also the predicted ion images of these m/z.")
+@click.option("--region-probability", type=float, help="Of predicted cancer in a region [0.5].")
+@click.option("--region-um2", type=float, help="Smaller regions are left out [20000].")
 @click.option("--weights", metavar="FILE", help="Of the encoder, where they were a file.")
 @where_options
 @click.pass_context
@@ -270,6 +364,47 @@ def predict(context: click.Context, model: str, slides: tuple[str, ...], **words
         click.echo(f"msiscale: {name}: {why}", err=True)
     if failed:
         context.exit(FAILED_SPECIMENS if len(failed) < len(slides) else 1)
+
+
+@cli.command("ion-image")
+@click.argument("prediction")
+@click.option("--mz", callback=_numbers, required=True, help="One or more m/z, commas.")
+@click.option("--out", required=True, metavar="FILE.png|FILE.zarr")
+def ion_image(prediction: str, mz: tuple[float, ...], out: str) -> None:
+    """Predicted ion images of any m/z, from the scores of a PREDICTION (predictions.zarr/NAME)."""
+    from msiscale.prediction import write_ion_images
+
+    write_ion_images(prediction, mz, out)
+    click.echo(out)
+
+
+@cli.command()
+@click.argument("manifest")
+@click.option("--out", required=True, metavar="URL", help="Of a run that has the features.")
+@click.option("--factors", callback=_numbers, default="2,4,8", show_default=True)
+@click.option("--methods", callback=_words, help="Of docs/fusion, commas [all but pls_deep].")
+@click.option(
+    "--ions", metavar="N|m/z,…", default="20", show_default=True, help="How many, or which."
+)
+@click.option("--pixel-um", type=float, help="Of sharpened images, at most [a quarter of the MSI].")
+@click.option("--scores-only", is_flag=True, help="No sharpened images.")
+@click.option("--weights", metavar="FILE", help="Of the encoder, where they were a file.")
+@where_options
+@click.pass_context
+def fuse(context: click.Context, manifest: str, **words: Any) -> None:
+    """Sharpen the ion images of a run with the H&E by several methods, and score them.
+
+    Each method restores ion images that were degraded by the factors; fusion.csv says how well.
+    """
+    from msiscale.pipeline.fuse import fuse as fuse_images
+
+    result = fuse_images(manifest, debug=context.obj["debug"], **words)
+    for line in result.summary():
+        click.echo(line)
+    for name, why in result.failed.items():
+        click.echo(f"msiscale: {name}: {why}", err=True)
+    if result.failed:
+        context.exit(FAILED_SPECIMENS)
 
 
 @cli.command()

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # µm a pixel: coarse, so that four slides take seconds
-CHOICES = ["--encoder", "efficientnet-lite0", "--mpp", "4", "--window", "512", "--components", "20"]
+CHOICES = [
+    *("--encoder", "efficientnet-lite0", "--mpp", "4", "--window", "512", "--components", "20"),
+    *("--protocols", "leave_one_patient_out"),  # the others: tests/pipeline/test_protocols.py
+]
 
 
 @dataclass(frozen=True)

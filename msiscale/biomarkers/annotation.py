@@ -100,16 +100,21 @@ def isotope_of(mz: ArrayLike, intensity: ArrayLike, *, tolerance_ppm: float = 5.
     return parent
 
 
+def forms(adduct: Adduct, choline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which lipids form an adduct: those with choline lose a methyl and no proton, only they do."""
+    if adduct.name == "[M-CH3]-":
+        return choline
+    if adduct.name in ("[M-H]-", "[M-H-H2O]-"):
+        return ~choline
+    return np.ones(choline.size, dtype=bool)
+
+
 def _ions(table: pd.DataFrame, adducts: list[Adduct]) -> pd.DataFrame:
     """Every ion of the table, by ascending m/z."""
     parts = []
     choline = table["choline"].to_numpy(dtype=bool)
     for adduct in adducts:
-        keep = np.ones(len(table), dtype=bool)
-        if adduct.name == "[M-CH3]-":
-            keep = choline
-        elif adduct.name in ("[M-H]-", "[M-H-H2O]-"):
-            keep = ~choline
+        keep = forms(adduct, choline)
         part = table.loc[keep, ["id", "name", "formula", "mass", "plausibility"]].copy()
         part["mz"] = part["mass"] + adduct.shift
         part["adduct"] = adduct.name

@@ -1,13 +1,13 @@
 """How each m/z differs between cancer and other tissue: in a specimen, and over patients.
 
-Pixels of one specimen are not independent of each other, so no p-value is computed from them: the
-patient is the unit, a specimen gives one AUC and one effect, and only their spread over patients
-is tested.
+Pixels of one specimen are not independent of each other, so none is counted as a witness: a
+specimen gives one AUC and one effect, how far that AUC strays by chance is measured by moving the
+annotation over the tissue (`shifting`), and the patient is the unit of what is tested (`patients`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from msiscale.biomarkers.annotation import annotate
+from msiscale.biomarkers.patients import MIN_PATIENTS, false_discovery, random_effects, t_test
+from msiscale.biomarkers.shifting import moved_auc, moved_labels, spread_and_chance
+
+__all__ = ["MIN_PATIENTS", "biomarker_table", "combine", "specimen_association", "tidy"]
 
 Floats = NDArray[np.float64]
 _READ_BYTES = 8  # a value of a slab and its copy by rows
 _RANK_BYTES = 64  # a value, its rank and the temporaries of both
 _CHUNK = 64  # m/z that lie together in the store
-MIN_PATIENTS = 3
+_MEANS = ("effect", "standardized_difference")
 
 
 def rank_auc(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
@@ -60,6 +64,9 @@ def specimen_association(
     mz: ArrayLike | None = None,
     threshold: float = 0.5,
     memory: int = 256 << 20,
+    shifts: int = 0,
+    seed: int | tuple[int, ...] = 0,
+    restore: Callable[[NDArray[np.floating]], NDArray[np.floating]] | None = None,
 ) -> pd.DataFrame:
     """Compare cancer with other labelled tissue for every m/z of one specimen.
 
@@ -70,6 +77,11 @@ def specimen_association(
     cancer : (y, x) annotated fraction, NaN where unknown. At or above `threshold` is cancer.
     tissue : (y, x) bool.
     mz : (mz,) needed when `intensity` is not labelled.
+    shifts : places of the tissue where the annotation is laid as well, to see how far chance alone
+        takes an AUC where pixels are like their neighbours; 0 for none. See `shifting`.
+    seed : of the places.
+    restore : undoes a transform of the intensities, for means, effect and difference; an AUC does
+        not depend on it.
 
     Returns
     -------
@@ -77,7 +89,9 @@ def specimen_association(
     when an m/z is nowhere seen, NaN when a class is empty); effect (log2 of the ratio of mean
     intensities, both with a pseudo-count of 1 % of the specimen's median positive mean);
     standardized_difference (difference of means over the pooled standard deviation); mean_cancer,
-    mean_other; n_cancer, n_other (pixels).
+    mean_other; n_cancer, n_other (pixels). With `shifts` also auc_sd (root mean square of
+    ``auc - 0.5`` over the places), p_shift (share of the places whose AUC is as far from 0.5) and
+    n_places, the annotation's own among them.
     """
     axis = np.asarray(intensity["mz"] if mz is None else mz, dtype=np.float64)
     if intensity.ndim != 3 or intensity.shape[2] != axis.size:
@@ -89,20 +103,24 @@ def specimen_association(
     # an m/z axis has no empty pixels: one that is NaN at the first m/z was not measured
     known &= np.isfinite(_slab(intensity, 0, 1)[..., 0]) if axis.size else False
     positive = fraction[known] >= threshold
+    labels = moved_labels(fraction >= threshold, known, shifts, seed=seed)
     step = max(1, memory // (_READ_BYTES * known.size) // _CHUNK) * _CHUNK
-    part = max(1, memory // (_RANK_BYTES * max(1, positive.size)))
-    results = np.full((4, axis.size), np.nan)
+    part = max(1, memory // (_RANK_BYTES * max(1, positive.size) + 16 * len(labels)))
+    results = np.full((6, axis.size), np.nan)
     for start in range(0, axis.size, step):
         # a row an m/z: sums along rows are the same whatever the slab
         values = np.ascontiguousarray(_slab(intensity, start, start + step)[known].T)
         for row in range(0, len(values), part):
-            compared = _compare(values[row : row + part], positive)
-            results[:, start + row : start + row + compared.shape[1]] = compared
-    auc, mean_cancer, mean_other, difference = results
+            some = values[row : row + part]
+            at = slice(start + row, start + row + len(some))
+            results[:4, at] = _compare(some, positive, restore)
+            if shifts:
+                results[4:, at] = _by_chance(some, labels)
+    auc, mean_cancer, mean_other, difference, spread, chance = results
     pseudo = _pseudo_count(np.concatenate([mean_cancer, mean_other]))
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = np.log2((mean_cancer + pseudo) / (mean_other + pseudo))
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             "mz": axis,
             "auc": auc,
@@ -114,15 +132,19 @@ def specimen_association(
             "n_other": int(positive.size - positive.sum()),
         }
     )
+    if shifts:
+        found = found.assign(auc_sd=spread, p_shift=chance, n_places=len(labels))
+    return found
 
 
 def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> pd.DataFrame:
     """Combine specimens over patients, the strongest m/z first.
 
     Values are averaged over the specimens of a patient and then over patients. With three patients
-    or more, p is that of a two-sided one-sample t-test of the patients' AUCs against 0.5 (where
-    they are all alike, of the sign test), and q is Benjamini and Hochberg's over the m/z; with
-    fewer, both are NaN.
+    or more, p is that of no effect over the patients: by `random_effects`, from the spread of each
+    patient's AUC by chance (``auc_sd``) and what patients differ by beyond it; where the tables
+    have no ``auc_sd``, by `t_test` of the patients' AUCs. q is Benjamini and Hochberg's over the
+    m/z. With fewer patients they are NaN.
 
     Parameters
     ----------
@@ -131,8 +153,11 @@ def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> 
 
     Returns
     -------
-    DataFrame: mz, auc, effect, standardized_difference, p, q, n_patients, mean_intensity, in
-    descending order of ``|auc - 0.5|`` (ties: of ``|effect|``, then ascending m/z; NaN last).
+    DataFrame: mz, auc, effect, standardized_difference, p, q, n_patients, p_t (of the t-test, which
+    asks more: that the patients agree, with nothing but their AUCs to go by), n_same_sign (patients
+    whose AUC is on the same side of 0.5 as the mean), auc_between (standard deviation of the AUC
+    between patients, beyond chance; only with ``auc_sd``), mean_intensity, in descending order of
+    ``|auc - 0.5|`` (ties: of ``|effect|``, then ascending m/z; NaN last).
     """
     if not tables:
         raise ValueError("no specimen to combine")
@@ -150,17 +175,24 @@ def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> 
         )
 
     aucs = per_patient("auc")
-    combined = pd.DataFrame(
-        {
-            "mz": axis,
-            "auc": _mean(aucs),
-            "effect": _mean(per_patient("effect")),
-            "standardized_difference": _mean(per_patient("standardized_difference")),
-            "p": _patient_test(aucs),
-            "n_patients": np.isfinite(aucs).sum(axis=0),
-        }
+    deviation = aucs - 0.5
+    combined = pd.DataFrame({"mz": axis, "auc": _mean(aucs)})
+    combined = combined.assign(**{name: _mean(per_patient(name)) for name in _MEANS})
+    by_t = t_test(deviation)
+    p, between = by_t, None
+    if all("auc_sd" in table for table in tables.values()):
+        found = random_effects(deviation, _patient_sd(tables, list(groups.values())))
+        p, between = found.p, found.between
+    same = np.sign(deviation) == np.sign(combined["auc"].to_numpy() - 0.5)
+    combined = combined.assign(
+        p=p,
+        q=false_discovery(p),
+        n_patients=np.isfinite(aucs).sum(axis=0),
+        p_t=by_t,
+        n_same_sign=(same & np.isfinite(aucs)).sum(axis=0),
     )
-    combined.insert(5, "q", _false_discovery(combined["p"].to_numpy()))
+    if between is not None:
+        combined["auc_between"] = between
     means = [per_patient("mean_cancer"), per_patient("mean_other")]
     combined["mean_intensity"] = _mean(_mean(means))
     strength = np.abs(combined["auc"].to_numpy() - 0.5)
@@ -210,8 +242,35 @@ def _slab(intensity: Any, start: int, stop: int) -> NDArray[np.floating]:
     return np.asarray(intensity[:, :, start:stop])
 
 
-def _compare(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
+def _patient_sd(tables: Mapping[str, pd.DataFrame], groups: list[list[str]]) -> Floats:
+    """(patient, mz) standard deviation by chance of the patient's mean AUC; NaN if unknown."""
+    found = []
+    for names in groups:
+        auc = np.stack([tables[n]["auc"].to_numpy(float) for n in names])
+        sd = np.stack([tables[n]["auc_sd"].to_numpy(float) for n in names])
+        used = np.isfinite(auc)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(np.sqrt(np.where(used, sd**2, 0.0).sum(axis=0)) / used.sum(axis=0))
+    return np.stack(found)
+
+
+def _by_chance(values: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
+    """(2, k) spread and p of `spread_and_chance`; an m/z with a NaN gets none."""
+    found = np.full((2, len(values)), np.nan)
+    whole = ~np.isnan(values).any(axis=1)
+    if whole.any():
+        found[:, whole] = spread_and_chance(moved_auc(values[whole], labels))
+    return found
+
+
+def _compare(
+    values: NDArray[np.floating],
+    positive: NDArray[np.bool_],
+    restore: Callable[[NDArray[np.floating]], NDArray[np.floating]] | None,
+) -> Floats:
     """AUC, mean of cancer, mean of the others, standardized difference of (k, n) values."""
+    auc = rank_auc(values, positive)
+    values = values if restore is None else restore(values)
     ones = np.ascontiguousarray(values[:, positive], dtype=np.float64)
     zeros = np.ascontiguousarray(values[:, ~positive], dtype=np.float64)
     n1, mean1, var1 = _moments(ones)
@@ -220,7 +279,7 @@ def _compare(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Float
         pooled = np.sqrt((n1 * var1 + n0 * var0) / (n1 + n0 - 2))
         difference = np.where(mean1 == mean0, 0.0, (mean1 - mean0) / pooled)
     difference[np.isnan(mean1) | np.isnan(mean0)] = np.nan
-    return np.stack([rank_auc(values, positive), mean1, mean0, difference])
+    return np.stack([auc, mean1, mean0, difference])
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats, Floats]:
@@ -241,27 +300,3 @@ def _pseudo_count(means: Floats) -> float:
 def _mean(values: Any) -> Floats:
     """Mean over the first axis, NaN left out; NaN where there is nothing."""
     return _moments(np.ascontiguousarray(np.moveaxis(np.asarray(values, float), 0, -1)))[1]
-
-
-def _patient_test(aucs: Floats) -> Floats:
-    """p of (patient, mz) AUCs against 0.5; NaN below `MIN_PATIENTS` patients."""
-    p = np.full(aucs.shape[1], np.nan)
-    for column in range(aucs.shape[1]):
-        sample = aucs[:, column]
-        sample = sample[np.isfinite(sample)]
-        if sample.size < MIN_PATIENTS:
-            continue
-        if np.ptp(sample) < 1e-9:  # a t-test has nothing to divide by
-            alike = abs(sample[0] - 0.5) < 1e-9
-            p[column] = 1.0 if alike else 2.0 * 0.5**sample.size
-        else:
-            p[column] = stats.ttest_1samp(sample, 0.5).pvalue
-    return p
-
-
-def _false_discovery(p: Floats) -> Floats:
-    q = np.full(p.size, np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = stats.false_discovery_control(p[known])
-    return q

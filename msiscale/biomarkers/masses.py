@@ -14,6 +14,9 @@ from functools import cache
 
 from msiscale.errors import InputError
 
+ELECTRON = 0.000548579909065
+"""Mass of the electron in Da (CODATA 2018)."""
+
 ISOTOPE_STEP = 1.00335483507
 """Mass difference of carbon-13 and carbon-12 in Da."""
 
@@ -63,7 +66,12 @@ ADDUCTS: dict[str, Adduct] = {
         Adduct("[M-H]-", -1, "", "H", 1.0),
         Adduct("[M-CH3]-", -1, "", "CH3", 0.4),
         Adduct("[M+Cl]-", -1, "Cl", "", 0.3),
+        Adduct("[M+2Na-H]+", 1, "Na2", "H", 0.1),
+        Adduct("[M+Na+K-H]+", 1, "NaK", "H", 0.1),
+        Adduct("[M+2K-H]+", 1, "K2", "H", 0.1),
         Adduct("[M-H-H2O]-", -1, "", "H3O", 0.1),
+        Adduct("[M+Na-2H]-", -1, "Na", "H2", 0.1),
+        Adduct("[M+K-2H]-", -1, "K", "H2", 0.1),
         Adduct("[M+HCOO]-", -1, "HCOO", "", 0.1),
         Adduct("[M+CH3COO]-", -1, "C2H3O2", "", 0.1),
     )
@@ -141,6 +149,38 @@ def ion_mz(formula: str, adduct: str | Adduct) -> float:
     return formula_mass(formula) + adduct.shift
 
 
+def ion_counts(formula: str, adduct: Adduct) -> dict[str, int] | None:
+    """Atoms of the ion that `adduct` makes of a neutral formula; None where it takes more than
+    there is (no [M-CH3]- of water)."""
+    counts = dict(parse_formula(formula))
+    for element, n in parse_formula(adduct.added).items() if adduct.added else ():
+        counts[element] = counts.get(element, 0) + n
+    for element, n in parse_formula(adduct.removed).items() if adduct.removed else ():
+        counts[element] = counts.get(element, 0) - n
+    if min(counts.values()) < 0:
+        return None
+    return {element: n for element, n in counts.items() if n}
+
+
+def element_mass(element: str) -> float:
+    """Mass of the commonest (or, of an element without stable isotopes, the usual) isotope, Da."""
+    return _elements()[element]
+
+
+@cache
+def isotopes_of(element: str) -> tuple[tuple[float, float], ...]:
+    """Masses (Da) and natural shares of an element's isotopes, the commonest first."""
+    from pyteomics.mass import nist_mass
+
+    if element == "D":
+        return ((element_mass("D"), 1.0),)
+    known = sorted(
+        (i for n, i in nist_mass[element].items() if n and i[1] > 0), key=lambda i: -i[1]
+    )
+    # the commonest as in the ion's monoisotopic mass
+    return tuple((element_mass(element), s) if k == 0 else (m, s) for k, (m, s) in enumerate(known))
+
+
 @cache
 def _elements() -> dict[str, float]:
     from pyteomics.mass import nist_mass  # half a second to import
@@ -152,9 +192,7 @@ def _elements() -> dict[str, float]:
 
 @cache
 def _shift(adduct: Adduct) -> float:
-    from pyteomics.mass import nist_mass
-
-    shift = -adduct.charge * nist_mass["e-"][0][0]
+    shift = -adduct.charge * ELECTRON
     if adduct.added:
         shift += formula_mass(adduct.added)
     if adduct.removed:

@@ -197,6 +197,13 @@ def load_encoder(
         return _loaded[key]
 
 
+def unfolded(name: str, weights: str | None) -> tuple[nn.Module, Geometry]:
+    """A built-in network with its batch norms in their places, in float32 on the CPU."""
+    network = _build(name)
+    _fill(network, name, _weights.fetched(weights))
+    return network.eval().requires_grad_(False), _BUILT_IN[name].geometry
+
+
 def save_weights(name: str, weights: str | None, path: str) -> str:
     """Write the weights of an encoder to a ``.safetensors`` or ``.pth`` file; returns its SHA-256.
 

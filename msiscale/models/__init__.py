@@ -22,7 +22,6 @@ from msiscale.models.validation import (
     fit_linear_folds,
     inner_groups,
     leave_one_group_out,
-    pooled_records,
 )
 
 __all__ = [
@@ -50,7 +49,6 @@ __all__ = [
     "leave_one_group_out",
     "moments",
     "moments_of_blocks",
-    "pooled_records",
     "r2_from_moments",
     "regression_metrics",
 ]

@@ -99,6 +99,7 @@ def fit_classifiers(
     patients: Mapping[str, str],
     *,
     costs: Sequence[float] = COSTS,
+    given: Mapping[str, float] | None = None,
     balanced: bool = True,
     max_inner: int = MAX_INNER,
     tol: float = 1e-6,
@@ -119,6 +120,8 @@ def fit_classifiers(
     costs : sequence of float
         C to choose from, by the log-loss (class-weighted as in the fit) of the parts of the
         training specimens left out in turn.
+    given : mapping of model to C, optional
+        Nothing is chosen then.
     balanced : bool
         Class weights from the training labels.
     max_inner : int
@@ -136,7 +139,11 @@ def fit_classifiers(
             problem = Problem(by_fold[fold.name], frozenset(fold.train), balanced=balanced)
             names.append((model, fold.name))
             cases.append(Case(problem, *inner_groups(fold.train, patients, max_inner)))
-    choices = choose_costs(blocks, cases, costs, run=run)
+    choices: list[Choice]
+    if given is not None:
+        choices = [(given[model], "given", None) for model, _ in names]
+    else:
+        choices = choose_costs(blocks, cases, costs, run=run)
     problems = [
         replace(case.problem, C=cost, start=start)
         for case, (cost, _, start) in zip(cases, choices, strict=True)

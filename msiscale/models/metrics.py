@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,10 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
     dict
         n, prevalence, majority_accuracy, accuracy, balanced_accuracy, auc, average_precision,
         f1, dice (the same number, under the name it has in segmentation), brier and log_loss (both
-        against the fraction itself). NaN where the pixels do not define it (one class only).
+        against the fraction itself), calibration_error (mean distance of predicted and observed
+        over ten bins of the probability) and auc_swapped: what an AUC becomes when calls and truth
+        change places, the mean of both predictive values, as a published study scored. NaN where
+        the pixels do not define it (one class only).
     """
     t = np.asarray(truth, dtype=np.float64).ravel()
     p = np.asarray(probability, dtype=np.float64).ravel()
@@ -51,7 +54,11 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
         "dice": dice,
         "brier": float(((p - t) ** 2).mean()),
         "log_loss": float(-(t * np.log(clipped) + (1 - t) * np.log1p(-clipped)).mean()),
+        "calibration_error": _calibration_error(t, p),
     }
+    if 0 < called.sum() < t.size:
+        right = (agreed / called.sum(), (~positive & ~called).sum() / (~called).sum())
+        found["auc_swapped"] = float(sum(right)) / 2
     if 0 < prevalence < 1:
         from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -77,7 +84,40 @@ METRICS = (
     "dice",
     "brier",
     "log_loss",
+    "calibration_error",
+    "auc_swapped",
 )
+BINS = 10
+
+
+def _binned(truth: NDArray[Any], p: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Pixels, summed probability and summed fraction in ten bins of the probability."""
+    at = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    return tuple(np.bincount(at, w, BINS) for w in (np.ones(len(p)), p, truth))
+
+
+def _calibration_error(truth: NDArray[Any], p: NDArray[Any]) -> float:
+    _, predicted, observed = _binned(truth, p)
+    return float(np.abs(predicted - observed).sum() / len(p))
+
+
+def reliability(truth: Sequence[ArrayLike], probability: Sequence[ArrayLike]) -> list[Record]:
+    """Mean predicted and observed fraction of cancer in bins of the probability, and pixels.
+
+    Parameters
+    ----------
+    truth, probability : maps of any shape, in pairs; pixels where both are known count
+    """
+    total = np.zeros((3, BINS))
+    for t, p in zip(truth, probability, strict=True):
+        a, b = np.ravel(np.asarray(t, float)), np.ravel(np.asarray(p, float))
+        known = np.isfinite(a) & np.isfinite(b)
+        total += np.stack(_binned(a[known], b[known]))
+    n, predicted, observed = total
+    return [
+        {"predicted": predicted[i] / n[i], "observed": observed[i] / n[i], "n": int(n[i])}
+        for i in np.flatnonzero(n)
+    ]
 
 
 def classification_records(

@@ -11,7 +11,8 @@ means the same shrinkage in every fold (scikit-learn's ``Ridge(alpha=n * alpha)`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,6 +192,18 @@ class R2:
             strict=True,
         )
         return R2(self.n + other.n, *(a + b for a, b in pairs))
+
+    @classmethod
+    def total(cls, parts: Iterable[R2]) -> R2:
+        """The sum of several, over the first targets that all of them have.
+
+        Each part is about its own mean: modes differ between folds (each has its own PCA), so a
+        mean over folds of a mode's scores would mean nothing.
+        """
+        every = list(parts)
+        k = min(len(part.rss) for part in every)
+        cut = [cls(part.n, part.rss[:k], part.tss[:k], part.tss_train[:k]) for part in every]
+        return functools.reduce(cls.__add__, cut)
 
     @property
     def per_target(self) -> Floats:

@@ -127,10 +127,12 @@ class FoldModel:
         specimen: generalised cross-validation), or "given" (only one to choose from).
     rank : int, of the standardised features in training.
     maps : LinearMap by classifier
-        What each of ``cancer_from_msi`` (rows are intensities), ``cancer_from_he`` and
-        ``cancer_from_predicted_msi`` (rows are features) sees of a row. Modes are in units of
-        their measured standard deviation, predicted ones too: one that H&E hardly predicts stays
-        small and the penalty keeps it from passing for chemistry. None after `load`.
+        What each of ``cancer_from_msi`` (rows are intensities), ``cancer_from_he``,
+        ``cancer_from_he_modes`` (its first modes, as many as there are of MSI: the comparison at
+        equal rank) and ``cancer_from_predicted_msi`` (rows are features) sees of a row. Modes are
+        in units of their measured standard deviation, predicted ones too: one that H&E hardly
+        predicts stays small and the penalty keeps it from passing for chemistry. None after
+        `load`.
     records : list of dict
         Tidy metrics on the specimens held out.
     scores : dict of specimen to R2
@@ -235,6 +237,7 @@ def fit_linear_folds(
     n_components: int = 200,
     alphas: Sequence[float] = ALPHAS,
     background: Mapping[str, Spread] | None = None,
+    shared_pca: bool = False,
 ) -> list[FoldModel]:
     """For every fold: m/z columns, PCA of MSI, ridge features -> modes, R² on what is held out.
 
@@ -257,14 +260,20 @@ def fit_linear_folds(
         of the fold's PCA. One penalty serves all modes.
     background : mapping of specimen to Spread, optional
         Of the MSI intensities of measured pixels off the tissue.
+    shared_pca : bool
+        One PCA and one choice of m/z, of all specimens, for every fold: the study's leak.
 
     Returns
     -------
     list of FoldModel, in the order of `folds`
     """
     off = dict(background or {})
+    shared = None
+    if shared_pca:
+        everyone = tuple(sums)
+        shared = _modes(Moments.merge(sums[s] for s in everyone), everyone, columns, n_components)
     return [
-        _fit_fold(fold, training, sums, patients, columns, n_components, alphas, off)
+        _fit_fold(fold, training, sums, patients, columns, n_components, alphas, off, shared)
         for fold, training in zip(folds, training_sums(sums, folds), strict=True)
     ]
 
@@ -311,12 +320,10 @@ def _fit_fold(
     n_components: int,
     alphas: Sequence[float],
     background: Mapping[str, Spread],
+    shared: tuple[NDArray[np.bool_], PCA] | None,
 ) -> FoldModel:
-    mask = training.scale("m") > 0 if columns is None else np.asarray(columns(fold.train), bool)
-    if mask.shape != (training.q,) or not mask.any():
-        raise ValueError(f"fold {fold.name}: {mask.sum()} of {training.q} m/z columns are in use")
+    mask, pca = shared or _modes(training, fold.train, columns, n_components)
     chosen = training.select(m=mask)
-    pca = PCA.from_moments(chosen, "m", n_components)
 
     def in_modes(part: Moments) -> Moments:
         with one_blas_thread():
@@ -334,13 +341,14 @@ def _fit_fold(
             heldout = spectra.project(pca.components_, pca.mean_)
         r2 = r2_from_moments(coef, intercept, heldout, modes.mean_m)
         scores[specimen] = r2
-        records += _records(fold.name, specimen, r2, pca.explained_variance_ratio_)
+        records += r2_records(fold.name, specimen, r2, pca.explained_variance_ratio_)
         records += _spectrum_records(fold.name, specimen, r2, spectra, chosen)
         tissue = Spread.of_moments(everything, "m")
         records += _mask_records(fold, specimen, tissue, background, mask, training.mean_m)
     components = np.zeros((pca.n_components_, training.q))
     components[:, mask] = pca.components_
-    mean = np.where(mask, training.mean_m, 0.0)
+    mean = np.zeros(training.q)
+    mean[mask] = pca.mean_
     return FoldModel(
         fold=fold,
         columns=mask,
@@ -357,6 +365,16 @@ def _fit_fold(
         records=records,
         scores=scores,
     )
+
+
+def _modes(
+    training: Moments, specimens: tuple[str, ...], columns: Columns | None, n_components: int
+) -> tuple[NDArray[np.bool_], PCA]:
+    """The m/z in use, and the PCA of them."""
+    mask = training.scale("m") > 0 if columns is None else np.asarray(columns(specimens), bool)
+    if mask.shape != (training.q,) or not mask.any():
+        raise ValueError(f"{mask.sum()} of {training.q} m/z columns are in use by {specimens}")
+    return mask, PCA.from_moments(training.select(m=mask), "m", n_components)
 
 
 def r2_paths(
@@ -415,9 +433,13 @@ def _maps(
     inverse = reciprocal(sd)
     from_msi = components.T * inverse
     axes = reciprocal(path.scale)[:, None] * path.vectors
+    k = min(len(sd), path.rank)  # as many modes of H&E as there are of MSI
+    last = slice(len(path.values) - k, None)
+    strongest = axes[:, last] * reciprocal(np.sqrt(path.values[last]))
     return {
         "cancer_from_msi": LinearMap(from_msi, -(mean @ from_msi), np.ones(len(sd))),
         "cancer_from_he": LinearMap(axes, -(modes.mean_x @ axes), path.values),
+        "cancer_from_he_modes": LinearMap(strongest, -(modes.mean_x @ strongest), np.ones(k)),
         "cancer_from_predicted_msi": LinearMap.standardised(modes, coef.T, sd),
     }
 
@@ -433,7 +455,8 @@ def _record(fold: str, specimen: str, target: str, metric: str, value: float) ->
     }
 
 
-def _records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
+def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
+    """Tidy records of the R² of modes (t,) and of all of them; `ratio` (t,) is of variance."""
     found = []
     per_target = {
         "r2": r2.per_target,
@@ -497,24 +520,3 @@ def _mask_records(
     if tss <= 0:
         return []
     return [_record(fold.name, specimen, "spectrum", "r2_tissue_mask", 1 - rss / tss)]
-
-
-def pooled_records(models: Sequence[FoldModel]) -> list[Record]:
-    """R² over all folds, fold and specimen ``all``.
-
-    1 - sum rss / sum tss, each specimen about its own mean: modes differ between folds (each has
-    its own PCA), so a mean over folds of a mode's scores would mean nothing. Explained variance is
-    the mean over folds. Only modes that every fold has.
-    """
-    held = [m for m in models if m.scores]
-    if not held:
-        return []
-    k = min(len(m.explained_variance) for m in held)
-    total: R2 | None = None
-    for model in held:
-        for r2 in model.scores.values():
-            part = R2(r2.n, r2.rss[:k], r2.tss[:k], r2.tss_train[:k])
-            total = part if total is None else total + part
-    assert total is not None
-    ratio = np.mean([m.explained_variance_ratio[:k] for m in held], axis=0)
-    return _records(POOLED, POOLED, total, ratio)

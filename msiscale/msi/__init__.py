@@ -5,6 +5,7 @@ from __future__ import annotations
 from msiscale.msi.axis import find_axis, fixed_axis, supported
 from msiscale.msi.cube import bin_spectra, cube_block, layout, normalisation
 from msiscale.msi.dataset import open_msi
+from msiscale.msi.normalisation import inverse_transform
 from msiscale.msi.peaks import PeakSums, peak_sums
 from msiscale.msi.source import MsiSource, companions, open_source
 from msiscale.msi.sparse import write_sparse
@@ -20,6 +21,7 @@ __all__ = [
     "cube_block",
     "find_axis",
     "fixed_axis",
+    "inverse_transform",
     "layout",
     "normalisation",
     "open_msi",

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Block
+from msiscale.msi.normalisation import (
+    NORMALISATIONS,
+    Scaling,
+    normalisation,
+    reference_axis,
+    reference_factor,
+)
 from msiscale.msi.source import MsiSource, batches
 from msiscale.msi.spectra import Floats, Intensities, Ints, Spectra, starts
 
-NORMALISATIONS = ("none", "tic", "rms", "median")
+if TYPE_CHECKING:
+    from msiscale.msi.calibration import Calibration
+
+__all__ = [
+    "NORMALISATIONS",
+    "bin_dense",
+    "bin_spectra",
+    "check_axis",
+    "cube_block",
+    "indices_in",
+    "layout",
+    "nearest",
+    "normalisation",
+]
 
 #: Values of a binned batch (float64 while it is summed), few enough to stay in the cache.
 _CELLS = 500_000
@@ -128,42 +151,6 @@ def bin_dense(intensity: Intensities, index: Ints, k: int) -> Intensities:
     return out
 
 
-def normalisation(spectra: Spectra, how: str) -> Intensities:
-    """The factor to divide every spectrum by, from the whole spectrum.
-
-    Parameters
-    ----------
-    how : 'none' (1), 'tic' (sum), 'rms' (root mean square) or 'median'; the latter two over the
-        intensities above zero, so they do not depend on whether zeros were stored
-
-    Returns
-    -------
-    (m,) float32; NaN where a spectrum is blank, as its composition is then unknown (a zero would
-    divide to infinity, a one would pass for a measurement).
-    """
-    if how not in NORMALISATIONS:
-        raise ValueError(f"normalisation {how!r} is none of {', '.join(NORMALISATIONS)}")
-    m = len(spectra)
-    if how == "none":
-        return np.ones(m, np.float32)
-    if how == "median":
-        factor = np.full(m, np.nan)
-        for i, (_, intensity) in enumerate(spectra):
-            signal = intensity[intensity > 0]
-            if len(signal):
-                factor[i] = np.median(signal)
-        return factor.astype(np.float32)
-    rows = spectra.rows
-    if how == "tic":
-        factor = np.bincount(rows, spectra.intensity, minlength=m)
-    else:
-        squares = np.square(spectra.intensity, dtype=np.float64)
-        count = np.bincount(rows[spectra.intensity > 0], minlength=m)
-        factor = np.sqrt(np.bincount(rows, squares, minlength=m) / np.maximum(count, 1))
-    factor = factor.astype(np.float32)
-    return np.where(factor > 0, factor, np.float32(np.nan))
-
-
 def indices_in(source: MsiSource, block: Block) -> Ints:
     """Indices of the spectra whose pixels lie in `block`, in the file's order."""
     y, x = source.positions.T
@@ -178,6 +165,9 @@ def cube_block(
     *,
     tolerance_ppm: float = 5.0,
     normalise: str = "none",
+    reference_mz: Sequence[float] = (),
+    transform: str = "none",
+    calibration: Calibration | None = None,
 ) -> tuple[Intensities, Intensities]:
     """One block of the data cube. Memory: the block itself and one batch of spectra.
 
@@ -186,42 +176,73 @@ def cube_block(
     mz : (k,) axis to bin onto; None for the axis of a continuous source, taken as it is
     block : pixels, in the source's own bounding box
     tolerance_ppm : half-width of the window around every m/z
-    normalise : 'none', 'tic', 'rms' or 'median', see `normalisation`
+    normalise : 'none', 'tic', 'rms' or 'median', see `normalisation`; or 'reference'
+    reference_mz : with 'reference', the ions by whose summed intensity (within the tolerance, in
+        the spectrum as it was measured, not on the axis) a spectrum is divided
+    transform : 'none', 'log' or 'sqrt' of what that leaves, see `Scaling`
+    calibration : corrects every m/z as it is read
 
     Returns
     -------
-    intensity : (h, w, k) float32, divided by the factor, NaN where not measured, and where a
-        blank spectrum was to be normalised
+    intensity : (h, w, k) float32, divided by the factor and transformed, NaN where not measured,
+        and where a spectrum that is blank, or lacks the reference ions, was to be normalised
     factor : (h, w) float32, NaN likewise
     """
     if mz is None and source.mz is None:
         raise ValueError(f"{source.path}: its spectra share no m/z axis; give one")
-    axis = source.mz if mz is None else check_axis(mz)
+    scaling = Scaling(normalise, tuple(reference_mz), transform)
+    shared = source.mz
+    if shared is not None and calibration is not None:
+        shared = calibration.correct(shared)
+    axis = shared if mz is None else check_axis(mz)
     assert axis is not None
     k = len(axis)
     intensity = np.full((*block.shape, k), np.nan, np.float32)
     factor = np.full(block.shape, np.nan, np.float32)
     index = None
-    if mz is not None and source.mz is not None:
-        index = nearest(source.mz, axis, tolerance_ppm)
+    if mz is not None and shared is not None:
+        index = nearest(shared, axis, tolerance_ppm)
+    divisors = _Divisors(scaling, shared, tolerance_ppm)
     for some in batches(source, indices_in(source, block)):
         # read as much as memory allows, work on as little as the cache holds
-        read = source.read(some) if source.mz is None else _as_spectra(source.read_dense(some))
+        read = source.read(some) if shared is None else _as_spectra(source.read_dense(some))
         step = max(1, _CELLS // k)
         for i in range(0, len(some), step):
             part, spectra = some[i : i + step], read.part(i, i + step)
-            if source.mz is None:
+            if shared is None:
+                if calibration is not None:
+                    spectra = replace(spectra, mz=calibration.correct(spectra.mz))
                 values = bin_spectra(spectra, axis, tolerance_ppm)
             else:
-                dense = spectra.intensity.reshape(len(part), len(source.mz))
+                dense = spectra.intensity.reshape(len(part), len(shared))
                 values = dense if index is None else bin_dense(dense, index, k)
-            divisor = normalisation(spectra, normalise)
-            if normalise != "none":
-                values = values / divisor[:, None]
+            divisor = divisors.of(spectra)
             y, x = (source.positions[part] - (block.y0, block.x0)).T
-            intensity[y, x] = values
+            intensity[y, x] = scaling.apply(values, divisor)
             factor[y, x] = divisor
     return intensity, factor
+
+
+class _Divisors:
+    """The factors of spectra by one scaling; `shared` is the m/z axis that they share, if any."""
+
+    def __init__(self, scaling: Scaling, shared: Floats | None, tolerance_ppm: float) -> None:
+        self.scaling, self.shared, self.tolerance_ppm = scaling, shared, tolerance_ppm
+        self.axis = reference_axis(scaling.reference_mz)
+        self.columns: Ints | None = None
+        if shared is not None and len(self.axis):
+            self.columns = np.flatnonzero(nearest(shared, self.axis, tolerance_ppm) >= 0)
+
+    def of(self, spectra: Spectra) -> Intensities:
+        """(m,) float32"""
+        if not len(self.axis):
+            return normalisation(spectra, self.scaling.normalise)
+        if self.columns is not None:
+            assert self.shared is not None
+            dense = spectra.intensity.reshape(len(spectra), len(self.shared))
+            spectra = _as_spectra(dense[:, self.columns])
+            return reference_factor(spectra, np.ones(len(spectra.intensity), bool))
+        return reference_factor(spectra, nearest(spectra.mz, self.axis, self.tolerance_ppm) >= 0)
 
 
 def _as_spectra(dense: Intensities) -> Spectra:

@@ -17,6 +17,7 @@ from msiscale.errors import InputError
 from msiscale.models.pca import MAX_COLUMNS
 from msiscale.msi.cube import nearest
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.recalibration import corrected
 from msiscale.pipeline.tasks import Outcome
 from msiscale.store import at_once, digest, exists, join, open_group, put, read
 
@@ -158,7 +159,7 @@ def _outdated(run: Run, facts: Facts, usable: dict[str, str]) -> str | None:
         if name in asked and asked[name] is None:
             return f"{name} could not be used when it was found, and now can"
         if name in asked and asked[name] != key:
-            return f"the MSI of {name} has changed"
+            return f"the MSI of {name} has changed, or its recalibration"
     return None
 
 
@@ -194,7 +195,8 @@ class SavedSums(Mapping[str, msi.PeakSums]):
 
 
 def _sums(run: Run, name: str) -> msi.PeakSums:
-    return msi.PeakSums.load(open_group(join(run.state_url, name, "peaks")))
+    loaded = msi.PeakSums.load(open_group(join(run.state_url, name, "peaks")))
+    return corrected(run, name, loaded)
 
 
 def _say_who_is_new(run: Run, mz: Mz, facts: Facts, usable: dict[str, str]) -> None:

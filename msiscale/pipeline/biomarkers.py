@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+import zlib
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from msiscale import msi
 from msiscale.biomarkers import (
     biomarker_table,
     builtin_lipids,
@@ -18,6 +22,7 @@ from msiscale.biomarkers import (
 from msiscale.cohort import Specimen
 from msiscale.errors import InputError
 from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.strongest import draw_strongest
 from msiscale.pipeline.tasks import Outcome, Task
 from msiscale.store import (
     array_of,
@@ -31,10 +36,13 @@ from msiscale.store import (
 )
 
 TABLES = ("biomarkers.csv", "biomarkers_by_specimen.csv")
+ANNOTATIONS = "annotations.csv"
+RATES = ["msm", "annotation_fdr", "annotation_flags"]
 
 
 def biomarkers(run: Run) -> None:
-    """``biomarkers.csv`` (over patients) and ``biomarkers_by_specimen.csv``."""
+    """``biomarkers.csv`` (over patients), ``biomarkers_by_specimen.csv``, and figures of the
+    strongest."""
     labelled = [s for s in run.specimens() if run.upstream("register", s)["labelled"]]
     if not labelled:
         run.say("biomarkers: no specimen has an annotation; nothing to compare")
@@ -42,17 +50,19 @@ def biomarkers(run: Run) -> None:
         for table in TABLES:  # of an earlier cohort
             remove(join(run.out, table))
         return
+    shifts = run.config.shifts
     keys = {
         s.name: run.key(
             "association",
             run.upstream("ingest", s)["digest"],
             run.upstream("register", s)["digest"],
+            shifts,
         )
         for s in run.specimens()
     }
 
     def task(specimen: Specimen) -> Task:
-        args = (join(run.cohort_url, specimen.name), _table_url(run, specimen))
+        args = (join(run.cohort_url, specimen.name), _table_url(run, specimen), shifts)
         return Task(specimen.name, specimen.name, _association, args)
 
     run.each("association", keys, task, among=labelled)
@@ -61,31 +71,46 @@ def biomarkers(run: Run) -> None:
     part = config.part("lipids", "polarity", "adducts", "annotation_ppm")
     patients = run.cohort.patients
     facts = [[n, patients[n], keys[n]] for n in names]
-    key = run.key("biomarkers", facts, part, identity(config.lipids))
+    rated = run.record("annotate", "cohort")
+    rates = None if rated is None else rated["digest"]
+    key = run.key("biomarkers", facts, part, identity(config.lipids), rates)
     if run.done("biomarkers", "cohort", key):
         return
     began, cpu = time.perf_counter(), time.process_time()
     run.forget("biomarkers", ["cohort"])
     kept = [s for s in labelled if s.name in names]
-    bodies = at_once(lambda s: read_bytes(_table_url(run, s)), kept)
-    tables = {
-        s.name: pd.read_csv(io.BytesIO(body), float_precision="round_trip")
-        for s, body in zip(kept, bodies, strict=True)
-    }
+    bodies = at_once(lambda s: _read(_table_url(run, s)), kept)
+    tables = {s.name: body for s, body in zip(kept, bodies, strict=True)}
     found = biomarker_table(
         tables,
         patients,
         read_lipids(config.lipids) if config.lipids else builtin_lipids(),
-        polarity=_polarity(run, labelled),
+        polarity=polarity_of(run, labelled),
         adducts=config.adducts,
         tolerance_ppm=config.annotation_ppm,
     )
+    if rates is not None:
+        found = with_rates(found, _read(join(run.out, ANNOTATIONS)))
     with run.recording() as noted:
         for table, content in zip(TABLES, (found, tidy(tables, patients)), strict=True):
             _write(join(run.out, table), content)
+        draw_strongest(run, found, tables, kept)
     run.write("biomarkers", "cohort", key, "done", mz=len(found), written=noted.parts)
     spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
     run.account.add("biomarkers", spent)
+
+
+def with_rates(found: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
+    """The rows of biomarkers.csv with the score, the false-discovery rate and the flags that the
+    named ion has in annotations.csv; NaN and empty where it has none."""
+    rates = annotations[["formula", "adduct", "msm", "fdr", "flags"]]
+    rates = rates.set_axis(["formula", "adduct", *RATES], axis=1)
+    merged = found.merge(rates, how="left", on=["formula", "adduct"], validate="many_to_one")
+    return merged.assign(annotation_flags=merged["annotation_flags"].fillna(""))
+
+
+def _read(url: str) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(read_bytes(url)), float_precision="round_trip")
 
 
 def _table_url(run: Run, specimen: Specimen) -> str:
@@ -96,19 +121,31 @@ def _write(url: str, table: pd.DataFrame) -> None:
     write_bytes(url, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _association(url: str, target: str) -> dict[str, Any]:
+def _association(url: str, target: str, shifts: int) -> dict[str, Any]:
     group = open_group(url)
+    intensity = array_of(group, "intensity")
+    transform = str(intensity.attrs.get("transform", "none"))
+    unit = float(str(intensity.attrs.get("unit", 1.0)))
+
+    def restore(values: NDArray[np.floating]) -> NDArray[np.floating]:
+        return msi.inverse_transform(values, transform, unit)
+
     found = specimen_association(
-        array_of(group, "intensity"),
+        intensity,
         read(group, "cancer"),
         read(group, "tissue"),
         mz=read(group, "mz"),
+        shifts=shifts,
+        # its own places for every specimen, the same whatever else is in the cohort
+        seed=zlib.crc32(url.rstrip("/").rsplit("/", 1)[-1].encode()),
+        restore=None if transform == "none" else restore,
     )
     _write(target, found)
     return {"n_cancer": int(found["n_cancer"].max()), "n_other": int(found["n_other"].max())}
 
 
-def _polarity(run: Run, specimens: list[Specimen]) -> str:
+def polarity_of(run: Run, specimens: list[Specimen]) -> str:
+    """As asked for, else as all files say; InputError where they do not."""
     if run.config.polarity:
         return run.config.polarity
     found = {run.upstream("peaks", s)["polarity"] for s in specimens} - {None}

@@ -9,8 +9,11 @@ from msiscale.biomarkers import read_lipids
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.grid import scaling
 from msiscale.pipeline.axis import given_axis
-from msiscale.pipeline.register import cancer_on_grid, locate
+from msiscale.pipeline.placement import given
+from msiscale.pipeline.recalibration import given_masses
+from msiscale.pipeline.register import cancer_on_grid
 from msiscale.slide.reader import check as check_slide
 from msiscale.slide.reader import open_reader
 from msiscale.work import reason
@@ -28,6 +31,7 @@ def check(manifest: str, config: RunConfig) -> list[str]:
     for name, load in (
         ("encoder", lambda: load_encoder(config.encoder, config.weights)),
         ("axis", lambda: given_axis(config)),
+        ("recalibrate", lambda: config.recalibrate and given_masses(config)),
         ("lipids", lambda: config.lipids and read_lipids(config.lipids)),
     ):
         try:
@@ -55,8 +59,11 @@ def _check(specimen: Specimen, config: RunConfig) -> list[str]:
         if pixel_um is not None:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", MsiscaleWarning)
-                placed = locate(specimen, slide, shape, pixel_um)
-                cancer_on_grid(specimen, slide, placed.matrix, shape, config)
+                if specimen.landmarks or specimen.matrix:
+                    matrix = given(specimen, slide.mpp, pixel_um).matrix
+                else:  # found when it runs; anywhere will do to read the annotation
+                    matrix = scaling(pixel_um[1] / slide.mpp[1], pixel_um[0] / slide.mpp[0])
+                cancer_on_grid(specimen, slide, matrix, shape, config)
             found += [str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)]
     except Exception as error:
         found.append(reason(error))

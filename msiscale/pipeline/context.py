@@ -32,7 +32,7 @@ from msiscale.store.ledger import Record
 from msiscale.store.written import Written, recording
 
 # a stage whose numbers change gets the next number, and its old results are made anew
-STAGE_VERSIONS = {"peaks": 3, "ingest": 1, "register": 1, "features": 2, "sums": 3, "fit": 2}
+STAGE_VERSIONS = {"peaks": 3, "ingest": 1, "register": 1, "features": 2, "sums": 3, "fit": 3}
 
 
 BEGUN_TOGETHER = 8  # specimens whose arrays are made at a time

@@ -20,14 +20,18 @@ from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.pipeline.account import totals
+from msiscale.pipeline.annotate import annotate, annotated
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.biomarkers import biomarkers
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.features import encoder_facts, features
 from msiscale.pipeline.fit import fit
 from msiscale.pipeline.ingest import ingest
+from msiscale.pipeline.recalibration import given_masses
+from msiscale.pipeline.regions import regions
 from msiscale.pipeline.register import register
 from msiscale.pipeline.report import report
+from msiscale.pipeline.robustness import robustness
 from msiscale.store import at_once, exists, join, open_group, read_bytes, read_json, write_json
 from msiscale.store.lease import held
 
@@ -36,9 +40,13 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "register": register,
     "features": features,
     "fit": fit,
+    "robustness": robustness,
     "biomarkers": biomarkers,
+    "annotate": annotate,
+    "regions": regions,
     "report": report,
 }
+ASKED_FOR = ("annotate",)  # stages that only their own command runs
 PACKAGES = ("dask", "distributed", "numpy", "scikit-learn", "scipy", "torch", "xarray", "zarr")
 
 
@@ -62,6 +70,8 @@ class Result:
                 name = row.annotation if isinstance(row.annotation, str) else "-"
                 adduct = row.adduct if isinstance(row.adduct, str) else ""
                 yield f"  {row.mz:10.4f}  AUC {row.auc:.3f}  {name} {adduct}"
+        if exists(join(self.out, "annotations.csv")):
+            yield from annotated(self.out)
         page = join(self.out, "report.html")
         if exists(page):
             yield f"report: {page}"
@@ -131,11 +141,13 @@ def run(
         ``failed`` names the specimens that were set aside; the others are done.
     """
     chosen = load_config(None, **choices) if config is None else replace(config, **choices)
-    names = list(STAGES) if stages is None else list(stages)
+    names = [n for n in STAGES if n not in ASKED_FOR] if stages is None else list(stages)
     if new_axis and chosen.axis:
         raise InputError(f"option axis = {chosen.axis!r}: leave it out to have a new axis found")
     if "ingest" in names:
         given_axis(chosen)  # one that will not do is said before anything is read
+        if chosen.recalibrate is not None:
+            given_masses(chosen)
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
@@ -177,6 +189,8 @@ BEFORE = {
     "features": ("peaks", "register"),
     "fit": ("ingest", "register", "features"),
     "biomarkers": ("ingest", "register"),
+    "annotate": ("ingest",),
+    "regions": ("register", "fit"),
 }
 
 

@@ -21,13 +21,17 @@ from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
 from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
 
+MODES = {"dense": "dense, with context", "tiles": "tiles without context, as published"}
+
 
 def features(run: Run) -> None:
     """``features`` and ``coverage`` of every specimen. Memory: one window and one block a task."""
     if not list(run.specimens()):
         return
     config, facts = run.config, encoder_facts(run)
-    part = config.part("mpp", "precision") | {"window": config.pixels_a_window}
+    part = config.part("mpp", "precision", "feature_mode") | {"window": config.pixels_a_window}
+    if config.feature_mode == "tiles":  # which see nothing of each other
+        facts = {**facts, "halo": config.pixels_a_window}
     keys, shapes, records = {}, {}, {}
     for s in run.specimens():
         records[s.name] = run.upstream("register", s)
@@ -45,7 +49,7 @@ def features(run: Run) -> None:
             ("y", "x", "channel"),
             chunks=(chunk, chunk, 256),
             shards=(size, size, facts["channels"]),
-            attrs={**facts, **part, "mode": "dense, with context"},
+            attrs={**facts, **part, "mode": MODES[config.feature_mode]},
         )
         create_array(group, "coverage", shape, ("y", "x"), chunks=(size, size))
         group.attrs["encoder"] = facts["encoder"]
@@ -129,9 +133,16 @@ def _features(
     part = tissue[around.slices]
     if encoder.device != "cpu":  # which would wait for one decoder
         use_threads(min(8, os.cpu_count() or 1))
-    values, coverage = extract_block(
-        image, placed, block, part, encoder, window=config.pixels_a_window, around=around
-    )
+    window = config.pixels_a_window
+    if config.feature_mode == "tiles":
+        from msiscale.features.published import published_block
+
+        recipe = (config.encoder, config.weights, encoder.device)
+        values, coverage = published_block(image, placed, block, wanted, recipe, tile=window)
+    else:
+        values, coverage = extract_block(
+            image, placed, block, part, encoder, window=window, around=around
+        )
     write_block(array_of(group, "features"), block, values)
     write_block(array_of(group, "coverage"), block, coverage)
     # slide pixels at the working resolution that lie under the block's tissue

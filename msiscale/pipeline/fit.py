@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from msiscale import __version__, msi
 from msiscale.cohort import Specimen
 from msiscale.errors import InputError, SpecimenError
-from msiscale.models import Block as Rows
 from msiscale.models import (
-    Classifier,
     Fold,
-    FoldModel,
     Moments,
     Spread,
-    classification_records,
     final_fold,
-    fit_classifiers,
     fit_linear_folds,
     leave_one_group_out,
     moments_of_blocks,
-    pooled_records,
 )
+from msiscale.models.published import self_scaled
 from msiscale.pipeline.axis import load_axis
-from msiscale.pipeline.context import Run, noting
-from msiscale.pipeline.model import HE, MODELS, MSI, PREDICTED, Classifiers, write_model
+from msiscale.pipeline.batch import write_batch
+from msiscale.pipeline.classify import classifiers
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.held_out import merge_written, predict_held_out
+from msiscale.pipeline.metrics import PROTOCOL, Evaluation, write_metrics
+from msiscale.pipeline.model import write_model
+from msiscale.pipeline.protocols import within_specimens
 from msiscale.pipeline.table import Table, sound
-from msiscale.pipeline.tasks import Outcome, Task, ordered
+from msiscale.pipeline.tasks import Outcome, Task
 from msiscale.pipeline.withdraw import leave_out
-from msiscale.store import at_once, digest, join, open_group, put, read, write_bytes
-
-PROTOCOL = "leave_one_patient_out"
-COLUMNS = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
+from msiscale.store import at_once, digest, join, open_group
 
 
 def fit(run: Run) -> None:
@@ -60,7 +55,7 @@ def fit(run: Run) -> None:
 def _fit(run: Run, keys: dict[str, str]) -> None:
     specimens = list(run.specimens())
     labels = {s.name: _stamp(run, s, "register") for s in specimens}
-    part = run.config.part("components", "alphas", "costs")
+    part = run.config.part("components", "alphas", "costs", "protocols", "pca", "scaling")
     facts = [[s.name, s.patient, keys[s.name], labels[s.name]] for s in specimens]
     key = run.key("fit", facts, part, _axis_digest(run))
     if run.done("fit", "cohort", key):
@@ -77,17 +72,43 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         SavedMoments(run, tables),
         folds,
         patients,
-        columns=_columns(run),
+        columns=columns_of(run),
         n_components=run.config.components,
         alphas=run.config.alphas,
         background=_background(run, specimens),
+        shared_pca=run.config.pca == "all",
     )
-    classifiers = _classifiers(run, tables, models, folds, patients)
+    run.say("fit: classifiers, all folds together")
+    fitted = classifiers(run, tables.items(), models, patients)
+    if not fitted:
+        run.say("fit: no specimen has an annotation; cancer is not fitted")
+    elif run.config.scaling == "own":
+        fitted = self_scaled(fitted, models, SavedMoments(run, tables))
     held_out = [m for m in models if m.fold.test]
     with run.recording() as noted:
-        wrote = _predict(run, tables, held_out, classifiers)
-        _write_metrics(run, tables, held_out, bool(classifiers))
-        write_model(run, models[-1], classifiers, specimens, key)
+        wrote = predict_held_out(run, tables, held_out, fitted)
+        scores = {name: r2 for m in held_out for name, r2 in m.scores.items()}
+        found = [
+            Evaluation.of(
+                PROTOCOL,
+                partial(join, run.predictions_url),
+                tables,
+                scores,
+                held_out,
+                bool(fitted),
+            )
+        ]
+        for protocol in run.config.protocols:
+            if protocol == PROTOCOL:
+                continue
+            final = models[-1], fitted
+            within = within_specimens(run, protocol, specimens, tables, final)
+            if within is not None:
+                found.append(within[0])
+                merge_written(wrote, within[1])
+        write_metrics(run, found, patients)
+        write_batch(run, models[-1], SavedMoments(run, tables), patients)
+        write_model(run, models[-1], fitted, specimens, key, held_out, tables)
     for s in specimens:
         run.write("fit", s.name, key, "done", version=__version__, **wrote.get(s.name, {}))
     counts = {"folds": len(held_out), "specimens": len(specimens)}
@@ -187,147 +208,7 @@ def _folds(run: Run, patients: dict[str, str]) -> list[Fold]:
     return [*leave_one_group_out(patients), last]
 
 
-def _columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
+def columns_of(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
+    """Training specimens -> the m/z that they support."""
     axis = load_axis(run)
     return lambda train: msi.supported(axis, list(train))
-
-
-_PASSES = itertools.count()
-
-
-def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], Iterable[Any]]:
-    """What `msiscale.models` calls to have a list of tasks computed, in order."""
-
-    def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
-        named = [Task(str(i), "", task) for i, task in enumerate(tasks)]
-        for report in ordered(run.client, named, f"{stage}-{next(_PASSES)}", run.lease.guard):
-            if report.failure is not None and report.specimen:
-                raise SpecimenError(report.failure, report.specimen)
-            if report.failure is not None:
-                raise (RuntimeError if report.traceback else InputError)(report.failure)
-            yield report.result
-
-    return compute
-
-
-def _classifiers(
-    run: Run,
-    tables: dict[str, Table],
-    models: list[FoldModel],
-    folds: list[Fold],
-    patients: dict[str, str],
-) -> Classifiers:
-    rows: dict[str, list[Rows]] = {}
-    for name in ("intensity", "features"):
-        rows[name] = [b for s, table in tables.items() for b in table.labelled(name, s)]
-    if not rows["features"]:
-        run.say("fit: no specimen has an annotation; cancer is not fitted")
-        return {}
-    run.say("fit: classifiers, all folds together")
-    found: Classifiers = {}
-    for name, wanted in (("intensity", (MSI,)), ("features", (HE, PREDICTED))):
-        maps = {model: {m.fold.name: (m.maps or {})[model] for m in models} for model in wanted}
-        found |= fit_classifiers(
-            rows[name],
-            maps,
-            folds,
-            patients,
-            costs=run.config.costs,
-            run=on_cluster(run, f"logistic-{name}"),
-        )
-    return found
-
-
-def _predict(
-    run: Run,
-    tables: dict[str, Table],
-    models: list[FoldModel],
-    classifiers: Classifiers,
-) -> dict[str, dict[str, Any]]:
-    """Every specimen's maps by the fold that left its patient out; what was written of each."""
-    # made anew whole, as patients may have left
-    folds = open_group(run.state_url, "a").create_group("folds", overwrite=True)
-    tasks = []
-    for i, model in enumerate(models):
-        group = folds.require_group(f"{i:04d}")  # a patient's name may be no name of a folder
-        model.save(group)
-        kept = {
-            m: classifiers[m, model.fold.name]
-            for m in MODELS
-            if (m, model.fold.name) in classifiers
-        }
-        for name, classifier in kept.items():
-            classifier.save(group.require_group(name))
-        for name in model.fold.test:
-            args = (
-                join(run.state_url, "folds", f"{i:04d}"),
-                list(kept),
-                join(run.predictions_url, name),
-                tables[name],
-            )
-            tasks.append(Task(name, name, noting, (run.lease, _predict_specimen, args)))
-    outcome = run.tasks(tasks, "predict")
-    for name, why in outcome.failed.items():
-        raise SpecimenError(why, name)
-    run.account.add("fit", outcome)
-    return {name: wrote for name, (_, wrote) in outcome.results.items()}
-
-
-def _predict_specimen(
-    model_url: str, models: list[str], target: str, table: Table
-) -> dict[str, Any]:
-    saved = open_group(model_url)
-    model = FoldModel.load(saved)
-    classifiers = {name: Classifier.load(saved[name]) for name in models}  # type: ignore[arg-type]
-    shape, modes = table.mask.shape, len(model.components)
-    maps = {name: np.full(shape, np.nan, np.float32) for name in models}
-    scores = {
-        name: np.full((*shape, modes), np.nan, np.float32)
-        for name in ("scores", "predicted_scores")
-    }
-    for cell in table.cells:
-        spectra, features = table.rows("intensity", cell), table.rows("features", cell)
-        table.spread(cell, model.project(spectra), scores["scores"])
-        table.spread(cell, model.predict(features), scores["predicted_scores"])
-        for name, classifier in classifiers.items():
-            x = spectra if name == MSI else features
-            table.spread(cell, classifier.predict(x), maps[name])
-    root, name = target.rsplit("/", 1)
-    # written over and never removed first: a second worker that was thought lost may do the same
-    group = open_group(root, "r+").require_group(name)
-    source = open_group(table.url)
-    for axis in ("y", "x"):
-        put(group, axis, read(source, axis), (axis,), attrs={"units": "µm"})
-    put(group, "mz", read(source, "mz"), ("mz",), attrs={"units": "m/z"})
-    for name, values in maps.items():
-        put(group, name, values, ("y", "x"))
-    for name, values in scores.items():
-        put(group, name, values, ("y", "x", "component"), chunks=(64, 64, 16))
-    put(group, "components", model.components.astype(np.float32), ("component", "mz"))
-    put(group, "mean", model.mean.astype(np.float32), ("mz",))
-    kept = {*maps, *scores, "y", "x", "mz", "components", "mean"}
-    for name in set(group.keys()) - kept:  # of a fit with other models
-        del group[name]
-    group.attrs.update(
-        {"fold": model.fold.name, "protocol": PROTOCOL, "matrix": source.attrs["matrix"]}
-    )
-    return {}
-
-
-def _write_metrics(
-    run: Run, tables: dict[str, Table], models: list[FoldModel], labelled: bool
-) -> None:
-    records = [r for m in models for r in m.records] + pooled_records(models)
-    folds = {name: m.fold.name for m in models for name in m.fold.test}
-    if labelled and models:
-        truth, maps = {}, {name: {} for name in MODELS}  # type: ignore[var-annotated]
-        for name, table in tables.items():
-            truth[name] = np.where(table.mask, read(open_group(table.url), "cancer"), np.nan)
-            group = open_group(join(run.predictions_url, name))
-            for model in MODELS:
-                maps[model][name] = read(group, model)
-        for model in MODELS:
-            records += classification_records(truth, maps[model], model=model, folds=folds)
-    rows = pd.DataFrame([{"protocol": PROTOCOL, **r} for r in records], columns=COLUMNS)
-    text = rows.to_csv(index=False, lineterminator="\n", float_format="%.12g")
-    write_bytes(join(run.out, "metrics.csv"), text.encode())

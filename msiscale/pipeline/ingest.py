@@ -12,10 +12,14 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.grid import Block, centres_um
+from msiscale.msi.calibration import Calibration
+from msiscale.msi.cube import indices_in
 from msiscale.msi.index import load_index, save_index
+from msiscale.msi.normalisation import Scaling
 from msiscale.msi.source import MsiSource
 from msiscale.pipeline.axis import Mz, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.recalibration import calibration_of, recalibrate
 from msiscale.pipeline.tasks import Task
 from msiscale.store import (
     array_of,
@@ -32,7 +36,7 @@ from msiscale.store import (
 
 def ingest(run: Run) -> None:
     """Every specimen's MSI on the cohort's m/z axis, in ``cohort.zarr/<specimen>/intensity``."""
-    keys = find_peaks(run)
+    keys = recalibrate(run, find_peaks(run))
     mz = shared_axis(run, keys)
     if mz is not None:
         write_cubes(run, mz)
@@ -88,12 +92,20 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
 def write_cubes(run: Run, mz: Mz) -> None:
     """Bin every spectrum onto the axis. One task reads one block and writes one whole shard."""
     config = run.config
+    scaling = scaling_of(config)
     keys, shapes, records = {}, {}, {}
+    calibrations: dict[str, Calibration] = {}
+    part = config.part("normalise", "reference_mz", "transform", "tolerance_ppm")
     for s in run.specimens():
         records[s.name] = run.upstream("peaks", s)
         shapes[s.name] = tuple(records[s.name]["shape"])
-        part = config.part("normalise", "tolerance_ppm")
-        keys[s.name] = run.key("ingest", records[s.name]["digest"], mz_digest(mz), part)
+        calibrations[s.name] = calibration_of(run, s.name)
+        facts = calibrations[s.name].facts() if calibrations[s.name] else None
+        keys[s.name] = run.key("ingest", records[s.name]["digest"], mz_digest(mz), part, facts)
+    says: dict[str, Any] = {"normalisation": config.normalise, "transform": config.transform}
+    says |= {"unit": scaling.unit}
+    if config.reference_mz:
+        says["reference_mz"] = list(config.reference_mz)
 
     def create(specimen: Specimen) -> dict[str, Any]:
         shape, record = shapes[specimen.name], records[specimen.name]
@@ -107,7 +119,7 @@ def write_cubes(run: Run, mz: Mz) -> None:
             ("y", "x", "mz"),
             chunks=(divisor(size, chunks[0]), divisor(size, chunks[1]), chunks[2]),
             shards=(size, size, len(mz)),
-            attrs={"normalisation": config.normalise},
+            attrs=says,
         )
         create_array(
             group, "norm", shape, ("y", "x"), chunks=(size, size), attrs={"of": config.normalise}
@@ -116,18 +128,23 @@ def write_cubes(run: Run, mz: Mz) -> None:
             put(group, name, centres_um(n, um), (name,), attrs={"units": "µm"})
         put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
         facts = {k: record[k] for k in ("pixel_um", "origin", "polarity", "notes")}
+        calibration = calibrations[specimen.name]
+        facts["calibration"] = calibration.facts() if calibration else None
         group.attrs.update(facts)
         return {}
 
     def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
         url = join(run.cohort_url, specimen.name)
         stamp = records[specimen.name]["digest"]
-        return _cube, (url, run.state_url, specimen, stamp, block, config)
+        calibration = calibrations[specimen.name]
+        return _cube, (url, run.state_url, specimen, stamp, block, config, calibration)
 
     def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"spectra": sum(p["spectra"] for p in parts), "mz": len(mz)}
+        total = {unit: sum(p[unit] for p in parts) for unit in ("spectra", "without")}
+        return {**total, "mz": len(mz)}
 
     run.blockwise("ingest", keys, shapes, create, task, combine)
+    _say_what_is_left_out(run, keys)
 
     def label(s: Specimen) -> None:  # may change without the cube
         group = open_group(join(run.cohort_url, s.name), "r+")
@@ -138,6 +155,31 @@ def write_cubes(run: Run, mz: Mz) -> None:
     at_once(label, run.specimens())
 
 
+def scaling_of(config: RunConfig) -> Scaling:
+    """How the intensities of a run are normalised and transformed."""
+    return Scaling(config.normalise, config.reference_mz or (), config.transform)
+
+
+def _say_what_is_left_out(run: Run, keys: dict[str, str]) -> None:
+    """Spectra that could not be normalised; a specimen of which most lack the reference ions is
+    set aside, as what is left of it is no sample of the tissue."""
+    config = run.config
+    for s in list(run.specimens()):
+        record = run.upstream("ingest", s)
+        without, total = record["without"], record["without"] + record["spectra"]
+        if config.normalise != "reference":
+            if without:
+                run.say(f"ingest: {s.name}: {without} of {total} spectra are blank and left out")
+            continue
+        ions = ", ".join(f"{m:g}" for m in config.reference_mz or ())
+        what = f"{without} of {total} spectra lack the reference ions (m/z {ions}"
+        if 2 * without > total:
+            why = f"{s.msi}: {what} within {config.tolerance_ppm:g} ppm); give other --reference-mz"
+            run.set_aside("ingest", s.name, keys[s.name], why)
+        elif without:
+            run.say(f"ingest: {s.name}: {what}) and are left out")
+
+
 @lru_cache(maxsize=4)
 def _source(state_url: str, name: str, path: str, pixel_um: float | None, stamp: str) -> MsiSource:
     # the stamp is of the file's size and time: of a file that changed the index is another
@@ -146,7 +188,13 @@ def _source(state_url: str, name: str, path: str, pixel_um: float | None, stamp:
 
 
 def _cube(
-    url: str, state_url: str, specimen: Specimen, stamp: str, block: Block, config: RunConfig
+    url: str,
+    state_url: str,
+    specimen: Specimen,
+    stamp: str,
+    block: Block,
+    config: RunConfig,
+    calibration: Calibration,
 ) -> dict[str, Any]:
     group = open_group(url, "r+")
     source = _source(state_url, specimen.name, specimen.msi, specimen.pixel_um, stamp)
@@ -156,7 +204,11 @@ def _cube(
         block,
         tolerance_ppm=config.tolerance_ppm,
         normalise=config.normalise,
+        reference_mz=config.reference_mz or (),
+        transform=config.transform,
+        calibration=calibration,
     )
     write_block(array_of(group, "intensity"), block, values)
     write_block(array_of(group, "norm"), block, norm)
-    return {"spectra": int(np.isfinite(norm).sum())}
+    spectra = int(np.isfinite(norm).sum())
+    return {"spectra": spectra, "without": len(indices_in(source, block)) - spectra}

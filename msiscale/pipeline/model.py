@@ -9,10 +9,15 @@ from msiscale.cohort import Specimen
 from msiscale.models import Classifier, FoldModel
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.ingest import scaling_of
+from msiscale.pipeline.novelty import calibrate
+from msiscale.pipeline.table import Table
 from msiscale.store import array_of, join, open_group, put
 
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
+HE_MODES = "cancer_from_he_modes"  # H&E cut to as many modes as the MSI has
 MODELS = (MSI, HE, PREDICTED)
+COMPARED = (*MODELS, HE_MODES)
 Classifiers = dict[tuple[str, str], Classifier]
 
 
@@ -22,8 +27,14 @@ def write_model(
     classifiers: Classifiers,
     specimens: list[Specimen],
     key: str,
+    held_out: list[FoldModel],
+    tables: dict[str, Table],
 ) -> None:
-    """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`."""
+    """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`.
+
+    The folds that left a patient out say what a distance from the training means (`calibrate`).
+    """
+    novelty, limits = calibrate(run, model, held_out, tables)
     root = open_group(join(run.out, "model.zarr"), "a")
     for name in list(root.keys()):
         del root[name]
@@ -44,17 +55,23 @@ def write_model(
             put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())
     for name, (values, dims) in arrays.items():
         put(root, name, values.astype(np.float32), dims)
+    group = root.require_group("novelty")
+    novelty.save(group)
+    limits.save(group)
     records = [run.upstream("peaks", s) for s in specimens]
     features = array_of(open_group(join(run.cohort_url, specimens[0].name)), "features").attrs
     root.attrs.update(
         {
-            "msiscale_model": 1,
+            "msiscale_model": 2,
             "version": __version__,
             "digest": key,
             "specimens": [s.name for s in specimens],
             "pixel_um": float(np.median([r["pixel_um"] for r in records])),
             "polarity": sorted({str(r["polarity"]) for r in records}),
-            "msi": run.config.part("normalise", "tolerance_ppm"),
+            "msi": {
+                **run.config.part("normalise", "reference_mz", "transform", "tolerance_ppm"),
+                "unit": scaling_of(run.config).unit,  # what counts as 1 before the transform
+            },
             "features": {**dict(features), "weights": run.config.weights},
             "alpha": model.alpha,
         }

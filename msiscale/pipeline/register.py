@@ -1,4 +1,8 @@
-"""Slide, landmarks and annotation -> tissue, cancer and a picture of the slide on the MSI grid."""
+"""Slide, registration and annotation -> tissue, cancer and a picture of the slide on the MSI grid.
+
+The registration is what the manifest gives; without it, or with ``--registration auto``, it is
+found from the specimen's cube and slide (`msiscale.pipeline.placement`).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msiscale import registration
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.features.preview import preview
 from msiscale.grid import as_matrix, centres_um, scaling
 from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.placement import (
+    REFUSED,
+    Placed,
+    given,
+    is_automatic,
+    needs_cube,
+    place,
+    put_deformation,
+    refused_row,
+)
 from msiscale.pipeline.tasks import Task
+from msiscale.registration import AUTOMATIC, RESIDUALS
 from msiscale.regridding import regrid
 from msiscale.slide.annotations import label_fraction, read_annotation
 from msiscale.slide.reader import Slide, open_reader
@@ -24,6 +38,8 @@ from msiscale.slide.working import working
 from msiscale.store import at_once, digest, join, open_group, put, write_bytes
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
+PLACEMENT_VERSION = 1  # of the numbers that automatic registration finds
+COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC, "refused", "why")
 
 
 def register(run: Run) -> None:
@@ -35,13 +51,22 @@ def register(run: Run) -> None:
     def known(s: Specimen) -> list[Any]:
         return [identity(f) for f in (s.slide, s.annotation, s.landmarks, s.matrix)]
 
+    for s in list(run.specimens()):
+        cube = run.record("ingest", s.name)
+        if needs_cube(s, config) and (cube is None or cube["status"] != "done"):
+            why = "automatic registration needs the stage ingest; run it first"
+            run.set_aside("register", s.name, "", why)
     asked = list(run.specimens())
     for s, files in zip(asked, at_once(known, asked), strict=True):
         peaks[s.name] = run.upstream("peaks", s)
-        keys[s.name] = run.key("register", peaks[s.name]["digest"], files, s.mpp, part)
+        looks: list[Any] = []
+        if needs_cube(s, config):
+            cube = run.upstream("ingest", s)["digest"]
+            looks = [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
+        keys[s.name] = run.key("register", peaks[s.name]["digest"], files, s.mpp, part, *looks)
 
     def task(specimen: Specimen) -> Task:
-        args = (run.cohort_url, specimen, peaks[specimen.name], config)
+        args = (run.out, run.cohort_url, specimen, peaks[specimen.name], config)
         return Task(specimen.name, specimen.name, _register, args)
 
     run.each("register", keys, task)
@@ -49,50 +74,45 @@ def register(run: Run) -> None:
 
 
 def write_table(run: Run) -> None:
-    """``registration.csv``: one row a specimen."""
+    """``registration.csv``: one row a specimen, also of those whose registration was refused."""
     rows = []
     for specimen in run.specimens():
         record = run.upstream("register", specimen)
-        rows.append({"specimen": specimen.name, **record["registration"]})
+        rows.append({"specimen": specimen.name, "refused": 0, **record["registration"]})
         for note in record["notes"]:
             run.say(f"{specimen.name}: {note}")
-    text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    for name in (s.name for s in run.cohort if REFUSED in run.failed.get(s.name, "")):
+        group = open_group(join(run.cohort_url, name))
+        rows.append({"specimen": name, **refused_row(group)})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table["landmarks"] = table["landmarks"].fillna(0).astype(int)
+    text = table.to_csv(index=False, lineterminator="\n")
     write_bytes(join(run.out, "registration.csv"), text.encode())
 
 
-def locate(
-    specimen: Specimen, slide: Slide, shape: tuple[int, int], pixel_um: tuple[float, float]
-) -> registration.Registration:
-    """The registration that the manifest gives for a specimen."""
-    if specimen.matrix:
-        return registration.read_matrix(specimen.matrix)
-    if specimen.landmarks:
-        slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
-        return registration.fit_landmarks(
-            slide_xy, msi_xy, mpp=slide.mpp, pixel_um=pixel_um, source=specimen.landmarks
-        )
-    raise InputError(
-        f"specimen {specimen.name}: no registration; give the manifest column landmarks or matrix"
-    )
-
-
 def _register(
-    cohort_url: str, specimen: Specimen, peaks: dict[str, Any], config: RunConfig
+    out: str, cohort_url: str, specimen: Specimen, peaks: dict[str, Any], config: RunConfig
 ) -> dict[str, Any]:
     shape: tuple[int, int] = tuple(peaks["shape"])
     pixel_um: tuple[float, float] = tuple(peaks["pixel_um"])
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MsiscaleWarning)
-        found = locate(specimen, slide, shape, pixel_um)
+        group = open_group(join(cohort_url, specimen.name), "a")
+        if needs_cube(specimen, config):
+            placed = place(out, group, specimen, slide, config)
+        else:
+            placed = Placed(given(specimen, slide.mpp, pixel_um))
+        found = placed.registration
         tissue = tissue_on_grid(slide, found.matrix, shape)
         cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config)
     if not tissue.any():
+        how = "automatic" if is_automatic(specimen, config) else None
         raise InputError(
             f"{specimen.slide}: no tissue under the MSI pixels; check the registration of "
-            f"{specimen.name} ({specimen.landmarks or specimen.matrix})"
+            f"{specimen.name} ({how or specimen.landmarks or specimen.matrix})"
         )
-    group = open_group(join(cohort_url, specimen.name), "a")
+    put_deformation(group, placed)
     put(group, "tissue", tissue, ("y", "x"))
     if cancer is not None:
         put(group, "cancer", cancer, ("y", "x"), attrs={"long_name": "annotated fraction"})
@@ -120,7 +140,10 @@ def _register(
         "mpp": list(slide.mpp),
         "tissue_pixels": int(tissue.sum()),
         "labelled": cancer is not None,
-        "notes": [str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)],
+        "notes": [
+            *(str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)),
+            *placed.notes,
+        ],
     }
 
 

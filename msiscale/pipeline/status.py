@@ -6,7 +6,7 @@ from msiscale.errors import InputError
 from msiscale.store import Ledger, at_once, exists, join, read_json
 
 PER_SPECIMEN = ("manifest", "peaks", "ingest", "register", "features", "sums", "fit")
-COHORT = ("axis", "fit", "biomarkers", "report")
+COHORT = ("axis", "fit", "biomarkers", "annotate", "regions", "report")
 
 
 def status(out: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from msiscale.errors import InputError, SpecimenError
 from msiscale.grid import Block, blocks
 from msiscale.models import Block as Rows
 from msiscale.models._cache import Cached
+from msiscale.pipeline.elsewhere import HERE, Elsewhere
 from msiscale.store import LostChunk, array_of, open_group, read
 
 CELL = 64
@@ -35,11 +36,15 @@ class Table:
     url : ``cohort.zarr/<specimen>``
     stamp : digest of the data, so that rows kept in memory are not taken for newer ones
     mask : (y, x) bool
+    features_from, labels_from : where a pixel's features and annotation are taken from, for
+        questions such as what a misplaced slide would do
     """
 
     url: str
     stamp: str
     mask: Mask
+    features_from: Elsewhere = HERE
+    labels_from: Elsewhere = HERE
 
     @classmethod
     def open(cls, url: str, stamp: str, *, min_coverage: float) -> Table:
@@ -63,20 +68,34 @@ class Table:
         shape = (self.mask.shape[0], self.mask.shape[1])
         return [b for b in blocks(shape, (CELL, CELL)) if self.mask[b.slices].any()]
 
+    def moved(self, *, features: Elsewhere = HERE, labels: Elsewhere = HERE) -> Table:
+        """The same pixels, those whose features still come from usable ones."""
+        mask = self.mask & features.all_of(self.mask)
+        stamp = f"{self.stamp}/{features}/{labels}"
+        return replace(self, stamp=stamp, mask=mask, features_from=features, labels_from=labels)
+
     def rows(self, name: str, cell: Block) -> Float32:
         """``(n, columns)`` float32 of the usable pixels of a cell."""
-        return read_rows(self.url, name, cell, self.mask[cell.slices])
+        return read_rows(self.url, name, cell, self.mask[cell.slices], self._from(name))
+
+    def _from(self, name: str) -> Elsewhere:
+        return self.features_from if name == "features" else HERE
+
+    def cancer(self) -> Float32:
+        """(y, x) float32, the annotated fraction; NaN where it says nothing or is not used."""
+        fraction = self.labels_from.rolled(read(open_group(self.url), "cancer"))
+        return np.where(self.mask, fraction, np.nan).astype(np.float32)
 
     def labelled(self, name: str, group: str) -> list[Rows]:
         """Blocks for the classifiers: rows of `name` where the annotation says something."""
-        fraction = read(open_group(self.url), "cancer").astype(np.float32)
+        fraction = self.cancer()
         owner = (self.url.rsplit("/", 1)[0], name)
         found = []
         for cell in self.cells:
-            known = self.mask[cell.slices] & np.isfinite(fraction[cell.slices])
+            known = np.isfinite(fraction[cell.slices])
             if known.any():
                 y = fraction[cell.slices][known].astype(np.float64)
-                make = partial(_labelled, self.url, name, cell, known, y)
+                make = partial(_labelled, self.url, name, cell, known, y, self._from(name))
                 found.append(Rows(group, Cached((owner, (self.url, self.stamp, cell)), make)))
         return found
 
@@ -85,12 +104,12 @@ class Table:
         out[cell.slices][self.mask[cell.slices]] = rows
 
 
-def read_rows(url: str, name: str, cell: Block, mask: Mask) -> Float32:
-    """``array[cell][mask]`` as float32."""
+def read_rows(url: str, name: str, cell: Block, mask: Mask, where: Elsewhere = HERE) -> Float32:
+    """``array[cell][mask]`` as float32, taken from elsewhere if so asked."""
     root, specimen = url.rsplit("/", 1)
     with sound(root, specimen):
         array = array_of(open_group(url), name)
-        rows = np.asarray(array[cell.slices], dtype=np.float32)[mask]
+        rows = where.take(array, cell)[mask]
         if not np.isfinite(rows).all():
             raise ValueError(f"{url}/{name}: usable pixels without values")
     return rows
@@ -115,7 +134,7 @@ def sound(root: str, specimen: str) -> Iterator[None]:
 
 
 def _labelled(
-    url: str, name: str, cell: Block, mask: Mask, y: NDArray[np.float64]
+    url: str, name: str, cell: Block, mask: Mask, y: NDArray[np.float64], where: Elsewhere
 ) -> tuple[Float32, NDArray[np.float64], None]:
     """Rows and labels of a cell."""
-    return read_rows(url, name, cell, mask), y, None
+    return read_rows(url, name, cell, mask, where), y, None

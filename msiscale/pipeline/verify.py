@@ -35,7 +35,8 @@ from msiscale.store.written import crc
 
 # what `msiscale run` calls the stage in which a record is written
 STAGE_OF = {"peaks": "ingest", "axis": "ingest", "sums": "fit", "association": "biomarkers"}
-STAGE_OF |= {"figures": "report"}
+STAGE_OF |= {"ions": "annotate", "scores": "annotate", "strongest": "biomarkers"}
+STAGE_OF |= {"figures": "report", "calibration": "ingest"}
 BLOCKWISE = ("ingest", "features", "predict")
 _PART = re.compile(r"(.+)\[(\d+):(\d+),(\d+):(\d+)\]")
 

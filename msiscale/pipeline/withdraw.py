@@ -25,15 +25,30 @@ COHORT = (
     "report.html",
     "figures",
     "metrics.csv",
+    "comparisons.csv",
+    "intervals.csv",
+    "switches.csv",
+    "switches",
+    "robustness.csv",
+    "reliability.csv",
     "biomarkers.csv",
     "biomarkers_by_specimen.csv",
+    "annotations.csv",
+    "annotations_by_specimen.csv",
     "registration.csv",
+    "calibration.csv",
+    "batch.csv",
     "model.zarr",
     "predictions.zarr",
+    "secondary_regions.csv",
+    "regions",
     "state.zarr/folds",
+    "state.zarr/protocols",
+    "state.zarr/robustness",
+    "state.zarr/novelty",
     "state.zarr/axis/support",
 )
-COHORT_STAGES = ("axis", "fit", "biomarkers", "report")
+COHORT_STAGES = ("axis", "fit", "robustness", "biomarkers", "annotate", "regions", "report")
 
 
 def leave_out(run: Run, held_out: Collection[str]) -> None:
@@ -55,10 +70,11 @@ def leave_out(run: Run, held_out: Collection[str]) -> None:
 def _forget_results(run: Run, name: str) -> bool:
     """Remove a specimen's maps and figures; whether there were any."""
     out = run.out
-    for stage in ("fit", "figures"):
+    for stage in ("fit", "regions", "figures"):
         run.forget(stage, [name])
     figures = [f for f in listing(join(out, "figures")) if f.partition("_")[2] == f"{name}.png"]
     parts = [f"predictions.zarr/{name}", *(f"figures/{file}" for file in figures)]
+    parts += [f"regions/{name}.geojson", f"regions/{name}.csv"]
     removed = [remove(join(out, part)) for part in parts]
     return any(removed)
 
@@ -103,7 +119,7 @@ def _withdraw(
     plan, ledger = join(out, "run.json"), Ledger(out)
     for stage in COHORT_STAGES:
         ledger.forget(stage, ["cohort"])
-    for stage in ("fit", "figures"):
+    for stage in ("fit", "regions", "figures"):
         ledger.forget(stage, known)
     for part in COHORT:
         remove(join(out, part))

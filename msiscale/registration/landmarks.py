@@ -1,6 +1,7 @@
 """Co-registration from what the user knows: landmark pairs or a 3x3 matrix.
 
-The result always maps MSI pixel indices to level-0 slide coordinates (see `msiscale.grid`).
+The result, as that of an automatic registration, always maps MSI pixel indices to level-0 slide
+coordinates (see `msiscale.grid`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from msiscale.store import open_file, read_json
 
 Kind = Literal["auto", "affine", "similarity"]
 COLUMNS = ("slide_x", "slide_y", "msi_x", "msi_y")
+RESIDUALS = ("residual_um", "residual_px", "left_out_um", "left_out_px")
+AUTOMATIC = ("confidence", "z", "overlap", "dice", "error_um", "error_px", "deformation_px")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Registration:
     ``residual_um`` and ``residual_px`` are the root mean square distance of the landmarks after
     the fit, in µm on the slide and in MSI pixels; ``left_out_*`` the same with each landmark left
     out of the fit in turn (the honest figure). All are NaN for a given matrix.
+
+    Of an automatic registration only: ``confidence``, ``z``, ``overlap`` and ``dice`` (see
+    `msiscale.registration.Found`), and ``error_*``, its root mean square distance from landmarks
+    (from a given matrix, over the measured pixels) where those exist too. ``deformation_px`` is
+    the root mean square of a B-spline deformation that was asked for and believed.
     """
 
     matrix: Floats
@@ -38,14 +46,20 @@ class Registration:
     residual_px: float = float("nan")
     left_out_um: float = float("nan")
     left_out_px: float = float("nan")
+    confidence: float = float("nan")
+    z: float = float("nan")
+    overlap: float = float("nan")
+    dice: float = float("nan")
+    error_um: float = float("nan")
+    error_px: float = float("nan")
+    deformation_px: float = float("nan")
 
     def record(self) -> dict[str, float | int | str]:
         """The row of ``registration.csv``."""
-        names = "residual_um", "residual_px", "left_out_um", "left_out_px"
         return {
             "method": self.method,
             "landmarks": self.landmarks,
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in (*RESIDUALS, *AUTOMATIC)},
             "mirrored": int(np.linalg.det(self.matrix) < 0),
         }
 

@@ -1,0 +1,126 @@
+"""False-discovery rates of annotations from decoys: adducts that no molecule forms in a source.
+
+As METASPACE does (Palmer et al. 2017, Nat Methods 14:57): ions of the same molecules with
+implausible elements are scored like the real ones, and those that score as high tell how many of
+the real ones do so by chance.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msiscale.biomarkers.masses import Adduct, hill, ion_counts
+
+Floats = NDArray[np.float64]
+
+DECOYS = 20  #: a formula
+_ELEMENTS = (
+    "He Li Be B C N O F Ne Mg Al Si P S Cl Ar Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb "
+    "Sr Y Zr Nb Mo Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Sm Eu Gd Tb Dy Ho Ir Th Pt Os "
+    "Yb Lu Bi Pb Re Tl Tm U W Au Er Hf Hg Ta"
+)
+ELEMENTS: tuple[str, ...] = tuple(_ELEMENTS.split())
+"""METASPACE's implausible adducts."""
+
+
+@cache
+def decoy_adduct(element: str, charge: int) -> Adduct:
+    """The decoy adduct of an element."""
+    return Adduct(f"[M+{element}]{'+' if charge > 0 else '-'}", charge, element, "", 0.0)
+
+
+def draw(
+    formula: str,
+    charge: int,
+    count: int = DECOYS,
+    *,
+    real: Collection[str] = (),
+    seed: int = 42,
+) -> list[Adduct]:
+    """Decoy adducts of a formula, drawn without replacement; the same ones in any order of calls.
+
+    Parameters
+    ----------
+    formula : neutral, Hill
+    charge : -1 or 1
+    count : how many; fewer where there are no more
+    real : ions (Hill, of the atoms that `masses.ion_counts` gives) that are no decoys, as they are
+        looked for: a triglyceride with a nitrogen is another with ammonium
+    seed : of the draw
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(formula.encode())])
+    found: list[Adduct] = []
+    for i in rng.permutation(len(ELEMENTS)):
+        adduct = decoy_adduct(ELEMENTS[i], charge)
+        if len(found) < count and hill(ion_counts(formula, adduct) or {}) not in real:
+            found.append(adduct)
+    return found
+
+
+def match_ratio(targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS) -> float:
+    """How much oftener a wrong target is at a peak than a decoy is; at least 1.
+
+    Lipids share a mass defect, and so do many peaks that are no lipid of the table; decoys have
+    another, and miss them. The ratio is counted where all are wrong, or too faint to tell: at
+    scores of at most the decoys' median. Faint lipids among these make it too high, never too low.
+
+    Parameters
+    ----------
+    targets, decoys : scores of the ions that have a peak
+    count : decoys a target
+    """
+    against = np.asarray(decoys, np.float64).ravel()
+    if not against.size:
+        return 1.0
+    middle = np.median(against)
+    wrong = np.count_nonzero(np.asarray(targets, np.float64) <= middle)
+    return max(1.0, wrong / (np.count_nonzero(against <= middle) / count))
+
+
+def false_discovery_rate(
+    targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS, *, ratio: float = 1.0
+) -> Floats:
+    """FDR at which each target would be taken, of one ranking of all targets and decoys.
+
+    ``(ratio * (decoys as good) + 1) / count / ((targets as good) + 1)``, METASPACE's rule of
+    succession (version 3), which is never 0, and never above 1; the least over all worse scores,
+    so that it falls as the score rises.
+
+    Parameters
+    ----------
+    targets : (n,) scores of the ions of one adduct
+    decoys : scores of their decoys, in any order
+    count : decoys a target
+    ratio : see `match_ratio`; METASPACE has none
+
+    Returns
+    -------
+    (n,) float64; 1 where the score is 0.
+    """
+    scores = np.asarray(targets, np.float64)
+    against = np.sort(np.asarray(decoys, np.float64).ravel())
+    ranked = np.sort(scores)
+    worse = len(against) - np.searchsorted(against, ranked, side="left")
+    better = len(ranked) - np.searchsorted(ranked, ranked, side="left")
+    rate = np.minimum(1.0, (ratio * worse + 1) / count / (better + 1))
+    rate[ranked <= 0] = 1.0
+    rate = np.minimum.accumulate(rate)  # from the worst score up
+    return rate[np.searchsorted(ranked, scores, side="left")]
+
+
+def cohort_score(scores: Sequence[Floats]) -> Floats:
+    """Score of every ion over a cohort: the mean over the specimens, 0 where it is not seen.
+
+    A lipid is in many specimens, a coincidence in few; targets and decoys are treated alike, so
+    the rate of the means is as honest as that of a specimen.
+
+    Parameters
+    ----------
+    scores : per specimen (n,)
+    """
+    return np.mean(np.stack(scores), axis=0)

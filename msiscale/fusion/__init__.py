@@ -1,0 +1,33 @@
+"""Fusion of ion images with a guide of finer resolution: the methods the study is compared with."""
+
+from __future__ import annotations
+
+from msiscale.fusion.pls import PLSPath
+from msiscale.fusion.restoring import (
+    DEFAULT,
+    METHODS,
+    Fine,
+    Fit,
+    InMemory,
+    Measured,
+    fit,
+    measured_grid,
+    restore,
+    score,
+)
+from msiscale.fusion.scores import Scores
+
+__all__ = [
+    "DEFAULT",
+    "METHODS",
+    "Fine",
+    "Fit",
+    "InMemory",
+    "Measured",
+    "PLSPath",
+    "Scores",
+    "fit",
+    "measured_grid",
+    "restore",
+    "score",
+]

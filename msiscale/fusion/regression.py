@@ -1,0 +1,114 @@
+"""Ion images from what is known of the slide: models fitted and chosen on blocks of pixels.
+
+Pixels fall into five folds by the square that they lie in. The first fold is the test: it takes no
+part in choosing anything, and says how well the model reconstructs ion images of pixels that it
+has not seen (the separate subsets of Van de Plas et al. 2015, Nature Methods 12:366). The others
+choose the number of components (PLS) or the penalty (ridge), for each ion. The model that is then
+used is fitted on all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale.fusion.pls import PLSPath, fewest, pls_losses
+from msiscale.models.moments import Moments, reciprocal
+from msiscale.models.ridge import RidgePath, choose, heldout_losses, r2_from_moments
+from msiscale.models.validation import LEAST_SCALE
+
+Floats = NDArray[np.float64]
+
+FOLDS = 5
+LEAST_PIXELS = 10  # below, there is no regression
+COMPONENTS = 20  # of PLS, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """A linear map of t ions on p variables, and what it was worth on pixels held out.
+
+    Attributes
+    ----------
+    coef (t, p), intercept (t,) : float64
+    chosen (t,) : number of components, or penalty
+    correlation, r2 (t,) : on the test fold, by the model fitted without it
+    """
+
+    coef: Floats
+    intercept: Floats
+    chosen: Floats
+    correlation: Floats
+    r2: Floats
+
+    def predict(self, x: NDArray[Any]) -> Floats:
+        """(..., t) from variables (..., p); never below zero, as intensities are not."""
+        return np.maximum(x.astype(np.float64) @ self.coef.T + self.intercept, 0)
+
+
+def fold_of(y: NDArray[Any], x: NDArray[Any], side: int) -> NDArray[np.int64]:
+    """Fold of the pixels at rows `y` and columns `x`: squares of `side` pixels, five in turn, no
+    two of a fold side by side."""
+    return (y // side + 2 * (x // side)) % FOLDS
+
+
+def side_of(pixels: int) -> int:
+    """Side of a square, such that some 50 of them make a specimen of so many pixels."""
+    return int(np.clip(round(np.sqrt(pixels / 50)), 1, 8))
+
+
+def fit_pls(folds: Sequence[Moments], most: int = COMPONENTS) -> Regression:
+    """PLS2 of the ions (m) on the variables (x), from the sums of each fold."""
+
+    def losses(parts: Sequence[Moments]) -> Floats:
+        return pls_losses(parts, most)
+
+    def fit(sums: Moments, chosen: Any) -> tuple[Floats, Floats]:
+        return PLSPath.of(sums, most).coefficients(chosen)
+
+    return _fit(folds, losses, fewest, fit)
+
+
+def fit_ridge(folds: Sequence[Moments], alphas: Sequence[float]) -> Regression:
+    """Ridge of the ions (m) on deep features (x), from the sums of each fold."""
+
+    def losses(parts: Sequence[Moments]) -> Floats:
+        return heldout_losses(parts, alphas, least_scale=LEAST_SCALE)
+
+    def best(found: Floats) -> Any:
+        return choose(found, alphas, per_target=True)
+
+    def fit(sums: Moments, chosen: Any) -> tuple[Floats, Floats]:
+        return RidgePath.of(sums, least_scale=LEAST_SCALE).coefficients(chosen)
+
+    return _fit(folds, losses, best, fit)
+
+
+def _fit(
+    folds: Sequence[Moments],
+    losses: Callable[[Sequence[Moments]], Floats],
+    best: Callable[[Floats], Any],
+    fit: Callable[[Moments, Any], tuple[Floats, Floats]],
+) -> Regression:
+    test, *rest = folds
+    parts = [part for part in rest if part.n > 0]
+    if len(parts) < 2 or not test.n:
+        raise ValueError("too few squares of pixels to choose a model by")
+    chosen = best(losses(parts))
+    training = Moments.merge(parts)
+    coef, intercept = fit(training, chosen)
+    r2 = r2_from_moments(coef, intercept, test, training.mean_m).per_target
+    found = fit(training + test, chosen)
+    return Regression(*found, np.asarray(chosen, np.float64), _correlation(coef, test), r2)
+
+
+def _correlation(coef: Floats, test: Moments) -> Floats:
+    """Of prediction and truth on the rows of `test`; NaN where either does not vary."""
+    predicted = np.sqrt(np.maximum(((coef @ test.sxx) * coef).sum(axis=1), 0))
+    both = predicted * np.sqrt(np.diag(test.smm))
+    shared = (coef * test.sxm.T).sum(axis=1)
+    return np.where(both > 0, shared * reciprocal(both), np.nan)

@@ -1,0 +1,121 @@
+"""Folds within specimens: random pixels, and spatial blocks with a buffer between.
+
+Every usable pixel is held out by one fold, its group, and barred from the training of that fold
+and, in a buffer, of others. Pixels that are barred from the same folds are a unit: sums over units
+are merged to the training sums of every fold, as those over specimens are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from msiscale.models.validation import Fold
+
+Mask = NDArray[np.bool_]
+Groups = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Which fold holds a pixel out, and which may not train on it.
+
+    Attributes
+    ----------
+    groups : (y, x) int8, the fold that holds the pixel out; -1 where it is not usable
+    barred : (y, x) int64, bit k set where fold k may not train on the pixel
+    """
+
+    groups: Groups
+    barred: NDArray[np.int64]
+
+    def units(self) -> dict[str, Mask]:
+        """Masks of the pixels that are barred from the same folds and held out by the same."""
+        used = self.groups >= 0
+        pairs = np.unique(np.stack([self.groups[used], self.barred[used]]), axis=1)
+        return {
+            unit_name(int(g), int(b)): (self.groups == g) & (self.barred == b) for g, b in pairs.T
+        }
+
+
+def unit_name(group: int, barred: int) -> str:
+    """``group-barred``, from which `folds_of` makes the folds."""
+    return f"{group}-{barred}"
+
+
+def folds_of(units: Mapping[str, object]) -> list[Fold]:
+    """The folds of a partition, over its units in order of their names.
+
+    A fold that has nothing to train on is left out.
+    """
+    facts = {u: tuple(int(v) for v in u.split("-")) for u in sorted(units)}
+    folds = []
+    for k in sorted({group for group, _ in facts.values()}):
+        train = tuple(u for u, (_, barred) in facts.items() if not barred >> k & 1)
+        test = tuple(u for u, (group, _) in facts.items() if group == k)
+        if train:
+            folds.append(Fold(str(k), train, test))
+    return folds
+
+
+def group_of(unit: str) -> str:
+    """The group of a unit: what is left out together when a penalty is chosen."""
+    return unit.split("-")[0]
+
+
+def pixel_folds(mask: Mask, n: int, seed: str) -> Partition:
+    """Pixels dealt to `n` folds at random, neighbours to different ones: the study's protocol.
+
+    Parameters
+    ----------
+    mask : (y, x) bool, usable pixels
+    seed : text, such as the specimen's name: the same pixels whatever else is in the cohort
+    """
+    digest = hashlib.sha256(seed.encode()).digest()
+    order = np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(mask.sum())
+    groups = np.full(mask.shape, -1, np.int8)
+    groups[mask] = order % n
+    return Partition(groups, np.where(mask, 1 << np.maximum(groups, 0).astype(np.int64), 0))
+
+
+def spatial_blocks(mask: Mask, buffer: float) -> Partition:
+    """Four compact blocks of equal size; nothing within `buffer` pixels of one trains its fold.
+
+    The usable pixels are halved at the median along their longer extent, and each half along the
+    other axis.
+
+    Parameters
+    ----------
+    mask : (y, x) bool, usable pixels
+    buffer : distance of pixel centres, in pixels
+    """
+    y, x = np.nonzero(mask)
+    groups = np.full(mask.shape, -1, np.int8)
+    barred = np.zeros(mask.shape, np.int64)
+    if not len(y):
+        return Partition(groups, barred)
+    first, second = (y, x) if np.ptp(y) >= np.ptp(x) else (x, y)
+    half = _upper_half(first, second)
+    quarter = np.empty(len(y), bool)
+    for side in (False, True):
+        quarter[half == side] = _upper_half(second[half == side], first[half == side])
+    groups[y, x] = 2 * half + quarter
+    for k in range(4):
+        own = groups == k
+        if own.any():
+            near = distance_transform_edt(~own) <= buffer
+            barred |= np.where(mask & near, 1 << k, 0)
+    return Partition(groups, barred)
+
+
+def _upper_half(along: NDArray[np.intp], across: NDArray[np.intp]) -> Mask:
+    """The half further along an axis; ties in the order of the other one."""
+    order = np.lexsort((across, along))
+    upper = np.zeros(len(along), bool)
+    upper[order[len(order) // 2 :]] = True
+    return upper

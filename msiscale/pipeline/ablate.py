@@ -1,0 +1,94 @@
+"""What each choice of the published study changes on the user's own cohort, one at a time."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from msiscale.config import PROFILES, SWITCHES, RunConfig
+from msiscale.errors import InputError
+from msiscale.pipeline.context import say
+from msiscale.pipeline.driver import run
+from msiscale.store import (
+    Ledger,
+    digest,
+    exists,
+    is_url,
+    join,
+    local_path,
+    read_bytes,
+    remove,
+    write_bytes,
+)
+
+STAGES = ("ingest", "register", "features", "fit")
+PROTOCOLS = ("leave_one_patient_out", "pixel_folds")
+KEPT = ("auc", "auc_swapped", "average_precision", "accuracy", "r2")
+TARGETS = ("cancer", "mode_000", "weighted")
+SAME = ["protocol", "model", "target", "metric"]
+
+
+def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
+    """Run the cohort again with each switch of `msiscale.config.SWITCHES`, and with all of them.
+
+    Each is a run of its own in ``out/switches``, which begins with a copy of what is done (where
+    `out` is a folder; elsewhere from nothing) and leaves only its figures.
+    Goes on where it stopped.
+
+    Returns
+    -------
+    URL of ``switches.csv``: switch, protocol, model, target, metric, value, base, change.
+    """
+    if not exists(join(out, "metrics.csv")):
+        raise InputError(f"{out}: no finished run there; msiscale run {manifest} --out {out} first")
+    base_config = replace(config, protocols=PROTOCOLS, jitter=(), null=0)
+    base = _kept(join(out, "metrics.csv"))
+    missing = set(PROTOCOLS) - set(base["protocol"])
+    if missing:
+        raise InputError(f"{out}: its metrics.csv has no {min(missing)}; run it with that protocol")
+    fit = Ledger(out).read_all("fit").get("cohort") or {}
+    tables = []
+    for name, change in {**SWITCHES, "published": PROFILES["published"]}.items():
+        key = digest([fit.get("digest"), name, change])[:12]
+        figures = join(out, "switches", f"{name}-{key}.csv")
+        if not exists(figures):
+            say(f"switch {name}")
+            _once(manifest, out, replace(base_config, **change), name, figures, where)
+        tables.append(_kept(figures).assign(switch=name))
+    found = pd.concat(tables).merge(base.rename(columns={"value": "base"}), on=SAME)
+    found["change"] = found["value"] - found["base"]
+    columns = ["switch", *SAME, "value", "base", "change"]
+    text = found[columns].to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    target = join(out, "switches.csv")
+    write_bytes(target, text.encode())
+    return target
+
+
+def _once(
+    manifest: str, out: str, config: RunConfig, name: str, figures: str, where: dict[str, Any]
+) -> None:
+    place = join(out, "switches", name)
+    if not is_url(out) and not exists(place):
+        for part in ("cohort.zarr", "state.zarr", "ledger"):
+            shutil.copytree(local_path(join(out, part)), local_path(join(place, part)))
+    result = run(manifest, place, config=config, stages=STAGES, **where)
+    if result.failed:
+        specimen, why = next(iter(result.failed.items()))
+        raise InputError(f"switch {name}: {specimen}: {why}")
+    write_bytes(figures, read_bytes(join(place, "metrics.csv")))
+    remove(place)
+
+
+def _kept(url: str) -> pd.DataFrame:
+    table = pd.read_csv(io.BytesIO(read_bytes(url)))
+    kept = (
+        (table["specimen"] == "all")
+        & table["protocol"].isin(PROTOCOLS)
+        & table["metric"].isin(KEPT)
+        & table["target"].isin(TARGETS)
+    )
+    return table.loc[kept, [*SAME, "value"]]

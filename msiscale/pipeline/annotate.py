@@ -1,0 +1,163 @@
+"""Lipid annotation with a false-discovery rate: a task a specimen, then over the cohort."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msiscale import msi
+from msiscale.biomarkers import builtin_lipids, read_lipids
+from msiscale.biomarkers.annotations import annotation_tables
+from msiscale.biomarkers.candidates import Candidates, candidates
+from msiscale.biomarkers.ion_scores import COLUMNS, Peaks, score_ions
+from msiscale.biomarkers.matrix_ions import read_matrix_ions
+from msiscale.cohort import Specimen
+from msiscale.errors import InputError
+from msiscale.msi.calibration import Calibration
+from msiscale.msi.source import MsiSource, batches
+from msiscale.pipeline.axis import axis_url, mz_digest, stored_axis
+from msiscale.pipeline.biomarkers import ANNOTATIONS, biomarkers, polarity_of
+from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.recalibration import calibration_of
+from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.store import join, open_group, put, read, read_bytes, write_bytes
+
+BY_SPECIMEN = "annotations_by_specimen.csv"
+TABLES = (ANNOTATIONS, BY_SPECIMEN)
+
+
+def annotate(run: Run) -> None:
+    """``annotations.csv`` (of the cohort) and ``annotations_by_specimen.csv``.
+
+    The isotope images come from the spectra themselves, as the decoys are not on the m/z axis.
+    Where biomarkers were compared before, their names get the rates.
+    """
+    config = run.config
+    if config.matrix_ions:
+        read_matrix_ions(config.matrix_ions)  # one that will not do is said before the work
+    part = config.part("lipids", "polarity", "adducts", "annotation_ppm", "decoys")
+    part |= config.part("resolving_power")
+    specimens = list(run.specimens())
+    polarity = polarity_of(run, specimens)
+    kept = stored_axis(axis_url(run.out))
+    # the m/z of a given axis are no peaks that were found: every ion is looked for
+    axis = None if kept is None or kept[1]["limits"] is None else kept[0]
+    facts = [polarity, None if axis is None else mz_digest(axis), identity(config.lipids)]
+    ions_key = run.key("ions", part, *facts)
+    found = _ions(run, ions_key, axis, polarity)
+    calibrations = {s.name: calibration_of(run, s.name) for s in specimens}
+    keys = {
+        s.name: run.key(
+            "scores", ions_key, run.upstream("peaks", s)["digest"], calibrations[s.name].facts()
+        )
+        for s in specimens
+    }
+
+    def task(specimen: Specimen) -> Task:
+        words = (calibrations[specimen.name], config.annotation_ppm)
+        return Task(specimen.name, specimen.name, _scores, (run.state_url, specimen, *words))
+
+    run.each("scores", keys, task)
+    used = [s for s in specimens if s.name not in run.failed]
+    key = run.key("annotate", [[s.name, keys[s.name]] for s in used], identity(config.matrix_ions))
+    if used and not run.done("annotate", "cohort", key):
+        _write(run, key, found, used)
+    known = [run.record("register", s.name) for s in used]
+    compared = run.record("biomarkers", "cohort") is not None
+    if compared and all(r is not None and r["status"] == "done" for r in known):
+        biomarkers(run)
+
+
+def _ions(run: Run, key: str, axis: Any, polarity: str) -> Candidates:
+    """The candidates, with the isotope patterns in ``state.zarr/ions``."""
+    began, cpu = time.perf_counter(), time.process_time()
+    config = run.config
+    found = candidates(
+        read_lipids(config.lipids) if config.lipids else builtin_lipids(),
+        axis,
+        polarity=polarity,
+        adducts=config.adducts,
+        ppm=config.annotation_ppm,
+        decoys=config.decoys,
+        resolving_power=config.resolving_power,
+    )
+    if not found.ions:
+        raise InputError(
+            f"{run.out}: no ion of the lipid table has a peak within {config.annotation_ppm:g} ppm;"
+            " check --polarity, --adducts and --annotation-ppm"
+        )
+    if not run.done("ions", "cohort", key):
+        run.forget("ions", ["cohort"])
+        with run.recording() as noted:
+            group = open_group(join(run.state_url, "ions"), "a")
+            put(group, "mz", found.mz, ("ion", "isotope"))
+            put(group, "theory", found.theory, ("ion", "isotope"))
+        run.write("ions", "cohort", key, "done", ions=len(found.ions), written=noted.parts)
+    run.say(
+        f"annotate: {len(found.targets)} ions of lipids, of which"
+        f" {int((found.targets['ion'] >= 0).sum())} have a peak, and {len(found.decoys)} decoys"
+        " that have one"
+    )
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account.add("annotate", spent)
+    return found
+
+
+def _write(run: Run, key: str, found: Candidates, used: list[Specimen]) -> None:
+    """Both tables, from the scores of the specimens."""
+    config = run.config
+    run.forget("annotate", ["cohort"])
+    scores = {s.name: read(open_group(_group(run.state_url, s.name)), "scores") for s in used}
+    tables = annotation_tables(
+        found,
+        scores,
+        ppm=config.annotation_ppm,
+        decoys=config.decoys,
+        matrix=read_matrix_ions(config.matrix_ions) if config.matrix_ions else None,
+    )
+    with run.recording() as noted:
+        for name, table in zip(TABLES, tables, strict=True):
+            text = table.to_csv(index=False, lineterminator="\n")
+            write_bytes(join(run.out, name), text.encode())
+    run.write("annotate", "cohort", key, "done", ions=len(tables[0]), written=noted.parts)
+
+
+def annotated(out: str) -> Iterator[str]:
+    """Lines for the user: how many ions at which rate, and the surest."""
+    table = pd.read_csv(io.BytesIO(read_bytes(join(out, ANNOTATIONS))), keep_default_na=False)
+    table = table.astype({"fdr": float})
+    counts = ", ".join(f"{int((table['fdr'] <= f).sum())} at {f:.0%}" for f in (0.05, 0.1, 0.2))
+    yield f"annotated ions by false-discovery rate: {counts}"
+    for row in table.head(5).itertuples():
+        yield f"  {row.mz:10.4f}  FDR {row.fdr:.3f}  MSM {row.msm:.3f}  {row.names} {row.adduct}"
+
+
+def _group(state_url: str, name: str) -> str:
+    return join(state_url, name, "annotation")
+
+
+def _scores(
+    state_url: str, specimen: Specimen, calibration: Calibration, ppm: float
+) -> dict[str, Any]:
+    ions = open_group(join(state_url, "ions"))
+    source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
+    sampled = np.zeros(source.shape, bool)
+    sampled[tuple(source.positions.T)] = True
+    mz, theory = read(ions, "mz"), read(ions, "theory")
+    scores = score_ions(lambda: _peaks(source, calibration), mz, theory, sampled, ppm=ppm)
+    group = open_group(join(state_url, specimen.name), "a").require_group("annotation")
+    put(group, "scores", scores, ("ion", "score"), attrs={"columns": list(COLUMNS)})
+    return {"scored": int((scores[:, :3].prod(axis=1) > 0).sum())}
+
+
+def _peaks(source: MsiSource, calibration: Calibration) -> Iterator[Peaks]:
+    """The peaks of a specimen, on corrected m/z, a batch of spectra at a time."""
+    flat = source.positions[:, 0].astype(np.int64) * source.shape[1] + source.positions[:, 1]
+    for some in batches(source, np.arange(len(flat))):
+        spectra = source.read(some)
+        yield Peaks(calibration.correct(spectra.mz), flat[some][spectra.rows], spectra.intensity)

@@ -1,0 +1,69 @@
+"""Classifiers of a run's folds, their passes over the rows computed by the workers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from msiscale.errors import InputError, SpecimenError
+from msiscale.models import Block as Rows
+from msiscale.models import FoldModel, fit_classifiers
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.model import HE, HE_MODES, MSI, PREDICTED, Classifiers
+from msiscale.pipeline.table import Table
+from msiscale.pipeline.tasks import Task, ordered
+
+_PASSES = itertools.count()
+
+
+def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], Iterable[Any]]:
+    """What `msiscale.models` calls to have a list of tasks computed, in order."""
+
+    def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
+        named = [Task(str(i), "", task) for i, task in enumerate(tasks)]
+        for report in ordered(run.client, named, f"{stage}-{next(_PASSES)}", run.lease.guard):
+            if report.failure is not None and report.specimen:
+                raise SpecimenError(report.failure, report.specimen)
+            if report.failure is not None:
+                raise (RuntimeError if report.traceback else InputError)(report.failure)
+            yield report.result
+
+    return compute
+
+
+def classifiers(
+    run: Run,
+    tables: Iterable[tuple[str, Table]],
+    models: list[FoldModel],
+    patients: Mapping[str, str],
+    given: Mapping[str, float] | None = None,
+) -> Classifiers:
+    """Every model of every fold, all folds together; none where nothing is annotated.
+
+    Parameters
+    ----------
+    tables : pairs of a unit (a specimen, or a part of all) and rows of it
+    patients : mapping of unit to what is left out with it when a penalty is chosen
+    given : mapping of model to its C, where nothing is to be chosen
+    """
+    rows: dict[str, list[Rows]] = {"intensity": [], "features": []}
+    for unit, table in tables:
+        for name, blocks in rows.items():
+            blocks += table.labelled(name, unit)
+    if not rows["features"]:
+        return {}
+    folds = [m.fold for m in models]
+    found: Classifiers = {}
+    for name, wanted in (("intensity", (MSI,)), ("features", (HE, HE_MODES, PREDICTED))):
+        maps = {model: {m.fold.name: (m.maps or {})[model] for m in models} for model in wanted}
+        found |= fit_classifiers(
+            rows[name],
+            maps,
+            folds,
+            patients,
+            costs=run.config.costs,
+            given=given,
+            run=on_cluster(run, f"logistic-{name}"),
+        )
+    return found

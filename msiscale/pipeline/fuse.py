@@ -1,0 +1,325 @@
+"""``msiscale fuse``: the measured ion images of a run sharpened with the H&E, by several methods.
+
+Works on what a run has ingested, registered and extracted. A specimen is one task a stage; what
+was finished is not done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msiscale.cluster import Where, connect
+from msiscale.cohort import Specimen, read_manifest
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.fusion import DEFAULT, METHODS
+from msiscale.fusion.restoring import RESIDUAL, model_of
+from msiscale.fusion.variables import parts_of
+from msiscale.pipeline import fuse_tasks
+from msiscale.pipeline.context import Run, say
+from msiscale.pipeline.fuse_place import Place
+from msiscale.pipeline.fuse_tasks import METRICS
+from msiscale.pipeline.tasks import Task
+from msiscale.store import at_once, exists, join, open_group, read, read_json, write_bytes
+from msiscale.store.lease import held
+
+NEEDED = {"peaks": "ingest", "ingest": "ingest", "register": "register", "features": "features"}
+NEAR = 2e-5  # of an m/z, to be that of the axis
+MOST_PARTS = 32  # of an MSI pixel on the fine grid, and of a degraded one, each way
+COLUMNS = ["specimen", "method", "factor", "mz", "metric", "value"]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What was done: `table` is ``fusion.csv``, `failed` the specimens that were set aside."""
+
+    out: str
+    table: pd.DataFrame
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> list[str]:
+        """Lines for the user: each factor's methods, by their mean over ions and specimens."""
+        lines = []
+        for factor, rows in self.table[self.table["factor"] > 1].groupby("factor"):
+            means = rows.groupby(["method", "metric"])["value"].mean().unstack()
+            wins = winners(rows)
+            lines.append(f"degraded {factor}x and restored: means over ions and specimens")
+            for method in means.sort_values("correlation", ascending=False).index:
+                found = means.loc[method]
+                lines.append(
+                    f"  {method:<18} correlation {found['correlation']:.3f}  "
+                    f"rmse {found['rmse']:.3f}  ssim {found['ssim']:.3f}  "
+                    f"best of {wins.get(method, 0)} ions"
+                )
+        return [*lines, f"scores: {join(self.out, 'fusion.csv')}"]
+
+
+def winners(rows: pd.DataFrame) -> dict[str, int]:
+    """How many ion images (of a specimen) each method restored with the highest correlation."""
+    found = rows[rows["metric"] == "correlation"].dropna()
+    best = found.loc[found.groupby(["specimen", "mz"])["value"].idxmax(), "method"]
+    return {str(k): int(v) for k, v in best.value_counts().items()}
+
+
+def fuse(
+    manifest: str,
+    out: str,
+    *,
+    factors: Sequence[float] = (2, 4, 8),
+    methods: Sequence[str] | None = None,
+    ions: str | int | Sequence[float] = 20,
+    pixel_um: float | None = None,
+    scores_only: bool = False,
+    weights: str | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    cluster_config: str | None = None,
+    dashboard: str | None = None,
+    performance_report: str | None = None,
+    debug: bool = False,
+) -> Fused:
+    """Degrade the MSI of a run, restore it by each method and score that; then sharpen it.
+
+    Parameters
+    ----------
+    manifest, out
+        Of a run whose stages ingest, register and features are done.
+    factors
+        By which the MSI is degraded; whole numbers of 2 to 32.
+    methods
+        Out of `msiscale.fusion.METHODS`; default all but PLS on deep features.
+    ions
+        How many, those with the most spatial structure (the share of their variance that is left
+        after 2 x 2 pixels became one, mean over the specimens); or their m/z; or either as text.
+        An m/z in a text of one has a decimal point.
+    pixel_um
+        Pixels of the sharpened images, at most this many µm: an MSI pixel is cut into 2, 4, 8, ...
+        each way. Default a quarter of the MSI pixel.
+    scores_only
+        Do not write sharpened images.
+    weights
+        The encoder's weights file, where that of the run has moved.
+    scheduler, workers, cluster, cluster_config, dashboard, performance_report
+        Where it runs (`msiscale.cluster.Where`).
+
+    Returns
+    -------
+    Fused
+
+    Raises
+    ------
+    InputError
+        Words that cannot be used; no run at `out`; no specimen of which the stages are done.
+    """
+    wanted = _factors(factors)
+    chosen = _methods(methods)
+    if pixel_um is not None and not 0 < pixel_um < float("inf"):
+        raise InputError(f"--pixel-um {pixel_um}: give a positive number of micrometres")
+    asked = _ions(ions)
+    config = _config(out, weights)
+    cohort = read_manifest(manifest)
+    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
+    with held(out, say=say) as lease, connect(where) as client:
+        run = Run(out, cohort, config, client, lease, debug=debug)
+        _set_aside(run)
+        columns = _columns(run, asked)
+        places = {s.name: _place(run, s, columns, pixel_um, scores_only) for s in run.specimens()}
+        keys = _keys(run, places)
+        _each(run, "fusion_inputs", _fine_keys(run, keys, places), places, fuse_tasks.inputs)
+        # the MSI's own numbers do not depend on how finely a pixel is cut, unless the raster does
+        scored = {n: run.key("fuse", k, wanted, chosen, config.alphas) for n, k in keys.items()}
+        _each(run, "fuse", scored, places, fuse_tasks.restoring, wanted, chosen)
+        table = _table(run, places, wanted, chosen)
+        if not scores_only:
+            open_group(join(out, "fusion.zarr"), "a")
+            part = config.part("encoder", "mpp", "precision") | {"window": config.pixels_a_window}
+            fine = {
+                n: run.key("fused", scored[n], place.parts, part) for n, place in places.items()
+            }
+            _each(run, "fused", fine, places, fuse_tasks.sharpening, chosen)
+    return Fused(out, table, run.failed)
+
+
+def _factors(factors: Sequence[float]) -> tuple[int, ...]:
+    found = tuple(sorted({int(f) for f in factors}))
+    if not found or any(f != int(f) or not 2 <= f <= MOST_PARTS for f in factors):
+        given = ",".join(f"{f:g}" for f in factors)
+        raise InputError(f"--factors {given}: give whole numbers of 2 to {MOST_PARTS}, as 2,4,8")
+    return found
+
+
+def _methods(methods: Sequence[str] | None) -> tuple[str, ...]:
+    if methods is None:
+        return DEFAULT
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"--methods {method}: not one of {', '.join(METHODS)}")
+    if not methods:
+        raise InputError("--methods: give one or more")
+    # what adds a residual needs the images of the model itself
+    needed = {*methods, *(str(model_of(m)) for m in methods if m.endswith(RESIDUAL))}
+    return tuple(m for m in METHODS if m in needed)
+
+
+def _ions(ions: str | int | Sequence[float]) -> int | tuple[float, ...]:
+    """How many, or which m/z."""
+    if isinstance(ions, str):
+        words = [w.strip() for w in ions.split(",") if w.strip()]
+        if len(words) == 1 and words[0].isdigit():
+            return _ions(int(words[0]))
+        try:
+            return _ions([float(w) for w in words])
+        except ValueError:
+            raise InputError(f"--ions {ions}: give a number of ions, or m/z with commas") from None
+    if isinstance(ions, int):
+        if ions < 1:
+            raise InputError(f"--ions {ions}: give 1 or more, or m/z")
+        return ions
+    if not len(ions):
+        raise InputError("--ions: give a number of ions, or m/z with commas")
+    return tuple(float(m) for m in ions)
+
+
+def _config(out: str, weights: str | None) -> RunConfig:
+    """The choices of the run."""
+    path = join(out, "run.json")
+    if not exists(path):
+        raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
+    known = {f.name for f in dataclasses.fields(RunConfig)}
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in read_json(path)["parameters"].items()
+        if name in known
+    }
+    if weights:
+        chosen["weights"] = weights
+    return RunConfig(**chosen)
+
+
+def _set_aside(run: Run) -> None:
+    """Those with a stage missing are left out; nothing is recorded of them."""
+    run.failed.update(run.cohort.problems)
+    why = ""
+    for specimen in list(run.specimens()):
+        for stage, name in NEEDED.items():
+            record = run.record(stage, specimen.name)
+            if record is None or record["status"] != "done":
+                why = f"stage {name} is not done; run msiscale {name} first"
+                run.failed[specimen.name] = why
+                break
+    if not list(run.specimens()):
+        why = why or "no row of the manifest can be used"
+        raise InputError(f"{run.out}: {why} (with the same manifest and --out)")
+
+
+def _keys(run: Run, places: dict[str, Place]) -> dict[str, str]:
+    found = {}
+    for name, place in places.items():
+        stamps = [run.upstream(s, place.specimen)["digest"] for s in NEEDED]
+        least = run.config.part("min_coverage")
+        found[name] = run.key("fusion", stamps, least, place.columns, place.per_pixel)
+    return found
+
+
+def _fine_keys(run: Run, keys: dict[str, str], places: dict[str, Place]) -> dict[str, str]:
+    return {n: run.key("fusion_inputs", keys[n], place.parts) for n, place in places.items()}
+
+
+def _each(
+    run: Run, stage: str, keys: dict[str, str], places: dict[str, Place], work: Any, *words: Any
+) -> None:
+    n = len(list(run.specimens()))
+    run.say(f"{stage} ({n} specimen{'' if n == 1 else 's'})")
+
+    def task(specimen: Specimen) -> Task:
+        args = (places[specimen.name], run.config, *words)
+        return Task(specimen.name, specimen.name, work, args)
+
+    run.each(stage, keys, task)
+
+
+def _place(
+    run: Run,
+    specimen: Specimen,
+    columns: tuple[int, ...],
+    pixel_um: float | None,
+    scores_only: bool,
+) -> Place:
+    own = max(run.upstream("peaks", specimen)["pixel_um"])
+    wanted = own if scores_only else (pixel_um or own / 4)
+    parts = parts_of(own, wanted)
+    if parts > MOST_PARTS:
+        raise InputError(
+            f"--pixel-um {wanted:g}: the MSI pixel of {specimen.name} is {own:g} µm; "
+            f"give {own / MOST_PARTS:g} or more"
+        )
+    if pixel_um and not scores_only and abs(own / parts - pixel_um) > 1e-6 * pixel_um:
+        run.say(f"{specimen.name}: pixels of {own / parts:g} µm, as {own:g} / {parts}")
+    return Place(run.out, specimen, columns, parts)
+
+
+def _columns(run: Run, asked: int | tuple[float, ...]) -> tuple[int, ...]:
+    """Columns of the axis, ascending."""
+    first = next(run.specimens())
+    mz = read(open_group(join(run.cohort_url, first.name)), "mz")
+    if isinstance(asked, tuple):
+        return tuple(sorted({_nearest(mz, value) for value in asked}))
+    facts = run.config.part("min_coverage")
+    keys = {
+        s.name: run.key("fusion_ions", [run.upstream(n, s)["digest"] for n in NEEDED], facts)
+        for s in run.specimens()
+    }
+
+    def task(s: Specimen) -> Task:
+        args = (run.cohort_url, run.state_url, s.name, run.config)
+        return Task(s.name, s.name, fuse_tasks.structure, args)
+
+    run.each("fusion_ions", keys, task)
+    _some_left(run)
+    urls = [join(run.state_url, s.name, "fusion") for s in run.specimens()]
+    total = np.sum(at_once(lambda url: read(open_group(url), "structure"), urls), axis=0)
+    order = np.argsort(-total, kind="stable")[: min(asked, len(mz))]
+    return tuple(sorted(int(i) for i in order))
+
+
+def _nearest(mz: np.ndarray, value: float) -> int:
+    nearest = int(np.argmin(np.abs(mz - value)))
+    if not value > 0 or abs(mz[nearest] / value - 1) > NEAR:
+        near = f"{mz[nearest]:.4f}"
+        raise InputError(f"--ions {value:g}: not on the run's m/z axis; the nearest is {near}")
+    return nearest
+
+
+def _some_left(run: Run) -> None:
+    if not list(run.specimens()):
+        why = next(iter(run.failed.values()), "no specimen")
+        raise InputError(f"{run.out}: nothing is left to fuse: {why}")
+
+
+def _table(
+    run: Run, places: dict[str, Place], factors: Sequence[int], methods: Sequence[str]
+) -> pd.DataFrame:
+    """``fusion.csv``: a row a number; those of factor 1 are of the fit at MSI resolution."""
+    parts = [pd.DataFrame(columns=COLUMNS)]
+    for specimen in run.specimens():
+        place = places[specimen.name]
+        for factor, pixels in run.upstream("fuse", specimen)["left_out"].items():
+            run.say(f"{specimen.name}: {factor}x leaves {pixels} pixels, too few for a regression")
+        mz = read(place.group, "mz")[list(place.columns)]
+        scores = read(open_group(join(place.state_url, "fusion")), "scores")
+        index = pd.MultiIndex.from_product(
+            [[specimen.name], methods, [1, *factors], METRICS, mz],
+            names=["specimen", "method", "factor", "metric", "mz"],
+        )
+        parts.append(pd.Series(scores.ravel(), index, name="value").dropna().reset_index())
+    table = pd.concat(parts[1:] or parts)[COLUMNS].reset_index(drop=True)
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
+    write_bytes(join(run.out, "fusion.csv"), text.encode())
+    return table

@@ -1,0 +1,294 @@
+"""What `msiscale fuse` does on a worker, for one specimen: inputs, restoring, sharpening."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from msiscale.cluster import task_device
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.features.extract import extract_block, whole_units
+from msiscale.fusion import Fine, Fit, Measured, fit, measured_grid, nested, restore, score
+from msiscale.fusion.regression import Regression
+from msiscale.fusion.restoring import model_of
+from msiscale.fusion.variables import (
+    NAMES,
+    luminance,
+)
+from msiscale.grid import Block, Floats, blocks, centres_um
+from msiscale.models import Moments
+from msiscale.models.moments import reciprocal
+from msiscale.pipeline.fuse_figure import draw_restored
+from msiscale.pipeline.fuse_place import InStore, Place
+from msiscale.pipeline.table import Table, sound
+from msiscale.slide.reader import open_reader
+from msiscale.slide.working import working
+from msiscale.store import (
+    array_of,
+    create_array,
+    join,
+    open_group,
+    put,
+    read,
+    write_block,
+    write_bytes,
+)
+
+METRICS = ("correlation", "rmse", "ssim", "reconstruction_correlation", "reconstruction_r2")
+_SIDE = 512  # raster pixels of a slide that are worked on at once
+_REGRESSION = ("coef", "intercept", "chosen", "correlation", "r2")
+
+
+def structure(cohort_url: str, state_url: str, name: str, config: RunConfig) -> dict[str, Any]:
+    """Share (mz,) of each ion's variance that is left after 2 x 2 pixels became one.
+
+    A quarter where it is noise, near one where the image is smooth: there is something to restore.
+    """
+    with sound(cohort_url, name):
+        group = open_group(join(cohort_url, name))
+        mask = Table.open(join(cohort_url, name), "", min_coverage=config.min_coverage).mask
+        intensity = array_of(group, "intensity")
+        pixels: Moments | None = None
+        coarse: Moments | None = None
+        for cell in blocks(mask.shape, (nested.CELL, nested.CELL)):
+            if not mask[cell.slices].any():
+                continue
+            values = np.asarray(intensity[cell.slices], np.float64)
+            values[~mask[cell.slices]] = np.nan
+            fine, mean = _variances(values), _variances(nested.degrade(values, 2))
+            pixels = fine if pixels is None else pixels + fine
+            coarse = mean if coarse is None else coarse + mean
+    found = open_group(state_url, "a").require_group(name).require_group("fusion")
+    share = np.zeros(intensity.shape[2])
+    if pixels is not None and coarse is not None:
+        share = np.square(coarse.scale("m") * reciprocal(pixels.scale("m")))
+    put(found, "structure", share, ("mz",))
+    return {}
+
+
+def _variances(values: Floats) -> Moments:
+    """Moments of the measured pixels, of which only the diagonal is wanted, and made."""
+    rows = values[np.isfinite(values).all(axis=-1)]
+    n, mean = len(rows), rows.mean(axis=0)
+    square = np.diag(((rows - mean) ** 2).sum(axis=0))
+    q = rows.shape[1]
+    return Moments(n, float(n), np.zeros(0), mean, np.zeros((0, 0)), np.zeros((0, q)), square, 0.0)
+
+
+def inputs(place: Place, config: RunConfig) -> dict[str, Any]:
+    """The chosen ions, the variables of the H&E and the guide, block by block."""
+    with sound(*place.cohort_url.rsplit("/", 1)):
+        intensity, image = array_of(place.group, "intensity"), place.slide()
+        shape = (intensity.shape[0], intensity.shape[1])
+        group, parts, size = place.fusion, place.parts, nested.CELL
+        chunks = (size, size)
+        ions, variables = (
+            create_array(group, name, (*shape, n), ("y", "x", dim), chunks=(*chunks, n))
+            for name, n, dim in (
+                ("ions", len(place.columns), "mz"),
+                ("variables", len(NAMES), "variable"),
+            )
+        )
+        pan = create_array(group, "pan", shape, ("y", "x"), chunks=chunks)
+        fine_shape = (shape[0] * parts, shape[1] * parts)
+        fine = create_array(
+            group, "pan_fine", fine_shape, ("yf", "xf"), chunks=(size * parts, size * parts)
+        )
+        side = max(1, _SIDE // place.per_pixel)
+        for block in blocks(shape, chunks):
+            values = np.asarray(intensity[block.slices], np.float32)[..., place.columns]
+            found = np.empty((*block.shape, len(NAMES)))
+            guide = np.empty((block.shape[0] * parts, block.shape[1] * parts))
+            for tile in blocks(block.shape, (side, side)):
+                here = Block(
+                    block.y0 + tile.y0, block.y0 + tile.y1, block.x0 + tile.x0, block.x0 + tile.x1
+                )
+                detailed = place.variables(image, nested.times(here, parts), parts)
+                found[tile.slices] = nested.degrade(detailed, parts)
+                guide[nested.times(tile, parts).slices] = luminance(detailed)
+            write_block(ions, block, values)
+            write_block(variables, block, found)
+            write_block(pan, block, luminance(found))
+            write_block(fine, nested.times(block, parts), guide)
+    return {"variables": list(NAMES), "per_pixel": place.per_pixel}
+
+
+def restoring(
+    place: Place, config: RunConfig, factors: Sequence[int], methods: Sequence[str]
+) -> dict[str, Any]:
+    """Degrade, restore and score; and fit on the MSI's own grid, for `sharpening`."""
+    with sound(*place.cohort_url.rsplit("/", 1)):
+        data, group = place.measured(config), place.fusion
+        n = len(place.columns)
+        scores = np.full((len(methods), len(factors) + 1, len(METRICS), n), np.nan)
+        found = fit(data, 1, methods, alphas=config.alphas)
+        _reconstruction(scores[:, 0], found, methods)
+        _save(found, group)
+        noisy = found.sums.scale("m")
+        left_out, smooth = {}, noisy
+        for i, factor in enumerate(factors, start=1):
+            found = fit(data, factor, methods, alphas=config.alphas)
+            can = [m for m in methods if found.can(m)]
+            if len(can) < len(methods):
+                left_out[str(factor)] = found.pixels
+            if i == 1 + len(factors) // 2:
+                smooth = found.sums.scale("m")
+            images = InStore.made(group.require_group(f"x{factor}"), can, (*data.shape, n), factor)
+            restore(found, measured_grid(data, factor), can, images)
+            for method, sums in score(data, images, can).items():
+                for metric, values in sums.values().items():
+                    scores[methods.index(method), i, METRICS.index(metric)] = values
+            _reconstruction(scores[:, i], found, methods)
+        for old in set(group.group_keys()) - {"fit", *(f"x{f}" for f in factors)}:
+            del group[old]
+        put(group, "scores", scores, ("method", "factor", "metric", "mz"))
+    middle = 1 + len(factors) // 2
+    factor = factors[middle - 1]
+    ion = int(np.argmax(smooth * reciprocal(noisy)))  # one with much left to restore
+    picture = draw_restored(
+        place.specimen.name,
+        data,
+        InStore(group.require_group(f"x{factor}")),
+        methods,
+        factor=factor,
+        ion=ion,
+        mz=float(read(place.group, "mz")[place.columns[ion]]),
+        correlation=scores[:, middle, 0, ion],
+        pixel_um=place.pixel_um,
+    )
+    write_bytes(join(place.out, "figures", f"fusion_{place.specimen.name}.png"), picture)
+    return {"left_out": left_out, "pixels": int(data.mask.sum())}
+
+
+def _reconstruction(scores: Floats, found: Fit, methods: Sequence[str]) -> None:
+    """Fill in, for the methods that are a model, what it was worth on pixels held out."""
+    for i, method in enumerate(methods):
+        model = found.models.get(method)
+        if model is not None:
+            scores[i, METRICS.index("reconstruction_correlation")] = model.correlation
+            scores[i, METRICS.index("reconstruction_r2")] = model.r2
+
+
+def _save(found: Fit, group: zarr.Group) -> None:
+    saved = group.require_group("fit")
+    for old in set(saved.group_keys()) - set(found.models) - {"sums"}:
+        del saved[old]
+    found.sums.save(saved.require_group("sums"))
+    for name, model in found.models.items():
+        inner = saved.require_group(name)
+        for part in _REGRESSION:
+            values = getattr(model, part)
+            put(inner, part, values, ("mz", "variable")[: values.ndim])
+    saved.attrs.update({"pixels": found.pixels})
+
+
+def _load(group: zarr.Group, factor: int) -> Fit:
+    saved: Any = group["fit"]
+    models = {
+        name: Regression(*(read(saved[name], part) for part in _REGRESSION))
+        for name in saved.group_keys()
+        if name != "sums"
+    }
+    return Fit(factor, int(saved.attrs["pixels"]), Moments.load(saved["sums"]), models)
+
+
+def sharpening(place: Place, config: RunConfig, methods: Sequence[str]) -> dict[str, Any]:
+    """The measured ion images on the fine grid, in ``fusion.zarr/<specimen>``."""
+    with sound(*place.cohort_url.rsplit("/", 1)):
+        data, parts = place.measured(config), place.parts
+        found = _load(open_group(join(place.state_url, "fusion")), parts)
+        can = [m for m in methods if found.can(m)]
+        shape = (data.shape[0] * parts, data.shape[1] * parts)
+        root = open_group(join(place.out, "fusion.zarr"), "r+")
+        group = root.require_group(place.specimen.name)
+        images = InStore.made(group, can, (*shape, len(place.columns)), parts)
+        deep = any(model_of(m) not in (None, "pls") for m in can)
+        restore(found, _fine(place, config, data, shape, deep), can, images)
+        for name, n, um in zip(("y", "x"), shape, place.pixel_um, strict=True):
+            put(group, name, centres_um(n, um / parts), (name,), attrs={"units": "µm"})
+        mz = read(place.group, "mz")[list(place.columns)]
+        put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
+        to_index = np.eye(3)
+        to_index[:2] /= parts
+        to_index[:2, 2] = 0.5 / parts - 0.5
+        group.attrs.update(
+            {
+                "pixel_um": [um / parts for um in place.pixel_um],
+                "matrix": (place.matrix @ to_index).tolist(),
+                "slide": place.specimen.slide,
+            }
+        )
+    return {"methods": can, "shape": list(shape)}
+
+
+def _fine(
+    place: Place, config: RunConfig, data: Measured, shape: tuple[int, int], deep: bool
+) -> Fine:
+    """The fine grid: what a block of it needs is made of the slide when it is asked for."""
+    parts, raster = place.parts, place.slide()
+    guide = array_of(open_group(join(place.state_url, "fusion")), "pan_fine")
+
+    def mask(block: Block) -> NDArray[np.bool_]:
+        y = np.arange(block.y0, block.y1) // parts
+        x = np.arange(block.x0, block.x1) // parts
+        return data.mask[np.ix_(y, x)]
+
+    def pan(block: Block) -> Floats:
+        return np.where(mask(block), np.asarray(guide[block.slices], np.float64), np.nan)
+
+    features: Callable[[Block], NDArray[Any]] = partial(_no_features)
+    if deep:
+        features = _deep_features(place, config, shape, mask)
+    return Fine(
+        shape,
+        mask,
+        pan,
+        lambda block: place.variables(raster, block, parts).astype(np.float32),
+        features,
+        lambda block: data.read("ions", block),
+    )
+
+
+def _no_features(block: Block) -> NDArray[Any]:
+    raise AssertionError(f"{block}: no method takes deep features")
+
+
+def _deep_features(
+    place: Place,
+    config: RunConfig,
+    shape: tuple[int, int],
+    mask: Callable[[Block], NDArray[np.bool_]],
+) -> Callable[[Block], NDArray[Any]]:
+    """What gives the dense features of a block of fine pixels, by the encoder of the run."""
+    from msiscale.features.encoders import load_encoder  # torch, on workers only
+
+    encoder = load_encoder(
+        config.encoder, config.weights, device=task_device(), precision=config.precision
+    )
+    known = array_of(place.group, "features").attrs.get("sha256")
+    if encoder.sha256 != known:
+        raise InputError(
+            f"{place.out}: its features are of weights {str(known)[:12]}…, but "
+            f"{config.weights or 'the default'} is {encoder.sha256[:12]}…; give --weights"
+        )
+    slide = open_reader(place.specimen.slide, mpp=place.specimen.mpp)
+    image = working(slide, config.mpp)
+    to_index = np.eye(3)
+    to_index[:2] /= place.parts
+    to_index[:2, 2] = 0.5 / place.parts - 0.5
+    matrix = place.matrix @ to_index
+
+    def features(block: Block) -> NDArray[Any]:
+        around = whole_units(block, shape)
+        wanted = mask(around)
+        return extract_block(
+            image, matrix, block, wanted, encoder, window=config.pixels_a_window, around=around
+        )[0]
+
+    return features

@@ -1,0 +1,185 @@
+"""Registration of a specimen from its cube and its slide, and what a given one leaves over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from msiscale import registration
+from msiscale.cohort import Specimen
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.grid import Floats, apply
+from msiscale.models._blocks import one_blas_thread
+from msiscale.pipeline.pictures import msi_picture, slide_picture
+from msiscale.registration import Deformation, Found, Pair, Registration
+from msiscale.report.registration_figure import placement_figure
+from msiscale.slide.reader import Slide
+from msiscale.store import join, put, write_bytes
+
+FIGURE = "figures/placement_{}.png"
+
+
+def is_automatic(specimen: Specimen, config: RunConfig) -> bool:
+    """Whether the specimen is registered from its images."""
+    return config.registration == "auto" or not (specimen.landmarks or specimen.matrix)
+
+
+def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
+    """Whether registration looks at the MSI itself."""
+    return is_automatic(specimen, config) or config.refine != "none"
+
+
+def given(
+    specimen: Specimen, mpp: tuple[float, float], pixel_um: tuple[float, float]
+) -> Registration:
+    """The registration that the manifest gives for a specimen."""
+    if specimen.matrix:
+        return registration.read_matrix(specimen.matrix)
+    if specimen.landmarks:
+        slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
+        return registration.fit_landmarks(
+            slide_xy, msi_xy, mpp=mpp, pixel_um=pixel_um, source=specimen.landmarks
+        )
+    raise InputError(
+        f"specimen {specimen.name}: no registration; give the manifest column landmarks or matrix"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """How an MSI lies on its slide, what is left over, and what was odd."""
+
+    registration: Registration
+    deformation: Deformation | None = None
+    field: NDArray[np.float32] | None = None  # of an accepted deformation, at every MSI pixel
+    notes: tuple[str, ...] = ()
+
+
+def place(
+    out: str, group: zarr.Group, specimen: Specimen, slide: Slide, config: RunConfig
+) -> Placed:
+    """Register a specimen by its images, or by what is given and look at what that leaves over.
+
+    Writes ``figures/placement_<specimen>.png`` for an automatic one, whether it is believed or
+    not.
+
+    Raises
+    ------
+    InputError
+        The registration cannot be believed; ``placement`` in the group's attributes has the
+        figures.
+    """
+    pixel_um = _pair_of(group.attrs["pixel_um"])
+    msi = msi_picture(group, pixel_um)
+    picture, to_slide, rgb = slide_picture(slide, pixel_um)
+    with one_blas_thread():
+        if not is_automatic(specimen, config):
+            known = given(specimen, slide.mpp, pixel_um)
+            pair, to_msi = registration.working_pair(msi, picture)
+            matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
+            return _deformed(Placed(known), pair, matrix, msi, config)
+        try:
+            found = registration.register_pictures(msi, picture)
+        except ValueError as error:
+            group.attrs["placement"] = {"method": "automatic", "why": str(error)}
+            raise InputError(_refusal(specimen, str(error))) from None
+        known = _as_registration(found, to_slide @ found.matrix)
+        known = _compared(known, specimen, slide.mpp, pixel_um, msi.counts)
+        placed = Placed(known)
+        if found.accepted:
+            placed = _deformed(placed, found.pair, found.place.matrix, msi, config)
+    figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
+    write_bytes(join(out, FIGURE.format(specimen.name)), figure)
+    group.attrs["placement"] = {
+        **{k: v for k, v in known.record().items() if v == v},
+        "why": "; ".join(found.why),
+    }
+    if not found.accepted:
+        seen = f" (see {FIGURE.format(specimen.name)})"
+        raise InputError(_refusal(specimen, "; ".join(found.why)) + seen)
+    return placed
+
+
+def refused_row(group: zarr.Group) -> dict[str, Any]:
+    """The row of ``registration.csv`` of a specimen whose registration was refused."""
+    facts = group.attrs.get("placement")
+    assert isinstance(facts, dict)
+    return {**facts, "refused": 1}
+
+
+REFUSED = "automatic registration refused"
+
+
+def _refusal(specimen: Specimen, why: str) -> str:
+    remedy = (
+        "--registration given uses what the manifest gives"
+        if specimen.landmarks or specimen.matrix
+        else "give the manifest column landmarks or matrix"
+    )
+    return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}"
+
+
+def _as_registration(found: Found, matrix: Floats) -> Registration:
+    return Registration(
+        matrix,
+        "automatic",
+        confidence=found.confidence,
+        z=found.z,
+        overlap=found.overlap,
+        dice=found.dice,
+    )
+
+
+def _compared(
+    known: Registration,
+    specimen: Specimen,
+    mpp: tuple[float, float],
+    pixel_um: tuple[float, float],
+    measured: NDArray[np.bool_],
+) -> Registration:
+    """With its distance from the landmarks, or from the matrix over the measured pixels."""
+    if specimen.landmarks:
+        slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
+    elif specimen.matrix:
+        msi_xy = np.argwhere(measured)[:, ::-1].astype(np.float64)
+        slide_xy = apply(registration.read_matrix(specimen.matrix).matrix, msi_xy)
+    else:
+        return known
+    miss = (apply(known.matrix, msi_xy) - slide_xy) * [mpp[1], mpp[0]]
+    error = float(np.sqrt((miss**2).sum(axis=1).mean()))
+    size = float(np.sqrt(pixel_um[0] * pixel_um[1]))
+    return replace(known, landmarks=len(slide_xy), error_um=error, error_px=error / size)
+
+
+def _deformed(
+    placed: Placed, pair: Pair, matrix: Floats, msi: registration.Picture, config: RunConfig
+) -> Placed:
+    """With the deformation that is left over, where it was asked for."""
+    if config.refine == "none":
+        return placed
+    left = registration.deform(pair, matrix)
+    if not left.accepted:
+        note = f"no deformation beyond the affine map is kept: {'; '.join(left.why)}"
+        return replace(placed, deformation=left, notes=(note,))
+    field = registration.field_at(left, pair, msi)
+    known = replace(placed.registration, deformation_px=left.rms_px)
+    return replace(placed, registration=known, deformation=left, field=field)
+
+
+def put_deformation(group: zarr.Group, placed: Placed) -> None:
+    """``deformation`` (y, x, xy) in µm, in the frame of the MSI, before the affine map."""
+    if placed.field is not None:
+        says = {"units": "µm", "long_name": "displacement along x and y before the affine map"}
+        put(group, "deformation", placed.field, ("y", "x", "xy"), attrs=says)
+    elif "deformation" in group:
+        del group["deformation"]
+
+
+def _pair_of(values: Any) -> tuple[float, float]:
+    y, x = values
+    return float(y), float(x)

@@ -1,0 +1,107 @@
+"""Predicted cancer as regions, out of fold: outlines for QuPath, and a table of what lies outside
+the annotation."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import pandas as pd
+
+from msiscale.cohort import Specimen
+from msiscale.config import RunConfig
+from msiscale.grid import as_matrix
+from msiscale.models.novelty import Limits
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.model import MODELS
+from msiscale.pipeline.novelty import extrapolated
+from msiscale.pipeline.table import sound
+from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.prediction.regions import PREDICTED, SECONDARY, write_regions
+from msiscale.prediction.secondary import COLUMNS, predicted_regions, secondary_regions, table
+from msiscale.store import at_once, join, open_group, read, read_bytes, remove, write_bytes
+
+TABLE = "secondary_regions.csv"
+
+
+def regions(run: Run) -> None:
+    """``regions/<specimen>.geojson`` of every specimen, and ``secondary_regions.csv``."""
+    fitted = [s for s in run.specimens() if _held_out(run, s)]
+    if not fitted:
+        run.say("regions: no specimen has a prediction out of fold; there are none to outline")
+        run.forget("regions", ["cohort"])
+        remove(join(run.out, TABLE))  # of an earlier cohort
+        return
+    limits = Limits.load(open_group(join(run.out, "model.zarr", "novelty")))
+    part = run.config.part("region_probability", "region_um2")
+    keys = {}
+    for s in fitted:
+        stamps = [run.upstream(stage, s)["digest"] for stage in ("fit", "register")]
+        keys[s.name] = run.key("regions", stamps, part)
+
+    def task(specimen: Specimen) -> Task:
+        args = (run.out, specimen, limits, run.config)
+        return Task(specimen.name, specimen.name, _regions, args)
+
+    run.each("regions", keys, task, among=fitted)
+    kept = [s for s in fitted if s.name not in run.failed]
+    key = run.key("regions", [[s.name, keys[s.name]] for s in kept])
+    if run.done("regions", "cohort", key):
+        return
+    began, cpu = time.perf_counter(), time.process_time()
+    run.forget("regions", ["cohort"])
+    bodies = at_once(lambda s: read_bytes(_table_url(run.out, s)), kept)
+    tables = [pd.read_csv(io.BytesIO(body), float_precision="round_trip") for body in bodies]
+    filled = [t for t in tables if len(t)]
+    found = pd.concat(filled) if filled else pd.DataFrame(columns=list(COLUMNS))
+    with run.recording() as noted:
+        _write(join(run.out, TABLE), found)
+    run.write("regions", "cohort", key, "done", regions=len(found), written=noted.parts)
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account.add("regions", spent)
+
+
+def _held_out(run: Run, specimen: Specimen) -> bool:
+    """Whether there are maps of cancer by a fold that left the specimen's patient out."""
+    record = run.record("fit", specimen.name)
+    if record is None or record["status"] != "done":
+        return False
+    group = open_group(run.predictions_url)
+    return f"{specimen.name}/{MODELS[0]}" in group
+
+
+def _table_url(out: str, specimen: Specimen) -> str:
+    return join(out, "regions", f"{specimen.name}.csv")
+
+
+def _write(url: str, found: pd.DataFrame) -> None:
+    write_bytes(url, found.to_csv(index=False, lineterminator="\n", float_format="%.7g").encode())
+
+
+def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) -> dict[str, Any]:
+    """One specimen's outlines, and its rows of the table; none without an annotation."""
+    root = join(out, "predictions.zarr")
+    with sound(root, specimen.name):
+        group = open_group(join(root, specimen.name))
+        source = open_group(join(out, "cohort.zarr", specimen.name))
+        maps = {name: read(group, name) for name in MODELS}
+        unlike = extrapolated(join(root, specimen.name), limits)
+        cancer = read(source, "cancer")
+    facts: dict[str, Any] = dict(source.attrs)
+    matrix, pixel_um = as_matrix(facts["matrix"]), tuple(map(float, facts["pixel_um"]))
+    words: dict[str, Any] = {
+        "least_probability": config.region_probability,
+        "least_um2": config.region_um2,
+    }
+    whole = predicted_regions(maps, unlike, matrix, pixel_um, **words)  # type: ignore[arg-type]
+    other = secondary_regions(maps, cancer, unlike, matrix, pixel_um, **words)  # type: ignore[arg-type]
+    named = {
+        kind: [(f"{specimen.name} {i}", region) for i, region in enumerate(found, start=1)]
+        for kind, found in ((PREDICTED, whole), (SECONDARY, other))
+    }
+    write_regions(join(out, "regions", f"{specimen.name}.geojson"), named)
+    rows = table(specimen.name, specimen.patient, other, matrix, tuple(facts["mpp"]))
+    _write(_table_url(out, specimen), rows)
+    area = sum(f.area_um2 for f in other)
+    return {"regions": len(whole), "secondary": len(other), "secondary_um2": area}

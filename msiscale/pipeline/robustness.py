@@ -1,0 +1,120 @@
+"""How far the figures depend on where the slide lies, and what is left of them by chance.
+
+Leave-one-patient-out, fitted again with features that are taken from 0.5, 1, 2 MSI pixels away
+(``jitter``), from the mirrored slide (``null_registration``), or with an annotation that was moved
+over the tissue as a whole (``null_labels``): it keeps its shape, and so its autocorrelation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from msiscale.errors import SpecimenError
+from msiscale.models import leave_one_group_out
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.elsewhere import HERE, Elsewhere
+from msiscale.pipeline.evaluate import Setting, evaluate
+from msiscale.pipeline.fit import columns_of, open_table
+from msiscale.pipeline.metrics import POOLED, classification, regression, write_table
+from msiscale.pipeline.table import Table
+from msiscale.pipeline.tasks import Outcome
+from msiscale.store import at_once, digest, join, remove
+
+COLUMNS = ["test", "level", "draw", "model", "target", "metric", "value"]
+KEPT = ("auc", "average_precision", "prevalence", "r2")
+MIRRORED = ((True, True), (True, False), (False, True))  # there is no fourth
+
+
+def robustness(run: Run) -> None:
+    """``robustness.csv``; nothing where neither `jitter` nor `null` is asked for.
+
+    Cost: a fit for every level of jitter and every draw. Memory: as `msiscale.pipeline.evaluate`.
+    """
+    config, specimens = run.config, list(run.specimens())
+    patients = {s.name: s.patient for s in specimens}
+    if not (config.jitter or config.null):
+        return
+    if len(set(patients.values())) < 2:
+        run.say("robustness: one patient only; there is nothing to compare")
+        return
+    fitted = run.record("fit", "cohort") or {}
+    key = run.key("robustness", fitted.get("digest"), config.part("jitter", "null"))
+    if run.done("robustness", "cohort", key):
+        return
+    run.forget("robustness", ["cohort"])
+    began, cpu = time.perf_counter(), time.process_time()
+    opened = at_once(partial(open_table, run), specimens)
+    tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
+    folds = leave_one_group_out(patients)
+    holder = {name: i for i, fold in enumerate(folds) for name in fold.test}
+    rows = []
+    root = join(run.state_url, "robustness")
+    try:
+        for test, level, draw, moves in tests(run, tables):
+            run.say(f"robustness: {test} {level:g}" + (f", draw {draw + 1}" if draw else ""))
+            moved = {n: table.moved(**moves[n]) for n, table in tables.items()}
+            setting = Setting(
+                test,
+                moved,
+                {n: {n: table.mask} for n, table in moved.items()},
+                folds,
+                patients,
+                {n: np.where(t.mask, holder[n], -1) for n, t in moved.items()},
+                columns_of(run),
+            )
+            found, _ = evaluate(run, setting, root, "maps")
+            records = regression(found, patients)
+            records += classification(found, patients, []) if found.truth else []
+            rows += [
+                {"test": test, "level": level, "draw": draw, **record}
+                for record in records
+                if record["specimen"] == POOLED and record["metric"] in KEPT
+            ]
+    except SpecimenError as error:  # its stored data are damaged
+        run.set_aside("robustness", error.specimen, "", str(error))
+        return
+    finally:
+        remove(root)
+    with run.recording() as noted:
+        write_table(run, "robustness.csv", rows, COLUMNS)
+    run.write("robustness", "cohort", key, "done", written=noted.parts)
+    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+    run.account.add("robustness", spent, redone=1)
+
+
+Moves = dict[str, dict[str, Elsewhere]]
+
+
+def tests(run: Run, tables: dict[str, Table]) -> Iterator[tuple[str, float, int, Moves]]:
+    """Name, level, draw, and for every specimen where its features and labels come from."""
+    for level in run.config.jitter:
+        yield "jitter", level, 0, {n: {"features": _away(n, level)} for n in tables}
+    for draw, (y, x) in enumerate(MIRRORED if run.config.null else ()):
+        mirrored = Elsewhere(flip_y=y, flip_x=x)
+        yield "null_registration", 0.0, draw, {n: {"features": mirrored} for n in tables}
+    for draw in range(run.config.null):
+        moves = {n: {"labels": _anywhere(n, draw, t.mask.shape)} for n, t in tables.items()}
+        yield "null_labels", 0.0, draw, moves
+
+
+def _random(*facts: object) -> np.random.Generator:
+    return np.random.default_rng(int(digest(list(facts))[:12], 16))
+
+
+def _away(name: str, level: float) -> Elsewhere:
+    """`level` pixels in a direction that is the specimen's own, the same for every level."""
+    angle = _random("jitter", name).uniform(0, 2 * np.pi)
+    if level == 0:
+        return HERE
+    return Elsewhere(round(level * np.sin(angle), 6), round(level * np.cos(angle), 6))
+
+
+def _anywhere(name: str, draw: int, shape: tuple[int, ...]) -> Elsewhere:
+    """Moved by a quarter of the image at least, mirrored by chance."""
+    random = _random("null", name, draw)
+    dy, dx = (int(random.integers(n // 4, n - n // 4 + 1)) for n in shape)
+    return Elsewhere(dy, dx, bool(random.integers(2)), bool(random.integers(2)))

@@ -1,0 +1,92 @@
+"""Figures of the strongest m/z: each specimen's images and percentiles, then one figure an m/z."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msiscale.cohort import Specimen
+from msiscale.pipeline.context import Run
+from msiscale.pipeline.tasks import Task
+from msiscale.report.biomarker_figures import IMAGES, Seen, biomarker_figure, percentiles
+from msiscale.report.drawing import png
+from msiscale.store import array_of, at_once, join, open_group, put, read, write_bytes
+
+STRONGEST = 6
+CANCER = 0.5  # annotated fraction of a pixel, from which it counts as cancer
+
+
+def draw_strongest(
+    run: Run, found: pd.DataFrame, tables: Mapping[str, pd.DataFrame], specimens: list[Specimen]
+) -> None:
+    """``figures/biomarker-<rank>.png``. The images are read by the workers, and only those that
+    are drawn are kept; the specimens of a cohort have one m/z axis.
+
+    Parameters
+    ----------
+    found : biomarkers.csv, strongest first
+    tables : specimen -> result of `specimen_association`
+    specimens : those that were compared
+    """
+    top = found.head(STRONGEST)
+    wanted = top["mz"].tolist()
+    keys = {
+        s.name: run.key(
+            "strongest", run.upstream("association", s)["digest"], [float(m).hex() for m in wanted]
+        )
+        for s in specimens
+    }
+
+    def task(specimen: Specimen) -> Task:
+        args = (join(run.cohort_url, specimen.name), _group(run, specimen), wanted)
+        return Task(specimen.name, specimen.name, _strongest, args)
+
+    run.each("strongest", keys, task, among=specimens)
+    kept = [s for s in specimens if s.name not in run.failed]
+    seen = at_once(lambda s: _seen(run, s, tables[s.name], s in kept[:IMAGES]), kept)
+    for rank, row in enumerate(top.to_dict("records")):
+        figure = biomarker_figure(row, [one[rank] for one in seen])
+        write_bytes(join(run.out, "figures", f"biomarker-{rank + 1}.png"), png(figure))
+
+
+def _group(run: Run, specimen: Specimen) -> str:
+    return join(run.state_url, specimen.name, "strongest")
+
+
+def _strongest(url: str, target: str, wanted: list[float]) -> dict[str, Any]:
+    """Images, AUCs and percentiles of the m/z `wanted`."""
+    group = open_group(url)
+    axis = read(group, "mz")
+    cube = array_of(group, "intensity")
+    tissue, fraction = read(group, "tissue").astype(bool), read(group, "cancer")
+    known = tissue & np.isfinite(fraction)
+    images = np.stack([np.asarray(cube[:, :, int(np.abs(axis - m).argmin())]) for m in wanted])
+    classes = (known & (fraction >= CANCER), known & (fraction < CANCER))
+    boxes = [[percentiles(image[c]) for c in classes] for image in images]
+    out = open_group(target, "a")
+    put(out, "image", images.astype(np.float32), ("ion", "y", "x"))
+    put(out, "boxes", np.array(boxes), ("ion", "class", "percentile"))
+    put(out, "mz", np.array(wanted), ("ion",), attrs={"units": "m/z"})
+    return {}
+
+
+def _seen(run: Run, specimen: Specimen, table: pd.DataFrame, whole: bool) -> list[Seen]:
+    """What is drawn of a specimen; its images only where they are."""
+    group = open_group(_group(run, specimen))
+    boxes, wanted = read(group, "boxes"), read(group, "mz")
+    source = open_group(join(run.cohort_url, specimen.name))
+    none = np.zeros((1, 1))
+    images = read(group, "image") if whole else [none] * len(wanted)
+    tissue = read(source, "tissue").astype(bool) if whole else none > 0
+    cancer = np.nan_to_num(read(source, "cancer")) >= CANCER if whole else none > 0
+    size = np.ravel(np.asarray(source.attrs["pixel_um"], dtype=float))
+    pixel = float(size[0]), float(size[-1])
+    mz = table["mz"].to_numpy(float)
+    auc = [float(table["auc"].iloc[int(np.abs(mz - m).argmin())]) for m in wanted]
+    return [
+        Seen(specimen.name, specimen.patient, image, cancer, tissue, pixel, box, value)
+        for image, box, value in zip(images, boxes, auc, strict=True)
+    ]

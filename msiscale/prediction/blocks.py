@@ -1,0 +1,133 @@
+"""One block of a slide's prediction, on a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale.cluster import task_device
+from msiscale.cohort import Specimen
+from msiscale.config import RunConfig
+from msiscale.features.extract import extract_block, whole_units
+from msiscale.grid import Block, Floats, as_matrix, scaling, translation
+from msiscale.prediction.grid import group_means
+from msiscale.prediction.model import Model, load_model, probability, spectra
+from msiscale.regridding import regrid
+from msiscale.slide.reader import open_reader
+from msiscale.slide.tissue import tissue_mask
+from msiscale.slide.working import WorkingImage, working
+from msiscale.store import array_of, open_group, write_block
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every block of a slide's prediction is told.
+
+    Attributes
+    ----------
+    target : ``predictions.zarr/<name>``
+    model : URL of the model
+    key : digest of the slide, the model and the choices; what a worker keeps is of one key
+    matrix : pixel index to level-0 pixels
+    shape : of the grid
+    pixel_um : of the grid
+    columns : m/z whose ion images are written too
+    """
+
+    target: str
+    model: str
+    key: str
+    matrix: tuple[tuple[float, ...], ...]
+    shape: tuple[int, int]
+    pixel_um: float
+    columns: tuple[int, ...]
+
+
+@lru_cache(maxsize=2)
+def _model(url: str, key: str) -> Model:
+    return load_model(url)
+
+
+@lru_cache(maxsize=2)
+def _slide(
+    path: str, mpp: float | None, target: float, key: str
+) -> tuple[WorkingImage, Mask, tuple[float, float]]:
+    """The slide at its working resolution, and its tissue: the whole of a slide decides on it."""
+    slide = open_reader(path, mpp=mpp)
+    mask, downsample = tissue_mask(slide)
+    return working(slide, target), mask, downsample
+
+
+def predict_block(
+    plan: Plan, specimen: Specimen, block: Block, config: RunConfig
+) -> dict[str, Any]:
+    """Predict a block and write it. Memory: one window, and the features of a block."""
+    from msiscale.features.encoders import load_encoder  # torch, on workers only
+
+    model = _model(plan.model, plan.key)
+    image, mask, downsample = _slide(specimen.slide, specimen.mpp, config.mpp, plan.key)
+    matrix = as_matrix(plan.matrix)
+    around = whole_units(block, plan.shape)
+    tissue = _tissue(mask, downsample, matrix, around)
+    encoder = load_encoder(
+        config.encoder, config.weights, device=task_device(), precision=config.precision
+    )
+    features, coverage = extract_block(
+        image,
+        matrix,
+        block,
+        tissue,
+        encoder,
+        window=config.pixels_a_window,
+        around=around,
+    )
+    found = evaluate(model, features, coverage, plan.pixel_um)
+    if plan.columns:
+        columns = list(plan.columns)
+        found["predicted_intensity"] = spectra(
+            found["predicted_scores"], model.mean[columns], model.spectrum[:, columns]
+        )
+    group = open_group(plan.target, "r+")
+    for name, values in found.items():
+        write_block(array_of(group, name), block, values)
+    return {"pixels": int(np.isfinite(found["feature_distance"]).sum())}
+
+
+def evaluate(
+    model: Model, features: NDArray[np.float32], coverage: NDArray[np.float32], pixel_um: float
+) -> dict[str, NDArray[Any]]:
+    """All that is predicted from features (h, w, channels), NaN off the tissue.
+
+    Returns
+    -------
+    dict of arrays (h, w) or (h, w, component): the probabilities `model.maps` and their log-odds,
+    ``predicted_scores``, ``coverage``, ``feature_distance`` and ``feature_unexplained``.
+    """
+    log_odds = model.predict_log_odds(features)
+    coarse = group_means(features, coverage, pixel_um, float(model.attrs["pixel_um"]))
+    distance, unexplained = model.novelty.measure(coarse)
+    found: dict[str, NDArray[Any]] = {}
+    for i, name in enumerate(model.maps):
+        found[name] = probability(log_odds[..., i])
+        found[f"{name}_log_odds"] = log_odds[..., i]
+    return {
+        **found,
+        "coverage": coverage,
+        "predicted_scores": model.predict_scores(features),
+        "feature_distance": distance,
+        "feature_unexplained": unexplained,
+    }
+
+
+def _tissue(mask: Mask, downsample: tuple[float, float], matrix: Floats, around: Block) -> Mask:
+    """The pixels of a block that the slide covers with tissue by half or more."""
+    placed = matrix @ translation(around.x0, around.y0)
+    to_mask = scaling(1 / downsample[1], 1 / downsample[0]) @ placed
+    found = regrid(mask.astype(np.float32), to_mask, around.shape)
+    return np.asarray((found["values"] * found["coverage"]).fillna(0) >= 0.5)

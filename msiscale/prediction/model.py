@@ -1,0 +1,116 @@
+"""A fitted model as `msiscale predict` uses it: linear maps of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale import store
+from msiscale.errors import InputError
+from msiscale.models.novelty import Limits, Novelty
+from msiscale.store import open_group
+
+MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
+FORMAT = 2
+NEAR_PPM = 20.0  # of an m/z that was asked for
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What ``model.zarr`` holds of use without MSI.
+
+    ``scores`` is (channel, component) with its intercepts; ``cancer`` (channel, len(maps)) gives
+    the log-odds of ``maps`` (none, when the cohort had no annotation); ``spectrum``
+    (component, mz) and ``mean`` (mz,) turn scores into spectra. ``novelty`` tells how unlike those
+    of the training features are, and ``limits`` when the model should not be believed.
+    """
+
+    attrs: dict[str, Any]
+    digest: str
+    scores: Float32
+    scores_intercept: Float32
+    maps: tuple[str, ...]
+    cancer: Float32
+    cancer_intercept: Float32
+    spectrum: Float32
+    mean: Float32
+    mz: NDArray[np.float64]
+    novelty: Novelty
+    limits: Limits
+
+    def predict_scores(self, features: Float32) -> Float32:
+        """Scores (..., component) of features (..., channel)."""
+        return (features @ self.scores + self.scores_intercept).astype(np.float32)
+
+    def predict_log_odds(self, features: Float32) -> Float32:
+        """Log-odds (..., map) of features (..., channel): linear, so that they may be averaged."""
+        return (features @ self.cancer + self.cancer_intercept).astype(np.float32)
+
+    def columns(self, mz: Sequence[float] | None) -> list[int]:
+        """The columns of the axis for m/z that were asked for."""
+        return columns_of(self.mz, self.mean, self.spectrum, mz or ())
+
+
+def load_model(url: str) -> Model:
+    """Read ``model.zarr``; one line when it is not one, or of another format."""
+    group = open_group(url)
+    if group.attrs.get("msiscale_model") != FORMAT:
+        raise InputError(f"{url}: not a model of this version of msiscale; fit it again")
+
+    read = partial(store.read, group)
+    maps = tuple(m for m in MAPS if f"{m}_coef" in group)
+    none = np.empty((read("ridge_coef").shape[0], 0), np.float32)
+    distribution = open_group(store.join(url, "novelty"))
+    return Model(
+        attrs=dict(group.attrs),
+        digest=str(group.attrs["digest"]),
+        scores=read("ridge_coef"),
+        scores_intercept=read("ridge_intercept"),
+        maps=maps,
+        cancer=np.stack([read(f"{m}_coef") for m in maps], axis=1) if maps else none,
+        cancer_intercept=np.array([read(f"{m}_intercept") for m in maps], np.float32),
+        spectrum=read("pca_components"),
+        mean=read("pca_mean"),
+        mz=read("mz").astype(np.float64),
+        novelty=Novelty.load(distribution),
+        limits=Limits.load(distribution),
+    )
+
+
+def columns_of(
+    axis: NDArray[np.float64], mean: Float32, spectrum: Float32, wanted: Sequence[float]
+) -> list[int]:
+    """The column of the axis nearest to each m/z.
+
+    Raises
+    ------
+    InputError
+        None is within `NEAR_PPM`, or the model leaves that column out.
+    """
+    found = []
+    for value in wanted:
+        nearest = int(np.argmin(np.abs(axis - value)))
+        if not value > 0 or abs(axis[nearest] / value - 1) > NEAR_PPM * 1e-6:
+            near = f"{axis[nearest]:.4f}"
+            raise InputError(f"m/z {value} is not on the model's axis; the nearest is {near}")
+        if mean[nearest] == 0 and not spectrum[:, nearest].any():
+            raise InputError(f"m/z {value}: too rare in the training to be predicted; take another")
+        found.append(nearest)
+    return found
+
+
+def spectra(scores: Any, mean: Float32, spectrum: Float32) -> Float32:
+    """Intensities (..., mz) of scores (..., component); what is below zero is zero."""
+    return np.maximum(scores @ spectrum + mean, np.float32(0)).astype(np.float32)
+
+
+def probability(log_odds: Any) -> Float32:
+    """Of log-odds."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-np.asarray(log_odds))), dtype=np.float32)

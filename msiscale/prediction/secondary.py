@@ -1,0 +1,130 @@
+"""Predicted cancer outside the annotation: where another look (immunohistochemistry) may pay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from msiscale.grid import Floats
+from msiscale.prediction.regions import Float32, Found, Mask, consensus, find_regions
+
+ANNOTATED = 0.5  # fraction of a pixel from which it counts as annotated cancer
+SHARE = "extrapolated_share"
+PROBABILITY = "mean_probability"
+DISTANCE = "distance_um"
+AGREE = "agree"
+COLUMNS = (
+    *("specimen", "patient", "region", "x_px", "y_px", "x_um", "y_um"),
+    *("area_um2", PROBABILITY),
+    *("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"),
+    *(AGREE, DISTANCE, SHARE),
+)
+
+
+def predicted_regions(
+    maps: Mapping[str, Float32],
+    extrapolated: Mask,
+    matrix: Floats,
+    pixel_um: tuple[float, float],
+    *,
+    least_probability: float,
+    least_um2: float,
+    among: Mask | None = None,
+) -> list[Found]:
+    """Regions where the mean of the predictors' probabilities is `least_probability` or more.
+
+    Parameters
+    ----------
+    maps : mapping of predictor to probabilities (y, x), NaN where there are none
+    extrapolated : bool (y, x), pixels unlike those of the training
+    matrix : (3, 3), pixel index to level-0 pixels
+    pixel_um : (y, x)
+    least_probability, least_um2
+        Of a pixel, and of a region's area.
+    among : bool (y, x), optional
+        Only these pixels.
+
+    Returns
+    -------
+    list of Found, the largest first; `values` has ``mean_probability``, the mean of every
+    predictor, ``agree`` (predictors whose mean is `least_probability` or more) and
+    ``extrapolated_share``.
+    """
+    together = consensus(maps)
+    with np.errstate(invalid="ignore"):
+        mask = together >= np.float32(least_probability)
+    if among is not None:
+        mask = mask & among
+    measures = {PROBABILITY: together, **maps, SHARE: extrapolated.astype(np.float32)}
+    found = find_regions(mask, matrix, pixel_um, measures, least_um2=least_um2)
+    return [_with(f, AGREE, sum(f.values[m] >= least_probability for m in maps)) for f in found]
+
+
+def secondary_regions(
+    maps: Mapping[str, Float32],
+    cancer: Float32,
+    extrapolated: Mask,
+    matrix: Floats,
+    pixel_um: tuple[float, float],
+    *,
+    least_probability: float,
+    least_um2: float,
+) -> list[Found]:
+    """`predicted_regions` outside the annotation, the most likely cancer first.
+
+    A pixel is outside where less than half of it is annotated cancer, and the annotation says
+    something of it. The order is that of area times mean probability. ``distance_um`` is that
+    between the centres of the nearest pixels of the region and of annotated cancer (NaN where
+    nothing is annotated): one pixel for a region that adjoins, which may be no more than an
+    imprecise border.
+    """
+    known = np.isfinite(cancer)
+    annotated = known & (cancer >= ANNOTATED)
+    found = predicted_regions(
+        maps,
+        extrapolated,
+        matrix,
+        pixel_um,
+        least_probability=least_probability,
+        least_um2=least_um2,
+        among=known & ~annotated,
+    )
+    away = _away(annotated, pixel_um)
+    placed = [_with(f, DISTANCE, float(away[f.block.slices][f.mask].min())) for f in found]
+    return sorted(placed, key=lambda f: -f.area_um2 * f.values[PROBABILITY])
+
+
+def table(
+    specimen: str,
+    patient: str,
+    found: list[Found],
+    matrix: Floats,
+    mpp: tuple[float, float],
+) -> pd.DataFrame:
+    """One row a secondary region, with the columns `COLUMNS`; regions are numbered from 1.
+
+    Positions are centroids in level-0 pixels and, times `mpp` (y, x), in µm.
+    """
+    rows = []
+    for i, region in enumerate(found, start=1):
+        x, y = region.centroid(matrix)
+        place = {"x_px": x, "y_px": y, "x_um": x * mpp[1], "y_um": y * mpp[0]}
+        names = {"specimen": specimen, "patient": patient, "region": i}
+        rows.append({**names, **place, "area_um2": region.area_um2, **region.values})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"region": int, AGREE: int})
+
+
+def _away(annotated: Mask, pixel_um: tuple[float, float]) -> NDArray[np.float64]:
+    """µm from every pixel to the nearest annotated one, centre to centre."""
+    if not annotated.any():
+        return np.full(annotated.shape, np.nan)
+    return np.asarray(ndimage.distance_transform_edt(~annotated, sampling=pixel_um))
+
+
+def _with(found: Found, name: str, value: float) -> Found:
+    return replace(found, values={**found.values, name: value})

@@ -1,0 +1,284 @@
+"""`msiscale predict`: slides without MSI by a fitted model, on a grid of the user's choice.
+
+Every predictor is linear in the features, so a pixel costs one product with a few columns; the
+dense features never touch the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from msiscale.cluster import Where, connect
+from msiscale.cohort import Cohort, Specimen
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.grid import Block, as_matrix, centres_um
+from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.features import encoder_facts
+from msiscale.pipeline.tasks import Task
+from msiscale.prediction.blocks import Plan, predict_block
+from msiscale.prediction.grid import check_pixel, grid_of
+from msiscale.prediction.model import Model, load_model
+from msiscale.prediction.overlay import draw_overlay
+from msiscale.prediction.regions import PREDICTED, consensus, write_regions
+from msiscale.prediction.secondary import predicted_regions
+from msiscale.slide.reader import open_reader
+from msiscale.store import create_array, join, open_group, put, read, write_bytes
+from msiscale.store.lease import held
+from msiscale.work import reason
+
+MEASURES = ("feature_distance", "feature_unexplained")
+TELL = 0.25  # of the tissue unlike the training, from which on it is said
+
+
+def predict(
+    model: str,
+    slides: str | Sequence[str],
+    *,
+    out: str,
+    pixel_um: float | None = None,
+    slide_mpp: float | None = None,
+    mz: Sequence[float] | None = None,
+    region_probability: float | None = None,
+    region_um2: float | None = None,
+    weights: str | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    cluster_config: str | None = None,
+    dashboard: str | None = None,
+    performance_report: str | None = None,
+    debug: bool = False,
+) -> dict[str, str]:
+    """Predict cancer and MSI of slides by a fitted model.
+
+    Parameters
+    ----------
+    model
+        ``model.zarr`` of a run.
+    slides
+        Paths or URLs; each becomes ``out/predictions.zarr/<name>``, ``out/<name>.png`` and
+        ``out/regions/<name>.geojson``.
+    pixel_um
+        Grid of the prediction, µm; default the MSI pixel size of the training, at least a cell of
+        the features (16 px of 0.5 µm are 8 µm).
+    slide_mpp
+        µm a level-0 pixel, where the slides do not say.
+    mz
+        Also write ``predicted_intensity`` (y, x, mz) of the axis' m/z nearest to these;
+        `predicted_intensity` has them of any m/z afterwards.
+    region_probability, region_um2
+        Least mean probability of a pixel and least area of a region of predicted cancer;
+        default as in `RunConfig`.
+    weights
+        The encoder's weights file, where the model was fitted with one that has moved.
+    scheduler, workers, cluster, cluster_config, dashboard, performance_report
+        Where it runs (`msiscale.cluster.Where`); default: as Dask is configured, else here.
+
+    Returns
+    -------
+    dict
+        Slide name -> reason, of those that failed; the others are done.
+
+    Raises
+    ------
+    InputError
+        No model, other weights than it was fitted with, a grid finer than the features, an m/z
+        that it does not predict.
+    """
+    fitted = load_model(model)
+    parameters = fitted.attrs["features"]
+    trained_um = float(fitted.attrs["pixel_um"])
+    check_pixel(pixel_um, parameters["stride"], parameters["mpp"], trained_um)
+    given = {"region_probability": region_probability, "region_um2": region_um2}
+    config = RunConfig(
+        encoder=parameters["encoder"],
+        weights=weights or parameters["weights"],
+        mpp=parameters["mpp"],
+        window=parameters["window"],
+        precision=parameters["precision"],
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    names = _names([slides] if isinstance(slides, str) else slides)
+    specimens = [
+        Specimen(name, msi="", slide=slide, patient=name, mpp=slide_mpp, pixel_um=pixel_um)
+        for name, slide in names.items()
+    ]
+    columns = fitted.columns(mz)
+    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
+    with held(out) as lease, connect(where) as client:
+        run = Run(out, Cohort(model, tuple(specimens)), config, client, lease, debug=debug)
+        facts = encoder_facts(run)
+        if facts["sha256"] != parameters["sha256"]:
+            raise InputError(
+                f"{model}: fitted on {parameters['encoder']} weights {parameters['sha256'][:12]}…, "
+                f"but {config.weights or 'the default'} is {facts['sha256'][:12]}…; give --weights"
+            )
+        open_group(run.predictions_url, "a")
+        plans = _plans(run, fitted, model, columns, pixel_um or trained_um)
+        _predict(run, fitted, plans)
+        _outline(run, fitted, plans)
+    return run.failed
+
+
+def _names(slides: Sequence[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for slide in slides:
+        name = PurePosixPath(slide.rstrip("/")).name.split(".")[0] or "slide"
+        safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+        if safe in names:
+            raise InputError(f"{slide}: a second slide named {safe!r}; give it another --out")
+        names[safe] = slide
+    return names
+
+
+def _plans(
+    run: Run, model: Model, url: str, columns: list[int], pixel_um: float
+) -> dict[str, Plan]:
+    """What is to be done of each slide; those that will not open are set aside."""
+    plans = {}
+    for s in list(run.specimens()):
+        try:
+            slide = open_reader(s.slide, mpp=s.mpp)
+        except (InputError, OSError) as error:
+            run.set_aside("predict", s.name, "", reason(error))
+            continue
+        shape, matrix = grid_of(slide, pixel_um)
+        facts = [identity(s.slide), slide.mpp, pixel_um, model.digest, columns]
+        plans[s.name] = Plan(
+            target=join(run.predictions_url, s.name),
+            model=url,
+            key=run.key("predict", *facts),
+            matrix=tuple(map(tuple, matrix.tolist())),
+            shape=shape,
+            pixel_um=pixel_um,
+            columns=tuple(columns),
+        )
+    cell = model.attrs["features"]["stride"] * run.config.mpp
+    if plans and pixel_um < cell:
+        run.say(
+            f"pixels of {pixel_um:g} µm, as in the training, are finer than the {cell:g} µm that a "
+            "value of the features covers: neighbours share values"
+        )
+    return plans
+
+
+def _predict(run: Run, model: Model, plans: dict[str, Plan]) -> None:
+    """``predictions.zarr``, a task a block."""
+
+    def create(specimen: Specimen) -> dict[str, Any]:
+        _create(run, model, specimen, plans[specimen.name])
+        return {}
+
+    def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
+        return predict_block, (plans[specimen.name], specimen, block, run.config)
+
+    def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"pixels": sum(p["pixels"] for p in parts)}
+
+    keys = {name: plan.key for name, plan in plans.items()}
+    shapes = {name: plan.shape for name, plan in plans.items()}
+    run.blockwise("predict", keys, shapes, create, task, combine, gpu=True)
+
+
+def _create(run: Run, model: Model, specimen: Specimen, plan: Plan) -> None:
+    """The arrays of a slide, and all that `predicted_intensity` needs beside the scores."""
+    shape, size, modes = plan.shape, run.config.block, model.scores.shape[1]
+    group = open_group(run.predictions_url, "r+").require_group(specimen.name)
+    maps = [name for m in model.maps for name in (m, f"{m}_log_odds")]
+    for name in (*maps, "coverage", *MEASURES):
+        create_array(group, name, shape, ("y", "x"), chunks=(size, size))
+    create_array(
+        group,
+        "predicted_scores",
+        (*shape, modes),
+        ("y", "x", "component"),
+        chunks=(size, size, 32),
+        shards=(size, size, modes),
+    )
+    if plan.columns:
+        create_array(
+            group,
+            "predicted_intensity",
+            (*shape, len(plan.columns)),
+            ("y", "x", "mz"),
+            chunks=(size, size, 1),
+            shards=(size, size, len(plan.columns)),
+        )
+        put(group, "mz", model.mz[list(plan.columns)], ("mz",), attrs={"units": "m/z"})
+    put(group, "mz_axis", model.mz, ("mz_axis",), attrs={"units": "m/z"})
+    put(group, "components", model.spectrum, ("component", "mz_axis"))
+    put(group, "mean", model.mean, ("mz_axis",))
+    for name, n in zip(("y", "x"), shape, strict=True):
+        put(group, name, centres_um(n, plan.pixel_um), (name,), attrs={"units": "µm"})
+    kept = {*maps, *MEASURES, "coverage", "predicted_scores", "y", "x"}
+    kept |= {"mz_axis", "components", "mean"}
+    kept |= {"predicted_intensity", "mz"} if plan.columns else set()
+    for name in set(group.keys()) - kept:  # of an earlier prediction
+        del group[name]
+    facts = {"slide": specimen.slide, "model": plan.model, "matrix": np.array(plan.matrix).tolist()}
+    group.attrs.update({**facts, "pixel_um": plan.pixel_um})
+
+
+def _outline(run: Run, model: Model, plans: dict[str, Plan]) -> None:
+    """``extrapolated``, ``regions/<name>.geojson`` and ``<name>.png``, a task a slide."""
+    slides = list(run.specimens())
+    part = run.config.part("region_probability", "region_um2")
+    keys = {s.name: run.key("outline", plans[s.name].key, part) for s in slides}
+
+    def task(specimen: Specimen) -> Task:
+        args = (run.out, specimen, plans[specimen.name], run.config)
+        return Task(specimen.name, specimen.name, _outline_slide, args)
+
+    run.each("outline", keys, task)
+    for specimen in run.specimens():
+        found = run.upstream("outline", specimen)
+        share = found["extrapolated"] / max(found["pixels"], 1)
+        if not model.maps:
+            run.say(f"{specimen.name}: the model was fitted without annotations; modes only")
+        if not found["pixels"]:
+            run.say(f"{specimen.name}: no tissue found; nothing is predicted")
+        elif share >= TELL:
+            run.say(
+                f"{specimen.name}: {share:.0%} of the tissue is unlike the training; do not "
+                "believe the prediction there (`extrapolated`)"
+            )
+
+
+def _outline_slide(out: str, specimen: Specimen, plan: Plan, config: RunConfig) -> dict[str, Any]:
+    """Memory: some ten maps of the slide, 4 bytes a pixel each."""
+    model, group, matrix = load_model(plan.model), open_group(plan.target), as_matrix(plan.matrix)
+    distance, unexplained = (read(group, name) for name in MEASURES)
+    pixels = max(1.0, float(model.attrs["pixel_um"]) / plan.pixel_um)
+    unlike = model.limits.exceeded(distance, unexplained, pixels)
+    size = (config.block, config.block)
+    put(open_group(plan.target, "r+"), "extrapolated", unlike, ("y", "x"), chunks=size)
+    facts = {"pixels": int(np.isfinite(distance).sum()), "extrapolated": int(unlike.sum())}
+    if not model.maps:
+        return facts
+    probabilities = {name: read(group, name) for name in model.maps}
+    found = predicted_regions(
+        probabilities,
+        unlike,
+        matrix,
+        (plan.pixel_um, plan.pixel_um),
+        least_probability=config.region_probability,
+        least_um2=config.region_um2,
+    )
+    named = [(f"{i}", region) for i, region in enumerate(found, start=1)]
+    write_regions(join(out, "regions", f"{specimen.name}.geojson"), {PREDICTED: named})
+    picture = draw_overlay(
+        open_reader(specimen.slide, mpp=specimen.mpp),
+        specimen.name,
+        consensus(probabilities),
+        unlike,
+        found,
+        matrix,
+        plan.pixel_um,
+    )
+    write_bytes(join(out, f"{specimen.name}.png"), picture)
+    return {**facts, "regions": len(found), "area_um2": sum(f.area_um2 for f in found)}

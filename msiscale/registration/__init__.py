@@ -1,0 +1,37 @@
+"""Co-registration: from landmarks or a matrix that are given, or found from the images."""
+
+from msiscale.registration.automatic import Found, register_pictures, working_pair
+from msiscale.registration.deformation import Deformation, deform, field_at
+from msiscale.registration.landmarks import (
+    AUTOMATIC,
+    COLUMNS,
+    RESIDUALS,
+    Kind,
+    Registration,
+    fit_landmarks,
+    read_landmarks,
+    read_matrix,
+    write_matrix,
+)
+from msiscale.registration.picture import Picture
+from msiscale.registration.refine import Pair
+
+__all__ = [
+    "AUTOMATIC",
+    "COLUMNS",
+    "RESIDUALS",
+    "Deformation",
+    "Found",
+    "Kind",
+    "Pair",
+    "Picture",
+    "Registration",
+    "deform",
+    "field_at",
+    "fit_landmarks",
+    "read_landmarks",
+    "read_matrix",
+    "register_pictures",
+    "working_pair",
+    "write_matrix",
+]

@@ -1,0 +1,227 @@
+"""Registration without landmarks: search everywhere, refine the best, trust only what is clear.
+
+Nothing is known but the pixel sizes. Every rotation and both mirror images are tried at every
+translation (`search`), the best few of each mirror image are refined (`refine`), and the best of
+all is believed only if it beats every other place by more than chance: the difference of the two
+log-likelihoods is compared with its spread over blocks of the MSI, as in Vuong's test of models
+that do not contain each other [1]_. Blocks, not pixels, as neighbouring pixels are much alike.
+
+.. [1] Q. H. Vuong, "Likelihood ratio tests for model selection and non-nested hypotheses",
+   Econometrica 57 (1989) 307-333.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msiscale.grid import Floats, apply
+from msiscale.models._blocks import one_blas_thread
+from msiscale.registration.agreement import Agreement, whitened
+from msiscale.registration.picture import Picture, coarsened, smoothed
+from msiscale.registration.refine import Pair, refine
+from msiscale.registration.search import Start, search
+
+PIXELS = 256  # of the MSI on its longer side, at most, when refining
+OF_EACH = 3  # places of each mirror image that are refined
+APART = 0.12  # of the MSI's diagonal: places nearer than that are one place
+STARTS_APART = 0.2  # likewise of starts, so that no two climb the same hill
+BLOCKS = 8  # on the MSI's longer side, for the spread of a difference
+
+LEAST_Z = 3.0  # by which the best place must beat every other
+LEAST_MARGIN = 0.15  # of its score, likewise
+LEAST_DICE = 0.7
+LEAST_OVERLAP = 0.5
+LEAST_CORRELATION = 0.5
+MOST_SCALE = 0.08  # deviation from the pixel sizes, in any direction
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A map from µm of the MSI to µm of the slide (`Picture.to_um`), refined, and its agreement."""
+
+    matrix: Floats
+    agreement: Agreement
+
+    @property
+    def score(self) -> float:
+        return self.agreement.total
+
+    @property
+    def mirrored(self) -> bool:
+        return bool(np.linalg.det(self.matrix) < 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The outcome of an automatic registration.
+
+    Attributes
+    ----------
+    matrix : (3, 3), from MSI pixel indices to µm of the slide picture
+    confidence : 0..1, one minus the best other place's score over this one's
+    z : by how many standard errors it beats the best other place
+    overlap : share of the measured pixels that lie on the slide
+    dice : of tissue on the slide and as the MSI tells it
+    correlation : of the first canonical variates
+    mirrored : whether the slide shows a mirror image of the MSI
+    why : what speaks against it; empty when it is to be believed
+    pair : what was compared; the MSI perhaps at less than its own resolution
+    place, rivals : the place (in the pair's µm), and the others that were refined, best first
+    starts : what the search found, best first
+    """
+
+    matrix: Floats
+    confidence: float
+    z: float
+    overlap: float
+    dice: float
+    correlation: float
+    mirrored: bool
+    why: tuple[str, ...]
+    pair: Pair = field(repr=False)
+    place: Place
+    rivals: tuple[Place, ...] = ()
+    starts: tuple[Start, ...] = field(default=(), repr=False)
+
+    @property
+    def accepted(self) -> bool:
+        return not self.why
+
+
+def register_pictures(msi: Picture, slide: Picture) -> Found:
+    """Find how an MSI lies on a slide.
+
+    Parameters
+    ----------
+    msi
+        Channels of the MSI, NaN where it was not measured.
+    slide
+        Channels of the slide smoothed to about an MSI pixel; the first is the share of tissue.
+
+    Raises
+    ------
+    ValueError
+        A picture of which nothing counts or nothing varies.
+
+    Notes
+    -----
+    Deterministic, on one thread. Memory: a few times the slide picture.
+    """
+    for name, picture in (("MSI", msi), ("slide", slide)):
+        rows = picture.values[picture.counts]
+        if len(rows) < 64 or not np.ptp(rows, axis=0).any():
+            raise ValueError(f"the {name} has no structure to register by")
+    with one_blas_thread():
+        return _registered(msi, slide)
+
+
+def _registered(msi: Picture, slide: Picture) -> Found:
+    starts = search(msi, slide, least_overlap=LEAST_OVERLAP)
+    pair, to_msi = working_pair(msi, slide)
+    places = []
+    for start in _distinct(starts, pair):
+        matrix = refine(pair, start.matrix @ to_msi)
+        places.append(Place(matrix, pair.agreement(matrix)))
+    if not places:
+        raise ValueError("the MSI fits nowhere on the slide; look at the pixel sizes")
+    places.sort(key=lambda place: -place.score)
+    best = places[0]
+    # two starts may have come to one place, but never a proper one and its mirror image
+    rivals = tuple(
+        p for p in places[1:] if p.mirrored != best.mirrored or _apart(pair, best.matrix, p.matrix)
+    )
+    margin = min((1 - p.score / best.score for p in rivals), default=1.0)
+    z = min((_z(best.agreement.each - p.agreement.each) for p in rivals), default=np.inf)
+    dice = _dice(pair, best.matrix, slide)
+    strongest = float(best.agreement.correlations.max(initial=0))
+    why = tuple(_against(best, margin, z, dice, strongest))
+    matrix = best.matrix @ np.linalg.inv(to_msi) @ msi.to_um
+    return Found(
+        matrix,
+        float(margin),
+        float(z),
+        float(best.agreement.overlap),
+        dice,
+        strongest,
+        best.mirrored,
+        why,
+        pair,
+        best,
+        rivals,
+        tuple(starts),
+    )
+
+
+def working_pair(msi: Picture, slide: Picture) -> tuple[Pair, Floats]:
+    """Both whitened and no finer than is needed; the matrix from the pair's MSI µm to the MSI's."""
+    extent = max(n * um for n, um in zip(msi.shape, msi.pixel_um, strict=True))
+    side, to_msi = extent / PIXELS, np.eye(3)
+    if side > max(msi.pixel_um):
+        msi, to_msi = coarsened(msi, side)
+        slide = smoothed(slide, side)
+    whole = msi.channels(whitened(msi.values)), slide.channels(whitened(slide.values))
+    return Pair(*whole), to_msi
+
+
+def _distinct(starts: list[Start], pair: Pair) -> list[Start]:
+    """The best starts of each mirror image that are not one place."""
+    chosen: list[Start] = []
+    for mirrored in (False, True):
+        mine: list[Start] = []
+        for start in starts:
+            if len(mine) == OF_EACH:
+                break
+            if start.mirrored == mirrored and all(
+                _apart(pair, start.matrix, other.matrix, STARTS_APART) for other in mine
+            ):
+                mine.append(start)
+        chosen += mine
+    return chosen
+
+
+def _apart(pair: Pair, one: Floats, other: Floats, least: float = APART) -> bool:
+    """Whether two maps put the MSI in different places: its corners, root mean square."""
+    corners = pair.middle + pair.corner * [[-1, -1], [1, -1], [1, 1], [-1, 1]]
+    distance = np.sqrt(((apply(one, corners) - apply(other, corners)) ** 2).sum(axis=1).mean())
+    return bool(distance > least * 2 * np.hypot(*pair.corner))
+
+
+def _z(difference: Floats) -> float:
+    """A sum over pixels (h, w), in standard errors from its spread over blocks."""
+    side = max(2, -(-max(difference.shape) // BLOCKS))
+    h, w = (-(-n // side) * side for n in difference.shape)
+    padded = np.zeros((h, w))
+    padded[: difference.shape[0], : difference.shape[1]] = difference
+    sums = padded.reshape(h // side, side, w // side, side).sum(axis=(1, 3)).ravel()
+    error = float(np.sqrt(len(sums)) * sums.std(ddof=1)) if len(sums) > 1 else 0.0
+    return float(sums.sum() / error) if error > 0 else 0.0
+
+
+def _dice(pair: Pair, matrix: Floats, slide: Picture) -> float:
+    """Overlap of the slide's tissue with what the MSI takes for tissue (by least squares)."""
+    tissue = Pair(pair.msi, slide.channels(slide.values[..., :1])).slide_under(matrix)[..., 0]
+    both = np.isfinite(tissue) & pair.msi.counts
+    design = np.column_stack([pair.msi.values[both], np.ones(int(both.sum()))])
+    weights, *_ = np.linalg.lstsq(design, tissue[both].astype(np.float64), rcond=None)
+    seen, told = tissue[both] >= 0.5, design @ weights >= 0.5
+    return float(2 * (seen & told).sum() / max(int(seen.sum() + told.sum()), 1))
+
+
+def _against(best: Place, margin: float, z: float, dice: float, strongest: float) -> list[str]:
+    """Reasons not to believe it."""
+    scales = np.linalg.svd(best.matrix[:2, :2], compute_uv=False)
+    stretch = float(np.abs(scales - 1).max())
+    checks = (
+        (margin < LEAST_MARGIN, f"another place agrees nearly as well (margin {margin:.2f})"),
+        (z < LEAST_Z, f"it beats another place by no more than chance may (z {z:.1f})"),
+        (strongest < LEAST_CORRELATION, f"the images hardly agree (correlation {strongest:.2f})"),
+        (dice < LEAST_DICE, f"the tissue does not match (Dice {dice:.2f})"),
+        (
+            best.agreement.overlap < LEAST_OVERLAP,
+            f"only {best.agreement.overlap:.0%} of the MSI lies on the slide",
+        ),
+        (stretch > MOST_SCALE, f"it needs a stretch by {stretch:.0%}; check the pixel sizes"),
+    )
+    return [text for bad, text in checks if bad]

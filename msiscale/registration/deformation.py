@@ -1,0 +1,133 @@
+"""What an affine map leaves over: a smooth deformation by B-splines, if it can be believed.
+
+SimpleITK moves the control points of a cubic B-spline [1]_ over the MSI so that the first
+canonical variates agree best. A deformation always fits better than none; it is kept only when
+it folds nothing, stays small, and agrees better by more than its number of parameters would by
+chance (Schwarz's criterion [2]_ on the agreement of all channels, which took no part in the fit).
+
+.. [1] D. Rueckert et al., "Nonrigid registration using free-form deformations", IEEE Trans. Med.
+   Imaging 18 (1999) 712-721.
+.. [2] G. Schwarz, "Estimating the dimension of a model", Ann. Statist. 6 (1978) 461-464.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from msiscale.grid import Floats, apply
+from msiscale.registration.agreement import information
+from msiscale.registration.picture import Picture
+from msiscale.registration.refine import Pair, image, mattes, variates
+
+SPACING_PX = 10  # MSI pixels between control points, at least
+MOST_MESH = 8  # spline pieces on a side
+MOST_PX = 3.0  # displacement of a pixel
+JACOBIAN = (0.5, 2.0)  # local change of area
+
+
+@dataclass(frozen=True, eq=False)
+class Deformation:
+    """A displacement of every MSI pixel before the affine map.
+
+    Attributes
+    ----------
+    field : (h, w, 2) float32, µm along x and y in the frame of the MSI; also when refused
+    jacobian : smallest and largest determinant over the pixels
+    rms_px, most_px : displacement in MSI pixels, over the measured ones
+    gain : nats by which the agreement rises, and `needed` what Schwarz's criterion asks
+    why : what speaks against it; empty when it is to be believed
+    """
+
+    field: NDArray[np.float32]
+    jacobian: tuple[float, float]
+    rms_px: float
+    most_px: float
+    gain: float
+    needed: float
+    why: tuple[str, ...]
+
+    @property
+    def accepted(self) -> bool:
+        return not self.why
+
+
+def deform(pair: Pair, matrix: Floats) -> Deformation:
+    """The B-spline deformation that is left over by `matrix` (µm to µm); deterministic."""
+    msi = pair.msi
+    fixed, moving = variates(pair, matrix)
+    still = image(fixed, msi.pixel_um)
+    mesh = [int(np.clip(n // SPACING_PX, 2, MOST_MESH)) for n in msi.shape[::-1]]
+    spline = sitk.BSplineTransformInitializer(still, mesh, order=3)
+    affine = sitk.AffineTransform(2)
+    affine.SetMatrix(matrix[:2, :2].ravel().tolist())
+    affine.SetTranslation(matrix[:2, 2].tolist())
+    method = mattes(fixed, msi.pixel_um, moving, pair.slide.pixel_um)
+    method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-6, numberOfIterations=60)
+    # SimpleITK optimises the transform that is applied first
+    method.SetMovingInitialTransform(affine)
+    method.SetInitialTransform(spline, inPlace=True)
+    method.Execute(still, image(moving, pair.slide.pixel_um))
+    field, jacobian = _field(spline, still)
+    return _judged(pair, matrix, field, jacobian, len(spline.GetParameters()))
+
+
+def field_at(found: Deformation, pair: Pair, msi: Picture) -> NDArray[np.float32]:
+    """The field at every pixel of `msi`, of which the pair may hold a coarser copy."""
+    if pair.msi.shape == msi.shape:
+        return found.field
+    steps = [own / small for own, small in zip(msi.pixel_um, pair.msi.pixel_um, strict=True)]
+    places = [(np.arange(n) + 0.5) * step - 0.5 for n, step in zip(msi.shape, steps, strict=True)]
+    grid = np.meshgrid(*places, indexing="ij")
+    layers = [
+        ndimage.map_coordinates(found.field[..., k], grid, np.float32, order=1, mode="nearest")
+        for k in range(2)
+    ]
+    return np.stack(layers, axis=-1)
+
+
+def warped(pair: Pair, matrix: Floats, field: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Channels of the slide at the pixels of the MSI, each displaced by `field` (µm) first."""
+    y, x = np.indices(pair.msi.shape)
+    points = apply(pair.msi.to_um, np.stack([x, y], axis=-1)) + field
+    return pair.sample.at(apply(pair.from_um @ matrix, points))
+
+
+def _field(spline: sitk.Transform, still: sitk.Image) -> tuple[NDArray[np.float32], Floats]:
+    filled = sitk.TransformToDisplacementFieldFilter()
+    filled.SetReferenceImage(still)
+    shown = filled.Execute(spline)
+    jacobian = sitk.DisplacementFieldJacobianDeterminant(shown)
+    return (
+        sitk.GetArrayFromImage(shown).astype(np.float32),
+        sitk.GetArrayFromImage(jacobian).astype(np.float64),
+    )
+
+
+def _judged(
+    pair: Pair, matrix: Floats, field: NDArray[np.float32], jacobian: Floats, parameters: int
+) -> Deformation:
+    counts = pair.msi.counts
+    size = np.hypot(*np.moveaxis(field, -1, 0)) / pair.side
+    gain = information(pair.msi.values, warped(pair, matrix, field)) - pair.information(matrix)
+    needed = 0.5 * parameters * float(np.log(max(int(counts.sum()), 2)))
+    low, high = float(jacobian.min()), float(jacobian.max())
+    most = float(size[counts].max())
+    checks = (
+        (not JACOBIAN[0] <= low <= high <= JACOBIAN[1], f"areas change by {low:.2f} to {high:.2f}"),
+        (most > MOST_PX, f"a pixel moves by {most:.1f} MSI pixels"),
+        (gain <= needed, f"it agrees by {gain:.0f} nats better, less than the {needed:.0f} needed"),
+    )
+    return Deformation(
+        field,
+        (low, high),
+        float(np.sqrt((size[counts] ** 2).mean())),
+        most,
+        float(gain),
+        needed,
+        tuple(text for bad, text in checks if bad),
+    )

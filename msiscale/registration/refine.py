@@ -1,0 +1,184 @@
+"""From a coarse place to a fraction of a pixel.
+
+SimpleITK first, a similarity and then an affine map. It compares one channel with one other: the
+first canonical variates of the two pictures where they now lie, the mixtures that agree best
+there, by Mattes' mutual information [1]_ over every pixel that counts. Then all channels have
+their say: the same affine map is moved to where the agreement of all (`agreement`) is greatest,
+by L-BFGS-B [2]_. No step is kept that lowers it.
+
+.. [1] D. Mattes et al., "PET-CT image registration in the chest using free-form deformations",
+   IEEE Trans. Med. Imaging 22 (2003) 120-128.
+.. [2] R. H. Byrd et al., "A limited memory algorithm for bound constrained optimization", SIAM
+   J. Sci. Comput. 16 (1995) 1190-1208.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from msiscale.grid import Floats, apply, scaling, translation
+from msiscale.registration.agreement import Agreement, agreement, information
+from msiscale.registration.picture import Picture, Sampler
+
+# sums of several threads come in any order, and only this reaches the threads of the metrics
+sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+BINS = 20
+STEP_PX = 0.03  # difference by which a gradient is taken
+REACH_PX = 2.5  # how far the last step may move a corner, each way
+
+
+class Pair:
+    """Whitened pictures of an MSI and a slide, looked at under many maps.
+
+    A map takes µm of the MSI to µm of the slide (`Picture.to_um`).
+    """
+
+    def __init__(self, msi: Picture, slide: Picture) -> None:
+        self.msi, self.slide = msi, slide
+        self.sample = Sampler(slide)
+        self.from_um = np.linalg.inv(slide.to_um)
+        self.side = float(np.sqrt(msi.pixel_um[0] * msi.pixel_um[1]))
+        h, w = msi.shape
+        self.corner = np.array([w * msi.pixel_um[1], h * msi.pixel_um[0]]) / 2
+        self.middle = apply(msi.to_um, [(w - 1) / 2, (h - 1) / 2])
+
+    def slide_under(self, matrix: Floats) -> NDArray[np.float32]:
+        """Channels of the slide at the pixels of the MSI."""
+        return self.sample(self.from_um @ matrix @ self.msi.to_um, self.msi.shape)
+
+    def agreement(self, matrix: Floats) -> Agreement:
+        """How well they agree under a map."""
+        return agreement(self.msi.values, self.slide_under(matrix))
+
+    def information(self, matrix: Floats) -> float:
+        """The same, the total only."""
+        return information(self.msi.values, self.slide_under(matrix))
+
+    def moved(self, matrix: Floats, by: Floats) -> Floats:
+        """`matrix` after a small affine map whose six numbers move corners by MSI pixels."""
+        change = np.eye(3)
+        change[:2, :2] += by[:4].reshape(2, 2) * self.side / np.hypot(*self.corner)
+        change[:2, 2] = by[4:] * self.side
+        about = translation(*self.middle) @ change @ translation(*-self.middle)
+        return np.asarray(matrix @ about)
+
+
+def refine(pair: Pair, matrix: Floats) -> Floats:
+    """The affine map near `matrix` under which the pair agrees best."""
+    best, score = matrix, pair.information(matrix)
+    for step in (_similarity, _affine, _polished):
+        found = step(pair, best)
+        now = pair.information(found)
+        if now > score:
+            best, score = found, now
+    return best
+
+
+def _polished(pair: Pair, matrix: Floats) -> Floats:
+    unit = max(pair.information(matrix), 1e-6)
+    found = minimize(
+        lambda by: -pair.information(pair.moved(matrix, by)) / unit,
+        np.zeros(6),
+        method="L-BFGS-B",
+        bounds=[(-REACH_PX, REACH_PX)] * 6,
+        options={"eps": STEP_PX, "ftol": 1e-6, "maxiter": 40},
+    )
+    return pair.moved(matrix, found.x)
+
+
+def _similarity(pair: Pair, matrix: Floats) -> Floats:
+    """One scale and a rotation; of a mirror image, of the MSI laid down the other way round."""
+    mirrored = bool(np.linalg.det(matrix) < 0)
+    flip = translation(2 * pair.middle[0], 0) @ scaling(-1.0, 1.0) if mirrored else np.eye(3)
+    start = matrix @ flip
+    transform = sitk.Similarity2DTransform()
+    scale = float(np.sqrt(np.linalg.det(start)))
+    angle = float(np.arctan2(start[1, 0] - start[0, 1], start[0, 0] + start[1, 1]))
+    transform.SetScale(scale)
+    transform.SetAngle(angle)
+    return _executed(pair, matrix, start, transform, mirrored) @ flip
+
+
+def _affine(pair: Pair, matrix: Floats) -> Floats:
+    transform = sitk.AffineTransform(2)
+    transform.SetMatrix(matrix[:2, :2].ravel().tolist())
+    return _executed(pair, matrix, matrix, transform, False)
+
+
+def _executed(
+    pair: Pair,
+    matrix: Floats,
+    start: Floats,
+    transform: sitk.Similarity2DTransform | sitk.AffineTransform,
+    mirrored: bool,
+) -> Floats:
+    """Optimise `transform`, which has the linear part of `start`, about the MSI's middle."""
+    transform.SetCenter(pair.middle.tolist())
+    transform.SetTranslation((apply(start, pair.middle) - pair.middle).tolist())
+    fixed, moving = variates(pair, matrix)
+    if mirrored:
+        fixed = fixed[:, ::-1]
+    method = mattes(fixed, pair.msi.pixel_um, moving, pair.slide.pixel_um)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=0.25 * pair.side,
+        minStep=2e-3 * pair.side,
+        numberOfIterations=100,
+        relaxationFactor=0.6,
+        gradientMagnitudeTolerance=1e-8,
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(transform, inPlace=True)
+    method.Execute(image(fixed, pair.msi.pixel_um), image(moving, pair.slide.pixel_um))
+    return as_affine(transform)
+
+
+def variates(pair: Pair, matrix: Floats) -> tuple[Floats, Floats]:
+    """First canonical variates of the MSI and of the slide where `matrix` puts them; NaN stays."""
+    found = pair.agreement(matrix)
+    return (
+        np.asarray(pair.msi.values @ found.x_weights[:, 0]),
+        np.asarray(pair.slide.values @ found.y_weights[:, 0]),
+    )
+
+
+def mattes(
+    fixed: Floats,
+    fixed_um: tuple[float, float],
+    moving: Floats,
+    moving_um: tuple[float, float],
+) -> sitk.ImageRegistrationMethod:
+    """Mattes' mutual information over all pixels that are not NaN; one thread, so repeatable."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetMetricSamplingStrategy(method.NONE)
+    method.SetMetricFixedMask(_mask(fixed, fixed_um))
+    method.SetMetricMovingMask(_mask(moving, moving_um))
+    method.SetInterpolator(sitk.sitkLinear)
+    return method
+
+
+def image(values: Floats, pixel_um: tuple[float, float]) -> sitk.Image:
+    """A channel as SimpleITK has it: float32, spacing in µm, origin at the first pixel."""
+    found = sitk.GetImageFromArray(np.nan_to_num(values).astype(np.float32))
+    found.SetSpacing((pixel_um[1], pixel_um[0]))
+    return found
+
+
+def _mask(values: Floats, pixel_um: tuple[float, float]) -> sitk.Image:
+    found = sitk.GetImageFromArray(np.isfinite(values).astype(np.uint8))
+    found.SetSpacing((pixel_um[1], pixel_um[0]))
+    return found
+
+
+def as_affine(transform: sitk.Transform) -> Floats:
+    """The 3x3 matrix of a linear transform."""
+    zero, x, y = (
+        np.array(transform.TransformPoint(p)) for p in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    )
+    out = np.eye(3)
+    out[:2, 0], out[:2, 1], out[:2, 2] = x - zero, y - zero, zero
+    return out

@@ -1,0 +1,112 @@
+"""Specimens without landmarks: placed by their images, or set aside with reason and figure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from commands import msiscale
+
+from msiscale.config import RunConfig
+from msiscale.errors import InputError
+from msiscale.grid import apply
+from msiscale.pipeline import run
+from msiscale.pipeline.check import check
+from msiscale.pipeline.pictures import msi_picture
+from msiscale.pipeline.register import COLUMNS
+
+PNG = b"\x89PNG"
+
+
+def without_landmarks(manifest: Path) -> pd.DataFrame:
+    """S01 has nothing, S02 its landmarks, S03 nothing and the slide of S01."""
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index("specimen")
+    table.loc[["S01", "S03"], "landmarks"] = ""
+    table.loc["S03", ["slide", "annotation"]] = [table.loc["S01", "slide"], ""]
+    table.to_csv(manifest)
+    return table
+
+
+@pytest.fixture(scope="module")
+def placed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Manifest and results of ``register --registration auto --refine bspline``."""
+    folder = tmp_path_factory.mktemp("automatic")
+    shutil.copytree(cohort.parent, folder / "cohort")
+    manifest, out = folder / "cohort" / "manifest.csv", folder / "run"
+    without_landmarks(manifest)
+    words = {"registration": "auto", "refine": "bspline", "stages": ("ingest", "register")}
+    result = run(str(manifest), str(out), workers=1, **words)
+    assert set(result.failed) == {"S03"}, result.failed
+    return manifest, out
+
+
+def test_places_are_found_and_the_error_against_landmarks_is_told(placed) -> None:
+    manifest, out = placed
+    table = pd.read_csv(out / "registration.csv").set_index("specimen")
+    assert list(table.reset_index().columns) == list(COLUMNS)
+    assert set(table["method"]) == {"automatic"}
+    assert table["refused"].to_dict() == {"S01": 0, "S02": 0, "S03": 1}
+    assert table.loc["S02", "error_px"] < 0.5
+    assert table.loc["S02", "error_um"] == pytest.approx(100 * table.loc["S02", "error_px"])
+    assert np.isnan(table.loc["S01", "error_px"])
+    for name in ("S01", "S02"):
+        truth = json.loads((manifest.parent / "truth" / f"{name}.json").read_text())["matrix"]
+        group = zarr.open_group(out / "cohort.zarr" / name)
+        assert table.loc[name, "mirrored"] == int(np.linalg.det(truth) < 0)
+        points = np.argwhere(group["tissue"][:])[:, ::-1]
+        miss = apply(np.array(group.attrs["matrix"]), points) - apply(np.array(truth), points)
+        assert np.hypot(*miss.T).mean() * 4.0 / 100 < 0.5
+        assert group.attrs["registration"] == "automatic"
+
+
+def test_a_refusal_names_why_and_the_remedy_and_is_drawn(placed) -> None:
+    _, out = placed
+    table = pd.read_csv(out / "registration.csv").set_index("specimen")
+    assert isinstance(table.loc["S03", "why"], str) and table.loc["S03", "confidence"] < 1
+    for name in ("S01", "S02", "S03"):
+        assert (out / "figures" / f"placement_{name}.png").read_bytes().startswith(PNG)
+
+
+def test_given_landmarks_are_used_and_done_placements_kept(placed, tmp_path: Path) -> None:
+    manifest, out = placed
+    shutil.copytree(out, tmp_path / "run")
+    figure = tmp_path / "run" / "figures" / "placement_S01.png"
+    before = figure.stat().st_mtime_ns
+    words = {"refine": "bspline", "stages": ("register",)}
+    result = run(str(manifest), str(tmp_path / "run"), workers=1, **words)
+    assert "landmarks or matrix" in result.failed["S03"] and "refused" in result.failed["S03"]
+    assert figure.stat().st_mtime_ns == before
+    table = pd.read_csv(tmp_path / "run" / "registration.csv").set_index("specimen")
+    assert table["method"].to_dict() == {"S01": "automatic", "S02": "affine", "S03": "automatic"}
+    assert table.loc["S02", "residual_px"] < 0.5
+
+
+def test_register_alone_asks_for_the_cube(copied: Path, tmp_path: Path) -> None:
+    without_landmarks(copied)
+    with pytest.raises(InputError, match="ingest is not done"):
+        run(str(copied), str(tmp_path / "run"), workers=1, stages=("register",))
+
+
+def test_check_takes_a_specimen_without_landmarks(copied: Path) -> None:
+    without_landmarks(copied)
+    config = RunConfig(encoder="efficientnet-lite0")
+    assert not [line for line in check(str(copied), config) if "registration" in line]
+
+
+def test_the_picture_of_an_msi_does_not_depend_on_its_blocks(placed) -> None:
+    _, out = placed
+    group = zarr.open_group(out / "cohort.zarr" / "S01", mode="r")
+    picture = msi_picture(group, (100.0, 100.0))
+    assert picture.values.shape == (*group["norm"].shape, 7)
+    np.testing.assert_array_equal(picture.counts, np.isfinite(group["norm"][:]))
+    np.testing.assert_array_equal(picture.values, msi_picture(group, (100.0, 100.0)).values)
+
+
+def test_options_are_known_to_the_command_line() -> None:
+    said = msiscale("register", "--help")
+    assert "--registration" in said.out and "--refine" in said.out
