@@ -92,6 +92,8 @@ def predict(
     """
     fitted = load_model(model)
     parameters = fitted.attrs["features"]
+    if parameters["feature_mode"] != "dense":
+        raise InputError(f"{model}: fitted on tiles without context; fit it with dense features")
     trained_um = float(fitted.attrs["pixel_um"])
     check_pixel(pixel_um, parameters["stride"], parameters["mpp"], trained_um)
     given = {"region_probability": region_probability, "region_um2": region_um2}
