@@ -107,3 +107,79 @@ def patches(path: str, patch: int) -> Figures:
         cells = avg_pool2d(network(batch), 16)
     seconds = time.perf_counter() - began
     return {"mpix_s": np.array(patch * patch / 1e6 / seconds), "cells": np.array(cells.shape[-1])}
+
+
+def _labelled(pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (pixels, 200), falling in variance as modes do, and labels of a fifth."""
+    rng = np.random.default_rng(0)
+    scores = (rng.normal(size=(pixels, MODES)) / np.sqrt(np.arange(1, MODES + 1))).astype(
+        np.float32
+    )
+    log_odds = scores[:, :20] @ rng.normal(size=20) + rng.normal(size=pixels)
+    return scores, (log_odds > np.quantile(log_odds, 0.8)).astype(np.float64)
+
+
+def pooled_folds(pixels: int) -> Figures:
+    """Logistic regression over five folds of shuffled pixels, as scripted, and its "AUC"."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import KFold
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = _labelled(pixels)
+    found, proper = [], []
+    for train, test in KFold(n_splits=5, shuffle=True, random_state=21).split(x):
+        fit = LogisticRegression(class_weight="balanced", max_iter=5000, random_state=21)
+        fit.fit(StandardScaler().fit_transform(x[train]), y[train])
+        seen = StandardScaler().fit_transform(x[test])  # by itself, as there
+        found.append(roc_auc_score(fit.predict(seen), y[test]))  # arguments swapped, as there
+        proper.append(roc_auc_score(y[test], fit.decision_function(seen)))
+    return {"auc_as_scripted": np.array(np.mean(found)), "auc": np.array(np.mean(proper))}
+
+
+def our_folds(pixels: int) -> Figures:
+    """The same folds together, from one set of sums and shared passes."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import KFold
+
+    from msiscale.models import Block, LinearMap, Moments, Problem, fit_many, moments
+
+    x, y = _labelled(pixels)
+    tests = [test for _, test in KFold(n_splits=5, shuffle=True, random_state=21).split(x)]
+    sums = [moments(x[test]) for test in tests]
+    blocks = [Block(k, (x[test], y[test], None)) for k, test in enumerate(tests)]
+    problems = []
+    for k in range(5):
+        training = Moments.merge(s for i, s in enumerate(sums) if i != k)
+        groups = frozenset(i for i in range(5) if i != k)
+        problems.append(Problem(LinearMap.standardised(training), groups))
+    fit = fit_many(blocks, problems, dtype=np.float32)
+    auc = [
+        roc_auc_score(y[test], solution.probability(x[test]))
+        for test, solution in zip(tests, fit.solutions, strict=True)
+    ]
+    return {"auc": np.array(np.mean(auc))}
+
+
+def bilinear(cells: int, side: int) -> Figures:
+    """Cells (cells, cells, 1024) sampled at the MSI pixels, as published."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    torch.set_num_threads(1)
+    array = torch.rand(1, 1024, cells, cells, generator=torch.Generator().manual_seed(0))
+    at = (torch.arange(side) + 0.5) / side * 2 - 1
+    grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1)[None]
+    found = grid_sample(array, grid, mode="bilinear", align_corners=False)
+    return {"mean": np.array(float(found.mean()))}
+
+
+def by_area(cells: int, side: int) -> Figures:
+    """The same cells by exact overlap."""
+    from msiscale.grid import scaling, translation
+    from msiscale.regridding import regrid
+
+    array = np.random.default_rng(0).random((cells, cells, 1024), dtype=np.float32)
+    matrix = scaling(cells / side) @ translation(0.5, 0.5)
+    found = regrid(array, matrix, (side, side))
+    return {"mean": np.array(float(np.nanmean(found["values"].values)))}

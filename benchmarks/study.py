@@ -66,6 +66,10 @@ def compared(path: str, axis: str, folder: Path, pixels: int) -> dict[str, float
     )
     patch = run("study: one patch of 2,048 px", "patches", path=slide(folder, 2048), patch=2048)
     Path(long).unlink()
+    folds = run("study: five folds of 20,000 pixels", "pooled_folds", pixels=20_000)
+    joint = run("msiscale: the same folds together", "our_folds", pixels=20_000)
+    points = run("study: 32 x 32 cells, bilinear", "bilinear", cells=32, side=100)
+    areas = run("msiscale: the same cells by area", "by_area", cells=32, side=100)
     print(table(rows), end="\n\n")
     a_pixel = grid.cpu_s / sample
     # a quarter of the pixels is trained on, by 200; all are transformed
@@ -84,4 +88,9 @@ def compared(path: str, axis: str, folder: Path, pixels: int) -> dict[str, float
         "study.ours_r2_of_200_spectra": float(mine.result["r2_of_200_spectra"]),
         "study.ours_r2": float(mine.result["r2"]),
         "study.patch_mpix_s": float(patch.result["mpix_s"]),
+        "study.folds_cpu_ratio": folds.cpu_s / joint.cpu_s,
+        "study.folds_auc_as_scripted": float(folds.result["auc_as_scripted"]),
+        "study.folds_auc": float(folds.result["auc"]),
+        "study.our_folds_auc": float(joint.result["auc"]),
+        "study.regrid_cpu_ratio": points.cpu_s / areas.cpu_s,
     }
