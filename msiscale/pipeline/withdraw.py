@@ -40,6 +40,7 @@ COHORT = (
     "batch.csv",
     "model.zarr",
     "predictions.zarr",
+    "fusion.csv",
     "secondary_regions.csv",
     "regions",
     "state.zarr/folds",
@@ -48,7 +49,7 @@ COHORT = (
     "state.zarr/novelty",
     "state.zarr/axis/support",
 )
-COHORT_STAGES = ("axis", "fit", "robustness", "biomarkers", "annotate", "regions", "report")
+COHORT_STAGES = ("axis", "fit", "robustness", "biomarkers", "annotate", "fuse", "regions", "report")
 
 
 def leave_out(run: Run, held_out: Collection[str]) -> None:
@@ -132,8 +133,9 @@ def _withdraw(
             if stage != "manifest":  # the name is known until all else is gone
                 ledger.forget(stage, [name])
                 ledger.forget_parts(stage, name)
-        for part in (f"cohort.zarr/{name}", f"state.zarr/{name}", f"association/{name}.csv"):
-            remove(join(out, part))
+        for folder in ("cohort.zarr", "state.zarr", "fusion.zarr"):
+            remove(join(out, folder, name))
+        remove(join(out, "association", f"{name}.csv"))
     for folder in (".", "association", *(f"ledger/{stage}" for stage in ledger.stages())):
         for file in listing(join(out, folder)):
             if file.startswith(".") and file.endswith(".part"):  # of a write that was killed
