@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["write_figures", "write_report"]
+__all__ = ["write_figures", "write_page", "write_report", "write_thumbnail"]
 
 
 def write_figures(out_url: str, specimen: str) -> list[str]:
@@ -12,8 +12,22 @@ def write_figures(out_url: str, specimen: str) -> list[str]:
     return figures.write_figures(out_url, specimen)
 
 
-def write_report(out_url: str) -> str:
+def write_thumbnail(out_url: str, specimen: str) -> list[str]:
+    """Write a specimen's small picture; see `msiscale.report.html.write_thumbnail`."""
+    from msiscale.report import html
+
+    return html.write_thumbnail(out_url, specimen)
+
+
+def write_page(out_url: str, specimen: str) -> str:
+    """Write the page of one specimen; see `msiscale.report.html.write_page`."""
+    from msiscale.report import html
+
+    return html.write_page(out_url, specimen)
+
+
+def write_report(out_url: str, *, pages: bool = True) -> str:
     """Write ``report.html``; see `msiscale.report.html.write_report`."""
     from msiscale.report import html
 
-    return html.write_report(out_url)
+    return html.write_report(out_url, pages=pages)

@@ -44,6 +44,31 @@ MODELS = {
     "cancer_from_predicted_msi": "from predicted MSI",
 }
 _METRIC_COLUMNS = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
+_COMPARED = ["protocol", "model", "target", "metric"]
+# tables that not every run has: the columns that the report reads, and those that hold words
+OPTIONAL = {
+    "intervals": ([*_COMPARED, "value", "low", "high"], _COMPARED),
+    "comparisons": (
+        ["protocol", "model", "against", "metric", "difference", "low", "high", "patients", "p"],
+        ["protocol", "model", "against", "metric"],
+    ),
+    "reliability": (["protocol", "model", "predicted", "observed", "n"], ["protocol", "model"]),
+    "robustness": (
+        ["test", "level", "draw", "model", "target", "metric", "value"],
+        ["test", "model", "target", "metric"],
+    ),
+    "switches": (["switch", *_COMPARED, "value", "base", "change"], ["switch", *_COMPARED]),
+    "batch": (
+        ["of", "specimen", "target", "metric", "value"],
+        ["of", "specimen", "target", "metric"],
+    ),
+    "calibration": (["specimen", "matches"], ["specimen", "note"]),
+    "annotations": (
+        ["mz", "formula", "adduct", "names"],
+        ["formula", "adduct", "names", "flags", "isotope_of", "isobars", "matrix_ion"],
+    ),
+    "secondary_regions": (["specimen", "patient", "region"], ["specimen", "patient"]),
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +118,18 @@ class Results:
     @cached_property
     def registration(self) -> pd.DataFrame:
         """``registration.csv``, one row a specimen."""
-        return self._table("registration.csv", ["specimen"], text=["specimen", "method"])
+        return self._table("registration.csv", ["specimen"], text=["specimen", "method", "why"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of `OPTIONAL`; without rows where the run has none."""
+        if name not in self._optional:
+            columns, text = OPTIONAL[name]
+            self._optional[name] = self._table(f"{name}.csv", columns, text)
+        return self._optional[name]
+
+    @cached_property
+    def _optional(self) -> dict[str, pd.DataFrame]:
+        return {}
 
     @cached_property
     def specimens(self) -> list[str]:
@@ -126,14 +162,25 @@ class Results:
         means = self.metrics.groupby(keys, sort=False)["value"].mean()
         return dict(zip(map(tuple, means.index), map(float, means), strict=True))
 
-    def states(self) -> list[State]:
-        """How far every specimen came, and why not further."""
-        read = at_once(Ledger(self.out).read_all, STAGES)
-        records, found = dict(zip(STAGES, read, strict=True)), []
-        for name in self.specimens:
+    def states(self, only: list[str] | None = None) -> list[State]:
+        """How far every specimen (or only some) came, and why not further."""
+        names = self.specimens if only is None else only
+        ledger, found = Ledger(self.out), []
+
+        def read(stage: str) -> dict[str, dict[str, Any]]:
+            if only is None:
+                return ledger.read_all(stage)
+            return {n: r for n in only if (r := ledger.read(stage, n)) is not None}
+
+        records = dict(zip(STAGES, at_once(read, STAGES), strict=True))
+        predicted = at_once(self._is_predicted, names)
+        for name, maps in zip(names, predicted, strict=True):
             known = {stage: r[name] for stage, r in records.items() if name in r}
-            found.append(_state(name, self._patient(name), known, self.predictions(name)))
+            found.append(_state(name, self._patient(name), known, maps))
         return found
+
+    def _is_predicted(self, specimen: str) -> bool:
+        return bool(set(listing(join(self.out, "predictions.zarr", specimen))) - {"zarr.json"})
 
     def _patient(self, specimen: str) -> str:
         patients = self.run.get("patients")
@@ -169,12 +216,12 @@ def _state(
     name: str,
     patient: str,
     records: Mapping[str, Mapping[str, Any]],
-    predictions: xr.Dataset | None,
+    predicted: bool,
 ) -> State:
     for stage, record in records.items():
         if record.get("status") == "failed":
             return State(name, patient, "failed", stage, str(record.get("reason", "")))
-    if predictions is not None and predictions.data_vars:
+    if predicted:
         return State(name, patient, "done", "fit", "")
     done = [stage for stage, record in records.items() if record.get("status") == "done"]
     return State(name, patient, "incomplete", done[-1] if done else "", "")

@@ -1,32 +1,34 @@
-"""The report: one HTML file that needs neither network nor scripts."""
+"""The report: HTML that needs no network, the cohort's page and, of a large one, the specimens'."""
 
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Mapping
+import gzip
+import hashlib
+import io
+from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
-import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
+from bokeh.resources import INLINE
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
-from msiscale.report.cohort_figures import auc_by_specimen, mode_table, r2_by_mode, volcano
-from msiscale.report.data import MODELS, PROTOCOL, Results, State
-from msiscale.report.drawing import png
+from msiscale.report import evidence, tables
+from msiscale.report.data import MODELS, OPTIONAL, PROTOCOL, Results, State
 from msiscale.report.figures import FIGURES, figure_path
-from msiscale.store import exists, join, read_bytes, write_bytes
+from msiscale.report.plots import as_document, cohort_plots
+from msiscale.report.specimen import THUMBNAIL, Bounds, content, data_uri, encoded, picture
+from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
+from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
 
-_METRICS = {
-    "auc": "AUC",
-    "average_precision": "average precision",
-    "prevalence": "prevalence",
-    "accuracy": "accuracy",
-    "majority_accuracy": "accuracy of the majority class",
-    "balanced_accuracy": "balanced accuracy",
-    "dice": "Dice",
-}
+TOGETHER = 12  #: specimens that one file holds, at most
+TOGETHER_BYTES = 16 << 20  #: of them, about
+PAGES = "report"  #: the folder of the specimens' own pages
+THUMBNAILS = "figures/thumbnail_{}.jpg"
+BIOMARKER_FIGURES = "figures/biomarker-{}.png"
+_MOST_FIGURES = 6
 _CAPTIONS = {
     "figure1": "Cancer as annotated (A) and as predicted with this patient left out (B-D). "
     "Grey is tissue without a value; the white line is the annotation.",
@@ -34,209 +36,278 @@ _CAPTIONS = {
     "predicted, one scale), and the spectra of one pixel (C; predictions below zero are clipped).",
     "ions": "Measured ion images of the strongest m/z; the white line is the annotation.",
     "registration": "The slide resampled onto the MSI grid.",
+    "placement": "How the automatic registration found its place.",
 }
-_BIOMARKERS = {
-    "mz": "m/z",
-    "auc": "AUC",
-    "effect": "effect (log2)",
-    "standardized_difference": "standardized difference",
-    "p": "p",
-    "q": "q",
-    "n_patients": "patients",
-    "annotation": "annotation",
-    "adduct": "adduct",
-    "formula": "formula",
-    "ppm_error": "error (ppm)",
-    "alternatives": "other candidates",
-    "isotope_of": "isotope of m/z",
+_MAKES = {
+    "metrics": "`msiscale fit`, on two patients or more",
+    "biomarkers": "`msiscale biomarkers`, on annotated specimens",
+    "registration": "`msiscale register`",
+    "intervals": "`msiscale fit`, on two patients or more",
+    "comparisons": "`msiscale fit`, on two annotated patients or more",
+    "reliability": "`msiscale fit`, on annotated specimens",
+    "robustness": "`msiscale robustness` with --jitter or --null",
+    "switches": "`msiscale ablate`",
+    "batch": "`msiscale fit`, on two specimens or more",
+    "calibration": "`msiscale ingest --recalibrate`",
+    "annotations": "`msiscale annotate`",
+    "secondary_regions": "`msiscale regions`, after a fit",
 }
-_LISTED = 30
-_MODES = 20
-
-Table = dict[str, Any]
 
 
-def write_report(out_url: str) -> str:
+def write_report(out_url: str, *, pages: bool = True) -> str:
     """Write ``report.html`` from what is in the store and in ``figures/``; returns its path.
 
-    Missing parts are said to be missing. Figures of specimens are those that
-    `msiscale.report.write_figures` has written; those of the cohort are drawn here.
+    A cohort of more than `TOGETHER` specimens, or of larger ones, has a page a specimen in
+    ``report/``, beside it. Missing parts are said to be missing.
+
+    Parameters
+    ----------
+    pages : whether to write those of the specimens too; else they have been (`write_page`)
     """
+    results = Results(out_url)
+    apart = is_apart(results)
+    kept = {f"{name}.html" for name in results.specimens} if apart else set()
+    for name in set(listing(join(out_url, PAGES))) - kept:
+        remove(join(out_url, PAGES, name))
+    states = results.states()
+    if apart and pages:
+        for state in states:
+            _write_page(results, state)
     page = join(out_url, "report.html")
-    write_bytes(page, render(Results(out_url)).encode())
+    write_bytes(page, render(results, states, apart=apart).encode())
     return page
 
 
-def render(results: Results) -> str:
-    """The page as text. Every value from outside is escaped."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def write_page(out_url: str, specimen: str) -> str:
+    """Write ``report/<specimen>.html`` and return its path."""
+    results = Results(out_url)
+    (state,) = [s for s in results.states([specimen]) if s.specimen == specimen]
+    return _write_page(results, state)
+
+
+def _write_page(results: Results, state: State) -> str:
+    page = _template("page.html.j2").render(
+        **_frame_of(f"{state.specimen} – msiscale report"),
+        specimen=section(results, state),
+        probability=PROBABILITY,
+        intensity=INTENSITY,
     )
-    template = environment.from_string(
-        files("msiscale.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
-    states = results.states()
-    return template.render(
+    url = join(results.out, PAGES, f"{state.specimen}.html")
+    write_bytes(url, page.encode())
+    return url
+
+
+def write_thumbnail(out_url: str, specimen: str) -> list[str]:
+    """Write a small picture of the slide for the list of specimens; its path, if there is one."""
+    made = _thumbnail(Results(out_url), specimen)
+    if not made:
+        return []
+    url = join(out_url, THUMBNAILS.format(specimen))
+    write_bytes(url, base64.b64decode(made.split(",", 1)[1]))
+    return [url]
+
+
+def is_apart(results: Results) -> bool:
+    """Whether each specimen has a page of its own."""
+    if len(results.specimens) > TOGETHER:
+        return True
+    return sum(_about(results, name) for name in results.specimens) > TOGETHER_BYTES
+
+
+def _about(results: Results, name: str) -> int:
+    data = results.cohort(name)
+    if data is None or "tissue" not in data:
+        return 0
+    ny, nx = data["tissue"].shape
+    return Bounds.of((ny, nx)).bytes((ny, nx))
+
+
+def render(results: Results, states: list[State], *, apart: bool) -> str:
+    """The cohort's page as text. Every value from outside is escaped."""
+    rows = at_once(lambda s: _row(results, s, apart), states)
+    return _template("report.html.j2").render(
+        **_frame_of("msiscale report"),
         run=results.run,
         states=states,
         counts={s: sum(x.state == s for x in states) for s in ("done", "failed", "incomplete")},
-        headline=headline(results),
-        others=[p for p in results.metrics["protocol"].unique() if p != PROTOCOL],
-        protocols=protocols(results),
-        per_specimen=per_specimen(results),
-        modes=modes(results),
-        weighted=weighted(results),
-        auc_figure=_picture(auc_by_specimen(results)),
-        r2_figure=_picture(r2_by_mode(results)),
-        volcano=_picture(volcano(results)),
-        registration=_frame(results.registration),
-        biomarkers=biomarkers(results),
+        apart=apart,
+        rows=rows,
+        failures=tables.failures(states),
+        headline=tables.headline(results),
+        protocols=evidence.protocols(results),
+        leaks={PROTOCOL, "pixel_folds"} <= set(evidence.present(results)),
+        comparisons=evidence.comparisons(results),
+        jitter=evidence.jitter(results),
+        nulls=evidence.nulls(results),
+        switches=evidence.switches(results),
+        batch=evidence.batch(results),
+        batch_by_specimen=evidence.batch_by_specimen(results),
+        calibration=tables.calibration(results),
+        per_specimen=tables.per_specimen(results),
+        modes=tables.modes(results),
+        weighted=tables.weighted(results),
+        plots=_plots(results),
+        registration=tables.registration(results),
+        biomarkers=tables.biomarkers(results),
         n_biomarkers=len(results.biomarkers),
-        stages=stages(results.run),
-        facts=facts(results.run),
-        specimens=[_specimen(results, state) for state in states],
+        biomarker_figures=_biomarker_figures(results),
+        annotations=tables.lipids(results),
+        n_annotations=len(results.table("annotations")),
+        secondary=tables.secondary(results),
+        n_secondary=len(results.table("secondary_regions")),
+        missing=_missing(results),
+        stages=tables.stages(results.run),
+        facts=tables.facts(results.run),
+        sections=[] if apart else [section(results, s) for s in states],
+        probability=PROBABILITY,
+        intensity=INTENSITY,
     )
 
 
-def headline(results: Results) -> Table:
-    """Pooled leave-one-patient-out metrics, a row a model."""
-    rows = []
-    for model, words in MODELS.items():
-        values = [results.metric("all", model, "cancer", metric) for metric in _METRICS]
-        rows.append([words, *map(number, values)])
-    return _table(["cancer predicted", *_METRICS.values()], rows)
+def _plots(results: Results) -> dict[str, Any]:
+    made = cohort_plots(results)
+    return as_document(made) if made else {}
 
 
-def protocols(results: Results) -> Table:
-    """Pooled AUC and average precision of each protocol side by side."""
-    names = list(results.metrics["protocol"].unique())
-    rows = [
-        [words, metric_words]
-        + [number(results.metric("all", model, "cancer", metric, p)) for p in names]
-        for model, words in MODELS.items()
-        for metric, metric_words in list(_METRICS.items())[:2]
+def _missing(results: Results) -> list[tuple[str, str]]:
+    """Tables that the run does not have, and what makes them."""
+    return [
+        (f"{name}.csv", how)
+        for name, how in _MAKES.items()
+        if (results.table(name) if name in OPTIONAL else getattr(results, name)).empty
     ]
-    return _table(["cancer predicted", "metric", *[_words(p) for p in names]], rows)
 
 
-def per_specimen(results: Results) -> Table:
-    """Leave-one-patient-out metrics, a row a specimen and model."""
-    table = results.metrics
-    here = table[(table["protocol"] == PROTOCOL) & (table["target"] == "cancer")]
-    names = [n for n in results.specimens if n in set(here["specimen"])]
-    rows = []
-    for name in names:
-        for model, words in MODELS.items():
-            values = [results.metric(name, model, "cancer", metric) for metric in _METRICS]
-            if not all(math.isnan(v) for v in values):
-                rows.append([name, words, *map(number, values)])
-    return _table(["specimen", "cancer predicted", *_METRICS.values()], rows)
+def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
+    """A specimen in the list."""
+    name = state.specimen
+    number = tables.number
+    return {
+        "name": name,
+        "link": f"{PAGES}/{quote(name)}.html" if apart else f"#{anchor(results, name)}",
+        "patient": state.patient,
+        "state": state.state,
+        "stage": state.stage,
+        "reason": state.reason,
+        "picture": _stored_thumbnail(results, name),
+        "auc": [number(results.metric(name, m, "cancer", "auc")) for m in MODELS],
+        "r2": number(results.metric(name, "msi_from_he", "weighted", "r2")),
+        "residual": number(_registered(results, name).get("residual_px")),
+        "words": f"{name} {state.patient} {state.reason}".lower(),
+    }
 
 
-def modes(results: Results) -> Table:
-    """The first modes with everything that metrics.csv says of them."""
-    return _frame(mode_table(results).head(_MODES).reset_index())
+def anchor(results: Results, name: str) -> str:
+    """Where the one page has a specimen."""
+    return f"specimen-{results.specimens.index(name) + 1}"
 
 
-def weighted(results: Results) -> Table:
-    """Variance-weighted metrics of the MSI predicted from H&E, a row a specimen."""
-    table = results.metrics
-    rows = table[
-        (table["protocol"] == PROTOCOL)
-        & (table["model"] == "msi_from_he")
-        & (table["target"] == "weighted")
-    ]
-    wide = rows.pivot_table(index="specimen", columns="metric", values="value", dropna=False)
-    order = [n for n in ["all", *results.specimens] if n in wide.index]
-    return _frame(wide.loc[order].reset_index())
+def _registered(results: Results, name: str) -> dict[Any, Any]:
+    table = results.registration
+    rows = table[table["specimen"] == name].to_dict("records")
+    return rows[0] if rows else {}
 
 
-def biomarkers(results: Results) -> Table:
-    """The strongest m/z."""
-    table = results.biomarkers.head(_LISTED)
-    columns = [c for c in _BIOMARKERS if c in table]
-    shown = table[columns].copy()
-    for column in {"mz", "isotope_of"} & set(columns):
-        shown[column] = [f"{v:.4f}" if math.isfinite(v) else "" for v in shown[column]]
-    return _frame(shown.rename(columns=_BIOMARKERS))
+def _stored_thumbnail(results: Results, name: str) -> str:
+    url = join(results.out, THUMBNAILS.format(name))
+    if exists(url):
+        return data_uri(read_bytes(url), "jpeg")
+    return _thumbnail(results, name)
 
 
-def stages(run: Mapping[str, Any]) -> Table:
-    """Time and memory of every stage."""
-    found = {name: entry for name, entry in run.get("stages", {}).items() if _is_map(entry)}
-    columns = list(dict.fromkeys(key for entry in found.values() for key in entry))
-    words = {"wall_s": "wall (s)", "cpu_s": "CPU (s)", "peak_mib": "peak memory (MiB)"}
-    rows = [[name, *(number(entry.get(c)) for c in columns)] for name, entry in found.items()]
-    return _table(["stage", *(words.get(c, _words(c)) for c in columns)], rows)
+def _thumbnail(results: Results, name: str) -> str:
+    data = results.cohort(name)
+    return "" if data is None else picture(data, THUMBNAIL)
 
 
-def facts(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Provenance: everything else in run.json, by heading."""
-    groups = [("run", [(_words(k), number(v)) for k, v in run.items() if not _is_map(v)])]
-    for name, value in run.items():
-        if _is_map(value) and name not in ("stages", "specimens", "failed"):
-            groups.append((_words(name), [(str(k), number(v)) for k, v in value.items()]))
-    return [(name, rows) for name, rows in groups if rows]
+def section(results: Results, state: State) -> dict[str, Any]:
+    """Everything that the page shows of one specimen."""
+    name = state.specimen
+    shown = content(results, name)
+    outside = results.table("secondary_regions")
+    metrics = tables.specimen_metrics(results, name)
+    registered = _registered(results, name)
+    return {
+        "anchor": anchor(results, name),
+        "name": name,
+        "patient": state.patient,
+        "state": state,
+        "metrics": tables.Table(
+            ["cancer predicted", *tables.METRICS.values()], [row[1:] for row in metrics]
+        ),
+        "registration": tables.registration_of(registered),
+        "secondary": tables.frame(outside[outside["specimen"] == name]),
+        "content": shown,
+        "made": viewer(shown) if shown else {},
+        "pictures": _pictures(results, name),
+    }
 
 
-def number(value: Any) -> str:
-    """A value as a reader wants it: three or four digits, a dash for nothing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(number, value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value)}"
-    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"
+def _pictures(results: Results, name: str) -> list[tuple[str, str]]:
+    """The figures of a specimen for print, smaller than they lie in ``figures/``."""
+    urls = {kind: figure_path(results.out, kind, name) for kind in (*FIGURES, "placement")}
+    return [(_CAPTIONS[kind], _smaller(url)) for kind, url in urls.items() if exists(url)]
 
 
-def _specimen(results: Results, state: State) -> dict[str, Any]:
-    pictures = []
-    for kind in FIGURES:
-        path = figure_path(results.out, kind, state.specimen)
-        if exists(path):
-            pictures.append((_CAPTIONS[kind], _data_uri(read_bytes(path))))
-    return {"name": state.specimen, "patient": state.patient, "pictures": pictures}
+def _biomarker_figures(results: Results) -> list[str]:
+    if results.biomarkers.empty:
+        return []
+    ranks = range(1, _MOST_FIGURES + 1)
+    urls = [join(results.out, BIOMARKER_FIGURES.format(rank)) for rank in ranks]
+    return [_smaller(url) for url in urls if exists(url)]
 
 
-def _picture(figure: Figure | None) -> str:
-    return "" if figure is None else _data_uri(png(figure))
+def _smaller(url: str) -> str:
+    with Image.open(io.BytesIO(read_bytes(url))) as image:
+        return data_uri(encoded(image.convert("RGB"), "WEBP", 80), "webp")
 
 
-def _data_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+@cache
+def _library() -> tuple[str, str]:
+    """Bokeh's script, compressed, as text; and its digest for the page's policy."""
+    (script,) = [s for s in INLINE.js_raw if "root.Bokeh" in s]
+    packed = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode("ascii")
+    return packed, _digest(script)
 
 
-def _frame(table: pd.DataFrame) -> Table:
-    rows = [[number(_python(v)) for v in row] for row in table.itertuples(index=False, name=None)]
-    return _table([_words(str(c)) for c in table.columns], rows)
+def _digest(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> Table:
-    """Columns, rows, and which columns are of words (they stand left, numbers right)."""
-    text = [not all(map(_is_number, column)) for column in zip(*rows, strict=True)]
-    return {"columns": columns, "rows": rows, "text": text}
+def _own(name: str) -> str:
+    text = files("msiscale.report").joinpath(name).read_text(encoding="utf-8")
+    assert "</script" not in text
+    return text
 
 
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return value in ("", "–")
-    return True
+def _frame_of(title: str) -> dict[str, Any]:
+    """What every page has: its style, its scripts, and the policy that lets no other run."""
+    library, digest = _library()
+    scripts = [_own("loader.js"), _own("report.js")]
+    allowed = " ".join(f"'{d}'" for d in (digest, *map(_digest, scripts)))
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    return {
+        "title": title,
+        "style": _own("report.css"),
+        "library": library,
+        "scripts": scripts,
+        "policy": f"{policy}; base-uri 'none'; form-action 'none'",
+    }
 
 
-def _python(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("msiscale", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Bokeh defines a model where it is first met: the order of the keys has a meaning
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    return made
 
 
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _words(name: str) -> str:
-    for ending, unit in (("_um", " (µm)"), ("_px", " (MSI pixels)")):
-        name = name.removesuffix(ending) + unit * name.endswith(ending)
-    return name.replace("_", " ")
+def _template(name: str) -> Any:
+    return _environment().get_template(name)

@@ -1,0 +1,482 @@
+// What the page does: plots of the cohort, panels of a specimen, the list of specimens.
+"use strict";
+
+(() => {
+  const LEVELS = 254, NO_VALUE = 255, NO_SCORE = -32768;  // as in packing.py
+  const PERCENTILE = 0.995;  // of an image, drawn brightest
+  const LABELS = 6;  // m/z written into a spectrum
+  const MODEL_WORDS = { cancer: "annotated" };
+  const $ = (where, selector) => where.querySelector(selector);
+  const $$ = (where, selector) => [...where.querySelectorAll(selector)];
+  const json = (element) => JSON.parse(element.textContent);
+
+  const say = (where, text) => {
+    const line = $(where, ".message");
+    if (line) { line.textContent = text; line.hidden = !text; }
+  };
+
+  // ---- Bokeh
+
+  const embed = async ({ doc, roots }, hosts) => {
+    const there = Object.entries(roots).filter(([name]) => hosts[name]);
+    const item = {
+      docid: "doc",
+      root_ids: there.map(([, id]) => id),
+      roots: Object.fromEntries(there.map(([name, id]) => [id, hosts[name]])),
+    };
+    const [views] = await Bokeh.embed.embed_items({ doc }, [item]);
+    for (const [name] of there) hosts[name].dataset.drawn = "yes";
+    return views.roots[0].model.document;
+  };
+
+  const plots = async () => {
+    const source = document.getElementById("plots");
+    if (!source) return;
+    const hosts = Object.fromEntries($$(document, "[data-plot]").map((e) => [e.dataset.plot, e]));
+    await embed(json(source), hosts);
+  };
+
+  // ---- arrays
+
+  const KINDS = {
+    uint8: Uint8Array, int16: Int16Array, uint32: Uint32Array,
+    float32: Float32Array, float64: Float64Array,
+  };
+
+  const unpack = async ({ arrays, data }) => {
+    const buffer = await msiscale.unpacked(data);
+    const found = {};
+    for (const [name, dtype, shape, offset] of arrays) {
+      const Kind = KINDS[dtype], n = shape.reduce((a, b) => a * b, 1);
+      if (dtype === "int16") {  // all first bytes, then all second ones
+        const bytes = new Uint8Array(buffer, offset, 2 * n), values = new Int16Array(n);
+        for (let i = 0; i < n; i++) values[i] = bytes[i] | (bytes[n + i] << 8);
+        found[name] = values;
+      } else {
+        found[name] = new Kind(buffer, offset, n);
+      }
+    }
+    return found;
+  };
+
+  // ---- a specimen
+
+  class Specimen {
+    constructor(section, content, arrays) {
+      Object.assign(this, { section, content, arrays });
+      [this.h, this.w] = content.shape;
+      this.n = arrays.at.length;
+      this.place = new Map([...arrays.at].map((flat, i) => [flat, i]));
+      this.ndarray = Bokeh.require("core/util/ndarray").ndarray;
+    }
+
+    async draw(made) {
+      const hosts = Object.fromEntries(
+        $$(this.section, "[data-panel]").map((e) => [e.dataset.panel, e]));
+      this.doc = await embed(made, hosts);
+      this.x = this.model("x_range");
+      this.y = this.model("y_range");
+      this.home = [this.x.start, this.x.end, this.y.start, this.y.end];
+      const { slide, outline, size_um: [w, h] } = this.content;
+      if (slide) this.model("slide").data = { url: [slide], w: [w], h: [h] };
+      this.model("outline").data = { x: outline.map((l) => l[0]), y: outline.map((l) => l[1]) };
+      for (const name of Object.keys(this.content.models)) {
+        this.show(name, this.fraction(name), 0, 1);
+      }
+      for (const panel of this.doc.roots()) {
+        panel.on_event("tap", (event) => this.taps(panel, event));
+      }
+      for (const [name, host] of Object.entries(hosts)) {
+        if (name !== "spectrum") {
+          host.addEventListener("wheel", (event) => this.wheel(event, host), { passive: false });
+        }
+      }
+      this.controls();
+      if (this.content.ions.length || this.content.modes.length) this.choose();
+      this.pick(this.first());
+      this.section.dataset.ready = "yes";
+    }
+
+    model(name) { return this.doc.get_model_by_name(name); }
+
+    // values of the pixels that are kept, as an image that a panel shows
+    show(name, values, low, high) {
+      const image = new Float32Array(this.h * this.w).fill(NaN);
+      this.arrays.at.forEach((flat, i) => { image[flat] = values[i]; });
+      const colours = this.model(`${name}_colours`);
+      colours.setv({ low, high });
+      const shape = [this.h, this.w];
+      this.model(`${name}_map`).data = {
+        image: [this.ndarray(image, { dtype: "float32", shape })],
+      };
+    }
+
+    fraction(name) {
+      return Float32Array.from(this.arrays[name], (v) => (v === NO_VALUE ? NaN : v / LEVELS));
+    }
+
+    ion(k) {
+      const { ions, tops } = this.arrays, values = new Float32Array(this.n);
+      for (let i = 0; i < this.n; i++) values[i] = this.intensity(ions[k * this.n + i], tops[k]);
+      return values;
+    }
+
+    intensity(level, top) { return level === NO_VALUE ? NaN : top * (level / LEVELS) ** 2; }
+
+    // row k of 16-bit values
+    scores(name, k) {
+      const steps = this.arrays[name], step = this.arrays[`${name}_step`][k];
+      const values = new Float32Array(this.n);
+      for (let i = 0; i < this.n; i++) values[i] = this.score(steps[k * this.n + i], step);
+      return values;
+    }
+
+    score(steps, step) { return steps === NO_SCORE ? NaN : steps * step; }
+
+    get modes() { return this.content.modes.length; }
+
+    // the image of the m/z at `index`, from the modes
+    fromModes(name, index) {
+      const { mean, components, components_step: step, mz } = this.arrays;
+      const values = new Float32Array(this.n).fill(mean[index]);
+      for (let k = 0; k < this.modes; k++) {
+        const weight = components[k * mz.length + index] * step[k];
+        const scores = this.scores(name, k);
+        for (let i = 0; i < this.n; i++) values[i] += weight * scores[i];
+      }
+      return values.map((v) => Math.max(v, 0));
+    }
+
+    // the spectrum of a pixel, from the modes
+    spectrum(name, i) {
+      const { mean, components, components_step: step, mz } = this.arrays;
+      const values = Float64Array.from(mean);
+      for (let k = 0; k < this.modes; k++) {
+        const score = this.score(this.arrays[name][k * this.n + i], this.arrays[`${name}_step`][k]);
+        for (let j = 0; j < mz.length; j++) values[j] += score * step[k] * components[k * mz.length + j];
+      }
+      return values.map((v) => Math.max(v, 0));
+    }
+
+    nearest(mz) {
+      const axis = this.arrays.mz;
+      if (!axis) return -1;
+      let best = 0;
+      axis.forEach((v, i) => { if (Math.abs(v - mz) < Math.abs(axis[best] - mz)) best = i; });
+      return best;
+    }
+
+    // ---- what is chosen
+
+    choose() {
+      const value = $(this.section, ".choice").value, kind = value[0], k = Number(value.slice(1));
+      let measured, predicted = null, words, note = "";
+      if (kind === "i") {
+        const ion = this.content.ions[k], index = this.nearest(ion.mz);
+        measured = this.ion(k);
+        words = `m/z ${ion.label}`;
+        if (index >= 0 && Math.abs(this.arrays.mz[index] - ion.mz) < 1e-9) {
+          predicted = this.fromModes("predicted", index);
+        } else {
+          note = "The model of this fold does not have this m/z: no prediction.";
+        }
+      } else if (kind === "m") {
+        measured = this.scores("scores", k);
+        predicted = this.scores("predicted", k);
+        words = `${this.content.modes[k]}: score`;
+      } else {
+        const index = this.nearest(this.asked);
+        measured = this.fromModes("scores", index);
+        predicted = this.fromModes("predicted", index);
+        words = `m/z ${this.arrays.mz[index].toFixed(4)}`;
+        note = "The measured image of this m/z is not embedded: it is drawn from its modes.";
+      }
+      const known = measured.filter((v) => !Number.isNaN(v)).sort();
+      const at = (q) => known[Math.round(q * (known.length - 1))];
+      const low = kind === "m" ? at(1 - PERCENTILE) : 0;
+      let high = at(PERCENTILE);
+      if (!(high > low)) high = low + 1;
+      const nothing = new Float32Array(this.n).fill(NaN);
+      this.show("measured", measured, low, high);
+      this.show("predicted", predicted ?? nothing, low, high);
+      this.chosen = { measured, predicted, words };
+      for (const e of $$(this.section, ".chosen")) e.textContent = words;
+      for (const e of $$(this.section, ".low")) e.textContent = this.number(low);
+      for (const e of $$(this.section, ".high")) e.textContent = this.number(high);
+      say($(this.section, ".ions"), note);
+      if (this.picked !== undefined) this.pick(this.picked);
+    }
+
+    number(value) {
+      if (Number.isNaN(value) || value === undefined) return "–";
+      return value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e4)
+        ? value.toExponential(2) : value.toPrecision(3);
+    }
+
+    // the most certain annotated pixel, near the middle of such
+    first() {
+      const cancer = this.arrays.cancer ? this.fraction("cancer") : new Float32Array(this.n);
+      const most = cancer.reduce((a, b) => (b > a ? b : a), 0);
+      const these = [...cancer.keys()].filter((i) => most === 0 || cancer[i] === most);
+      const [y, x] = [0, 1].map((axis) =>
+        these.reduce((sum, i) => sum + this.yx(i)[axis], 0) / Math.max(these.length, 1));
+      let best = these[0] ?? 0, least = Infinity;
+      for (const i of these) {
+        const [a, b] = this.yx(i), away = (a - y) ** 2 + (b - x) ** 2;
+        if (away < least) [best, least] = [i, away];
+      }
+      return best;
+    }
+
+    yx(i) {
+      const flat = this.arrays.at[i];
+      return [Math.floor(flat / this.w), flat % this.w];
+    }
+
+    taps(panel, event) {
+      if (panel.x_range !== this.x) return;  // the spectrum
+      const [px, py] = this.content.pixel_um;
+      this.go(Math.floor(event.y / py), Math.floor(event.x / px));
+    }
+
+    go(y, x) {
+      if (x < 0 || y < 0 || x >= this.w || y >= this.h) return;
+      const i = this.place.get(y * this.w + x);
+      if (i === undefined) this.announce(`row ${y}, column ${x}: no tissue there`);
+      else this.pick(i);
+    }
+
+    pick(i) {
+      if (i === undefined || this.n === 0) return;
+      this.picked = i;
+      const [y, x] = this.yx(i), [px, py] = this.content.pixel_um, step = this.content.step;
+      this.model("marker").data = { x: [(x + 0.5) * px], y: [(y + 0.5) * py] };
+      const [row, column] = $$(this.section, ".at");
+      row.value = y * step;
+      column.value = x * step;
+      const words = [`row ${y * step}, column ${x * step}`];
+      for (const [name, text] of Object.entries({ ...MODEL_WORDS, ...this.content.models })) {
+        if (this.arrays[name]) {
+          const level = this.arrays[name][i];
+          const value = level === NO_VALUE ? "unknown" : (level / LEVELS).toFixed(2);
+          words.push(name === "cancer" ? `annotated ${value}` : `cancer ${text} ${value}`);
+        }
+      }
+      if (this.chosen) {
+        const { measured, predicted, words: what } = this.chosen;
+        const guess = predicted ? `, predicted ${this.number(predicted[i])}` : "";
+        words.push(`${what} measured ${this.number(measured[i])}${guess}`);
+      }
+      const alike = this.spectra(i);
+      if (alike !== null) words.push(`cosine of the two spectra ${alike.toFixed(3)}`);
+      this.announce(`${words.join("; ")}.`);
+    }
+
+    announce(text) { $(this.section, ".pixel").textContent = text; }
+
+    // both spectra of pixel i; the cosine of what is measured and what is predicted of it
+    spectra(i) {
+      const { ions, tops, mz } = this.arrays;
+      const set = (name, x, y, sign) => {
+        const end = Array.from(y, (v) => sign * v);
+        this.model(`${name}_spectrum`).data = { mz: Array.from(x), value: Array.from(y), end };
+      };
+      if (!this.doc.get_model_by_name("measured_spectrum")) return null;
+      const listed = this.content.ions.map((ion) => ion.mz);
+      const seen = listed.map((_, k) => this.intensity(ions[k * this.n + i], tops[k]))
+        .map((v) => (Number.isNaN(v) ? 0 : v));
+      set("measured", listed, seen, 1);
+      const order = [...seen.keys()].sort((a, b) => seen[b] - seen[a]).slice(0, LABELS);
+      const apart = order.filter((k, j) => order.slice(0, j).every(
+        (other) => Math.abs(listed[k] - listed[other]) > 12));
+      this.model("labels").data = {
+        mz: apart.map((k) => listed[k]), end: apart.map((k) => seen[k]),
+        text: apart.map((k) => listed[k].toFixed(4)),
+      };
+      const known = mz && this.arrays.predicted[i] !== NO_SCORE && this.arrays.scores[i] !== NO_SCORE;
+      if (!known) {
+        set("reconstructed", [], [], 1);
+        set("predicted", [], [], -1);
+        return null;
+      }
+      const guess = this.spectrum("predicted", i);
+      set("reconstructed", mz, this.spectrum("scores", i), 1);
+      set("predicted", mz, guess, -1);
+      let dot = 0, a = 0, b = 0;
+      listed.forEach((v, k) => {
+        const index = this.nearest(v);
+        if (Math.abs(mz[index] - v) < 1e-9) {
+          dot += seen[k] * guess[index];
+          a += seen[k] ** 2;
+          b += guess[index] ** 2;
+        }
+      });
+      return a && b ? dot / Math.sqrt(a * b) : null;
+    }
+
+    // ---- controls
+
+    controls() {
+      const on = (selector, event, act) => {
+        for (const e of $$(this.section, selector)) e.addEventListener(event, () => act(e));
+      };
+      on(".opacity", "input", (e) => this.opacity(Number(e.value) / 100));
+      on(".choice", "change", () => this.choose());
+      on(".any", "change", (e) => {
+        if (e.value === "" || !this.arrays.mz) return;
+        this.asked = Number(e.value);
+        const list = $(this.section, ".choice"), other = $(list, "option[value=a]");
+        other.hidden = false;
+        list.value = "a";
+        this.choose();
+      });
+      on(".in", "click", () => this.zoom(0.5));
+      on(".out", "click", () => this.zoom(2));
+      on(".whole", "click", () => this.ranges(...this.home));
+      const step = this.content.step, [row, column] = $$(this.section, ".at");
+      on(".at", "change", () => this.go(
+        Math.floor(Number(row.value) / step), Math.floor(Number(column.value) / step)));
+      $(this.section, ".panels").addEventListener("keydown", (event) => this.key(event));
+      this.opacity(Number($(this.section, ".opacity").value) / 100);
+    }
+
+    opacity(alpha) {
+      for (const name of [...Object.keys(this.content.models), "measured", "predicted"]) {
+        const drawn = this.model(`${name}_image`);
+        if (drawn) drawn.glyph.global_alpha = alpha;
+      }
+      $(this.section, ".percent").textContent = `${Math.round(100 * alpha)} %`;
+    }
+
+    key(event) {
+      const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      const keys = { "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), "-": () => this.zoom(2),
+        0: () => this.ranges(...this.home) };
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (moves[event.key] && this.picked !== undefined) {
+        const [y, x] = this.yx(this.picked), [dy, dx] = moves[event.key];
+        this.go(y + dy, x + dx);
+      } else if (keys[event.key]) {
+        keys[event.key]();
+      } else {
+        return;
+      }
+      event.preventDefault();
+    }
+
+    ranges(x0, x1, y0, y1) {
+      this.x.setv({ start: x0, end: x1 });
+      this.y.setv({ start: y0, end: y1 });
+    }
+
+    // about the chosen pixel where it is seen, else about the middle
+    zoom(factor, at = null) {
+      const { x, y } = this, [px, py] = this.content.pixel_um;
+      let [cx, cy] = at ?? [(x.start + x.end) / 2, (y.start + y.end) / 2];
+      if (!at && this.picked !== undefined && factor < 1) {
+        const [row, column] = this.yx(this.picked);
+        [cx, cy] = [(column + 0.5) * px, (row + 0.5) * py];
+      }
+      const width = (x.end - x.start) * factor;
+      if (width > this.home[1]) return this.ranges(...this.home);
+      if (width < 4 * px) return;
+      const next = (from, c) => c + (from - c) * factor;
+      return at
+        ? this.ranges(next(x.start, cx), next(x.end, cx), next(y.start, cy), next(y.end, cy))
+        : this.ranges(cx - width / 2, cx + width / 2,
+          cy + (y.start - y.end) * factor / 2, cy - (y.start - y.end) * factor / 2);
+    }
+
+    wheel(event, host) {
+      if (!event.ctrlKey && !event.metaKey) return;  // the page scrolls
+      event.preventDefault();
+      const box = host.getBoundingClientRect(), { x, y } = this;
+      const cx = x.start + ((event.clientX - box.left) / box.width) * (x.end - x.start);
+      const cy = y.start + ((event.clientY - box.top) / box.height) * (y.end - y.start);
+      this.zoom(event.deltaY > 0 ? 1.25 : 0.8, [cx, cy]);
+    }
+  }
+
+  const start = async (section) => {
+    if (section.dataset.started) return;
+    section.dataset.started = "yes";
+    try {
+      const content = json($(section, "script.content"));
+      const made = json($(section, "script.made"));
+      const specimen = new Specimen(section, content, await unpack(content.packed));
+      await specimen.draw(made);
+      say(section, "");
+    } catch (error) {
+      say(section, `The panels cannot be drawn: ${error.message}`);
+      throw error;
+    }
+  };
+
+  // sections are drawn when they are opened
+  const sections = () => {
+    for (const section of $$(document, ".viewer")) {
+      const folded = section.closest("details");
+      if (!folded || folded.open) start(section);
+      folded?.addEventListener("toggle", () => { if (folded.open) start(section); });
+    }
+  };
+
+  const opened = () => {
+    const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
+    const folded = target?.closest("details");
+    if (folded) { folded.open = true; target.scrollIntoView(); }
+  };
+
+  // ---- the list of specimens
+
+  const list = () => {
+    const table = document.getElementById("specimen-list");
+    if (!table) return;
+    const rows = $$(table, "tbody tr");
+    const word = document.getElementById("find"), state = document.getElementById("state");
+    const filter = () => {
+      const wanted = word.value.trim().toLowerCase();
+      let shown = 0;
+      for (const row of rows) {
+        row.hidden = (state.value !== "" && row.dataset.state !== state.value)
+          || !row.dataset.words.includes(wanted);
+        shown += !row.hidden;
+      }
+      document.getElementById("shown").textContent = `${shown} of ${rows.length} shown`;
+    };
+    word.addEventListener("input", filter);
+    state.addEventListener("change", filter);
+    filter();
+    const heads = $$(table, "thead th");
+    heads.forEach((head, i) => $(head, "button")?.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (row) => row.cells[i].textContent.trim();
+      const compare = (a, b) => {
+        const [x, y] = [key(a), key(b)], [p, q] = [parseFloat(x), parseFloat(y)];
+        if (Number.isNaN(p) || Number.isNaN(q)) {
+          if (Number.isNaN(p) !== Number.isNaN(q)) return Number.isNaN(p) ? 1 : -1;
+          return (down ? -1 : 1) * x.localeCompare(y, undefined, { numeric: true });
+        }
+        return (down ? -1 : 1) * (p - q);
+      };
+      table.tBodies[0].append(...rows.sort(compare));
+    }));
+  };
+
+  (async () => {
+    list();
+    try {
+      await msiscale.ready;
+      await plots();
+      sections();
+      window.addEventListener("hashchange", opened);
+      opened();
+      document.body.dataset.ready = "yes";
+    } catch (error) {
+      say(document, `The plots cannot be drawn: ${error.message}`);
+      throw error;
+    }
+  })();
+})();
