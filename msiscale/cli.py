@@ -407,6 +407,52 @@ def fuse(context: click.Context, manifest: str, **words: Any) -> None:
         context.exit(FAILED_SPECIMENS)
 
 
+@cli.command("export")
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--out", required=True, metavar="URL", help="A folder; for spatialdata SOMETHING.zarr."
+)
+@click.option(
+    "--format",
+    required=True,
+    type=click.Choice(["ome-zarr", "spatialdata", "anndata", "parquet", "imzml", "geojson"]),
+    help="See docs/formats.",
+)
+@click.option("--specimen", "specimens", multiple=True, help="Only this one (repeatable).")
+@click.option(
+    "--mz",
+    callback=_numbers,
+    help="Of ion images (ome-zarr, spatialdata) [the strongest] or columns (parquet) [none].",
+)
+@click.option(
+    "--slides/--no-slides", default=True, show_default=True, help="Of ome-zarr: the H&E too."
+)
+@click.pass_context
+def export_results(context: click.Context, run: str, out: str, **words: Any) -> None:
+    """Results in the formats of other tools: RUN is the --out of run, or of predict."""
+    from msiscale.export import export
+
+    done = export(run, out, **words)
+    for url in done.written:
+        click.echo(url)
+    for name, why in done.left_out.items():
+        click.echo(f"msiscale: {name} is not in it: {why}", err=True)
+    if done.left_out:
+        context.exit(FAILED_SPECIMENS)
+
+
+@cli.command("config-schema")
+def config_schema() -> None:
+    """The JSON schema of the file of --config, for editors and checkers."""
+    import json
+
+    from msiscale.config_schema import schema
+
+    options = (p for p in cli.commands["run"].params if isinstance(p, click.Option))
+    said = {str(p.name): p.help or "" for p in options}
+    click.echo(json.dumps(schema(said), indent=2, ensure_ascii=False))
+
+
 @cli.command()
 @click.argument("slide")
 @click.argument("url")

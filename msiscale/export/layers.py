@@ -1,0 +1,99 @@
+"""Maps and ion images of a specimen, read block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale.export.source import Source, column_of
+from msiscale.grid import Block
+from msiscale.prediction.model import spectra
+from msiscale.store import array_of, read
+
+Float32 = NDArray[np.float32]
+PREDICTED = (
+    "cancer_from_msi",
+    "cancer_from_he",
+    "cancer_from_predicted_msi",
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An image with channels on the grid of a specimen.
+
+    Attributes
+    ----------
+    name : str
+    channels : names, in order
+    limits : (low, high) of its values as shown, or None
+    read : block of pixels -> float32 (h, w, channel), NaN where unknown
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    limits: tuple[float, float] | None
+    read: Callable[[Block], Float32]
+
+
+def maps(source: Source) -> Layer | None:
+    """``cancer``: the annotated fraction and the predicted probabilities; None without any."""
+    found = []
+    if source.cohort is not None and np.isfinite(read(source.cohort, "cancer")).any():
+        found.append(("annotated", array_of(source.cohort, "cancer")))
+    if source.predictions is not None:
+        group = source.predictions
+        found += [(name, array_of(group, name)) for name in PREDICTED if name in group]
+    if not found:
+        return None
+
+    def values(block: Block) -> Float32:
+        return np.stack([np.asarray(a[block.slices], np.float32) for _, a in found], axis=-1)
+
+    return Layer("cancer", tuple(name for name, _ in found), (0.0, 1.0), values)
+
+
+def ions(source: Source, mz: Sequence[float]) -> Layer | None:
+    """``ions``: normalised intensities as measured; None for a slide without MSI."""
+    if source.cohort is None or not mz:
+        return None
+    columns = [column_of(source.mz, value) for value in mz]
+    array = array_of(source.cohort, "intensity")
+
+    def values(block: Block) -> Float32:
+        every = [np.asarray(array[(*block.slices, c)], np.float32) for c in columns]
+        return np.stack(every, axis=-1)
+
+    return Layer("ions", tuple(named(source.mz[columns])), None, values)
+
+
+def predicted_ions(source: Source, mz: Sequence[float]) -> Layer | None:
+    """``predicted_ions``: from the H&E, NaN also for an m/z that the fold leaves out."""
+    if source.predictions is None or "predicted_scores" not in source.predictions or not mz:
+        return None
+    group, axis = source.predictions, source.predicted_mz
+    mean, components = read(group, "mean"), read(group, "components")
+    array = array_of(group, "predicted_scores")
+    places = [np.flatnonzero(np.isclose(axis, value, rtol=1e-9, atol=0)) for value in mz]
+    known = [i for i, place in enumerate(places) if place.size]
+    columns = [int(places[i][0]) for i in known]
+
+    def values(block: Block) -> Float32:
+        out = np.full((*block.shape, len(mz)), np.nan, np.float32)
+        scores = np.asarray(array[block.slices], np.float32)
+        out[..., known] = spectra(scores, mean[columns], components[:, columns])
+        return out
+
+    return Layer("predicted_ions", tuple(named(mz)), None, values)
+
+
+def named(mz: Sequence[float] | NDArray[np.float64]) -> list[str]:
+    """Names of m/z: four decimals, or as many as tell them apart."""
+    for digits in range(4, 13):
+        names = [f"{value:.{digits}f}" for value in mz]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{value!r}" for value in map(float, mz)]

@@ -1,0 +1,223 @@
+"""Slides, maps and ion images as OME-Zarr 0.5 [1]_, all in µm of the slide, so that they overlay.
+
+OME-Zarr 0.5 knows scales and translations but no rotation, and MSI lies on a slide at any angle. So
+a map is laid onto an upright grid four times as fine as the MSI pixels: every cell has the value of
+the MSI pixel under its centre, none is interpolated. The exact map from MSI pixels to the slide is
+in the attribute ``msiscale``.
+
+.. [1] https://ngff.openmicroscopy.org/0.5/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msiscale.errors import InputError
+from msiscale.export.layers import Layer, ions, maps, predicted_ions
+from msiscale.export.source import Opened, Source, wanted_mz
+from msiscale.grid import Block, Floats, apply, blocks, scaling, translation
+from msiscale.slide.convert import convert
+from msiscale.store import create_array, exists, join, open_group
+
+FINER = 4  # cells on a side of an MSI pixel
+SIDE = 512  # cells on a side of a shard, written at once
+CHUNK = 256
+SMALLEST = 256  # halving stops where both sides are at most this
+SHOWN = 99.5  # percentile that is shown brightest
+COLOURS = ("FFFFFF", "E69F00", "56B4E9", "CC79A7", "009E73", "F0E442", "D55E00", "0072B2")
+Float32 = NDArray[np.float32]
+
+
+def export_ome_zarr(
+    opened: Opened, out: str, *, mz: list[float] | None = None, slides: bool = True
+) -> Iterator[str]:
+    """Write ``out/<specimen>/{slide,cancer,ions,predicted_ions}.ome.zarr``; yields their URLs.
+
+    Memory: a shard of `SIDE` cells a side with all channels, and the MSI pixels under it.
+
+    Parameters
+    ----------
+    opened
+    out
+        A folder; images of an earlier export are replaced.
+    mz
+        Of the ion images; default the strongest of ``biomarkers.csv``.
+    slides
+        Also the H&E, at full size.
+    """
+    wanted = wanted_mz(opened, mz)
+    for source in opened.sources:
+        if slides:
+            if not exists(source.slide):
+                raise InputError(
+                    f"{source.name}: its slide {source.slide} is not there; put it back, or leave "
+                    "slides out with --no-slides"
+                )
+            url = join(out, source.name, "slide.ome.zarr")
+            convert(source.slide, url, mpp=_one(source))
+            yield url
+        for layer in (maps(source), ions(source, wanted), predicted_ions(source, wanted)):
+            if layer is not None:
+                url = join(out, source.name, f"{layer.name}.ome.zarr")
+                write_layer(source, layer, url)
+                yield url
+
+
+def _one(source: Source) -> float | None:
+    """µm a pixel where it is one number, which the manifest may have given."""
+    return source.mpp[0] if source.mpp[0] == source.mpp[1] else None
+
+
+def write_layer(source: Source, layer: Layer, url: str) -> None:
+    """Write one image with its pyramid; its metadata come last.
+
+    Raises
+    ------
+    InputError
+        Something other than an OME-Zarr is at `url`.
+    """
+    group = open_group(url, "a")
+    attrs = group.attrs.asdict()
+    if not {"ome", "msiscale"} & set(attrs) and any(True for _ in group.members()):
+        raise InputError(f"{url}: a Zarr store that is no OME-Zarr; give another --out")
+    group.attrs.put({"msiscale": "unfinished"})
+    shape, size, corner = upright(source)
+    shapes = _levels(shape)
+    for name in set(group.keys()) - {str(level) for level in range(len(shapes))}:
+        del group[name]
+    high = 0.0
+    for level, (height, width) in enumerate(shapes):
+        array = create_array(
+            group,
+            str(level),
+            (len(layer.channels), height, width),
+            ("c", "y", "x"),
+            chunks=(1, CHUNK, CHUNK),
+            shards=(len(layer.channels), SIDE, SIDE),
+        )
+        for block in blocks((height, width), (SIDE, SIDE)):
+            if level == 0:
+                values = _laid(source, layer, block, size, corner)
+            else:
+                values = _halved(group[str(level - 1)], block)
+            if level == len(shapes) - 1 and np.isfinite(values).any():
+                high = max(high, float(np.nanpercentile(values, SHOWN)))
+            array[(slice(None), *block.slices)] = values.transpose(2, 0, 1)
+    limits = layer.limits or (0.0, high or 1.0)
+    group.attrs.put(
+        {
+            "ome": _metadata(source, layer, len(shapes), size, corner, limits),
+            "msiscale": {
+                "specimen": source.name,
+                "matrix": source.matrix.tolist(),
+                "pixel_um": list(source.pixel_um),
+                "mpp": list(source.mpp),
+            },
+        }
+    )
+
+
+def upright(source: Source) -> tuple[tuple[int, int], float, tuple[float, float]]:
+    """An upright grid over the MSI: shape, µm of a cell, and µm (x, y) of its top left corner.
+
+    The corner is a whole number of cells from the slide's own.
+    """
+    size = min(source.pixel_um) / FINER
+    ny, nx = source.shape
+    corners = apply(source.corner_to_um, [(0, 0), (nx, 0), (nx, ny), (0, ny)])
+    low = np.floor(corners.min(axis=0) / size + 1e-6)
+    high = np.ceil(corners.max(axis=0) / size - 1e-6)
+    width, height = (high - low).astype(int).tolist()
+    return (height, width), size, (float(low[0] * size), float(low[1] * size))
+
+
+def _laid(
+    source: Source, layer: Layer, block: Block, size: float, corner: tuple[float, float]
+) -> Float32:
+    """(h, w, channel): of each cell the MSI pixel under its centre."""
+    to_index: Floats = np.linalg.inv(source.to_um) @ translation(*corner) @ scaling(size)
+    y, x = np.mgrid[block.slices] + 0.5
+    index = np.rint(apply(to_index, np.stack([x, y], axis=-1))).astype(np.int64)
+    inside = ((index >= 0) & (index < source.shape[::-1])).all(axis=-1)
+    out = np.full((*block.shape, len(layer.channels)), np.nan, np.float32)
+    if inside.any():
+        own = index[inside]
+        (x0, y0), (x1, y1) = own.min(axis=0).tolist(), (own.max(axis=0) + 1).tolist()
+        out[inside] = layer.read(Block(y0, y1, x0, x1))[own[:, 1] - y0, own[:, 0] - x0]
+    return out
+
+
+def _levels(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    shapes = [shape]
+    while max(shapes[-1]) > SMALLEST:
+        height, width = shapes[-1]
+        shapes.append((math.ceil(height / 2), math.ceil(width / 2)))
+    return shapes
+
+
+def _halved(above: Any, block: Block) -> Float32:
+    """(h, w, channel): means of 2 x 2 cells of the level above, of those that are known."""
+    y, x = 2 * block.y0, 2 * block.x0
+    height, width = block.shape
+    values = np.asarray(above[:, y : y + 2 * height, x : x + 2 * width], np.float64)
+    missing = 2 * height - values.shape[1], 2 * width - values.shape[2]
+    values = np.pad(values, ((0, 0), (0, missing[0]), (0, missing[1])), constant_values=np.nan)
+    cells = values.reshape(len(values), height, 2, width, 2)
+    known = np.isfinite(cells)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(known, cells, 0).sum(axis=(2, 4)) / known.sum(axis=(2, 4))
+    return mean.astype(np.float32).transpose(1, 2, 0)
+
+
+def _metadata(
+    source: Source,
+    layer: Layer,
+    levels: int,
+    size: float,
+    corner: tuple[float, float],
+    limits: tuple[float, float],
+) -> dict[str, Any]:
+    """The attribute ``ome``. Translations are of pixel centres, from the centre of the slide's
+    first pixel, as in the slide's own pyramid."""
+    datasets = []
+    for level in range(levels):
+        cell = size * 2**level
+        y, x = (c + cell / 2 - m / 2 for c, m in zip(corner[::-1], source.mpp, strict=True))
+        steps = [
+            {"type": "scale", "scale": [1.0, cell, cell]},
+            {"type": "translation", "translation": [0.0, y, x]},
+        ]
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    low, high = limits
+    window = {"start": low, "end": high, "min": low, "max": high}
+    return {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "name": f"{source.name} {layer.name}",
+                "axes": [
+                    {"name": "c", "type": "channel"},
+                    {"name": "y", "type": "space", "unit": "micrometer"},
+                    {"name": "x", "type": "space", "unit": "micrometer"},
+                ],
+                "datasets": datasets,
+                "type": "mean of known cells",
+            }
+        ],
+        "omero": {
+            "channels": [
+                {
+                    "label": name,
+                    "color": COLOURS[i % len(COLOURS)],
+                    "active": i == 0,
+                    "window": window,
+                }
+                for i, name in enumerate(layer.channels)
+            ]
+        },
+    }

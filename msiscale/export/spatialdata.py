@@ -1,0 +1,176 @@
+"""The cohort as one SpatialData store [1]_: a coordinate system a specimen, in µm of its slide.
+
+.. [1] L. Marconato et al., "SpatialData: an open and universal data framework for spatial omics",
+   Nat. Methods 22 (2025) 58-62; https://spatialdata.scverse.org
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msiscale.cohort import read_manifest
+from msiscale.errors import InputError
+from msiscale.export.anndata import pixel_table
+from msiscale.export.layers import Layer, ions, maps, predicted_ions
+from msiscale.export.optional import need
+from msiscale.export.source import Opened, Source, region_files, wanted_mz
+from msiscale.grid import Block, Floats, scaling
+from msiscale.slide.annotations import read_annotation
+from msiscale.slide.reader import open_reader
+from msiscale.slide.regions import Region
+from msiscale.store import (
+    array_of,
+    exists,
+    is_url,
+    join,
+    local_path,
+    open_group,
+    read_json,
+)
+
+TILE = 512  # MSI pixels on a side of a chunk of an image
+
+
+def export_spatialdata(opened: Opened, out: str, *, mz: list[float] | None = None) -> Iterator[str]:
+    """Write the store `out` (``….zarr``), and yield it.
+
+    For each specimen ``S`` a coordinate system ``S`` (µm from the slide's top left corner) with
+
+    images
+        ``S_he`` (the H&E on the MSI grid), ``S_cancer`` (annotated fraction and predicted
+        probabilities), ``S_ions`` and ``S_predicted_ions`` (of `mz`, default the strongest)
+    labels
+        ``S_pixels``: the MSI pixels, numbered from 1
+    shapes
+        ``S_annotation``, where the manifest and its files are still there, and ``S_regions``
+        (predicted cancer)
+    tables
+        ``S_spectra``: see `pixel_table`; annotates ``S_pixels``
+
+    Memory: spectra of 64 x 64 pixels, one map of a specimen, a row of `obs` a pixel.
+
+    Raises
+    ------
+    InputError
+        spatialdata is not installed; `out` is not a local folder that ends in ``.zarr``, or holds
+        something else; results without MSI.
+    """
+    sd = need("spatialdata", "spatialdata", "spatialdata")
+    import dask
+
+    _check_target(out)
+    wanted = wanted_mz(opened, mz)
+    annotations, regions = _annotations(opened), region_files(opened)
+    elements: dict[str, Any] = {}
+    for source in opened.sources:
+        elements |= _images(sd, source, wanted)
+        elements |= _table(sd, opened, source)
+        shapes = {"annotation": annotations.get(source.name)}
+        if source.name in regions:
+            shapes["regions"] = regions[source.name]
+        for kind, path in shapes.items():
+            found = _regions(source, path) if path else []
+            if found:
+                elements[f"{source.name}_{kind}"] = _shapes(sd, source, found)
+    data = sd.SpatialData.init_from_elements(elements)
+    with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "zarr v3 autosharding", UserWarning)  # one a column
+        data.write(local_path(out), overwrite=exists(out))
+    yield out
+
+
+def _check_target(out: str) -> None:
+    if is_url(out) or not out.rstrip("/").endswith(".zarr"):
+        raise InputError(f"{out}: spatialdata writes a local folder; name it SOMETHING.zarr")
+    if exists(out) and "spatialdata_attrs" not in open_group(out, whole=False).attrs:
+        raise InputError(f"{out}: there is something else there; give another --out")
+
+
+def _affine(sd: Any, source: Source, matrix: Floats) -> dict[str, Any]:
+    transform = sd.transformations.Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))
+    return {source.name: transform}
+
+
+def _images(sd: Any, source: Source, mz: list[float]) -> dict[str, Any]:
+    import dask.array as da
+
+    placed = _affine(sd, source, source.corner_to_um)
+    found = {}
+    for layer in (maps(source), ions(source, mz), predicted_ions(source, mz)):
+        if layer is not None:
+            found[f"{source.name}_{layer.name}"] = sd.models.Image2DModel.parse(
+                _lazy(source, layer),
+                dims=("c", "y", "x"),
+                c_coords=list(layer.channels),
+                transformations=placed,
+            )
+    preview = array_of(source.measurements, "preview")
+    fine = [n / m for n, m in zip(preview.shape, source.shape, strict=False)]
+    found[f"{source.name}_he"] = sd.models.Image2DModel.parse(
+        da.from_array(preview, name=False).transpose(2, 0, 1),
+        dims=("c", "y", "x"),
+        c_coords=["r", "g", "b"],
+        transformations=_affine(
+            sd, source, source.corner_to_um @ scaling(1 / fine[1], 1 / fine[0])
+        ),
+    )
+    ny, nx = source.shape
+    number = np.where(source.measured, np.arange(1, ny * nx + 1).reshape(ny, nx), 0)
+    found[f"{source.name}_pixels"] = sd.models.Labels2DModel.parse(
+        number.astype(np.uint32), dims=("y", "x"), transformations=placed
+    )
+    return found
+
+
+def _lazy(source: Source, layer: Layer) -> Any:
+    """A Dask array (channel, y, x)."""
+    import dask.array as da
+
+    n = len(layer.channels)
+
+    def block(block_info: Any = None) -> Any:
+        _, (y0, y1), (x0, x1) = block_info[None]["array-location"]
+        return layer.read(Block(y0, y1, x0, x1)).transpose(2, 0, 1)
+
+    chunks = da.core.normalize_chunks((n, TILE, TILE), (n, *source.shape), dtype=np.float32)
+    return da.map_blocks(
+        block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
+
+
+def _table(sd: Any, opened: Opened, source: Source) -> dict[str, Any]:
+    table, region = pixel_table(opened, source), f"{source.name}_pixels"
+    y, x = (table.obs[name].to_numpy(np.int64) for name in ("y", "x"))
+    table.obs["instance_id"] = (1 + y * source.shape[1] + x).astype(np.uint32)
+    table.obs["region"] = pd.Categorical([region] * len(table))
+    parsed = sd.models.TableModel.parse(
+        table, region=region, region_key="region", instance_key="instance_id"
+    )
+    return {f"{source.name}_spectra": parsed}
+
+
+def _annotations(opened: Opened) -> dict[str, str]:
+    """Specimen -> annotation file, of the manifest of the run where it can still be read."""
+    manifest = str(read_json(join(opened.url, "run.json"))["manifest"])
+    if not exists(manifest):
+        return {}
+    return {s.name: s.annotation for s in read_manifest(manifest) if s.annotation}
+
+
+def _regions(source: Source, path: str) -> list[Region]:
+    slide = open_reader(source.slide, mpp=source.mpp[0])
+    return read_annotation(path, slide.shape, slide=slide)
+
+
+def _shapes(sd: Any, source: Source, regions: list[Region]) -> Any:
+    geopandas = need("geopandas", "spatialdata", "spatialdata")
+    frame = geopandas.GeoDataFrame(
+        {"name": [r.name or "" for r in regions]}, geometry=[r.polygon for r in regions]
+    )
+    to_um = scaling(source.mpp[1], source.mpp[0])
+    return sd.models.ShapesModel.parse(frame, transformations=_affine(sd, source, to_um))
