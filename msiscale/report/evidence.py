@@ -28,6 +28,22 @@ _TESTS = {
 }
 
 
+# what a test leaves as it was says nothing of chance
+_UNTOUCHED = {"null_labels": "msi_from_he", "null_registration": "cancer_from_msi"}
+_BATCH = {
+    "between_specimens": "share of the variance between specimens",
+    "between_patients": "of it between patients",
+    "within_patients": "of it between specimens of a patient",
+    "pairwise_auc": "AUC of telling two specimens apart by a pixel",
+    "pairwise_auc_least": "the same, of the two most alike",
+    "pairwise_auc_most": "the same, of the two least alike",
+    "pairwise_accuracy": "accuracy of telling two apart",
+    "modes_used": "modes used",
+}
+_OF = {"msi": "MSI modes", "features": "H&E features"}
+_NOTHING = 1e-12  # of a variance
+
+
 def words_of(model: str, target: str, metric: str) -> list[str]:
     """What is predicted, and how it is scored."""
     what = f"cancer {COMPARED[model]}" if model in COMPARED else f"MSI from H&E, {_mode(target)}"
@@ -110,6 +126,8 @@ def nulls(results: Results) -> Table:
     rows = []
     for test in [t for t in table["test"].unique() if t != "jitter"]:
         for model, target, metric in SHOWN:
+            if model == _UNTOUCHED.get(test):
+                continue
             drawn = table.loc[
                 (table["test"] == test)
                 & (table["model"] == model)
@@ -152,17 +170,22 @@ def switches(results: Results) -> Table:
 def batch(results: Results) -> Table:
     """How well modes and features tell specimens apart, where they should not."""
     table = results.table("batch")
+    sides = [table[(table["of"] == of) & (table["specimen"] == "all")] for of in _OF]
+    whole = [dict(zip(s["metric"], s["value"], strict=True)) for s in map(_all_modes, sides)]
     rows = []
-    for of, name in (("msi", "MSI modes"), ("features", "H&E features")):
-        mine = table[(table["of"] == of) & (table["specimen"] == "all")]
-        flags = mine[(mine["metric"] == "mostly_batch") & (mine["target"] != "all")]["value"]
-        for metric, value in mine.loc[mine["target"] == "all", ["metric", "value"]].to_numpy():
-            if metric != "mostly_batch":
-                rows.append([name, str(metric).replace("_", " "), number(float(value))])
-        if len(flags):
-            share = f"{int((flags > 0).sum())} of {len(flags)}"
-            rows.append([name, "modes mostly of batch", share])
-    return Table(["of", "measure", "value"], rows)
+    for metric in dict.fromkeys([*_BATCH, *(m for side in whole for m in side)]):
+        values = [side.get(metric, math.nan) for side in whole]
+        if metric != "mostly_batch" and not all(map(math.isnan, values)):
+            values = [0.0 if abs(v) < _NOTHING else v for v in values]
+            rows.append([_BATCH.get(metric, metric.replace("_", " ")), *map(number, values)])
+    flags = [s[(s["metric"] == "mostly_batch") & (s["target"] != "all")]["value"] for s in sides]
+    if any(map(len, flags)):
+        rows.append(["modes mostly of batch", *(f"{(f > 0).sum()} of {len(f)}" for f in flags)])
+    return Table(["measure", *_OF.values()], rows) if rows else Table([], [])
+
+
+def _all_modes(side: pd.DataFrame) -> pd.DataFrame:
+    return side[side["target"] == "all"]
 
 
 def batch_by_specimen(results: Results) -> Table:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -19,7 +20,14 @@ from msiscale.report import evidence, tables
 from msiscale.report.data import MODELS, OPTIONAL, PROTOCOL, Results, State
 from msiscale.report.figures import FIGURES, figure_path
 from msiscale.report.plots import as_document, cohort_plots
-from msiscale.report.specimen import THUMBNAIL, Bounds, content, data_uri, encoded, picture
+from msiscale.report.specimen import (
+    THUMBNAIL,
+    bounds_of,
+    content,
+    data_uri,
+    encoded,
+    picture,
+)
 from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
 from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
 
@@ -28,6 +36,7 @@ TOGETHER_BYTES = 16 << 20  #: of them, about
 PAGES = "report"  #: the folder of the specimens' own pages
 THUMBNAILS = "figures/thumbnail_{}.jpg"
 BIOMARKER_FIGURES = "figures/biomarker-{}.png"
+_OVERLAYS = ("registration", "placement")
 _MOST_FIGURES = 6
 _CAPTIONS = {
     "figure1": "Cancer as annotated (A) and as predicted with this patient left out (B-D). "
@@ -35,22 +44,23 @@ _CAPTIONS = {
     "figure2": "The mode of the MSI that H&E predicts best in this specimen (A measured, B "
     "predicted, one scale), and the spectra of one pixel (C; predictions below zero are clipped).",
     "ions": "Measured ion images of the strongest m/z; the white line is the annotation.",
-    "registration": "The slide resampled onto the MSI grid.",
+    "registration": "The slide laid onto the MSI grid, with the border of its tissue, of the "
+    "measured pixels and of the annotation: where they part, the registration is off.",
     "placement": "How the automatic registration found its place.",
 }
 _MAKES = {
-    "metrics": "`msiscale fit`, on two patients or more",
-    "biomarkers": "`msiscale biomarkers`, on annotated specimens",
-    "registration": "`msiscale register`",
-    "intervals": "`msiscale fit`, on two patients or more",
-    "comparisons": "`msiscale fit`, on two annotated patients or more",
-    "reliability": "`msiscale fit`, on annotated specimens",
-    "robustness": "`msiscale robustness` with --jitter or --null",
-    "switches": "`msiscale ablate`",
-    "batch": "`msiscale fit`, on two specimens or more",
-    "calibration": "`msiscale ingest --recalibrate`",
-    "annotations": "`msiscale annotate`",
-    "secondary_regions": "`msiscale regions`, after a fit",
+    "metrics": "msiscale fit, on two patients or more",
+    "biomarkers": "msiscale biomarkers, on annotated specimens",
+    "registration": "msiscale register",
+    "intervals": "msiscale fit, on two patients or more",
+    "comparisons": "msiscale fit, on two annotated patients or more",
+    "reliability": "msiscale fit, on annotated specimens",
+    "robustness": "msiscale robustness with --jitter or --null",
+    "switches": "msiscale ablate",
+    "batch": "msiscale fit, on two specimens or more",
+    "calibration": "msiscale ingest --recalibrate",
+    "annotations": "msiscale annotate",
+    "secondary_regions": "msiscale regions, after a fit",
 }
 
 
@@ -118,8 +128,7 @@ def _about(results: Results, name: str) -> int:
     data = results.cohort(name)
     if data is None or "tissue" not in data:
         return 0
-    ny, nx = data["tissue"].shape
-    return Bounds.of((ny, nx)).bytes((ny, nx))
+    return bounds_of(data).bytes
 
 
 def render(results: Results, states: list[State], *, apart: bool) -> str:
@@ -239,13 +248,14 @@ def section(results: Results, state: State) -> dict[str, Any]:
         "secondary": tables.frame(outside[outside["specimen"] == name]),
         "content": shown,
         "made": viewer(shown) if shown else {},
-        "pictures": _pictures(results, name),
+        "overlays": _pictures(results, name, _OVERLAYS),
+        "pictures": _pictures(results, name, [k for k in FIGURES if k not in _OVERLAYS]),
     }
 
 
-def _pictures(results: Results, name: str) -> list[tuple[str, str]]:
-    """The figures of a specimen for print, smaller than they lie in ``figures/``."""
-    urls = {kind: figure_path(results.out, kind, name) for kind in (*FIGURES, "placement")}
+def _pictures(results: Results, name: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Figures of a specimen, smaller than they lie in ``figures/``."""
+    urls = {kind: figure_path(results.out, kind, name) for kind in kinds}
     return [(_CAPTIONS[kind], _smaller(url)) for kind, url in urls.items() if exists(url)]
 
 

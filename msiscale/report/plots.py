@@ -34,6 +34,7 @@ _ROWS = 40  # specimens with a row of their own
 _POINTS = 30  # specimens whose R² is a point of its own
 _GREY = "#8c8c8c"
 _SURE = 0.05  # false-discovery rate
+_AUC = ("cancer", "auc")
 
 
 def cohort_plots(results: Results) -> dict[str, Figure]:
@@ -68,7 +69,6 @@ def _figure(height: int, **words: Any) -> Figure:
         **words,
     )
     plot.toolbar.logo = None
-    plot.toolbar.autohide = True
     plot.outline_line_color = None
     for axis in (*plot.xaxis, *plot.yaxis):
         axis.axis_label_text_font_style = "normal"
@@ -145,15 +145,22 @@ def by_protocol(results: Results) -> Figure | None:
         return None
     bounds = interval_of(results)
     factors = [(COMPARED[m], PROTOCOLS.get(p, p)) for m in shown for p in names]
-    plot = _figure(80 + 34 * len(factors), y_range=FactorRange(*factors[::-1]))
+    ends = [v for v in values.values() if not math.isnan(v)]
+    ends += [
+        v for (p, m, t, k), b in bounds.items() if (p, m) in values for v in b if (t, k) == _AUC
+    ]
+    low, high = np.nanmin(ends), np.nanmax(ends)
+    room = 0.04 * (high - low) or 0.01
+    span = (float(low - room), float(high + room))  # a range of its own forgets the whiskers
+    plot = _figure(80 + 34 * len(factors), x_range=span, y_range=FactorRange(*factors[::-1]))
     for (marker, colour), protocol in zip(_MARKS, names, strict=False):
         keys = [(protocol, m, "cancer", "auc") for m in shown]
-        ends = [bounds.get(k, (math.nan, math.nan)) for k in keys]
+        lines = [bounds.get(k, (math.nan, math.nan)) for k in keys]
         data = {
             "what": [(COMPARED[m], PROTOCOLS.get(protocol, protocol)) for m in shown],
             "value": [values[protocol, m] for m in shown],
-            "low": [e[0] for e in ends],
-            "high": [e[1] for e in ends],
+            "low": [line[0] for line in lines],
+            "high": [line[1] for line in lines],
         }
         source = ColumnDataSource(data)
         whisker = Whisker(base="what", lower="low", upper="high", source=source, dimension="width")
@@ -162,7 +169,7 @@ def by_protocol(results: Results) -> Figure | None:
         drawn = plot.scatter("value", "what", source=source, marker=marker, color=colour, size=10)
         tips = [("AUC", "@value{0.000}"), ("95 %", "@low{0.000} to @high{0.000}")]
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
-    plot.xaxis.axis_label = "AUC of all pixels (lines: 95 % over patients)"
+    plot.xaxis.axis_label = "AUC"
     plot.yaxis.group_label_orientation = "horizontal"
     return plot
 
@@ -210,7 +217,7 @@ def reliability(results: Results) -> Figure | None:
         tips = [("said", "@predicted{0.00}"), ("was", "@observed{0.00}"), ("pixels", "@n")]
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
     plot.xaxis.axis_label = "predicted probability"
-    plot.yaxis.axis_label = "cancer found"
+    plot.yaxis.axis_label = "share that is cancer"
     _legend(plot)
     return plot
 
@@ -227,7 +234,7 @@ def r2_by_mode(results: Results) -> Figure | None:
     mode = np.arange(1, len(wide) + 1)
     if "explained_variance" in wide:
         variance = wide["explained_variance"].to_numpy(float)
-        words = {"color": "#56B4E9", "alpha": 0.35, "legend_label": "explained variance (share)"}
+        words = {"color": "#56B4E9", "alpha": 0.35, "legend_label": "share of variance"}
         plot.vbar(mode, top=variance, bottom=0, width=0.8, **words)
     if 0 < others.shape[1] <= _POINTS:
         names = [str(n) for n in others.columns for _ in mode]
@@ -256,7 +263,7 @@ def r2_by_mode(results: Results) -> Figure | None:
         y = wide[column].to_numpy(float)
         plot.line(mode, y, color=colour, line_dash="dashed", legend_label=label)
     plot.add_layout(Span(location=0, dimension="width", line_color=INK, line_width=1))
-    plot.xaxis.axis_label = "mode of the MSI (PCA of the training specimens)"
+    plot.xaxis.axis_label = "mode of the MSI"
     plot.yaxis.axis_label = "R² from H&E, patient left out"
     _legend(plot)
     return plot
@@ -287,7 +294,7 @@ def volcano(results: Results) -> Figure | None:
     plot = _figure(380)
     sure = data["q"] <= _SURE
     for part, colour, marker, label in (
-        (data[~sure], _GREY, "circle", "not told from chance, or not tested"),
+        (data[~sure], _GREY, "circle", "not told from chance"),
         (data[sure], VERMILION, "triangle", f"q at most {_SURE:g}"),
     ):
         if len(part):
@@ -305,7 +312,7 @@ def volcano(results: Results) -> Figure | None:
             tips += [("AUC", "@auc{0.000}"), ("q", "@q{0.000}")]
             plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
     plot.add_layout(Span(location=0, dimension="height", line_color=INK, line_dash="dashed"))
-    plot.xaxis.axis_label = "effect: log2 of mean intensity in cancer over other tissue"
+    plot.xaxis.axis_label = "log2 of mean intensity, cancer over other"
     plot.yaxis.axis_label = "−log10 p over patients" if tested else "AUC, mean over patients"
     _legend(plot)
     return plot

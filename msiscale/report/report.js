@@ -4,7 +4,8 @@
 (() => {
   const LEVELS = 254, NO_VALUE = 255, NO_SCORE = -32768;  // as in packing.py
   const PERCENTILE = 0.995;  // of an image, drawn brightest
-  const LABELS = 6;  // m/z written into a spectrum
+  const LABELS = 8, LABEL_WIDTH = 80;  // m/z written into a spectrum, at most; pixels of each
+  const NARROW = 600;  // pixels: below, legends stand and axes have fewer ticks
   const MODEL_WORDS = { cancer: "annotated" };
   const $ = (where, selector) => where.querySelector(selector);
   const $$ = (where, selector) => [...where.querySelectorAll(selector)];
@@ -26,8 +27,30 @@
     };
     const [views] = await Bokeh.embed.embed_items({ doc }, [item]);
     for (const [name] of there) hosts[name].dataset.drawn = "yes";
-    return views.roots[0].model.document;
+    const { document: drawn } = views.roots[0].model;
+    fit(there.map(([name, id]) => [hosts[name], drawn.get_model_by_id(id)]));
+    return drawn;
   };
+
+  // plots as their width allows
+  const fitted = [];
+  const fit = (made) => {
+    fitted.push(...made);
+    for (const [host, plot] of made) {
+      const narrow = host.clientWidth < NARROW;
+      for (const legend of [...plot.above].filter((m) => m.type === "Legend")) {
+        legend.orientation = narrow ? "vertical" : "horizontal";
+      }
+      for (const axis of plot.below) {
+        if (axis.ticker && "desired_num_ticks" in axis.ticker) {
+          axis.ticker.desired_num_ticks = narrow ? 3 : 6;
+        }
+      }
+    }
+  };
+  window.matchMedia(`(max-width: ${NARROW}px)`).addEventListener("change", () => {
+    fit(fitted.splice(0));
+  });
 
   const plots = async () => {
     const source = document.getElementById("plots");
@@ -92,6 +115,7 @@
         }
       }
       this.controls();
+      this.span();
       if (this.content.ions.length || this.content.modes.length) this.choose();
       this.pick(this.first());
       this.section.dataset.ready = "yes";
@@ -158,12 +182,26 @@
       return values.map((v) => Math.max(v, 0));
     }
 
-    nearest(mz) {
-      const axis = this.arrays.mz;
+    // of the model's m/z (in order), or of those that are measured (in any order)
+    nearest(mz, axis = this.arrays.mz) {
       if (!axis) return -1;
+      if (axis === this.arrays.mz) {
+        let [low, high] = [0, axis.length - 1];
+        while (high - low > 1) {
+          const middle = (low + high) >> 1;
+          if (axis[middle] > mz) high = middle; else low = middle;
+        }
+        return mz - axis[low] <= axis[high] - mz ? low : high;
+      }
       let best = 0;
       axis.forEach((v, i) => { if (Math.abs(v - mz) < Math.abs(axis[best] - mz)) best = i; });
       return best;
+    }
+
+    // where the model has just this m/z, else -1
+    same(mz) {
+      const index = this.nearest(mz);
+      return index >= 0 && Math.abs(this.arrays.mz[index] - mz) < 1e-9 ? index : -1;
     }
 
     // ---- what is chosen
@@ -171,15 +209,14 @@
     choose() {
       const value = $(this.section, ".choice").value, kind = value[0], k = Number(value.slice(1));
       let measured, predicted = null, words, note = "";
-      if (kind === "i") {
-        const ion = this.content.ions[k], index = this.nearest(ion.mz);
-        measured = this.ion(k);
-        words = `m/z ${ion.label}`;
-        if (index >= 0 && Math.abs(this.arrays.mz[index] - ion.mz) < 1e-9) {
-          predicted = this.fromModes("predicted", index);
-        } else {
-          note = "The model of this fold does not have this m/z: no prediction.";
-        }
+      if (kind === "i" || (kind === "a" && this.content.whole)) {
+        const { measured_mz: listed } = this.arrays;
+        const row = kind === "i" ? k : this.nearest(this.asked, listed), mz = listed[row];
+        const index = this.same(mz);
+        measured = this.ion(row);
+        words = `m/z ${this.content.ions[row]?.label ?? mz.toFixed(4)}`;
+        if (index >= 0) predicted = this.fromModes("predicted", index);
+        else note = "The model of this fold does not have this m/z: no prediction.";
       } else if (kind === "m") {
         measured = this.scores("scores", k);
         predicted = this.scores("predicted", k);
@@ -201,8 +238,8 @@
       this.show("predicted", predicted ?? nothing, low, high);
       this.chosen = { measured, predicted, words };
       for (const e of $$(this.section, ".chosen")) e.textContent = words;
-      for (const e of $$(this.section, ".low")) e.textContent = this.number(low);
-      for (const e of $$(this.section, ".high")) e.textContent = this.number(high);
+      for (const e of $$(this.section, ".ions .low")) e.textContent = this.number(low);
+      for (const e of $$(this.section, ".ions .high")) e.textContent = this.number(high);
       say($(this.section, ".ions"), note);
       if (this.picked !== undefined) this.pick(this.picked);
     }
@@ -276,42 +313,65 @@
 
     // both spectra of pixel i; the cosine of what is measured and what is predicted of it
     spectra(i) {
-      const { ions, tops, mz } = this.arrays;
+      const { ions, tops, mz, measured_mz: axis } = this.arrays;
       const set = (name, x, y, sign) => {
-        const end = Array.from(y, (v) => sign * v);
-        this.model(`${name}_spectrum`).data = { mz: Array.from(x), value: Array.from(y), end };
+        const end = Array.from(y, (v) => sign * v), source = this.model(`${name}_spectrum`);
+        if (source) source.data = { mz: Array.from(x), value: Array.from(y), end };
       };
       if (!this.doc.get_model_by_name("measured_spectrum")) return null;
-      const listed = this.content.ions.map((ion) => ion.mz);
+      const listed = Array.from(axis ?? []);
       const seen = listed.map((_, k) => this.intensity(ions[k * this.n + i], tops[k]))
         .map((v) => (Number.isNaN(v) ? 0 : v));
       set("measured", listed, seen, 1);
-      const order = [...seen.keys()].sort((a, b) => seen[b] - seen[a]).slice(0, LABELS);
-      const apart = order.filter((k, j) => order.slice(0, j).every(
-        (other) => Math.abs(listed[k] - listed[other]) > 12));
-      this.model("labels").data = {
-        mz: apart.map((k) => listed[k]), end: apart.map((k) => seen[k]),
-        text: apart.map((k) => listed[k].toFixed(4)),
-      };
+      this.label(listed, seen);
       const known = mz && this.arrays.predicted[i] !== NO_SCORE && this.arrays.scores[i] !== NO_SCORE;
-      if (!known) {
-        set("reconstructed", [], [], 1);
-        set("predicted", [], [], -1);
-        return null;
-      }
-      const guess = this.spectrum("predicted", i);
-      set("reconstructed", mz, this.spectrum("scores", i), 1);
-      set("predicted", mz, guess, -1);
+      const guess = known ? this.spectrum("predicted", i) : [];
+      const rebuilt = known && !this.content.whole ? this.spectrum("scores", i) : [];
+      set("reconstructed", rebuilt.length ? mz : [], rebuilt, 1);
+      set("predicted", known ? mz : [], guess, -1);
+      const most = (values) => values.reduce((a, b) => Math.max(a, b), 0);
+      const high = Math.max(most(seen), most(rebuilt)), low = most(guess);
+      const start = -1.05 * low, end = 1.15 * high || 1;  // above: room for the labels
+      this.model("intensity_range").setv({ start, end, reset_start: start, reset_end: end });
+      if (!known) return null;
       let dot = 0, a = 0, b = 0;
       listed.forEach((v, k) => {
-        const index = this.nearest(v);
-        if (Math.abs(mz[index] - v) < 1e-9) {
+        const index = this.same(v);
+        if (index >= 0) {
           dot += seen[k] * guess[index];
           a += seen[k] ** 2;
           b += guess[index] ** 2;
         }
       });
       return a && b ? dot / Math.sqrt(a * b) : null;
+    }
+
+    // m/z of the highest peaks, as many as find room
+    label(listed, seen) {
+      const { start, end } = this.model("mz_range");
+      const room = (LABEL_WIDTH * (end - start)) / Math.max(this.host("spectrum").clientWidth, 1);
+      const apart = [];
+      for (const k of [...seen.keys()].sort((a, b) => seen[b] - seen[a]).slice(0, 4 * LABELS)) {
+        const free = apart.every((other) => Math.abs(listed[k] - listed[other]) > room);
+        const inside = listed[k] - start > room / 2 && end - listed[k] > room / 2;
+        if (free && inside && apart.length < LABELS && seen[k] > 0) apart.push(k);
+      }
+      this.model("labels").data = {
+        mz: apart.map((k) => listed[k]), end: apart.map((k) => seen[k]),
+        text: apart.map((k) => listed[k].toFixed(4)),
+      };
+    }
+
+    host(name) { return $(this.section, `[data-panel=${name}]`); }
+
+    // the m/z that the spectrum shows
+    span() {
+      const range = this.model("mz_range");
+      if (!range) return;
+      const all = [...(this.arrays.mz ?? []), ...(this.arrays.measured_mz ?? [])];
+      const low = Math.min(...all), high = Math.max(...all), room = 0.03 * (high - low) || 1;
+      const start = low - room, end = high + room;
+      range.setv({ start, end, reset_start: start, reset_end: end });
     }
 
     // ---- controls
@@ -323,7 +383,7 @@
       on(".opacity", "input", (e) => this.opacity(Number(e.value) / 100));
       on(".choice", "change", () => this.choose());
       on(".any", "change", (e) => {
-        if (e.value === "" || !this.arrays.mz) return;
+        if (e.value === "") return;
         this.asked = Number(e.value);
         const list = $(this.section, ".choice"), other = $(list, "option[value=a]");
         other.hidden = false;

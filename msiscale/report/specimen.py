@@ -23,6 +23,7 @@ IONS = 30  #: measured ion images, at most
 STRONGEST = 20  #: of them biomarkers
 MODES = 24  #: at most
 MZ = 4096  #: of the spectra, at most: the most intense
+WHOLE = 4 << 20  #: bytes of a cube of which every m/z is embedded, at most, before compression
 PIXELS = 1 << 18  #: shown; of a larger map every second, third, … one
 BYTES = 8 << 20  #: before compression: fewer ions and modes where pixels are many
 PICTURE = 1200  #: of the H&E, on the longer side, at most
@@ -34,26 +35,29 @@ _CANCER = 0.5
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much of a specimen is embedded: every `step`-th pixel, so many ions and modes."""
+    """How much of a specimen is embedded: every `step`-th pixel, so many ions listed, so many ion
+    images in all (every m/z's, where the cube is small), so many modes."""
 
     step: int
     ions: int
+    images: int
     modes: int
+    pixels: int
 
     @classmethod
-    def of(cls, shape: tuple[int, int]) -> Bounds:
-        """For a map of this shape."""
+    def of(cls, shape: tuple[int, int], n_mz: int) -> Bounds:
+        """For a cube of this shape and so many m/z."""
         step = max(1, math.ceil(math.sqrt(shape[0] * shape[1] / PIXELS)))
         n = -(-shape[0] // step) * -(-shape[1] // step)
         share = min(1.0, BYTES / (n * (IONS + 4 * MODES)))
-        return cls(
-            step, max(_FEWEST_IONS, int(share * IONS)), max(_FEWEST_MODES, int(share * MODES))
-        )
+        ions = max(_FEWEST_IONS, int(share * IONS))
+        images = n_mz if n * n_mz <= WHOLE else min(ions, n_mz)
+        return cls(step, ions, images, max(_FEWEST_MODES, int(share * MODES)), n)
 
-    def bytes(self, shape: tuple[int, int]) -> int:
+    @property
+    def bytes(self) -> int:
         """About how large the page becomes, at most, without the library that draws."""
-        n = -(-shape[0] // self.step) * -(-shape[1] // self.step)
-        return n * (self.ions + 4 * self.modes + 8) + (1 << 19)
+        return self.pixels * (self.images + 4 * self.modes + 8) + (1 << 19)
 
 
 def content(results: Results, name: str) -> dict[str, Any] | None:
@@ -65,7 +69,7 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
     if data is None or "tissue" not in data:
         return None
     shape = tuple(map(int, data["tissue"].shape))
-    bounds, pixel = Bounds.of((shape[0], shape[1])), pixel_um(data)
+    bounds, pixel = bounds_of(data), pixel_um(data)
     thin = (slice(None, None, bounds.step),) * 2
     predicted = results.predictions(name)
     tissue = data["tissue"].values.astype(bool)[thin]
@@ -76,10 +80,13 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
     at = np.flatnonzero(kept).astype(np.uint32)
     arrays: dict[str, NDArray[Any]] = {"at": at}
     arrays |= {k: packing.fractions(v.ravel()[at]) for k, v in maps.items()}
-    ions = _ions(results, name, data, predicted, bounds)
+    ions, whole = _ions(results, name, data, predicted, bounds), False
     if ions:
-        levels, tops = _measured(data, [i["index"] for i in ions], at, bounds.step)
-        arrays |= {"ions": levels, "tops": tops}
+        axis = np.asarray(data["mz"].values, dtype=np.float64)
+        wanted, whole = [i["index"] for i in ions], bounds.images == len(axis)
+        wanted += sorted(set(range(len(axis))) - set(wanted)) if whole else []
+        levels, tops = _measured(data, wanted, at, bounds.step)
+        arrays |= {"ions": levels, "tops": tops, "measured_mz": axis[wanted]}
     spectra = {} if predicted is None else _spectra(predicted, at, bounds, data)
     arrays |= {k: v for k, v in spectra.items() if isinstance(v, np.ndarray)}
     return {
@@ -90,6 +97,7 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
         "pixel_um": [pixel[1] * bounds.step, pixel[0] * bounds.step],
         "models": {k: v for k, v in MODELS.items() if k in maps},
         "ions": [{k: v for k, v in ion.items() if k != "index"} for ion in ions],
+        "whole": whole,
         "modes": _modes(results, name, spectra.get("modes", 0)),
         "all_modes": spectra.get("all_modes", 0),
         "normalisation": str(data["intensity"].attrs.get("normalisation", "as stored"))
@@ -99,6 +107,12 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
         "slide": picture(data, PICTURE),
         "packed": packing.pack(arrays),
     }
+
+
+def bounds_of(data: xr.Dataset) -> Bounds:
+    """For a specimen of the store."""
+    ny, nx = data["tissue"].shape
+    return Bounds.of((ny, nx), data.sizes.get("mz", 0))
 
 
 def _maps(

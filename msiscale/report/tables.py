@@ -52,6 +52,18 @@ _ANNOTATIONS = {
     "flags": "flags",
     "isobars": "isobars",
 }
+_STAGES = {
+    "wall_s": "wall (s)",
+    "cpu_s": "CPU (s)",
+    "worker_s": "of workers (s)",
+    "peak_mib": "peak memory (MiB)",
+    "written_gb_s": "written (GB/s)",
+    "of": "specimens",
+    "mpix": "megapixels",
+    "mpix_s": "megapixels/s",
+    "spectra_s": "spectra/s",
+}
+_WORDS = {"r2": "R²", "auc": "AUC", "mz": "m/z", "msi": "MSI", "he": "H&E"}
 LISTED = 30
 _MODES = 20
 _REGIONS = 50
@@ -226,10 +238,14 @@ def failures(states: list[State]) -> Table:
 def stages(run: Mapping[str, Any]) -> Table:
     """Time and memory of every stage."""
     found = {name: entry for name, entry in run.get("stages", {}).items() if _is_map(entry)}
-    columns = list(dict.fromkeys(key for entry in found.values() for key in entry))
-    names = {"wall_s": "wall (s)", "cpu_s": "CPU (s)", "peak_mib": "peak memory (MiB)"}
-    rows = [[name, *(number(entry.get(c)) for c in columns)] for name, entry in found.items()]
-    return Table(["stage", *(names.get(c, words(c)) for c in columns)], rows)
+    columns = list(dict.fromkeys(k for e in found.values() for k, v in e.items() if not _is_map(v)))
+    rows = [[name, *(_measure(c, entry.get(c)) for c in columns)] for name, entry in found.items()]
+    return Table(["stage", *(_STAGES.get(c, words(c)) for c in columns)], rows)
+
+
+def _measure(column: str, value: Any) -> str:
+    """A memory of zero is one that was not measured."""
+    return number(None if column == "peak_mib" and not value else value)
 
 
 def facts(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -255,6 +271,8 @@ def number(value: Any) -> str:
         return str(value)
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value)}"
+    if 1000 <= abs(value) < 1e7:
+        return f"{value:.0f}"
     return f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"
 
 
@@ -274,7 +292,7 @@ def words(name: str) -> str:
     for ending, unit in (("_um2", " (µm²)"), ("_um", " (µm)"), ("_px", " (pixels)")):
         if name.endswith(ending):
             name = name.removesuffix(ending) + unit
-    return name.replace("_", " ")
+    return " ".join(_WORDS.get(word, word) for word in name.split("_"))
 
 
 def _is_number(value: str) -> bool:

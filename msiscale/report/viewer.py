@@ -53,7 +53,7 @@ def viewer(content: dict[str, Any]) -> dict[str, Any]:
     if content["ions"] or content["modes"]:
         for name in ("measured", "predicted"):
             panels[name] = _map_panel(name, ranges, ratio, shared, size=(width, height))
-        panels["spectrum"] = _spectrum()
+        panels["spectrum"] = _spectrum(whole=content["whole"])
     document = Document()
     for panel in panels.values():
         document.add_root(panel)
@@ -131,10 +131,12 @@ def _map_panel(
     return panel
 
 
-def _spectrum() -> Figure:
-    """Two spectra of a pixel, one of them mirrored."""
+def _spectrum(*, whole: bool) -> Figure:
+    """Two spectra of a pixel, one of them mirrored; what its modes give where not all is there."""
     plot = new_figure(
         height=340,
+        x_range=Range1d(0, 1, name="mz_range"),
+        y_range=Range1d(-1, 1, name="intensity_range"),
         sizing_mode="stretch_width",
         tools="xpan,xbox_zoom,reset,save",
         active_drag=None,
@@ -145,18 +147,28 @@ def _spectrum() -> Figure:
     plot.toolbar.logo = None
     plot.outline_line_color = None
     empty: dict[str, list[float]] = {"mz": [], "value": [], "end": []}
-    for name, colour, label, width in (
+    drawn = (
         ("reconstructed", "#a0a0a0", "measured, from its modes", 1.0),
         ("measured", BLUE, "measured", 2.0),
-        ("predicted", ORANGE, "predicted from H&E (mirrored)", 1.5),
-    ):
+        ("predicted", ORANGE, "predicted from H&E, downwards", 1.5),
+    )
+    for name, colour, label, width in drawn[1:] if whole else drawn:
         source = ColumnDataSource(dict(empty), name=f"{name}_spectrum")
         plot.segment("mz", 0, "mz", "end", source=source, color=colour, line_width=width)
         tops = plot.scatter("mz", "end", source=source, color=colour, size=4, legend_label=label)
         tips = [("m/z", "@mz{0.0000}"), (label, "@value{0.000a}")]
         plot.add_tools(HoverTool(renderers=[tops], tooltips=tips))
     words = ColumnDataSource({"mz": [], "end": [], "text": []}, name="labels")
-    plot.text("mz", "end", "text", source=words, text_font_size="11px", text_align="center")
+    plot.text(
+        "mz",
+        "end",
+        "text",
+        source=words,
+        text_font_size="11px",
+        text_align="center",
+        text_baseline="bottom",
+        y_offset=-4,
+    )
     plot.xaxis.axis_label = "m/z"
     plot.yaxis.axis_label = "intensity"
     for axis in (*plot.xaxis, *plot.yaxis):

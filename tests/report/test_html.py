@@ -228,7 +228,7 @@ def test_missing_parts_are_said_to_be_missing(
     page = _Page(Path(write_report(str(out))).read_text(encoding="utf-8"))
     for name in missing:
         if name in ("biomarkers.csv", "metrics.csv", "registration.csv"):
-            assert f"{name}: `msiscale" in page.words
+            assert f"{name}: msiscale" in page.words
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_numbers_are_short() -> None:
     assert [number(v) for v in (0.12345, 12.0, 1234.5678, 1e-9, float("nan"), None, True)] == [
         "0.123",
         "12",
-        "1.23e+03",
+        "1235",
         "1e-09",
         "–",
         "–",
