@@ -396,7 +396,9 @@
       const step = this.content.step, [row, column] = $$(this.section, ".at");
       on(".at", "change", () => this.go(
         Math.floor(Number(row.value) / step), Math.floor(Number(column.value) / step)));
-      $(this.section, ".panels").addEventListener("keydown", (event) => this.key(event));
+      for (const panels of $$(this.section, ".panels")) {
+        panels.addEventListener("keydown", (event) => this.key(event));
+      }
       this.opacity(Number($(this.section, ".opacity").value) / 100);
     }
 

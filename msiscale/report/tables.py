@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -77,7 +78,7 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
 
-    @property
+    @cached_property
     def text(self) -> list[bool]:
         """For every column whether it holds words."""
         return [not all(map(_is_number, column)) for column in zip(*self.rows, strict=True)]
