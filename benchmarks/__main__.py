@@ -8,28 +8,34 @@ from pathlib import Path
 
 from benchmarks import (
     annotation,
+    bad_imzml,
     biomarkers,
     faults,
     features,
     fusion,
+    fuzz,
     ingest,
     models,
     null,
     registration,
+    report,
     scaling,
     study,
 )
 
 NAMES = {
     "annotation": annotation,
+    "bad_imzml": bad_imzml,
     "biomarkers": biomarkers,
     "faults": faults,
     "features": features,
     "fusion": fusion,
+    "fuzz": fuzz,
     "ingest": ingest,
     "models": models,
     "null": null,
     "registration": registration,
+    "report": report,
     "scaling": scaling,
     "study": study,
 }

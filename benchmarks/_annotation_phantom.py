@@ -99,10 +99,10 @@ def phantom(
     anywhere = rng.uniform(*RANGE, unknown - like_lipids)
     nominal = rng.integers(int(RANGE[0]), int(RANGE[1]), like_lipids)
     likely = nominal + nominal * rng.normal(7.2e-4, 6e-5, nominal.size)
-    mz = np.concatenate([anywhere, likely])
-    far = np.array([(np.abs(np.array(taken) / m - 1) > 12e-6).all() for m in mz])
+    others = np.concatenate([anywhere, likely])
+    far = np.array([(np.abs(np.array(taken) / m - 1) > 12e-6).all() for m in others])
     frame = pd.DataFrame(chosen, columns=["formula", "adduct", "mz"])
-    return Phantom(frame, mz[far], shape, seed)
+    return Phantom(frame, others[far], shape, seed)
 
 
 def _tissue(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:

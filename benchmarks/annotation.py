@@ -10,6 +10,7 @@ import argparse
 import csv
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _one(words: argparse.Namespace, seed: int, alike: float) -> dict[str, float]
     every = candidates(table, _axis(made), polarity="+", ppm=PPM)
     sampled = np.ones(made.shape, bool)
     scores = {
-        f"s{i}": score_ions(lambda i=i: made.peaks(i), every.mz, every.theory, sampled, ppm=PPM)
+        f"s{i}": score_ions(partial(made.peaks, i), every.mz, every.theory, sampled, ppm=PPM)
         for i in range(words.specimens)
     }
     cohort, single = annotation_tables(every, scores, ppm=PPM, decoys=20)

@@ -110,7 +110,7 @@ def _by_pixels(tables: dict[str, pd.DataFrame], order: Floats) -> Floats:
     """(patient, mz) p of the rank-sum test as if pixels were independent: what not to do."""
     found = []
     for table in tables.values():
-        row = table.set_index("mz").loc[order]
+        row = table.set_index("mz").loc[order.tolist()]
         n1, n0 = row["n_cancer"].to_numpy(float), row["n_other"].to_numpy(float)
         z = (row["auc"].to_numpy() - 0.5) / np.sqrt((n1 + n0 + 1) / (12 * n1 * n0))
         found.append(np.maximum(2 * stats.norm.sf(np.abs(z)), 1e-300))

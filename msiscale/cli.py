@@ -163,7 +163,7 @@ choice_options = _options(
 
 annotate_options = _options(
     click.option("--decoys", type=int, help="Implausible adducts a formula [20]."),
-    click.option("--matrix-ions", metavar="FILE", help="CSV or TSV with a column mz, to be marked."),
+    click.option("--matrix-ions", metavar="FILE", help="CSV with a column mz, to be marked."),
     click.option("--resolving-power", type=float, help="At m/z 200, of an Orbitrap [140000]."),
 )
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
 from msiscale.errors import InputError
 from msiscale.store import at_once, exists, is_url, join, local_path, open_file
+from msiscale.store.urls import scheme
 
 REQUIRED = ("specimen", "msi", "slide")
 FILES = ("msi", "slide", "annotation", "landmarks", "matrix")
@@ -20,6 +22,7 @@ NUMBERS = ("mpp", "pixel_um")
 COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS)
 RESERVED = ("all", "axis", "cohort", "folds")  # specimens by these names would meet our own files
 RESERVED_PATIENTS = ("all", "final")  # and patients our own folds
+MOST_ROWS = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,6 +72,8 @@ def read_manifest(path: str) -> Cohort:
     aside in `Cohort.problems` (specimen -> one line) and the others go on.
     """
     table = _read_table(path)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first for names of rows
+        raise InputError(f"{path}: rows have more values than there are columns; mend them")
     missing = [c for c in REQUIRED if c not in table.columns]
     if missing:
         raise InputError(
@@ -111,18 +116,36 @@ def _read_table(path: str) -> pd.DataFrame:
     try:
         with open_file(path) as file:
             if path.lower().endswith((".parquet", ".pq")):
-                return pd.read_parquet(file)
+                return _parquet(path, file)
             return pd.read_csv(
                 file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
             ).rename(columns=lambda c: str(c).strip())
     except FileNotFoundError:
         raise InputError(f"{path}: no such manifest; give the path of a CSV file") from None
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        text = str(error).splitlines()[0]
+    except InputError:
+        raise
+    except ValueError as error:  # pandas' own and those of the encoding are ValueErrors
+        text = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path}: not a CSV table in UTF-8 ({text}); save it as CSV") from None
     except (IsADirectoryError, PermissionError, OSError) as error:
         text = str(error).splitlines()[0]
         raise InputError(f"{path}: the manifest cannot be read ({text})") from None
+
+
+def _parquet(path: str, file: BinaryIO) -> pd.DataFrame:
+    """The table of a Parquet file; its rows are counted before they are unpacked."""
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.ParquetFile(file)
+        if found.metadata.num_rows > MOST_ROWS:
+            raise InputError(f"{path}: {found.metadata.num_rows} rows; give {MOST_ROWS} at most")
+        return found.read().to_pandas(ignore_metadata=True)
+    except InputError:
+        raise
+    except Exception as error:  # pyarrow raises many types for a damaged file
+        text = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path}: not a Parquet table ({text}); write it again") from None
 
 
 def _text(value: Any) -> str | None:
@@ -149,13 +172,41 @@ def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Spec
     if files["landmarks"] and files["matrix"]:
         raise InputError(f"{where}: both 'landmarks' and 'matrix' are given; keep one")
     for column, file in files.items():
-        if file and not exists(file):
-            raise InputError(f"{where}: no file {file} (column {column!r}); correct the path")
+        if file:
+            _check_file(path, where, column, file)
     numbers = {c: _positive(where, c, _text(row.get(c))) for c in NUMBERS}
     patient = _text(row.get("patient")) or name
     if patient in RESERVED_PATIENTS:
         raise InputError(f"{where}: patient {patient!r}: results use that name; give it another")
     return Specimen(name=name, patient=patient, **files, **numbers)  # type: ignore[arg-type]
+
+
+def _check_file(manifest: str, where: str, column: str, file: str) -> None:
+    """A file or folder is there, by an address that may be read."""
+    if is_url(file):
+        try:
+            kind = scheme(file)
+        except InputError as error:
+            raise InputError(f"{where}: column {column!r}: {error}") from None
+        if kind == "memory" and not manifest.startswith("memory://"):
+            raise InputError(
+                f"{where}: column {column!r}: {file} is in the memory of another process; use a "
+                "file or an object store"
+            )
+        there = exists(file)
+    else:
+        try:
+            mode = local_path(file).stat().st_mode
+        except (OSError, ValueError):  # none there, a loop of links, no right, no possible name
+            there = False
+        else:
+            there = True
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise InputError(
+                    f"{where}: {file} (column {column!r}) is a device, pipe or socket; give a file"
+                )
+    if not there:
+        raise InputError(f"{where}: no file {file} (column {column!r}); correct the path")
 
 
 def _positive(where: str, column: str, text: str | None) -> float | None:

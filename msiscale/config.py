@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import re
 import tomllib
 import types
 import typing
@@ -74,6 +76,16 @@ class RunConfig:
     block: int = 64  # MSI pixels on a side of one task and one shard
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise InputError(f"option {field.name} = {value!r}: give finite numbers")
+        for name in ("min_frequency", "min_coverage"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"option {name} = {getattr(self, name)!r}: give one from 0 to 1")
+        if self.snr < 0 or self.null < 0 or min(self.jitter, default=0) < 0:
+            raise InputError("options snr, null and jitter: give none below zero")
         if self.shifts and self.shifts < 100:
             raise InputError(f"option shifts = {self.shifts!r}: give 100 or more, or 0 for none")
         if not 1 <= self.decoys <= 80:
@@ -143,19 +155,56 @@ def load_config(path: str | None = None, profile: str | None = None, **overrides
     if profile is not None and profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; give {', '.join(PROFILES)}")
     values: dict[str, Any] = dict(PROFILES[profile]) if profile else {}
+    text = ""
     if path is not None:
         try:
-            document = tomllib.loads(read_bytes(path).decode())
+            text = read_bytes(path).decode()
+            document = tomllib.loads(text)
         except FileNotFoundError:
             raise InputError(f"{path}: no such config file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not valid TOML: {error}") from None
-        values |= {name: _checked(path, name, value) for name, value in document.items()}
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # TOML's own and that of UTF-8 are ValueErrors
+            found = _AT_LINE.search(str(error))
+            where = f"{path}:{found[1]}" if found else path
+            raise InputError(f"{where}: not valid TOML: {error}; mend it there") from None
+        except OSError as error:
+            raise InputError(f"{path}: the config cannot be read ({error.strerror})") from None
+        for name, value in document.items():
+            values[name] = _checked(_where(path, text, name), name, value)
     values |= {name: value for name, value in overrides.items() if value is not None}
-    return RunConfig(**values)
+    try:
+        return RunConfig(**values)
+    except InputError as error:
+        named = re.findall(r"\w+", str(error).partition(":")[0])
+        own = [name for name in named if path is not None and name in document]
+        if path is None or not own:
+            raise
+        raise InputError(f"{_where(path, text, own[0])}: {error}") from None  # the file says it
 
 
 _KINDS = typing.get_type_hints(RunConfig)
+_AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
+
+
+def _where(path: str, text: str, name: str) -> str:
+    """``path:line`` of an option; the parser itself does not tell.
+
+    A line that looks like the option's is it if all that stands above is TOML by itself (so that it
+    is not within a string or an array) and has no such option.
+    """
+    key = re.compile(rf"""\s*(\[\s*)*["']?{re.escape(name)}["']?\s*[.=\]]""")
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if key.match(line):
+            try:
+                above = tomllib.loads("\n".join(lines[: number - 1]))
+            except tomllib.TOMLDecodeError:
+                continue
+            if name not in above:
+                return f"{path}:{number}"
+    return path
 
 
 def _checked(path: str, name: str, value: Any) -> Any:
@@ -181,9 +230,11 @@ def _fits(value: Any, kind: Any) -> bool:
         item = typing.get_args(kind)[0]
         return isinstance(value, tuple) and all(_fits(v, item) for v in value)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        # a whole number that float64 cannot hold would fail later
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return isinstance(value, float) or whole
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
     return isinstance(value, kind)
 
 

@@ -10,6 +10,19 @@ _SECRETS = (
 )
 
 
+_LONGEST = 1000  # characters of a message; what a damaged file holds may be any number of them
+
+
+def one_line(text: str) -> str:
+    """`text` in one line of bearable length, its control characters shown and not obeyed."""
+    plain = "".join(
+        " " if c in "\n\r\t" else c if c.isprintable() or c == " " else ascii(c)[1:-1] for c in text
+    )
+    if len(plain) <= _LONGEST:
+        return plain
+    return f"{plain[: _LONGEST - 300]} … {plain[-290:]}"
+
+
 def redacted(text: str) -> str:
     """`text` without what a URL in it may hold of credentials."""
     if "://" in text:
@@ -26,7 +39,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(one_line(redacted(message)))
 
 
 class SpecimenError(InputError):

@@ -78,7 +78,7 @@ def candidates(
     patterns: list[tuple[Floats, Floats]] = []
     for rows, names in ((targets, keys), (false, None)):
         shift = np.array([a.shift for a in rows["kind"]], dtype=float)
-        light = rows["formula"].map(formula_mass).to_numpy(float) + shift
+        light = np.array([formula_mass(f) for f in rows["formula"]], float) + shift
         there = _near(light, axis, ppm)
         found = np.full(len(rows), -1)
         pairs = list(zip(rows["formula"].tolist(), rows["kind"].tolist(), strict=True))
@@ -117,7 +117,7 @@ def _targets(table: pd.DataFrame, kinds: Sequence[Adduct]) -> pd.DataFrame:
         part["prior"] = some.groupby("formula", sort=True)["plausibility"].max() * adduct.prior
         part = part.reset_index()
         part = part[[ion_counts(f, adduct) is not None for f in part["formula"]]]
-        part["mz"] = part["formula"].map(formula_mass) + adduct.shift
+        part["mz"] = np.array([formula_mass(f) for f in part["formula"]], float) + adduct.shift
         part["kind"] = pd.Series([adduct] * len(part), index=part.index, dtype=object)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)

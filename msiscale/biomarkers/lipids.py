@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -33,6 +34,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 _CATEGORY = {"GP": 0.5, "SP": 0.5, "GL": 0.3, "ST": 0.2, "FA": 0.1, "PR": 0.05, "SL": 0.02}
 _CHOLINE = ("LMGP01", "LMSP03", "LMFA0707")
 _PEEK = 400
+_LONGEST_LINE, _MOST_RECORDS = 1 << 20, 2_000_000  # of what a packed table may unpack to
+_HEAVIEST = 1e5  # Da
 
 
 def read_lipids(path: str) -> pd.DataFrame:
@@ -65,7 +68,9 @@ def read_lipids(path: str) -> pd.DataFrame:
         raise InputError(
             f"{path}: no such lipid table; give an LMSD file (CSV, TSV or SDF)"
         ) from None
-    except (OSError, EOFError, zipfile.BadZipFile, csv.Error) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: the lipid table cannot be read ({error}); get it anew") from None
     if table.empty:
         raise InputError(
@@ -94,12 +99,15 @@ def _collect(records: Iterator[dict[str, str]]) -> tuple[pd.DataFrame, int]:
     found: dict[tuple[str, str], list] = {}
     canonical: dict[str, str | None] = {}
     skipped = 0
-    for record in records:
+    for number, record in enumerate(records):
+        if number == _MOST_RECORDS:
+            raise ValueError(f"more than {_MOST_RECORDS} records")
         text = record["formula"]
         if text not in canonical:
             try:
-                canonical[text] = hill(parse_formula(text))
-            except ValueError:
+                known = hill(parse_formula(text))
+                canonical[text] = known if 0 < formula_mass(known) < _HEAVIEST else None
+            except (ValueError, OverflowError):
                 canonical[text] = None
         formula = canonical[text]
         if not formula:
@@ -132,10 +140,11 @@ def _species(record: Mapping[str, str], formula: str) -> tuple[str, float, bool,
 
 def _records(file: TextIO, path: str) -> Iterator[dict[str, str]]:
     """Records of a table or an SDF file, told apart by their first lines."""
-    head = list(islice(file, _PEEK))
+    every = _lines(file)
+    head = list(islice(every, _PEEK))
     if head:
         head[0] = head[0].removeprefix("\ufeff")
-    lines = chain(head, file)
+    lines = chain(head, every)
     if any(re.match(r"M  END|\${4}|>\s*<", line) for line in head):
         return _sdf(lines)
     first = head[0] if head else ""
@@ -146,6 +155,14 @@ def _records(file: TextIO, path: str) -> Iterator[dict[str, str]]:
             f"{path}: no column FORMULA and not an SDF; give an LMSD file (CSV, TSV or SDF)"
         )
     return _rows(lines, delimiter)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Lines one by one; ValueError for one without an end, as a few bytes may unpack to."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE} characters")
+        yield line
 
 
 def _plain(field: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pandas as pd
 
@@ -26,7 +28,9 @@ def read_matrix_ions(path: str) -> pd.DataFrame:
     """
     try:
         with open_file(path) as file:
-            table = pd.read_csv(file, sep=None, engine="python", encoding="utf-8-sig", dtype=str)
+            text = file.read().decode("utf-8-sig")
+        delimiter = max(",\t;", key=text.partition("\n")[0].count)
+        table = pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give a CSV with a column mz") from None
     except (OSError, ValueError, pd.errors.ParserError) as error:

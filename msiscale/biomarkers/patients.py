@@ -71,15 +71,17 @@ def t_test(effect: Floats) -> Floats:
     divide by, and the sign test stands in. NaN below `MIN_PATIENTS` patients.
     """
     p = np.full(effect.shape[1], np.nan)
-    for column in range(effect.shape[1]):
-        sample = effect[:, column]
-        sample = sample[np.isfinite(sample)]
-        if sample.size < MIN_PATIENTS:
-            continue
-        if np.ptp(sample) < _ALIKE:
-            p[column] = 1.0 if abs(sample[0]) < _ALIKE else 2.0 * 0.5**sample.size
-        else:
-            p[column] = stats.ttest_1samp(sample, 0.0).pvalue
+    n = np.isfinite(effect).sum(axis=0)
+    some = np.flatnonzero(n >= MIN_PATIENTS)
+    if not some.size:
+        return p
+    values = effect[:, some]
+    mean, spread = np.nanmean(values, axis=0), np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
+    differ = spread >= _ALIKE
+    sign = np.where(np.abs(mean) < _ALIKE, 1.0, 2.0 * 0.5 ** n[some])
+    tested = stats.ttest_1samp(values[:, differ], 0.0, axis=0, nan_policy="omit").pvalue
+    p[some] = sign
+    p[some[differ]] = np.ma.filled(tested, np.nan)
     return p
 
 

@@ -59,6 +59,16 @@ def open_msi(
     Raises
     ------
     InputError : no such file, of no known kind, or damaged; an `mz` that is no axis
+
+    Examples
+    --------
+    >>> import msiscale as ms
+    >>> msi = ms.open_msi("cohort/S01.imzML", mz=[760.5851, 788.6164], tolerance_ppm=5)
+    >>> dict(msi.intensity.sizes), msi.pixel_um
+    ({'y': 24, 'x': 28, 'mz': 2}, [100.0, 100.0])
+    >>> ion_image = msi.intensity.sel(mz=788.6164, method="nearest").compute()
+    >>> ion_image.shape
+    (24, 28)
     """
     if normalise not in NORMALISATIONS:
         raise InputError(f"normalise is {normalise!r}; give one of {', '.join(NORMALISATIONS)}")

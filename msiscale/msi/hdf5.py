@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi.hdf5_source import Hdf5Source, dataset, open_file
+from msiscale.msi.hdf5_source import MOST_WHOLE, Hdf5Source, dataset, open_file, whole
 from msiscale.msi.source import bounding_box, snap_to_grid
 from msiscale.msi.spectra import (
     Floats,
@@ -41,6 +41,7 @@ from msiscale.msi.spectra import (
 
 #: Values of a cube that are looked at in one go for pixels with signal.
 _SCAN = 8_000_000
+FARTHEST = 1e9  #: of a pixel index
 
 
 def open_hdf5(path: str, *, pixel_um: float | None = None) -> Hdf5Source:
@@ -51,7 +52,7 @@ def open_hdf5(path: str, *, pixel_um: float | None = None) -> Hdf5Source:
                 source = opener(path, file)
                 break
         else:
-            keys = ", ".join(list(file)[:8])
+            keys = ", ".join(map(str, list(file)[:8]))  # bytes where they are no UTF-8
             raise InputError(
                 f"{path}: HDF5 of no known layout (keys: {keys}); "
                 "write it with msiscale.msi.write_hdf5"
@@ -76,7 +77,7 @@ def open_hdf5(path: str, *, pixel_um: float | None = None) -> Hdf5Source:
 
 
 def _axis(path: str, file: h5py.File, name: str) -> Floats:
-    mz = np.asarray(dataset(path, file, name)[...], np.float64).ravel()
+    mz = np.asarray(whole(path, file, name), np.float64).ravel()
     if len(mz) == 0:
         raise InputError(f"{path}: the m/z axis {name} is empty; mend it")
     return mz
@@ -126,6 +127,8 @@ def _indices(path: str, values: Any, what: str) -> Ints:
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all() or np.any(values != np.rint(values)):
         raise InputError(f"{path}: {what} are not whole pixel indices; give them as such")
+    if len(values) and np.abs(values).max() > FARTHEST:
+        raise InputError(f"{path}: {what} reach beyond {FARTHEST:g}; give pixel indices")
     return values.astype(np.int64)
 
 
@@ -144,7 +147,7 @@ def _rows_of(path: str, data: h5py.Dataset, n: int, k: int, notes: list[str]) ->
 
 def _open_general(path: str, file: h5py.File) -> Hdf5Source:
     mz = _axis(path, file, "mz")
-    xy = _indices(path, dataset(path, file, "coordinates", 2)[...], "coordinates")
+    xy = _indices(path, whole(path, file, "coordinates", 2), "coordinates")
     if xy.shape[1] not in (2, 3):
         raise InputError(f"{path}: coordinates is {xy.shape}; give (n, 2), x and y")
     if xy.shape[1] == 3 and len(np.unique(xy[:, 2])) > 1:
@@ -160,7 +163,10 @@ def _open_general(path: str, file: h5py.File) -> Hdf5Source:
         storage, names = "csr", ("data", "indices")
         address = _csr_rows(path, file, "indptr", "data", n)
     source = _source(path, "msiscale", storage, names, xy[:, 1::-1], address, mz, notes=notes)
-    size = np.atleast_1d(np.asarray(file.attrs.get("pixel_um", np.nan), np.float64))
+    try:
+        size = np.atleast_1d(np.asarray(file.attrs.get("pixel_um", np.nan), np.float64)).ravel()
+    except (TypeError, ValueError):
+        raise InputError(f"{path}: its attribute pixel_um is no number; give µm") from None
     if np.isfinite(size).all() and (size > 0).all() and len(size) in (1, 2):
         source.pixel_um = (float(size[0]), float(size[-1]))
     polarity = str(file.attrs.get("polarity", ""))
@@ -171,7 +177,7 @@ def _open_general(path: str, file: h5py.File) -> Hdf5Source:
 
 def _csr_rows(path: str, file: h5py.File, indptr: str, data: str, n: int) -> Ints:
     """(n, 2) begin and end of every row of a CSR matrix, checked."""
-    ends = np.asarray(dataset(path, file, indptr, 1)[...], np.int64)
+    ends = np.asarray(whole(path, file, indptr, 1), np.int64)
     size = dataset(path, file, data, 1).shape[0]
     if len(ends) != n + 1 or ends[0] != 0 or ends[-1] != size or np.any(np.diff(ends) < 0):
         raise InputError(
@@ -221,6 +227,11 @@ def _with_signal(data: h5py.Dataset, mz_first: bool) -> NDArray[np.bool_]:
     """Pixels of a cube with any value that is neither zero nor NaN; chunks never written count
     as zero and are not read, pixels already known to have signal are not read again."""
     shape = data.shape[1:] if mz_first else data.shape[:2]
+    if np.prod(shape, dtype=float) > MOST_WHOLE:
+        raise InputError(
+            f"{data.file.filename}: {data.name} is said to have {shape[0]} x {shape[1]} pixels; "
+            "export the image again"
+        )
     found = np.zeros(shape, bool)
     depth_axis = 0 if mz_first else 2
     for piece in _pieces(data):
@@ -243,14 +254,20 @@ def _pieces(data: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
             )
         return
     step = max(1, _SCAN // max(1, int(np.prod(data.shape[1:]))))
+    across = max(1, min(data.shape[1], _SCAN // max(1, data.shape[2])))
     for begin in range(0, data.shape[0], step):
-        yield (slice(begin, min(begin + step, data.shape[0])), slice(None), slice(None))
+        for side in range(0, data.shape[1], across):
+            yield (
+                slice(begin, min(begin + step, data.shape[0])),
+                slice(side, min(side + across, data.shape[1])),
+                slice(None),
+            )
 
 
 def _open_msipl(path: str, file: h5py.File) -> Hdf5Source:
     mz = _axis(path, file, "mzArray")
-    x = _indices(path, dataset(path, file, "xLocation")[...], "xLocation").ravel()
-    y = _indices(path, dataset(path, file, "yLocation")[...], "yLocation").ravel()
+    x = _indices(path, whole(path, file, "xLocation"), "xLocation").ravel()
+    y = _indices(path, whole(path, file, "yLocation"), "yLocation").ravel()
     if len(x) != len(y):
         raise InputError(f"{path}: {len(x)} xLocation but {len(y)} yLocation; mend the file")
     notes: list[str] = []
@@ -260,12 +277,22 @@ def _open_msipl(path: str, file: h5py.File) -> Hdf5Source:
     return _source(path, "msipl", storage, ("Data",), yx, address, mz, notes=notes)
 
 
+def _numbered(path: str, file: h5py.File, name: str) -> list[int]:
+    """The members of a group that are called by numbers, ascending."""
+    group = file[name]
+    if not isinstance(group, h5py.Group):
+        raise InputError(f"{path}: {name} is not a group of spectra; export the image again")
+    return sorted(int(key) for key in group if key.isascii() and key.isdecimal() and len(key) < 18)
+
+
 def _open_ims(path: str, file: h5py.File) -> Hdf5Source:
-    keys = sorted(int(key) for key in file["spectral_data"] if key.isdigit())
+    keys = _numbered(path, file, "spectral_data")
     names = ("spectral_data/{}/centroid_mzs", "spectral_data/{}/centroid_intensities")
     xyz, lengths = [], []
     for key in keys:
-        place = dataset(path, file, f"spectral_data/{key}/coordinates")[...]
+        place = whole(path, file, f"spectral_data/{key}/coordinates")
+        if place.size < 2:
+            raise InputError(f"{path}: spectrum {key} has no x and y; export the image again")
         xyz.append(np.asarray(place, np.float64).ravel()[:2])
         sizes = [dataset(path, file, name.format(key), 1).shape[0] for name in names]
         if sizes[0] != sizes[1]:
@@ -283,10 +310,10 @@ def _open_ims(path: str, file: h5py.File) -> Hdf5Source:
 
 def _open_scils(path: str, file: h5py.File) -> Hdf5Source:
     name = "Registrations/0/Coordinates"
-    places = dataset(path, file, name if name in file else "Coordinates", 2)[...]
-    if places.shape[0] != 3:
+    places = whole(path, file, name if name in file else "Coordinates", 2)
+    if places.shape[0] != 3 or not np.isfinite(places).all():
         raise InputError(f"{path}: its coordinates are {places.shape}, not (3, n); export it again")
-    keys = sorted(int(key) for key in file["Spots"] if key.isdigit())
+    keys = _numbered(path, file, "Spots")
     if not keys or keys[-1] >= places.shape[1]:
         raise InputError(f"{path}: has spots without coordinates; export it again")
     axis = "SamplePositions/GlobalMassAxis/SamplePositions"
@@ -303,7 +330,8 @@ def _open_scils(path: str, file: h5py.File) -> Hdf5Source:
 
 def _grid(path: str, xy: NDArray, notes: list[str]) -> Ints:
     """(y, x) pixel indices from coordinates that may be in another unit."""
-    if len(xy) and np.isfinite(xy).all() and np.all(xy == np.rint(xy)):
+    whole_numbers = bool(len(xy)) and np.isfinite(xy).all() and np.all(xy == np.rint(xy))
+    if whole_numbers and np.abs(xy).max() < FARTHEST:
         values = xy.astype(np.int64)
         steps = [int(np.gcd.reduce(np.diff(np.unique(values[:, i])))) for i in (0, 1)]
         if max(steps) <= 1:
@@ -322,7 +350,7 @@ def _grid(path: str, xy: NDArray, notes: list[str]) -> Ints:
 
 def _open_anndata(path: str, file: h5py.File) -> Hdf5Source:
     mz = _axis(path, file, "var/mz")
-    xy = np.asarray(dataset(path, file, "obsm/spatial", 2)[...], np.float64)[:, :2]
+    xy = np.asarray(whole(path, file, "obsm/spatial", 2), np.float64)[:, :2]
     notes: list[str] = []
     yx = _grid(path, xy, notes)
     n = len(xy)

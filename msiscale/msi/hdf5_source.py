@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from msiscale.msi.spectra import (
     starts,
 )
 from msiscale.store import is_url, local_path
+
+#: Bytes of a chunk, which is unpacked whole, and values of what is read whole.
+MOST_CHUNK, MOST_WHOLE = 1 << 29, 1 << 25
 
 
 @dataclass
@@ -63,8 +67,8 @@ class Hdf5Source:
         mzs, values = [np.empty(0)], [np.empty(0, np.float32)]
         with open_file(self.path) as file:
             for row in self.address[indices, 0]:
-                mzs.append(dataset(self.path, file, self.names[0].format(row))[:])
-                values.append(dataset(self.path, file, self.names[1].format(row))[:])
+                mzs.append(whole(self.path, file, self.names[0].format(row), 1))
+                values.append(whole(self.path, file, self.names[1].format(row), 1))
         intensity, repairs = clean(np.concatenate(values))
         try:
             mz, intensity, unsorted = sort_mz(
@@ -110,13 +114,25 @@ def dataset(path: str, file: h5py.File, name: str, ndim: int | None = None) -> h
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{path}: has no data set {name}; export the image again")
-    if found.is_virtual or found.external:
+    if found.is_virtual or found.external or found.file.filename != file.filename:
         raise InputError(f"{path}: {name} points into other files; repack it with h5repack")
     if ndim is not None and found.ndim != ndim:
         raise InputError(f"{path}: {name} has {found.ndim} dimensions instead of {ndim}; mend it")
     if found.dtype.kind not in "fiub":
         raise InputError(f"{path}: {name} holds {found.dtype}, not numbers; mend it")
+    if found.chunks is not None and math.prod(found.chunks) * found.dtype.itemsize > MOST_CHUNK:
+        raise InputError(f"{path}: {name} has chunks of {found.chunks}; repack it with h5repack")
     return found
+
+
+def whole(path: str, file: h5py.File, name: str, ndim: int | None = None) -> NDArray:
+    """All values of a data set that is small in any image (an axis, coordinates)."""
+    found = dataset(path, file, name, ndim)
+    if found.size > MOST_WHOLE:
+        raise InputError(
+            f"{path}: {name} is said to have {found.size} values; export the image again"
+        )
+    return np.asarray(found[...])
 
 
 def _runs(sorted_rows: Ints) -> Iterator[tuple[int, int]]:
@@ -199,7 +215,7 @@ def _read_spots(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
     assert source.mz is not None
     out = np.empty((len(address), len(source.mz)), np.float64)
     for i, row in enumerate(address[:, 0]):
-        values = dataset(source.path, file, source.names[0].format(row))[...].ravel()
+        values = whole(source.path, file, source.names[0].format(row)).ravel()
         if len(values) != len(source.mz):
             raise InputError(
                 f"{source.path}: spot {row} has {len(values)} intensities on an axis of "

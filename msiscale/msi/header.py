@@ -87,7 +87,7 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
             f"{path}: the XML declares a document type or entities, which imzML never needs; "
             "remove the declaration"
         ) from None
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also of its encoding
         raise xml_error(path, error) from None
     if root is None or root.tag.rpartition("}")[2] not in ("mzML", "indexedmzML"):
         raise InputError(f"{path}: is not imzML; give the .imzML of the image")

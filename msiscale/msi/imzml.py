@@ -35,6 +35,8 @@ from msiscale.store import is_file, listing, open_file, size_and_state
 
 #: Byte ranges closer than this are read together; a read stops growing at the second figure.
 _GAP, _RUN = 1 << 16, 1 << 25
+#: Values of one spectrum; instruments write up to some 10 million.
+MOST_VALUES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def _stored(
     itemsize = np.dtype(dtype).itemsize
     _refuse(path, offset < 0, f"{kind} offset is negative")
     _refuse(path, length < 0, f"{kind} array length is negative")
-    _refuse(path, length > 2**40, f"{kind} array length is absurd")
+    _refuse(path, length > MOST_VALUES, f"{kind} array length is absurd (above {MOST_VALUES})")
     if compressed:
         stored = np.where(declared > 0, declared, _until_next(offset, size))
         stored[length == 0] = 0
@@ -232,12 +234,13 @@ def _stored(
         )
     else:
         stored = length * itemsize
-    beyond = np.flatnonzero((offset + stored > size) & (stored > 0))
+    end = offset.clip(max=2**61) + stored.clip(max=2**61)  # what is written may be any number
+    beyond = np.flatnonzero((end > size) & (stored > 0))
     if len(beyond):
         first = int(beyond[0])
         raise InputError(
             f"{ibd}: cut short or not of this imzML: the {kind} array of spectrum {first} ends at "
-            f"byte {offset[first] + stored[first]} of {size} ({len(beyond)} of {len(offset)} "
+            f"byte {end[first]} of {size} ({len(beyond)} of {len(offset)} "
             "spectra affected); copy the .ibd again"
         )
     return Stored(dtype, compressed, offset, length, stored)

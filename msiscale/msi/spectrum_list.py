@@ -109,7 +109,7 @@ class SpectrumList:
         try:
             self._feed(parser, file)
         except expat.ExpatError as error:
-            raise xml_error(self.path, error) from None
+            raise xml_error(self.path, _in_whole(file) or error) from None
         except _MissingAttribute as error:
             raise self._error(f"has an element without its {error}") from None
 
@@ -281,6 +281,19 @@ class SpectrumList:
     def _error(self, what: str) -> InputError:
         index = len(self.xyz) // 3
         return InputError(f"{self.path}: spectrum {index} {what}; export the image again")
+
+
+def _in_whole(file: IO[bytes]) -> expat.ExpatError | None:
+    """An error with its line in the file: expat has not counted what templates have read."""
+    file.seek(0)
+    parser = expat.ParserCreate()
+    try:
+        while data := file.read(_READ):
+            parser.Parse(data)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        return error
+    return None
 
 
 class _MissingAttribute(Exception):

@@ -124,7 +124,8 @@ def _write(run: Run, key: str, found: Candidates, used: list[Specimen]) -> None:
         for name, table in zip(TABLES, tables, strict=True):
             text = table.to_csv(index=False, lineterminator="\n")
             write_bytes(join(run.out, name), text.encode())
-    run.write("annotate", "cohort", key, "done", ions=len(tables[0]), written=noted.parts)
+    facts = {"ions": len(tables[0]), "specimens": [s.name for s in used]}
+    run.write("annotate", "cohort", key, "done", written=noted.parts, **facts)
 
 
 def annotated(out: str) -> Iterator[str]:

@@ -73,6 +73,9 @@ def biomarkers(run: Run) -> None:
     facts = [[n, patients[n], keys[n]] for n in names]
     rated = run.record("annotate", "cohort")
     rates = None if rated is None else rated["digest"]
+    if rated is not None and not set(rated["specimens"]) <= set(patients):
+        run.say(f"biomarkers: {ANNOTATIONS} is of other specimens too, so unused; annotate again")
+        rates = None
     key = run.key("biomarkers", facts, part, identity(config.lipids), rates)
     if run.done("biomarkers", "cohort", key):
         return

@@ -149,6 +149,15 @@ def run(
     -------
     Result
         ``failed`` names the specimens that were set aside; the others are done.
+
+    Examples
+    --------
+    >>> import msiscale as ms
+    >>> result = ms.run(
+    ...     "cohort/manifest.csv", "results", stages=("ingest", "register"), workers=1
+    ... )
+    >>> result.total, result.failed
+    (4, {})
     """
     chosen = load_config(None, **choices) if config is None else replace(config, **choices)
     names = [n for n in STAGES if n not in ASKED_FOR] if stages is None else list(stages)

@@ -101,11 +101,10 @@ def evaluate(
         results = _predict(run, setting, urls, root, below, bool(fitted))
     finally:
         remove(url)
-    scores = {
-        name: R2(float(facts["n"]), *(np.array(facts[f]) for f in SQUARES))
-        for name, (facts, _) in results.items()
-    }
-    wrote = {name: written for name, (_, written) in results.items()}
+    scores, wrote = {}, {}
+    for name in setting.tables:  # in this order, not that in which they were done
+        facts, wrote[name] = results[name]
+        scores[name] = R2(float(facts["n"]), *(np.array(facts[f]) for f in SQUARES))
     found = Evaluation.of(
         setting.name,
         lambda name: join(root, name, below),

@@ -44,6 +44,7 @@ def draw_strongest(
         args = (join(run.cohort_url, specimen.name), _group(run, specimen), wanted)
         return Task(specimen.name, specimen.name, _strongest, args)
 
+    open_group(join(run.state_url, "strongest"), "a")
     run.each("strongest", keys, task, among=specimens)
     kept = [s for s in specimens if s.name not in run.failed]
     seen = at_once(lambda s: _seen(run, s, tables[s.name], s in kept[:IMAGES]), kept)
@@ -53,7 +54,8 @@ def draw_strongest(
 
 
 def _group(run: Run, specimen: Specimen) -> str:
-    return join(run.state_url, specimen.name, "strongest")
+    # apart from the specimen's own: which m/z are the strongest depends on the others
+    return join(run.state_url, "strongest", specimen.name)
 
 
 def _strongest(url: str, target: str, wanted: list[float]) -> dict[str, Any]:

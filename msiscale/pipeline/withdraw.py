@@ -47,6 +47,7 @@ COHORT = (
     "state.zarr/protocols",
     "state.zarr/robustness",
     "state.zarr/novelty",
+    "state.zarr/strongest",
     "state.zarr/axis/support",
 )
 COHORT_STAGES = ("axis", "fit", "robustness", "biomarkers", "annotate", "fuse", "regions", "report")
@@ -120,7 +121,7 @@ def _withdraw(
     plan, ledger = join(out, "run.json"), Ledger(out)
     for stage in COHORT_STAGES:
         ledger.forget(stage, ["cohort"])
-    for stage in ("fit", "regions", "figures"):
+    for stage in ("fit", "regions", "figures", "strongest"):
         ledger.forget(stage, known)
     for part in COHORT:
         remove(join(out, part))

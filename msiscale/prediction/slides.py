@@ -89,6 +89,12 @@ def predict(
     InputError
         No model, other weights than it was fitted with, a grid finer than the features, an m/z
         that it does not predict.
+
+    Examples
+    --------
+    >>> import msiscale as ms
+    >>> ms.predict("results/model.zarr", "new/S01.tiff", out="predicted", workers=1)
+    {}
     """
     fitted = load_model(model)
     parameters = fitted.attrs["features"]

@@ -53,6 +53,13 @@ def predicted_intensity(url: str, mz: float | Sequence[float]) -> xr.DataArray:
     ------
     InputError
         No such prediction, or an m/z that the model does not predict.
+
+    Examples
+    --------
+    >>> import msiscale as ms
+    >>> image = ms.predicted_intensity("results/predictions.zarr/S01", 788.6164)
+    >>> image.dims, image.sizes["mz"]  # nothing is computed yet
+    (('y', 'x', 'mz'), 1)
     """
     return _intensity(_group(url), [mz] if isinstance(mz, int | float) else list(mz))
 
@@ -161,5 +168,6 @@ def _picture(group: zarr.Group, images: xr.DataArray) -> bytes:
         )
         side_bar(panel, image)
         panel.set_title(f"predicted m/z {float(images.mz[i]):.4f}", fontsize=9)
-    figure.suptitle(plain(group.name.rsplit("/", 1)[-1] or "ion images"), fontsize=10)
+    name = str(group.store_path).rstrip("/").rpartition("/")[2]
+    figure.suptitle(f"{plain(name)}: intensity, as scaled in the training", fontsize=10)
     return png(figure)

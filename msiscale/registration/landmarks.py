@@ -7,6 +7,7 @@ coordinates (see `msiscale.grid`).
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +21,9 @@ from msiscale.grid import Floats, apply, as_matrix, scaling
 from msiscale.store import open_file, read_json
 
 Kind = Literal["auto", "affine", "similarity"]
+FARTHEST = 1e9  # pixels; what is farther away was not meant
 COLUMNS = ("slide_x", "slide_y", "msi_x", "msi_y")
+_PLAIN = re.compile(r"[-+.0-9eE]{1,40}")
 RESIDUALS = ("residual_um", "residual_px", "left_out_um", "left_out_px")
 AUTOMATIC = ("confidence", "z", "overlap", "dice", "error_um", "error_px", "deformation_px")
 
@@ -66,12 +69,17 @@ class Registration:
 
 def read_matrix(path: str) -> Registration:
     """A registration from a JSON file: a 3x3 list of rows, or ``{"matrix": [...]}``."""
-    document = read_json(path)
+    try:
+        document = read_json(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the manifest column `matrix`") from None
     if isinstance(document, dict):
         document = document.get("matrix")
     try:
         matrix = as_matrix(document)
-    except (ValueError, TypeError) as error:
+        if np.abs(matrix).max() > FARTHEST:
+            raise ValueError(f"the affine matrix has a value above {FARTHEST:g}")
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
             f"{path}: {error}; give a 3x3 list of rows, MSI pixel -> level-0 pixel"
         ) from None
@@ -82,17 +90,35 @@ def read_landmarks(path: str) -> tuple[Floats, Floats]:
     """Landmark pairs of a CSV: ``(slide (n, 2), msi (n, 2))``, both (x, y)."""
     try:
         with open_file(path) as file:
-            table = pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
+            table = pd.read_csv(file, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the manifest column `landmarks`") from None
+    except (ValueError, OverflowError):  # pandas' own errors are ValueErrors
         raise InputError(f"{path}: not a CSV table; columns {', '.join(COLUMNS)}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first for names of rows
+        raise InputError(f"{path}: rows have more values than there are columns; mend them")
     missing = [c for c in COLUMNS if c not in table.columns]
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}; landmarks need {', '.join(COLUMNS)}")
-    values = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    if any(f"{c}.1" in table.columns for c in COLUMNS):  # as pandas calls the second
+        raise InputError(f"{path}: a column is there twice; landmarks need {', '.join(COLUMNS)}")
+    cells = table[list(COLUMNS)].map(_number).to_numpy(np.float64)
+    values = cells.reshape(len(table), len(COLUMNS))
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if bad.size:
         raise InputError(f"{path}: row {bad[0] + 2} has a value that is not a number; correct it")
+    far = np.flatnonzero((np.abs(values) > FARTHEST).any(axis=1))
+    if far.size:
+        raise InputError(f"{path}: row {far[0] + 2} lies beyond {FARTHEST:g} pixels; correct it")
     return values[:, :2], values[:, 2:]
+
+
+def _number(text: object) -> float:
+    """A number as a spreadsheet writes it, else NaN."""
+    try:
+        return float(text) if isinstance(text, str) and _PLAIN.fullmatch(text.strip()) else np.nan
+    except ValueError:
+        return float("nan")
 
 
 def fit_landmarks(
@@ -129,10 +155,9 @@ def fit_landmarks(
         raise InputError(f"{source}: {n} landmark pairs; {kind} registration needs {least}")
     to_um = scaling(mpp[1], mpp[0]), scaling(pixel_um[1], pixel_um[0])
     slide_um, msi_um = apply(to_um[0], slide_xy), apply(to_um[1], msi_xy)
-    spread = np.linalg.svd(msi_um - msi_um.mean(axis=0), compute_uv=False)
-    if spread[0] == 0 or (kind == "affine" and spread[1] < 1e-6 * spread[0]):
-        raise InputError(f"{source}: the landmarks lie on one line or point; add one off the line")
     fit = _affine if kind == "affine" else _similarity
+    if _degenerate(fit, msi_um) or _degenerate(fit, slide_um):
+        raise InputError(f"{source}: the landmarks lie on one line or point; add one off the line")
     matrix_um = fit(msi_um, slide_um)
     residual = _rms(apply(matrix_um, msi_um) - slide_um)
     left_out = _leave_one_out(fit, msi_um, slide_um) if n > least else float("nan")
@@ -147,6 +172,13 @@ def fit_landmarks(
             stacklevel=2,
         )
     return found
+
+
+def _degenerate(fit: object, xy: Floats) -> bool:
+    """Whether points lie on one point, or for an affine map on one line."""
+    spread = np.linalg.svd(xy - xy.mean(axis=0), compute_uv=False)
+    least = 1e-9 * (1 + np.abs(xy).max())
+    return bool(spread[0] < least or (fit is _affine and spread[-1] < 1e-6 * spread[0]))
 
 
 def _rms(differences: Floats) -> float:
@@ -176,8 +208,7 @@ def _leave_one_out(fit: object, source: Floats, target: Floats) -> float:
     misses = []
     for i in range(len(source)):
         keep = np.arange(len(source)) != i
-        spread = np.linalg.svd(source[keep] - source[keep].mean(axis=0), compute_uv=False)
-        if spread[-1] < 1e-6 * spread[0] and fit is _affine:
+        if _degenerate(fit, source[keep]) or _degenerate(fit, target[keep]):
             return float("nan")
         misses.append(apply(fit(source[keep], target[keep]), source[i : i + 1]) - target[i])
     return _rms(np.concatenate(misses))

@@ -40,6 +40,15 @@ def open_slide(
         The file cannot be read or has no µm per pixel.
     ValueError
         No such level.
+
+    Examples
+    --------
+    >>> import msiscale as ms
+    >>> slide = ms.open_slide("cohort/S01.tiff")
+    >>> slide.dims, slide.mpp
+    (('y', 'x', 'c'), [4.0, 4.0])
+    >>> slide.sel(y=slice(1000, 1200), x=slice(1000, 1400)).shape  # in µm
+    (50, 100, 3)
     """
     import dask.array as da
     import xarray as xr

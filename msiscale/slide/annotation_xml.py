@@ -9,7 +9,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from msiscale.errors import InputError
-from msiscale.slide.regions import Region, polygonal, ring
+from msiscale.slide.regions import FARTHEST, Region, polygonal, ring
 
 _IMAGESCOPE_AREAS = {
     "0",
@@ -29,7 +29,7 @@ def read_xml(path: str, data: bytes) -> list[Region]:
     """
     try:
         root = ElementTree.fromstring(data, forbid_dtd=True)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # also of an unknown encoding
         raise InputError(f"{path}: not valid XML ({error}); export the annotation again") from None
     except DefusedXmlException:
         raise InputError(f"{path}: XML with a DTD or entities; remove its DOCTYPE") from None
@@ -38,8 +38,8 @@ def read_xml(path: str, data: bytes) -> list[Region]:
             return _imagescope(root)
         if root.tag == "ASAP_Annotations":
             return _asap(root)
-    except (KeyError, ValueError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+    except (KeyError, ValueError, shapely.errors.ShapelyError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{path}: a damaged annotation ({reason}); export it again") from None
     raise InputError(
         f"{path}: XML of <{root.tag}>; known are Aperio ImageScope (<Annotations>) and ASAP"
@@ -49,7 +49,10 @@ def read_xml(path: str, data: bytes) -> list[Region]:
 
 def _number(text: str) -> float:
     """A coordinate; ASAP writes a decimal comma where the system has one."""
-    return float(text.replace(",", "."))
+    number = float(text.replace(",", "."))
+    if not abs(number) < FARTHEST:
+        raise ValueError(f"a coordinate of {number:g}")
+    return number
 
 
 def _imagescope(root: Any) -> list[Region]:
@@ -92,7 +95,7 @@ def _asap(root: Any) -> list[Region]:
     for item in root.iter("Annotation"):
         if item.get("Type") not in _ASAP_AREAS:
             continue
-        points = sorted(item.iter("Coordinate"), key=lambda c: float(c.get("Order", "0")))
+        points = sorted(item.iter("Coordinate"), key=lambda c: _number(c.get("Order", "0")))
         xy = [(_number(c.attrib["X"]), _number(c.attrib["Y"])) for c in points]
         group = (item.get("PartOfGroup") or "").strip()
         regions.append(Region(ring(xy), None if group in ("", "None") else group))

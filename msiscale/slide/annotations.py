@@ -17,12 +17,13 @@ from msiscale.slide.annotation_xml import read_xml
 from msiscale.slide.labels import label_fraction
 from msiscale.slide.painted import read_painted
 from msiscale.slide.reader import Slide
-from msiscale.slide.regions import Region, moved, polygonal, rings
+from msiscale.slide.regions import Region, moved, placed, polygonal, rings
 from msiscale.store import read_bytes, write_json
 
 __all__ = ["Region", "label_fraction", "read_annotation", "write_geojson"]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".zarr"}
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _FORMS = "QuPath GeoJSON, Darwin JSON, ImageScope XML, ASAP XML, or a painted PNG, JPEG or TIFF"
 
 
@@ -85,7 +86,7 @@ def _read_vector(url: str) -> list[Region]:
 def _read_json(url: str, data: bytes) -> list[Region]:
     try:
         document = json.loads(data.decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{url}: not valid JSON ({error}); export the annotation again") from None
     try:
         if isinstance(document, list):
@@ -96,7 +97,7 @@ def _read_json(url: str, data: bytes) -> list[Region]:
             return _geojson([document])
         if "item" in document and isinstance(document.get("annotations"), list):
             return _darwin(document["annotations"])
-    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+    except (*_DAMAGED, shapely.errors.ShapelyError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{url}: a damaged annotation ({reason}); export it again") from None
     raise InputError(f"{url}: JSON that is no annotation; known are {_FORMS}")
@@ -110,7 +111,9 @@ def _geojson(features: Iterable[Mapping[str, Any]]) -> list[Region]:
         kind = properties.get("objectType") or properties.get("object_type") or "annotation"
         if kind != "annotation" or feature.get("geometry") is None:
             continue
-        area = polygonal(shape(feature["geometry"]))
+        outline = shape(feature["geometry"])
+        placed(shapely.get_coordinates(outline))
+        area = polygonal(outline)
         regions.append(Region(area, _class_name(properties)))
     return regions
 

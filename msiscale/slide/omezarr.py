@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import zarr
 from msiscale.errors import InputError
 from msiscale.slide.backend import Level, Pixels, level_table, on_white, plausible_mpp
 from msiscale.store import open_group
+
+MOST_CHUNK = 1 << 29  # bytes of a chunk, which is decoded whole
 
 _UM = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 
@@ -53,6 +56,17 @@ class OmeZarrBackend:
 
     def __init__(self, path: str) -> None:
         group, scales = _multiscale(path, _group(path))
+        try:
+            self._describe(path, group, scales)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as e:
+            if isinstance(e, InputError):
+                raise
+            reason = f"no {e}" if isinstance(e, KeyError) else " ".join(str(e).split())
+            raise InputError(
+                f"{path}: damaged OME metadata ({reason}); convert the slide again"
+            ) from None
+
+    def _describe(self, path: str, group: zarr.Group, scales: dict[str, Any]) -> None:
         axes = scales.get("axes") or []
         names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
         self._arrays: list[Any] = [group[item["path"]] for item in scales["datasets"]]
@@ -66,6 +80,11 @@ class OmeZarrBackend:
             )
         if first.dtype != np.uint8:
             raise InputError(f"{path}: pixels of {first.dtype}; a slide is 8-bit RGB")
+        for array in self._arrays:
+            if math.prod(array.chunks) > MOST_CHUNK:
+                raise InputError(
+                    f"{path}: chunks of {array.chunks}; write it in chunks of 512 x 512 px"
+                )
         self._names = names
         iy, ix = names.index("y"), names.index("x")
         shapes = [(array.shape[iy], array.shape[ix]) for array in self._arrays]

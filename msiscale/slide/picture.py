@@ -7,13 +7,13 @@ import threading
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from msiscale.errors import InputError
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
 from msiscale.store import is_url, local_path, read_bytes
 
-MAX_PIXELS = 1 << 30  # 3 GiB in memory; Pillow's own limit is too small for an exported slide
+MAX_PIXELS = 1 << 27  # 1 GiB while it is decoded, however small the file is
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _lock = threading.Lock()
 
@@ -23,14 +23,14 @@ def _decode(path: str, data: bytes) -> tuple[Pixels, tuple[float, float] | None]
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        except (UnidentifiedImageError, OSError, SyntaxError):
+        except Exception:  # UnidentifiedImageError, and whatever a damaged header brings about
             raise InputError(f"{path}: not a readable PNG or JPEG; export it again") from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
             f"{path}: {image.width} x {image.height} px is too large for a PNG or JPEG;"
-            " save it as a pyramidal TIFF"
+            " save it as a pyramidal TIFF, or smaller"
         )
     if image.mode not in _MODES:
         raise InputError(f"{path}: pixels of type {image.mode}; save it as 8-bit RGB")
@@ -39,7 +39,7 @@ def _decode(path: str, data: bytes) -> tuple[Pixels, tuple[float, float] | None]
     try:
         alpha = "A" in image.mode or "transparency" in image.info
         return on_white(np.asarray(image.convert("RGBA" if alpha else "RGB"))), mpp
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # whatever a decoder raises of bytes that are not what it expects
         raise InputError(f"{path}: the picture is damaged ({error}); export it again") from None
 
 

@@ -29,6 +29,7 @@ BACKENDS: dict[str, Callable[[str], Backend]] = {
     "picture": PictureBackend,
 }
 HANDLES_KEPT = 4  # open slides a thread keeps
+MOST_PIXELS = 1 << 40  # a million on a side; what says more is damaged
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LOCAL_ONLY = {".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif", ".czi", ".dcm"}
 _PICTURES = {".png", ".jpg", ".jpeg"}
@@ -167,6 +168,10 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
         raise InputError(f"{url}: mpp {mpp} is not a pixel size; give µm per pixel, as 0.25")
     name, backend = _first_that_opens(url)
+    height, width = backend.levels[0].shape
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        backend.close()
+        raise InputError(f"{url}: says that it has {width} x {height} px; export the slide again")
     size = (float(mpp), float(mpp)) if mpp is not None else backend.mpp
     if size is None:
         backend.close()

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
+
+# Beyond it (in pixels) a coordinate is a mistake, whose square would spoil every area.
+FARTHEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,21 @@ def polygonal(geometry: BaseGeometry) -> BaseGeometry:
     return shapely.union_all([polygonal(part) for part in parts])
 
 
+def placed(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinates ``(n, 2)`` that can be pixels of a slide; ValueError for others."""
+    wrong = xy[~(np.abs(xy) < FARTHEST).all(axis=-1)]
+    if len(wrong):
+        raise ValueError("a corner at {:g}, {:g}".format(*wrong[0]))
+    return xy
+
+
 def ring(points: Sequence[tuple[float, float]]) -> BaseGeometry:
-    """The area inside a closed line of (x, y); empty with fewer than three points."""
-    xy = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    if len(xy) < 3 or not np.isfinite(xy).all():
+    """The area inside a closed line of (x, y); empty with fewer than three points.
+
+    ValueError for a corner that is not finite or absurdly far away.
+    """
+    xy = placed(np.asarray(points, dtype=np.float64).reshape(-1, 2))
+    if len(xy) < 3:
         return shapely.Polygon()
     return polygonal(shapely.Polygon(xy))
 

@@ -25,6 +25,7 @@ from msiscale.slide import decoding
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
 from msiscale.store import is_url, local_path, open_file
 
+MOST_TILE = 1 << 27  # pixels of a tile or strip, which is decoded whole
 CACHE_BYTES = 64 << 20  # decoded tiles kept by a handle
 _GAP, _RUN = (
     1 << 16,
@@ -89,7 +90,15 @@ class TiffBackend:
             number = max(range(len(images)), key=lambda i: _pixels(images[i]))
             series = images[number]
             pages = [_pages(path, level) for level in series.levels]
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError) as error:
+            full = pages[0][0].imagewidth
+            pages = pages[:1] + [p for p in pages[1:] if p[0].imagewidth < full]
+            self._levels = pages
+            self.levels = level_table([(p[0].imagelength, p[0].imagewidth) for p in pages])
+            self.mpp = _mpp(self._tiff, number)
+            power = re.search(r"AppMag\s*=\s*([\d.]+)", _description(self._tiff))
+            #: RGB in pages of one plane, the right way up: what OpenSlide shows is what is stored
+            self.plain = all(len(p) == 1 and _is_plain(p[0]) for p in pages)
+        except Exception as error:  # tifffile raises nearly anything of tags that are not sound
             self.close()
             if isinstance(error, InputError):
                 raise
@@ -97,16 +106,8 @@ class TiffBackend:
             raise InputError(
                 f"{path}: not a readable TIFF ({reason}); copy or export it again"
             ) from None
-        full = pages[0][0].imagewidth
-        pages = pages[:1] + [p for p in pages[1:] if p[0].imagewidth < full]
-        self._levels = pages
-        self.levels = level_table([(p[0].imagelength, p[0].imagewidth) for p in pages])
-        self.mpp = _mpp(self._tiff, number)
         self.bounds = (0, 0)
-        power = re.search(r"AppMag\s*=\s*([\d.]+)", _description(self._tiff))
         self.hint = f"objective power {power[1]}" if power else ""
-        #: RGB in pages of one plane, the right way up: what OpenSlide shows is what is stored
-        self.plain = all(len(p) == 1 and _is_plain(p[0]) for p in pages)
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8] | None] = OrderedDict()
         self._cached = 0
 
@@ -132,8 +133,7 @@ class TiffBackend:
     @staticmethod
     def _segments(page: Any, channel: int, y: int, x: int, h: int, w: int) -> Iterator[_Segment]:
         """Every tile or strip under the rectangle."""
-        th = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
-        tw = page.tilewidth if page.is_tiled else page.imagewidth
+        th, tw = _tile_shape(page)
         rows, columns = -(-page.imagelength // th), -(-page.imagewidth // tw)
         for ty in range(y // th, (y + h - 1) // th + 1):
             for tx in range(x // tw, (x + w - 1) // tw + 1):
@@ -257,6 +257,25 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def _tile_shape(page: Any) -> tuple[int, int]:
+    """(height, width) of a tile or strip."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    return min(page.rowsperstrip, page.imagelength), page.imagewidth
+
+
+def _check_tiles(path: str, page: Any) -> None:
+    """Tiles of a bearable size, and an offset and a length for every one of them."""
+    h, w = _tile_shape(page)
+    if h * w > MOST_TILE:
+        raise InputError(f"{path}: in tiles of {w} x {h} px; save it in tiles of 256 x 256 px")
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    wanted = -(-page.imagelength // h) * -(-page.imagewidth // w) * planes
+    found = min(len(page.dataoffsets), len(page.databytecounts))
+    if found < wanted:
+        raise InputError(f"{path}: {found} tiles of {wanted} are there; copy or export it again")
+
+
 def _is_plain(page: Any) -> bool:
     turned = page.tags.valueof(274, 1) != 1
     return page.samplesperpixel == 3 and page.planarconfig == 1 and not turned
@@ -288,7 +307,10 @@ def _pages(path: str, level: Any) -> list[Any]:
             f"{path}: TIFF compression {int(codec)} cannot be decoded;"
             " save it with JPEG or deflate compression"
         )
-    return [page.aspage() for page in pages]
+    pages = [page.aspage() for page in pages]
+    for page in pages:
+        _check_tiles(path, page)
+    return pages
 
 
 def _description(tiff: tifffile.TiffFile) -> str:

@@ -28,6 +28,7 @@ from msiscale.store.objects import is_file
 from msiscale.store.urls import is_url, join, local_path, scheme
 
 zarr.config.set({"array.write_empty_chunks": True})
+MOST_WHOLE = 1 << 36  # bytes of an array that is read at once; what says more is damaged
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -74,6 +75,17 @@ def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
             return zarr.open_group(store, mode=mode, path=path or None, zarr_format=3)  # type: ignore[arg-type]
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         raise InputError(f"{url}: no Zarr store there; run the stage that writes it") from None
+    except (ValueError, KeyError, TypeError, NotADirectoryError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(url, "Zarr metadata", error) from None
+
+
+def _damaged(where: str, what: str, error: Exception) -> InputError:
+    return InputError(
+        f"{where}: damaged {what} ({type(error).__name__}: {error}); `msiscale verify` names the "
+        "stage to run again"
+    )
 
 
 def url_of(array: zarr.Array) -> str:
@@ -155,7 +167,10 @@ def put(
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array:
     """The array `name` of a group, lazy."""
-    found = group[name]
+    try:
+        found = group[name]
+    except (ValueError, TypeError) as error:  # of JSON, and of what it says
+        raise _damaged(f"{group.store_path}/{name}", "Zarr metadata", error) from None
     if not isinstance(found, zarr.Array):
         raise InputError(f"{group.store_path}/{name}: not an array; run the stage that writes it")
     return found
@@ -163,7 +178,16 @@ def array_of(group: zarr.Group, name: str) -> zarr.Array:
 
 def read(group: zarr.Group, name: str) -> np.ndarray:
     """The array `name` of a group, whole, in memory."""
-    return np.asarray(array_of(group, name)[...])
+    array = array_of(group, name)
+    if array.nbytes > MOST_WHOLE:
+        raise InputError(
+            f"{group.store_path}/{name}: an array of {array.shape}, which is not read whole; "
+            "`msiscale verify` names the stage to run again"
+        )
+    try:
+        return np.asarray(array[...])
+    except RuntimeError as error:  # of a decoder; zarr has no error of its own for it
+        raise _damaged(f"{group.store_path}/{name}", "chunk", error) from None
 
 
 def write_block(array: zarr.Array, block: Block, values: np.ndarray) -> None:

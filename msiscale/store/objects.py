@@ -157,6 +157,9 @@ def remove(url: str) -> bool:
         fs.rm(inner, recursive=True)
         return True
     path = local_path(url)
+    if path.is_symlink():  # the link goes, and not what it points at
+        path.unlink(missing_ok=True)
+        return True
     if not path.exists():
         return False
     if path.is_dir():
@@ -183,7 +186,7 @@ def read_json(url: str) -> Any:
     """The JSON document at `url`."""
     try:
         return json.loads(read_bytes(url))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{url}: not valid JSON ({error}); remove the file or mend it") from None
 
 

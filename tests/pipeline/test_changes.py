@@ -34,6 +34,7 @@ CHOICES: dict[str, Any] = {
     "components": 10,
     "alphas": (1.0,),
     "costs": (1e-4,),
+    "protocols": ("leave_one_patient_out",),
 }
 FITTED = ("ingest", "register", "features", "fit", "biomarkers")  # figures take seconds
 # one name begins with another; the one that goes is too long to be in a compressed chunk by chance

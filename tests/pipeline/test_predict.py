@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
+import tifffile
 import xarray as xr
-from commands import msiscale
+from commands import Said, msiscale
 from PIL import Image
 
+import msiscale as ms
 from msiscale.models.metrics import classification_metrics
+from msiscale.slide.annotations import label_fraction, read_annotation
+from msiscale.store import open_group
+
+MZ = 788.6164
+STAIN = np.array([0.3, 0.8, 1.2])  # brown in the place of violet
+
+
+@pytest.fixture(scope="module")
+def predicted(
+    cohort: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Said, Path]:
+    """A training slide, the same in another stain and with its colours inverted."""
+    folder, out = tmp_path_factory.mktemp("slides"), tmp_path_factory.mktemp("predicted") / "out"
+    pixels = tifffile.imread(cohort.parent / "S01.tiff", key=0)
+    brown = 255 - (255 - pixels.mean(axis=-1, keepdims=True)) * STAIN
+    Image.fromarray(brown.clip(0, 255).astype(np.uint8)).save(folder / "brown.png")
+    Image.fromarray(255 - pixels).save(folder / "inverted.png")
+    slides = cohort.parent / "S01.tiff", folder / "brown.png", folder / "inverted.png"
+    words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000"]
+    said = msiscale("predict", finished / "model.zarr", *slides, *words, "--workers", "1")
+    assert said.code == 0, said.err
+    return said, out
+
+
+def opened(out: Path, name: str) -> xr.Dataset:
+    return xr.open_zarr(str(out / "predictions.zarr" / name), consolidated=False)
 
 
 def test_prediction_of_a_training_slide_finds_its_cancer(
-    cohort: Path, finished: Path, tmp_path: Path
+    predicted: tuple[Said, Path], finished: Path
 ) -> None:
-    slide, out = cohort.parent / "S01.tiff", tmp_path / "predicted"
-    model = finished / "model.zarr"
-    said = msiscale("predict", model, slide, "--out", out, "--mz", "788.6164", "--workers", "1")
-    assert said.code == 0, said.err
-    found = xr.open_zarr(str(out / "predictions.zarr" / "S01"), consolidated=False)
+    found = opened(predicted[1], "S01")
     assert found["cancer_from_he"].dims == ("y", "x")
     assert found["predicted_intensity"].dims == ("y", "x", "mz")
     assert float(found["predicted_intensity"].min()) >= 0
     assert np.diff(found["x"]).round(6).tolist() == [100.0] * (found.sizes["x"] - 1)
-    with Image.open(out / "S01.png") as picture:
+    log_odds = found["cancer_from_he_log_odds"].values
+    expected = 1 / (1 + np.exp(-log_odds))
+    np.testing.assert_allclose(found["cancer_from_he"], expected, atol=1e-6)
+    with Image.open(predicted[1] / "S01.png") as picture:
         assert min(picture.size) > 100
     # the annotation lives on the MSI grid: look the prediction up under each MSI pixel
     specimen = xr.open_zarr(str(finished / "cohort.zarr" / "S01"), consolidated=False)
@@ -41,10 +71,78 @@ def test_prediction_of_a_training_slide_finds_its_cancer(
     assert classification_metrics(cancer.ravel(), at)["auc"] > 0.9
 
 
-def test_other_weights_are_refused(finished: Path, cohort: Path, tmp_path: Path) -> None:
-    words = ["--out", tmp_path / "x", "--weights", "random:1"]
-    said = msiscale("predict", finished / "model.zarr", cohort.parent / "S01.tiff", *words)
-    assert said.code == 1 and "--weights" in said.err
+def test_another_stain_is_farther_from_the_training(predicted: tuple[Said, Path]) -> None:
+    """Whether it is flagged: tests/prediction/test_foreign.py, with enough pixels to tell."""
+    medians = {}
+    for name in ("S01", "brown", "inverted"):
+        found = opened(predicted[1], name)
+        assert found["extrapolated"].dtype == bool
+        tissue = np.isfinite(found["feature_distance"].values)
+        np.testing.assert_array_equal(tissue, np.isfinite(found["cancer_from_he"].values))
+        np.testing.assert_array_equal(tissue, np.isfinite(found["feature_unexplained"].values))
+        assert not found["extrapolated"].values[~tissue].any()
+        assert tissue.sum() > 200
+        names = ("feature_distance", "feature_unexplained")
+        medians[name] = [float(np.nanmedian(found[n].values)) for n in names]
+    for i in range(2):
+        assert medians["S01"][i] < 0.8 * min(medians["brown"][i], medians["inverted"][i]), medians
+
+
+def test_regions_are_the_map_as_qupath_opens_it(predicted: tuple[Said, Path]) -> None:
+    found = opened(predicted[1], "S01")
+    url = predicted[1] / "regions" / "S01.geojson"
+    both = [found[m].values for m in ("cancer_from_he", "cancer_from_predicted_msi")]
+    mask = np.nan_to_num(np.mean(both, axis=0)) >= 0.5
+    matrix = np.array(found.attrs["matrix"])
+    regions = read_annotation(url, (10_000, 10_000))
+    fraction = label_fraction(regions, matrix, mask.shape)
+    assert mask.sum() > 10
+    np.testing.assert_array_equal(fraction >= 0.499, mask)  # of a pixel's area or more
+    for feature in json.loads(url.read_text())["features"]:
+        said = feature["properties"]["measurements"]
+        assert said["Area µm^2"] >= 10_000 and 0.5 <= said["mean_probability"] <= 1
+        assert 0 <= said["extrapolated_share"] <= 1
+
+
+def test_ion_images_come_afterwards_from_the_scores(
+    predicted: tuple[Said, Path], tmp_path: Path
+) -> None:
+    url = predicted[1] / "predictions.zarr" / "S01"
+    stored = opened(predicted[1], "S01")["predicted_intensity"]
+    images = ms.predicted_intensity(str(url), MZ)
+    np.testing.assert_allclose(images, stored, rtol=1e-5, atol=1e-7)
+    said = msiscale("ion-image", url, "--mz", f"{MZ}", "--out", tmp_path / "ion.png")
+    assert said.code == 0 and (tmp_path / "ion.png").exists(), said.err
+    said = msiscale("ion-image", url, "--mz", "111.1", "--out", tmp_path / "no.png")
+    assert said.code == 1 and "the nearest is" in said.err and said.err.count("\n") == 1
+
+
+def test_the_same_command_again_does_nothing_again(
+    predicted: tuple[Said, Path], finished: Path, cohort: Path
+) -> None:
+    out = predicted[1]
+    files = [out / "S01.png", out / "regions" / "S01.geojson"]
+    before = [f.stat().st_mtime_ns for f in files]
+    words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000"]
+    model = finished / "model.zarr"
+    said = msiscale("predict", model, cohort.parent / "S01.tiff", *words, "--workers", "1")
+    assert said.code == 0, said.err
+    assert [f.stat().st_mtime_ns for f in files] == before
+
+
+def test_what_cannot_be_is_refused_in_a_line(finished: Path, cohort: Path, tmp_path: Path) -> None:
+    model, slide = finished / "model.zarr", cohort.parent / "S01.tiff"
+    older = tmp_path / "older.zarr"
+    shutil.copytree(model, older)
+    open_group(str(older), "r+").attrs["msiscale_model"] = 1
+    for url, words, why in (
+        (model, ["--weights", "random:1"], "--weights"),
+        (model, ["--pixel-um", "60"], "one value in 128 µm (32 px of 4 µm)"),
+        (model, ["--mz", "111.1"], "the nearest is"),
+        (older, [], "not a model of this version"),
+    ):
+        said = msiscale("predict", url, slide, "--out", tmp_path / "x", *words)
+        assert said.code == 1 and why in said.err.splitlines()[-1], said.err
 
 
 def test_a_bad_slide_does_not_stop_the_others(finished: Path, cohort: Path, tmp_path: Path) -> None:
