@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from msiscale.config import WINDOWS
+from msiscale.config import BANDED_WINDOW
 
 CHANNELS = 1024  # of the default encoder, resnet50:layer3
 HALO = 144  # working pixels that the window of that encoder gets on each side
@@ -59,7 +59,7 @@ class Assumed:
     frame: float = 1.6  # area of the MSI rectangle over that of its tissue
     mz: int = 1000  # columns of the axis
     block: int = 64
-    window: int = WINDOWS["float32"]
+    window: int = BANDED_WINDOW
     slide_bytes_a_pixel: float = 0.25  # JPEG at the scanner's resolution
     scan_mpp: float = 0.25
     core_hour: float = 0.04

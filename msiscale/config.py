@@ -17,6 +17,7 @@ from msiscale.store import read_bytes
 
 # Working pixels of a forward pass, as large as 4 GiB a worker allow with the largest encoder here.
 WINDOWS = {"float32": 2432, "bfloat16": 3200}
+BANDED_WINDOW = 3200  # of a ResNet, which needs less memory (`msiscale.features.banded`)
 TILE = 2048  # of the published study
 PROTOCOLS = ("leave_one_patient_out", "spatial_blocks", "pixel_folds")
 
@@ -42,7 +43,7 @@ class RunConfig:
     encoder: str = "resnet50:layer3"
     weights: str | None = None
     mpp: float = 0.5  # µm a pixel at which the network sees the slide
-    window: int | None = None  # slide pixels a forward pass (without the halo); default `WINDOWS`
+    window: int | None = None  # slide pixels without the halo; see `default_window`
     precision: Literal["float32", "bfloat16"] = "float32"
     # tiles: each by itself, with its own batch statistics, as the study had them
     feature_mode: Literal["dense", "tiles"] = "dense"
@@ -125,11 +126,17 @@ class RunConfig:
     @property
     def pixels_a_window(self) -> int:
         """Side of a forward pass without its halo, in working pixels."""
-        return self.window or (TILE if self.feature_mode == "tiles" else WINDOWS[self.precision])
+        tiles = self.feature_mode == "tiles"
+        return self.window or (TILE if tiles else default_window(self.encoder, self.precision))
 
     def part(self, *names: str) -> dict[str, Any]:
         """Some of the choices, for the digest of a stage."""
         return {name: getattr(self, name) for name in names}
+
+
+def default_window(encoder: str, precision: str) -> int:
+    """Slide pixels on the side of a window, such that a worker stays below 4 GiB."""
+    return BANDED_WINDOW if encoder.startswith("resnet50") else WINDOWS[precision]
 
 
 # Choices of the published study (Ul Haque et al. 2023, as coded). Its 0.001 grid is left out: it is

@@ -20,6 +20,7 @@ from torch import nn
 
 from msiscale.errors import InputError
 from msiscale.features import weights as _weights
+from msiscale.features.banded import Banded
 from msiscale.features.efficientnet import EfficientNetLite0, weights_file
 from msiscale.features.probe import Geometry
 
@@ -241,6 +242,8 @@ def _load(name: str, weights: str | None, device: str, precision: str) -> Encode
         shape, mean, std = architecture.geometry, architecture.mean, architecture.std
         network.eval()
         fold_batch_norms(network)
+        if name.startswith("resnet50") and device == "cpu":  # a GPU wants much at once
+            network = Banded(network)
     network = network.eval().requires_grad_(False)
     network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
     return Encoder(

@@ -25,7 +25,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from msiscale import grid
-from msiscale.config import WINDOWS
+from msiscale.config import default_window
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats
 from msiscale.regridding import Overlap, as_coverage, overlap
@@ -81,7 +81,7 @@ def extract_block(
     encoder : Encoder
     window : int, optional
         Working pixels of a window's side without the halo, at most; a multiple of the encoder's
-        stride; default `msiscale.config.WINDOWS` of the precision. Part of the recipe: another
+        stride; default `msiscale.config.default_window`. Part of the recipe: another
         window changes features by rounding (1e-6).
     around : Block, optional
         The block with all of its units, `whole_units`; default the block itself.
@@ -94,7 +94,7 @@ def extract_block(
         Share of the pixel on the slide, 0..1; 0 where not wanted.
     """
     around = around or block
-    window = window or WINDOWS[encoder.precision]
+    window = window or default_window(encoder.id, encoder.precision)
     cells = _cells(image.shape, encoder.stride)
     placed = to_cells(matrix, image, encoder.stride)
     features = np.full((*block.shape, encoder.channels), np.nan, np.float32)
@@ -261,6 +261,21 @@ def extract_features(
     ------
     InputError
         The slide or the weights cannot be used; at once, not in a task.
+
+    Examples
+    --------
+    >>> import json
+    >>> import msiscale as ms
+    >>> with open("cohort/S04_matrix.json") as file:
+    ...     matrix = json.load(file)
+    >>> found = ms.extract_features(
+    ...     "cohort/S04.tiff", matrix, (24, 28), encoder="efficientnet-lite0", mpp=4.0
+    ... )
+    >>> found.features.shape  # nothing is computed yet
+    (24, 28, 1280)
+    >>> one = found.features[12, 14].compute()
+    >>> one.shape, bool(one.notnull().all())
+    ((1280,), True)
     """
     matrix = grid.as_matrix(matrix)
     image = _working(slide, mpp, slide_mpp)
@@ -275,7 +290,7 @@ def extract_features(
     tissue = np.asarray(tissue, bool)
     if tissue.shape != tuple(shape):
         raise InputError(f"tissue: its shape is {tissue.shape}, that of the MSI grid {shape}")
-    window = window or WINDOWS[encoder.precision]
+    window = window or default_window(encoder.id, encoder.precision)
     windows_of(overlap(np.eye(3), Block(0, 1, 0, 1), (1, 1)), window, encoder.stride)
     task = dask.delayed(extract_block, nout=2, pure=False)
     features, coverage = [], []
