@@ -19,6 +19,7 @@ from benchmarks import (
     null,
     registration,
     report,
+    report,
     scaling,
     study,
 )
@@ -35,6 +36,7 @@ NAMES = {
     "models": models,
     "null": null,
     "registration": registration,
+    "report": report,
     "report": report,
     "scaling": scaling,
     "study": study,

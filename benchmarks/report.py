@@ -48,7 +48,7 @@ def measure(words: argparse.Namespace) -> dict[str, float]:
         shutil.copytree(source, out)
         small = measured("benchmarks.report:write", out=str(out))
         many = Path(folder, "many")
-        names = multiplied(source, many, words.specimens)
+        names = multiplied(out, many, words.specimens)
         index = measured("benchmarks.report:write_index", out=str(many))
         pages = measured("benchmarks.report:write_pages", out=str(many), names=names[:PAGES])
         files = {

@@ -96,9 +96,11 @@ def write_page(out_url: str, specimen: str) -> str:
 
 
 def _write_page(results: Results, state: State) -> str:
+    shown = section(results, state)
+    title = f"{state.specimen} – msiscale report"
     page = _template("page.html.j2").render(
-        **_frame_of(f"{state.specimen} – msiscale report"),
-        specimen=section(results, state),
+        **_frame_of(title, drawn=shown["content"] is not None),
+        specimen=shown,
         probability=PROBABILITY,
         intensity=INTENSITY,
     )
@@ -290,11 +292,13 @@ def _own(name: str) -> str:
     return text
 
 
-def _frame_of(title: str) -> dict[str, Any]:
-    """What every page has: its style, its scripts, and the policy that lets no other run."""
+def _frame_of(title: str, *, drawn: bool = True) -> dict[str, Any]:
+    """What every page has: its style, its scripts if something is drawn on it, and the policy that
+    lets no other run."""
     library, digest = _library()
-    scripts = [_own("loader.js"), _own("report.js")]
-    allowed = " ".join(f"'{d}'" for d in (digest, *map(_digest, scripts)))
+    scripts = [_own("loader.js"), _own("report.js")] if drawn else []
+    digests = [digest, *map(_digest, scripts)] if drawn else []
+    allowed = " ".join(f"'{d}'" for d in digests) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return {
         "title": title,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from bokeh.document import Document
-from bokeh.models import Band, ColumnDataSource, FactorRange, HoverTool, Span, Whisker
+from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span, Whisker
 from bokeh.plotting import figure as new_figure
 
 from msiscale.report.data import MODELS, PROTOCOL, Results
@@ -249,10 +249,8 @@ def r2_by_mode(results: Results) -> Figure | None:
     elif others.shape[1]:
         cut = np.nanpercentile(others.to_numpy(float), (10, 90), axis=1)
         source = ColumnDataSource({"x": mode, "low": cut[0], "high": cut[1]})
-        band = Band(base="x", lower="low", upper="high", source=source)
-        band.update(fill_color=_GREY, fill_alpha=0.3)
-        plot.add_layout(band)
-        plot.line([], [], color=_GREY, width=8, alpha=0.3, legend_label="80 % of the specimens")
+        words = {"color": _GREY, "alpha": 0.3, "legend_label": "80 % of the specimens"}
+        plot.varea("x", "low", "high", source=source, **words)
     source = ColumnDataSource({"x": mode, "y": wide["r2"].to_numpy(float)})
     plot.line("x", "y", source=source, color=BLUE, legend_label="all specimens")
     drawn = plot.scatter("x", "y", source=source, color=BLUE, size=6, legend_label="all specimens")

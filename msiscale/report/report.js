@@ -216,6 +216,7 @@
         measured = this.ion(row);
         words = `m/z ${this.content.ions[row]?.label ?? mz.toFixed(4)}`;
         if (index >= 0) predicted = this.fromModes("predicted", index);
+        else if (!this.arrays.mz) note = "No prediction of the MSI is in the store.";
         else note = "The model of this fold does not have this m/z: no prediction.";
       } else if (kind === "m") {
         measured = this.scores("scores", k);

@@ -188,6 +188,8 @@ def test_a_large_cohort_has_a_page_a_specimen(
     assert [a for a, _ in own.scripts if a.get("class") == "content"]
     assert "0.970" in own.words
     failed = _Page((out / "report" / "broken.html").read_text(encoding="utf-8"))
+    assert failed.scripts == []  # nothing to draw: no library
+    assert failed.policy["script-src"] == "'none'"
     assert "slides/<b>x</b>.svs: will not open & cannot be read" in failed.words
 
 
