@@ -19,7 +19,6 @@ from benchmarks import (
     null,
     registration,
     report,
-    report,
     scaling,
     study,
 )
@@ -36,7 +35,6 @@ NAMES = {
     "models": models,
     "null": null,
     "registration": registration,
-    "report": report,
     "report": report,
     "scaling": scaling,
     "study": study,
