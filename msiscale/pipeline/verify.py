@@ -183,6 +183,8 @@ def _forget(out: str, damages: tuple[Damage, ...]) -> None:
             remove(join(out, "state.zarr", "axis"))
         if stage == "fit":  # all together, or not at all
             ledger.forget(stage, ["cohort"])
+        if stage == "strongest":  # a part of it
+            ledger.forget("biomarkers", ["cohort"])
         record = ledger.read(stage, name)
         own = {d.record for d in damages if (d.stage, d.name) == (stage, name)}
         if record is None or name in own or "block" not in record:

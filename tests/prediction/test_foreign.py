@@ -22,6 +22,7 @@ from msiscale.slide.reader import open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import working
 
+pytestmark = pytest.mark.slow
 MPP, PIXEL = 4.0, 100.0
 
 
