@@ -14,7 +14,32 @@ from msiscale.errors import InputError
 FAILED_SPECIMENS = 3
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+SECTIONS = {
+    "A cohort": ("check", "run", "status", "verify", "withdraw", "ablate", "fuse"),
+    "One stage of run": (
+        *("ingest", "register", "features", "fit", "robustness", "biomarkers", "annotate"),
+        *("regions", "report"),
+    ),
+    "Slides without MSI": ("predict", "ion-image"),
+    "Formats of others": ("export", "convert", "config-schema"),
+    "Cohorts with known truth": ("demo", "simulate"),
+}
+
+
+class Sections(click.Group):
+    """Commands by what they are for, each with its whole first sentence."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                said = [self.commands[n].get_short_help_str(limit=200) for n in names]
+                formatter.write_dl(list(zip(names, said, strict=True)))
+
+
+@click.group(
+    cls=Sections,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="msiscale")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
@@ -463,6 +488,19 @@ def convert(slide: str, url: str, mpp: float | None) -> None:
 
     convert_slide(slide, url, mpp=mpp)
     click.echo(url)
+
+
+def _complete_paths() -> None:
+    """What names a file, folder or URL completes as a path in the shell, and is taken as it is."""
+    for command in cli.commands.values():
+        for param in command.params:
+            words = {*str(param.metavar).replace(".", "|").split("|")}
+            named = isinstance(param, click.Argument) or words & {"FILE", "DIR", "URL"}
+            if named and param.type is click.STRING and param.name != "specimens":
+                param.type = click.Path(readable=False)
+
+
+_complete_paths()
 
 
 def main() -> None:

@@ -37,6 +37,18 @@ class CsrRows:
     shape : (n, p)
     edges : tuple of int
         Block i has the rows ``edges[i]`` to ``edges[i + 1]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scipy.sparse
+    >>> import msiscale as ms
+    >>> peaks = scipy.sparse.random_array((50, 2000), density=0.01, rng=0, format="csr")
+    >>> rows = ms.CsrRows.save("peaks.zarr", peaks)
+    >>> rows.shape, rows.nnz
+    ((50, 2000), 1000)
+    >>> ms.PCA(n_components=3).fit(ms.CsrRows.open("peaks.zarr")).components_.shape
+    (3, 2000)
     """
 
     ndim = 2

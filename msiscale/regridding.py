@@ -235,6 +235,15 @@ def regrid(
     ------
     ValueError
         A source that is not 2-D or 3-D, a mask of another shape, a matrix that is not affine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import msiscale as ms
+    >>> image = np.array([[0.0, 1, 2, 3], [4, 5, 6, 7]])
+    >>> matrix = [[2.0, 0, 1], [0, 2.0, 1], [0, 0, 1]]  # MSI pixels of 2 x 2 cells
+    >>> ms.regrid(image, matrix, (1, 2))["values"].values.tolist()
+    [[2.5, 4.5]]
     """
     matrix = grid.as_matrix(matrix)
     data = source.data if isinstance(source, xr.DataArray) else source

@@ -267,7 +267,7 @@ def extract_features(
     >>> import json
     >>> import msiscale as ms
     >>> with open("cohort/S04_matrix.json") as file:
-    ...     matrix = json.load(file)
+    ...     matrix = json.load(file)["matrix"]
     >>> found = ms.extract_features(
     ...     "cohort/S04.tiff", matrix, (24, 28), encoder="efficientnet-lite0", mpp=4.0
     ... )

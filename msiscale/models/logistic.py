@@ -65,6 +65,18 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
     objective_ : float, mean loss and penalty at the optimum.
     n_iter_ (1,), n_passes_ : evaluations, and readings of the data by the fit (two more than
         evaluations, for the scale and the class weights; those of the choice of C not counted).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import msiscale as ms
+    >>> x = np.random.default_rng(0).normal(size=(400, 2))
+    >>> cancer = (x[:, 0] > 0).astype(int)
+    >>> fitted = ms.LogisticRegression(C=[0.01, 1.0]).fit(x, cancer, groups=np.arange(400) // 100)
+    >>> fitted.C_, fitted.predict([[2.0, 0.0], [-2.0, 0.0]]).tolist()
+    (1.0, [1, 0])
+    >>> fitted.predict_proba(x).shape
+    (400, 2)
     """
 
     def __init__(

@@ -49,6 +49,17 @@ class Moments:
     eps : float
         Rounding unit of the block products (1.2e-7 for float32); eigenvalues below it, relative
         to the largest, are noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import msiscale as ms
+    >>> x, m = np.arange(12.0).reshape(6, 2), np.arange(6.0)[:, None] ** 2
+    >>> sums = ms.Moments.from_arrays(x, m, groups=["P1", "P1", "P2", "P2", "P2", "P3"])
+    >>> whole = ms.Moments.merge(sums.values())
+    >>> without = whole - sums["P2"]
+    >>> without.n, without.mean("x").tolist()
+    (3.0, [4.0, 5.0])
     """
 
     rows: int

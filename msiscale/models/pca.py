@@ -62,6 +62,18 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
         How far "randomized" got, in the terms of `tol`; 0 where the fit is exact.
     moments_ : Moments
         The sums so far; `partial_fit` adds to them. Not there after "randomized".
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> import msiscale as ms
+    >>> line = np.linspace(-1, 1, 100)[:, None] * [3.0, 4.0] + [10.0, 0.0]
+    >>> pca = ms.PCA(n_components=1).fit(da.from_array(line, chunks=(20, 2)))
+    >>> np.round(pca.components_, 3).tolist(), np.round(pca.mean_, 3).tolist()
+    ([[0.6, 0.8]], [10.0, 0.0])
+    >>> pca.transform(da.from_array(line, chunks=(20, 2)))[0].compute().round(3).tolist()
+    [-5.0]
     """
 
     def __init__(

@@ -286,6 +286,18 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
     rank_ : int
         Numerical rank of the standardised x, where it was found: with an alpha of 0 or several.
     scale_ (p,), n_features_in_
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import msiscale as ms
+    >>> x = np.random.default_rng(0).normal(size=(300, 3))
+    >>> y = x @ [[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]] + [5.0, 6.0]
+    >>> ridge = ms.Ridge(alpha=[1e-6, 1.0]).fit(x, y, groups=np.arange(300) // 100)
+    >>> ridge.alpha_, ridge.predict([[1.0, 1.0, 1.0]]).round(3).tolist()
+    (1e-06, [[6.0, 8.0]])
+    >>> round(ridge.score(x, y), 3)
+    1.0
     """
 
     coef_: Any

@@ -16,7 +16,12 @@ MZ = np.linspace(400, 900, 150)
 
 # a shard of an OME-Zarr is 128 MSI pixels on a side, and they lie at an angle
 @pytest.mark.parametrize(
-    ("form", "sides"), [("imzml", (128, 192)), ("parquet", (96, 192)), ("ome-zarr", (192, 288))]
+    ("form", "sides"),
+    [
+        ("parquet", (96, 192)),
+        pytest.param("imzml", (128, 192), marks=pytest.mark.slow),
+        pytest.param("ome-zarr", (192, 288), marks=pytest.mark.slow),
+    ],
 )
 def test_memory_does_not_grow_with_the_specimen(
     tmp_path: Path, form: str, sides: tuple[int, int]
