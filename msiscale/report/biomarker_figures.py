@@ -118,4 +118,6 @@ def _boxes(axes: Axes, seen: list[Seen]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     handles = [Patch(facecolor=c, alpha=0.6) for c in (VERMILION, BLUE)]
     labels = ["annotated cancer", "other tissue"]
-    axes.legend(handles, labels, fontsize=7, frameon=False, loc="upper right", ncols=2)
+    style: dict[str, Any] = {"fontsize": 7, "frameon": False, "ncols": 2}
+    # above the axes, where it hides nothing
+    axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1, 1), **style)

@@ -180,7 +180,8 @@ def batch(results: Results) -> Table:
             rows.append([_BATCH.get(metric, metric.replace("_", " ")), *map(number, values)])
     flags = [s[(s["metric"] == "mostly_batch") & (s["target"] != "all")]["value"] for s in sides]
     if any(map(len, flags)):
-        rows.append(["modes mostly of batch", *(f"{(f > 0).sum()} of {len(f)}" for f in flags)])
+        shares = [f"{(f > 0).sum()} of {len(f)}" if len(f) else number(None) for f in flags]
+        rows.append(["modes mostly of batch", *shares])
     return Table(["measure", *_OF.values()], rows) if rows else Table([], [])
 
 

@@ -232,8 +232,8 @@ def r2_by_mode(results: Results) -> Figure | None:
     # a mode of next to no variance can have any R²: below -1 it says nothing more
     plot = _figure(360, y_range=(max(-1.0, float(low) - 0.05), 1.02))
     mode = np.arange(1, len(wide) + 1)
-    if "explained_variance" in wide:
-        variance = wide["explained_variance"].to_numpy(float)
+    if "explained_variance_ratio" in wide:
+        variance = wide["explained_variance_ratio"].to_numpy(float)
         words = {"color": "#56B4E9", "alpha": 0.35, "legend_label": "share of variance"}
         plot.vbar(mode, top=variance, bottom=0, width=0.8, **words)
     if 0 < others.shape[1] <= _POINTS:

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bokeh.models import VBar
 from PIL import Image
 
 from msiscale.errors import InputError
 from msiscale.report import html, write_page, write_report, write_thumbnail
+from msiscale.report.data import Results
+from msiscale.report.plots import cohort_plots
 from msiscale.report.tables import number
 
 _VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -255,3 +258,13 @@ def test_numbers_are_short() -> None:
         "–",
         "True",
     ]
+
+
+def test_the_plots_have_what_the_tables_say(drawn_folder: Path) -> None:
+    plots = cohort_plots(Results(str(drawn_folder)))
+    assert set(plots) == {"auc", "protocols", "r2", "volcano"}  # the others' tables are missing
+    share = [0.3 / (k + 1) for k in range(5)]
+    (source,) = [r.data_source for r in plots["r2"].renderers if isinstance(r.glyph, VBar)]
+    np.testing.assert_allclose(source.data["top"], share)
+    low, high = plots["protocols"].x_range.start, plots["protocols"].x_range.end
+    assert low < 0.87 and high > 0.99  # the least and the largest AUC
