@@ -55,8 +55,9 @@ def export_ome_zarr(
         if slides:
             if not exists(source.slide):
                 raise InputError(
-                    f"{source.name}: its slide {source.slide} is not there; put it back, or leave "
-                    "slides out with --no-slides"
+                    f"{source.name}: its slide {source.slide} is not there; put it back, go where "
+                    "the run was started if that is no whole path, or leave slides out with "
+                    "--no-slides"
                 )
             url = join(out, source.name, "slide.ome.zarr")
             convert(source.slide, url, mpp=_one(source))

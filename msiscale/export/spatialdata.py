@@ -33,6 +33,7 @@ from msiscale.store import (
     read_json,
 )
 
+ANYWHERE = (1 << 31, 1 << 31)  # of a slide's shape: what was predicted lies on it
 TILE = 512  # MSI pixels on a side of a chunk of an image
 
 
@@ -70,11 +71,10 @@ def export_spatialdata(opened: Opened, out: str, *, mz: list[float] | None = Non
     for source in opened.sources:
         elements |= _images(sd, source, wanted)
         elements |= _table(sd, opened, source)
-        shapes = {"annotation": annotations.get(source.name)}
+        shapes = {"annotation": _annotated(source, annotations.get(source.name))}
         if source.name in regions:
-            shapes["regions"] = regions[source.name]
-        for kind, path in shapes.items():
-            found = _regions(source, path) if path else []
+            shapes["regions"] = read_annotation(regions[source.name], ANYWHERE)
+        for kind, found in shapes.items():
             if found:
                 elements[f"{source.name}_{kind}"] = _shapes(sd, source, found)
     data = sd.SpatialData.init_from_elements(elements)
@@ -162,7 +162,10 @@ def _annotations(opened: Opened) -> dict[str, str]:
     return {s.name: s.annotation for s in read_manifest(manifest) if s.annotation}
 
 
-def _regions(source: Source, path: str) -> list[Region]:
+def _annotated(source: Source, path: str | None) -> list[Region]:
+    """None where the annotation, or the slide that it is checked against, has moved."""
+    if path is None or not exists(path) or not exists(source.slide):
+        return []
     slide = open_reader(source.slide, mpp=source.mpp[0])
     return read_annotation(path, slide.shape, slide=slide)
 

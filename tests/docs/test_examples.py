@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_the_api_page_has_every_name_as_it_is() -> None:
             assert words == signature(name)
     methods = re.findall(r"`(\w+)", text.split("#### `ms.Moments`")[1].split("####")[0])
     assert all(hasattr(ms.Moments, m) for m in methods if m not in ("Moments", "a"))
+
+
+def test_the_formats_page_has_every_format_and_its_extra() -> None:
+    from msiscale.export import FORMATS
+
+    text = (DOCS / "formats.md").read_text()
+    rows = re.findall(r"^\| `(\w[\w-]*)` \|.*\|([^|]*)\|$", text, re.M)
+    assert [name for name, _ in rows] == list(FORMATS)
+    extras = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"msiscale\[(\w+)\]", text)
+    assert named and set(named) <= set(extras["optional-dependencies"])
 
 
 def test_every_name_says_what_it_does_and_types_are_shipped() -> None:

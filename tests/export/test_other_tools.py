@@ -151,6 +151,20 @@ def test_ome_zarr_tools_accept_the_images(other_python: str, run: str, tmp_path:
     assert found["slide.ome.zarr"][1] == [1.0, 2.0, 2.0]
 
 
+def test_spatialdata_without_the_slides(other_python: str, tmp_path: Path) -> None:
+    """Predicted outlines do not need them; annotations go without a word."""
+    run = str(tmp_path / "moved" / "run")
+    build(run, names="A")
+    (tmp_path / "moved" / "A.png").unlink()
+    program = (
+        "import sys, json, spatialdata; from msiscale.export import export\n"
+        "(url,) = export(sys.argv[1], sys.argv[2], 'spatialdata').written\n"
+        "print(json.dumps(sorted(spatialdata.read_zarr(url).shapes)))"
+    )
+    out = str(tmp_path / "x.zarr")
+    assert json.loads(in_other(other_python, program, run, out)) == ["A_regions"]
+
+
 @pytest.mark.parametrize("out", ["s3://lab/x.zarr", "folder"])
 def test_spatialdata_needs_a_local_zarr(other_python: str, run: str, out: str) -> None:
     program = (
