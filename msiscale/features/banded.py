@@ -3,16 +3,21 @@
 Undivided, a bottleneck holds its input, what lies between, and its output. In bands it holds its
 input and output, one and the same array where shapes allow, and a few rows of the rest. Rows that
 two bands need are computed once and carried over; the values are those of the undivided network.
+
+Deep layers see most of what the halo is for, so cells that nothing wanted depends on any more are
+left out layer by layer.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Margin = tuple[int, int, int, int]  # above, below, left, right
 ROWS = 32  # of a layer's output at once: more would leave the cache, fewer cost calls
 
 
@@ -29,15 +34,44 @@ class Banded(nn.Module):
         super().__init__()
         self.trunk = trunk
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(1, 3, h, w) -> (1, channels, h / stride, w / stride)."""
+    def forward(self, image: Tensor, margin: Margin = (0, 0, 0, 0)) -> Tensor:
+        """(1, 3, h, w) -> (1, channels, h / stride, w / stride) less the margin.
+
+        Parameters
+        ----------
+        image : of whole cells of the network
+        margin : cells above, below, left and right that are not wanted
+        """
         parts: dict[str, Any] = dict(self.trunk.named_children())
+        blocks = [b for name, part in parts.items() if name.startswith("layer") for b in part]
+        strides = [block.conv2.stride[0] for block in blocks]
         values = _stem(parts["conv1"], image)
-        for name, layer in parts.items():
-            if name.startswith("layer"):
-                for block in layer:
-                    values = _bottleneck(block, values)
-        return values
+        cells = math.prod(strides)
+        beside = tuple(cells * m for m in margin)  # cells of `values` beside what is wanted
+        for i, block in enumerate(blocks):
+            values, beside = _trimmed(values, beside, _reach(strides[i:]), math.prod(strides[i:]))
+            values = _bottleneck(block, values)
+            beside = tuple(n // strides[i] for n in beside)
+        return _trimmed(values, beside, 0, 1)[0]
+
+
+def _reach(strides: list[int]) -> int:
+    """Cells to a side that a cell sees through bottlenecks of such strides."""
+    reach = 0
+    for stride in reversed(strides):
+        reach = stride * reach + 1
+    return reach
+
+
+def _trimmed(
+    values: Tensor, beside: tuple[int, ...], reach: int, unit: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Without the cells beyond `reach`, in whole units, so that strides fall where they did."""
+    cut = [max(n - reach, 0) // unit * unit for n in beside]
+    top, bottom, left, right = cut
+    height, width = values.shape[2:]
+    kept = values[:, :, top : height - bottom, left : width - right]
+    return kept, tuple(n - c for n, c in zip(beside, cut, strict=True))
 
 
 def _stem(conv: Any, image: Tensor) -> Tensor:

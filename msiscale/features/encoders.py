@@ -20,7 +20,7 @@ from torch import nn
 
 from msiscale.errors import InputError
 from msiscale.features import weights as _weights
-from msiscale.features.banded import Banded
+from msiscale.features.banded import Banded, Margin
 from msiscale.features.efficientnet import EfficientNetLite0, weights_file
 from msiscale.features.probe import Geometry
 
@@ -64,17 +64,21 @@ class Encoder:
     device: str
     network: nn.Module = field(repr=False, compare=False)
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(
+        self, image: NDArray[np.uint8], margin: Margin = (0, 0, 0, 0)
+    ) -> NDArray[np.float32]:
         """Features of an RGB image.
 
         Parameters
         ----------
         image : uint8 (h, w, 3)
             `h` and `w` multiples of `stride`.
+        margin : (int, int, int, int)
+            Cells above, below, left and right of what is wanted.
 
         Returns
         -------
-        float32 (h / stride, w / stride, channels)
+        float32 (h / stride, w / stride, channels), less the margin
 
         Notes
         -----
@@ -103,7 +107,13 @@ class Encoder:
             for i in range(0, h, _ROWS):  # or the float32 of a window would be its largest array
                 batch[i : i + _ROWS] = (pixels[i : i + _ROWS].float() - mean) / std
             # NHWC memory seen as NCHW is what torch calls channels_last.
-            out = self.network(batch[None].permute(0, 3, 1, 2))[0].permute(1, 2, 0)
+            given = batch[None].permute(0, 3, 1, 2)
+            if isinstance(self.network, Banded):
+                out = self.network(given, margin)[0].permute(1, 2, 0)
+            else:
+                out = self.network(given)[0].permute(1, 2, 0)
+                top, bottom, left, right = margin
+                out = out[top : len(out) - bottom, left : out.shape[1] - right]
             return np.asarray(out.float().contiguous().cpu().numpy())
 
     def __reduce__(self) -> tuple[Any, ...]:

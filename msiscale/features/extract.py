@@ -7,8 +7,8 @@ Units and windows do not depend on the block that asks, so results are the same 
 blocking.
 
 Cost: a window of w pixels with a halo of r costs ``(1 + 2 r / w) ** 2`` times its own area, less at
-the slide's border. A block that is not whole units shares windows with its neighbours, and each
-computes them.
+the slide's border and where the network leaves out what deep layers need no more. A block that is
+not whole units shares windows with its neighbours, and each computes them.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def _sums(
         if pixels.shape != last:
             give_back()
             last = pixels.shape
-        dense = encoder(pixels)[core.within(part)]
+        margin = (core.y0 - part.y0, part.y1 - core.y1, core.x0 - part.x0, part.x1 - core.x1)
+        dense = encoder(pixels, margin)
         here = shared.within(core)
         sums[here.touched()] += here.weighted_sum(dense, core)
     give_back()  # or Dask would see a worker that is full and give it nothing more
