@@ -55,7 +55,23 @@ def as_document(plots: dict[str, Figure]) -> dict[str, Any]:
     document = Document()
     for plot in plots.values():
         document.add_root(plot)
-    return {"doc": document.to_json(deferred=False), "roots": {n: p.id for n, p in plots.items()}}
+    ids: dict[str, str] = {}
+    doc = _renumbered(document.to_json(deferred=False), ids)
+    return {"doc": doc, "roots": {name: ids[plot.id] for name, plot in plots.items()}}
+
+
+def _renumbered(made: Any, ids: dict[str, str]) -> Any:
+    """Models numbered from 1: Bokeh counts on through the process, and the pages would differ."""
+    if isinstance(made, list):
+        return [_renumbered(value, ids) for value in made]
+    if isinstance(made, dict):
+        return {
+            key: ids.setdefault(value, f"p{len(ids) + 1}")
+            if key == "id"
+            else _renumbered(value, ids)
+            for key, value in made.items()
+        }
+    return made
 
 
 def _figure(height: int, **words: Any) -> Figure:
