@@ -62,7 +62,13 @@ def compared(words: argparse.Namespace, once: str, large: str | None) -> dict[st
 
     readers = {
         name: run(
-            f"decode {side}², {name}", "decode", path=once, reader=name, side=side, region=1024
+            f"decode {side}², {name}",
+            "decode",
+            max(words.repeat, 5),
+            path=once,
+            reader=name,
+            side=side,
+            region=1024,
         )
         for name in ("openslide", "msiscale")
     }

@@ -133,9 +133,15 @@ choice_options = _options(
     click.option(
         "--encoder",
         help="resnet50:layer3, resnet50:layer4, efficientnet-lite0, timm:NAME, "
-        "own:MODULE:FUNCTION [resnet50:layer3].",
+        "own:MODULE:FUNCTION, or several with commas [resnet50:layer3].",
     ),
     click.option("--weights", metavar="NAME|FILE|random:SEED", help="Of the encoder [ImageNet]."),
+    click.option(
+        "--compile",
+        is_flag=True,
+        default=None,
+        help="By torch.compile: a minute a worker first; for GPUs.",
+    ),
     click.option("--mpp", type=float, help="µm a pixel at which the network sees the slide [0.5]."),
     click.option(
         "--window", type=int, help="Slide pixels a side of a forward pass [by precision]."

@@ -40,8 +40,9 @@ class RunConfig:
     registration: Literal["given", "auto"] = "given"  # auto: from the images even where given
     refine: Literal["none", "bspline"] = "none"  # what the affine map leaves over; see the docs
     # slide
-    encoder: str = "resnet50:layer3"
-    weights: str | None = None
+    encoder: str = "resnet50:layer3"  # several with commas: their channels one after another
+    weights: str | None = None  # of each of them
+    compile: bool = False  # by torch.compile
     mpp: float = 0.5  # µm a pixel at which the network sees the slide
     window: int | None = None  # slide pixels without the halo; see `default_window`
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -136,7 +137,11 @@ class RunConfig:
 
 def default_window(encoder: str, precision: str) -> int:
     """Slide pixels on the side of a window, such that a worker stays below 4 GiB."""
-    return BANDED_WINDOW if encoder.startswith("resnet50") else WINDOWS[precision]
+    each = (
+        BANDED_WINDOW if e.startswith("resnet50") else WINDOWS[precision]
+        for e in encoder.split(",")
+    )
+    return min(each)
 
 
 # Choices of the published study (Ul Haque et al. 2023, as coded). Its 0.001 grid is left out: it is

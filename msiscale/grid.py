@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,34 @@ class Block:
             self.y0 - other.y0, self.y1 - other.y0, self.x0 - other.x0, self.x1 - other.x0
         ).slices
 
+    def scaled(self, by: int) -> Block:
+        """The same place in pixels that are `by` times as small."""
+        return Block(self.y0 * by, self.y1 * by, self.x0 * by, self.x1 * by)
+
+    def grown(self, by: int = 0, to: int = 1) -> Block:
+        """`by` pixels more on every side, and on to multiples of `to`."""
+        return Block(
+            (self.y0 - by) // to * to,
+            -(-(self.y1 + by) // to) * to,
+            (self.x0 - by) // to * to,
+            -(-(self.x1 + by) // to) * to,
+        )
+
     def __and__(self, other: Block) -> Block | None:
         """What both have, None if that is nothing."""
         y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
         y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
         return Block(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
+
+
+def enclosing(parts: Sequence[Block]) -> Block:
+    """The smallest block that holds all of one or more."""
+    return Block(
+        min(b.y0 for b in parts),
+        max(b.y1 for b in parts),
+        min(b.x0 for b in parts),
+        max(b.x1 for b in parts),
+    )
 
 
 def blocks(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[Block]:

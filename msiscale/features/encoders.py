@@ -1,4 +1,4 @@
-"""Convolutional encoders that turn H&E into dense features.
+"""Encoders that turn H&E into dense features.
 
 Dense means that the network sees the tissue around every cell. Such features differ from those of
 isolated tiles (cosine 0.5 for EfficientNet-Lite0), so the two must never be mixed.
@@ -6,6 +6,8 @@ isolated tiles (cosine 0.5 for EfficientNet-Lite0), so the two must never be mix
 
 from __future__ import annotations
 
+import hashlib
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -50,6 +52,12 @@ class Encoder:
     mean, std : (float, float, float)
         Of RGB in 0..1, for the normalisation.
     precision, device : str
+    tile : int
+        Input pixels on the side of a transformer's tiles, which see nothing of each other and lie
+        on the slide edge to edge from its corner (`halo` is how far one sees at most); 0 for a
+        convolutional network.
+    compiled : bool
+        By ``torch.compile``.
     """
 
     id: str
@@ -63,6 +71,13 @@ class Encoder:
     precision: str
     device: str
     network: nn.Module = field(repr=False, compare=False)
+    tile: int = 0
+    compiled: bool = False
+
+    @property
+    def each(self) -> tuple[Encoder, ...]:
+        """Itself: one encoder, as `Encoders` has several."""
+        return (self,)
 
     def __call__(
         self, image: NDArray[np.uint8], margin: Margin = (0, 0, 0, 0)
@@ -72,7 +87,7 @@ class Encoder:
         Parameters
         ----------
         image : uint8 (h, w, 3)
-            `h` and `w` multiples of `stride`.
+            `h` and `w` multiples of `stride`, of `tile` where there are tiles.
         margin : (int, int, int, int)
             Cells above, below, left and right of what is wanted.
 
@@ -87,8 +102,9 @@ class Encoder:
         processes, or Dask's threads, instead.
         """
         h, w = image.shape[:2]
-        if h % self.stride or w % self.stride or not h or not w:
-            raise ValueError(f"an image of {h} x {w} is not made of whole {self.stride} px cells")
+        unit = self.tile or self.stride
+        if h % unit or w % unit or not h or not w:
+            raise ValueError(f"an image of {h} x {w} is not made of whole {unit} px cells")
         dtype = _PRECISIONS[self.precision]
         if self.device == "cpu" and torch.get_num_threads() != 1:
             torch.set_num_threads(1)
@@ -117,8 +133,49 @@ class Encoder:
             return np.asarray(out.float().contiguous().cpu().numpy())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        recipe = (self.id, self.weights, self.device, self.precision, self.sha256)
+        recipe = (self.id, self.weights, self.device, self.precision, self.compiled, self.sha256)
         return _arrive, recipe
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Several encoders over one decode: the channels of each, one after another.
+
+    It has the attributes of an `Encoder`; `stride` and `halo` are what windows of all of them need
+    in common.
+    """
+
+    each: tuple[Encoder, ...]
+
+    @property
+    def id(self) -> str:
+        """Names with commas."""
+        return ",".join(one.id for one in self.each)
+
+    @property
+    def sha256(self) -> str:
+        """Of the SHA-256 of each."""
+        return hashlib.sha256("".join(one.sha256 for one in self.each).encode()).hexdigest()
+
+    @property
+    def stride(self) -> int:
+        return math.lcm(*(one.stride for one in self.each))
+
+    @property
+    def halo(self) -> int:
+        return -(-max(one.halo for one in self.each) // self.stride) * self.stride
+
+    @property
+    def channels(self) -> int:
+        return sum(one.channels for one in self.each)
+
+    @property
+    def precision(self) -> str:
+        return self.each[0].precision
+
+    @property
+    def device(self) -> str:
+        return self.each[0].device
 
 
 @dataclass(frozen=True)
@@ -166,8 +223,38 @@ _loaded: dict[tuple[str, ...], Encoder] = {}
 _lock = threading.Lock()
 
 
+def load_encoders(
+    names: str,
+    weights: str | None = None,
+    *,
+    device: str = "cpu",
+    precision: str = "float32",
+    compiled: bool = False,
+) -> Encoder | Encoders:
+    """One encoder, or several with commas between them; `weights` has as many, or is left out."""
+    each = names.split(",")
+    files = weights.split(",") if weights else [""] * len(each)
+    if len(each) == 1:
+        files = [weights or ""]  # in which a comma is a comma
+    if len(files) != len(each):
+        raise InputError(
+            f"--weights {weights}: give one for each of the {len(each)} encoders, with commas "
+            "between them; nothing between two commas is the default"
+        )
+    loaded = [
+        load_encoder(name, file or None, device=device, precision=precision, compiled=compiled)
+        for name, file in zip(each, files, strict=True)
+    ]
+    return loaded[0] if len(loaded) == 1 else Encoders(tuple(loaded))
+
+
 def load_encoder(
-    name: str, weights: str | None = None, *, device: str = "cpu", precision: str = "float32"
+    name: str,
+    weights: str | None = None,
+    *,
+    device: str = "cpu",
+    precision: str = "float32",
+    compiled: bool = False,
 ) -> Encoder:
     """An encoder in evaluation mode; loaded once a process.
 
@@ -175,8 +262,9 @@ def load_encoder(
     ----------
     name : str
         ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
-        ``efficientnet-lite0`` (1280, 32), ``timm:NAME`` for a convolutional model of timm, or
-        ``own:MODULE:FUNCTION`` for the network that a function of yours returns (`load_own`).
+        ``efficientnet-lite0`` (1280, 32), ``timm:NAME`` for a convolutional model or a vision
+        transformer of timm (`load_timm`), or ``own:MODULE:FUNCTION`` for the network that a
+        function of yours returns (`load_own`).
     weights : str, optional
         A ``.pth`` (read with ``weights_only``) or ``.safetensors`` file or URL; a name of
         torchvision (``IMAGENET1K_V1``, the default of ResNet-50 as in the published study, or
@@ -186,12 +274,14 @@ def load_encoder(
         As torch names it: ``cpu``, ``cuda``, ``cuda:1``.
     precision : {'float32', 'bfloat16'}
         Of weights and activations; features are float32 either way.
+    compiled : bool
+        By ``torch.compile``: takes a minute, and is for GPUs.
 
     Raises
     ------
     InputError
         Unknown encoder, weights that are not to be had or do not fit, a device that is not there,
-        a model that is not fully convolutional.
+        a model that is neither convolutional nor a transformer, a machine that cannot compile it.
     """
     if precision not in _PRECISIONS:
         raise InputError(f"--precision {precision}: give one of {', '.join(_PRECISIONS)}")
@@ -202,10 +292,25 @@ def load_encoder(
     with _lock:
         file = _weights.fetched(weights)
         content = _weights.sha256_of(file) if file and Path(file).is_file() else ""
-        key = (name, str(weights), content, device, precision)
+        key = (name, str(weights), content, device, precision, str(compiled))
         if key not in _loaded:
-            _loaded[key] = replace(_load(name, file, device, precision), weights=weights)
+            made = replace(_load(name, file, device, precision), weights=weights)
+            _loaded[key] = _compiled(made) if compiled else made
         return _loaded[key]
+
+
+def _compiled(encoder: Encoder) -> Encoder:
+    """The encoder with its network compiled, for windows of any size."""
+    encoder.network.compile(dynamic=True)
+    side = encoder.tile or 4 * encoder.stride
+    try:
+        encoder(np.zeros((side, side, 3), np.uint8))  # compiles; a task is no place to fail
+    except Exception as error:  # of the compiler, of many types
+        raise InputError(
+            f"--compile: {encoder.id} cannot be compiled on this machine "
+            f"({type(error).__name__}: {_weights.reason(error)}); leave --compile out"
+        ) from None
+    return replace(encoder, compiled=True)
 
 
 def unfolded(name: str, weights: str | None) -> tuple[nn.Module, Geometry]:
@@ -226,8 +331,10 @@ def save_weights(name: str, weights: str | None, path: str) -> str:
     return _weights.sha256_of(path)
 
 
-def _arrive(name: str, weights: str | None, device: str, precision: str, sha256: str) -> Encoder:
-    encoder = load_encoder(name, weights, device=device, precision=precision)
+def _arrive(
+    name: str, weights: str | None, device: str, precision: str, compiled: bool, sha256: str
+) -> Encoder:
+    encoder = load_encoder(name, weights, device=device, precision=precision, compiled=compiled)
     if encoder.sha256 != sha256:
         raise InputError(
             f"{name}: the weights {weights or 'of the default'} on this machine are not those that "
@@ -268,6 +375,7 @@ def _load(name: str, weights: str | None, device: str, precision: str) -> Encode
         precision,
         device,
         network,
+        shape.tile,
     )
 
 

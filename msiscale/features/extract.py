@@ -8,7 +8,8 @@ blocking.
 
 Cost: a window of w pixels with a halo of r costs ``(1 + 2 r / w) ** 2`` times its own area, less at
 the slide's border and where the network leaves out what deep layers need no more. A block that is
-not whole units shares windows with its neighbours, and each computes them.
+not whole units shares windows with its neighbours, and each computes them. The tiles of a
+transformer are those of the slide; a window that cuts them computes them whole.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dask
@@ -27,11 +29,11 @@ from numpy.typing import NDArray
 from msiscale import grid
 from msiscale.config import default_window
 from msiscale.errors import InputError
-from msiscale.grid import Block, Floats
-from msiscale.regridding import Overlap, as_coverage, overlap
+from msiscale.grid import Block, Floats, enclosing
+from msiscale.regridding import Overlap, overlap
 
 if TYPE_CHECKING:  # torch, which a client need not load
-    from msiscale.features.encoders import Encoder
+    from msiscale.features.encoders import Encoder, Encoders
 
 UNIT = 64  # MSI pixels on a side
 _T = TypeVar("_T")
@@ -58,7 +60,7 @@ def extract_block(
     matrix: Floats,
     block: Block,
     wanted: NDArray[np.bool_],
-    encoder: Encoder,
+    encoder: Encoder | Encoders,
     *,
     window: int | None = None,
     around: Block | None = None,
@@ -66,7 +68,8 @@ def extract_block(
     """Mean feature vectors of the MSI pixels of one block.
 
     The slide is padded with white on the right and at the bottom to whole cells of the network;
-    the result is the area-weighted mean of one forward pass over that.
+    the result is the area-weighted mean of one forward pass over that. Several encoders share the
+    windows and what is read and decoded for them.
 
     Parameters
     ----------
@@ -78,11 +81,11 @@ def extract_block(
         MSI pixels.
     wanted : bool, of the shape of `around`
         Pixels to compute. Only what they touch is read.
-    encoder : Encoder
+    encoder : Encoder or Encoders
     window : int, optional
-        Working pixels of a window's side without the halo, at most; a multiple of the encoder's
-        stride; default `msiscale.config.default_window`. Part of the recipe: another
-        window changes features by rounding (1e-6).
+        Working pixels of a window's side without the halo, at most; default
+        `msiscale.config.default_window`. Part of the recipe: another window, or an encoder more,
+        changes features by rounding (1e-6).
     around : Block, optional
         The block with all of its units, `whole_units`; default the block itself.
 
@@ -95,54 +98,111 @@ def extract_block(
     """
     around = around or block
     window = window or default_window(encoder.id, encoder.precision)
-    cells = _cells(image.shape, encoder.stride)
-    placed = to_cells(matrix, image, encoder.stride)
     features = np.full((*block.shape, encoder.channels), np.nan, np.float32)
     coverage = np.zeros(block.shape, np.float32)
     for unit in units(around):
         here = unit & block
         if here is None:
             continue
-        whole = overlap(placed, unit, cells, wanted=wanted[unit.within(around)])
         inside = np.zeros(unit.shape, bool)
         inside[here.within(unit)] = True
-        shared = whole.of(inside)
-        found = _sums(image, shared, windows_of(whole, window, encoder.stride), encoder)
-        covered = shared.covered()
-        with np.errstate(invalid="ignore"):
-            found /= covered.reshape(-1, 1)  # 0 / 0, the pixels without a slide, is NaN
-        values = found.astype(np.float32).reshape(*unit.shape, -1)
-        shares = as_coverage(covered, shared.pixel_area).astype(np.float32)
+        whole = {
+            stride: overlap(
+                to_cells(matrix, image, stride),
+                unit,
+                _cells(image.shape, stride),
+                wanted=wanted[unit.within(around)],
+            )
+            for stride in {encoder.stride, *(one.stride for one in encoder.each)}
+        }
+        windows = windows_of(whole[encoder.stride], window, encoder.stride)
+        shared = {stride: entries.of(inside) for stride, entries in whole.items()}
+        values, shares = _means(image, shared, windows, encoder)
         features[here.within(block)] = values[here.within(unit)]
         coverage[here.within(block)] = shares[here.within(unit)]
     return features, coverage
 
 
+def _means(
+    image: Image,
+    shared: dict[int, Overlap],
+    windows: Iterable[Block],
+    encoder: Encoder | Encoders,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Area-weighted means of a unit's pixels, and their share on the cells of every encoder.
+
+    `shared` is by stride, `windows` are in cells of the stride that all have in common.
+    """
+    sums = _sums(image, shared, windows, encoder)
+    coverage = np.min([s.coverage() for s in shared.values()], axis=0).astype(np.float32)
+    covered = [shared[one.stride].covered().reshape(-1, 1) for one in encoder.each]
+    with np.errstate(invalid="ignore"):  # 0 / 0, the pixels without a slide, is NaN
+        parts = [found / area for found, area in zip(sums, covered, strict=True)]
+    values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    values[coverage.ravel() == 0] = np.nan
+    return values.astype(np.float32).reshape(*coverage.shape, -1), coverage
+
+
 def _sums(
-    image: Image, shared: Overlap, windows: Iterable[Block], encoder: Encoder
-) -> NDArray[np.float64]:
-    """Area-weighted sums of features, (pixels, channels), over the windows in their order."""
-    sums = np.zeros((len(shared.start) - 1, encoder.channels))
-    halo, stride = encoder.halo // encoder.stride, encoder.stride
-    touched = [core for core in windows if len(shared.within(core).area)]
+    image: Image,
+    shared: dict[int, Overlap],
+    windows: Iterable[Block],
+    encoder: Encoder | Encoders,
+) -> list[NDArray[np.float64]]:
+    """Area-weighted sums of features, (pixels, channels) of each encoder, window by window."""
+    common = shared[encoder.stride]
+    sums = [np.zeros((len(common.start) - 1, one.channels)) for one in encoder.each]
+    touched = [core for core in windows if len(common.within(core).area)]
     last = None
 
-    def read(core: Block) -> NDArray[np.uint8]:
-        part = _with_halo(core, halo, shared.source_shape)
-        h, w = (n * stride for n in part.shape)
-        return image.read(part.y0 * stride, part.x0 * stride, h, w)
+    def read(core: Block) -> tuple[list[_View], Block, NDArray[np.uint8]]:
+        views = [
+            _view(core.scaled(encoder.stride // one.stride), one, shared[one.stride].source_shape)
+            for one in encoder.each
+        ]
+        frame = enclosing([view.pixels for view in views])
+        return views, frame, image.read(frame.y0, frame.x0, *frame.shape)
 
-    for core, pixels in _ahead(read, touched):
-        part = _with_halo(core, halo, shared.source_shape)
+    for _, (views, frame, pixels) in _ahead(read, touched):
         if pixels.shape != last:
             give_back()
             last = pixels.shape
-        margin = (core.y0 - part.y0, part.y1 - core.y1, core.x0 - part.x0, part.x1 - core.x1)
-        dense = encoder(pixels, margin)
-        here = shared.within(core)
-        sums[here.touched()] += here.weighted_sum(dense, core)
+        for one, total, view in zip(encoder.each, sums, views, strict=True):
+            dense = one(pixels[view.pixels.within(frame)], view.margin)
+            here = shared[one.stride].within(view.core)
+            total[here.touched()] += here.weighted_sum(dense, view.core)
     give_back()  # or Dask would see a worker that is full and give it nothing more
     return sums
+
+
+@dataclass(frozen=True)
+class _View:
+    """A window as one encoder has it, in its cells: those wanted, and those that it must see."""
+
+    core: Block
+    seen: Block
+    stride: int
+
+    @property
+    def pixels(self) -> Block:
+        return self.seen.scaled(self.stride)
+
+    @property
+    def margin(self) -> tuple[int, int, int, int]:
+        """Cells above, below, left and right of the core."""
+        core, seen = self.core, self.seen
+        return core.y0 - seen.y0, seen.y1 - core.y1, core.x0 - seen.x0, seen.x1 - core.x1
+
+
+def _view(core: Block, encoder: Encoder, cells: tuple[int, int]) -> _View:
+    slide = Block(0, cells[0], 0, cells[1])
+    inner = core & slide  # padding of a coarser encoder is none of its own
+    assert inner is not None
+    if encoder.tile:
+        return _View(inner, inner.grown(to=encoder.tile // encoder.stride), encoder.stride)
+    seen = inner.grown(by=encoder.halo // encoder.stride) & slide
+    assert seen is not None
+    return _View(inner, seen, encoder.stride)
 
 
 def units(region: Block) -> list[Block]:
@@ -160,12 +220,9 @@ def units(region: Block) -> list[Block]:
 
 def whole_units(block: Block, shape: tuple[int, int]) -> Block:
     """`block` grown to whole units of a grid of `shape`."""
-    return Block(
-        block.y0 // UNIT * UNIT,
-        min(-(-block.y1 // UNIT) * UNIT, shape[0]),
-        block.x0 // UNIT * UNIT,
-        min(-(-block.x1 // UNIT) * UNIT, shape[1]),
-    )
+    whole = block.grown(to=UNIT) & Block(0, shape[0], 0, shape[1])
+    assert whole is not None
+    return whole
 
 
 def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
@@ -183,8 +240,8 @@ def windows_of(shared: Overlap, window: int, stride: int) -> list[Block]:
     What the entries span is cut into the fewest equal windows of at most `window` pixels, and each
     to what its own entries span; those without any are left out.
     """
-    if window < stride or window % stride:
-        raise InputError(f"--window {window}: give a multiple of the encoder's stride, {stride}")
+    if window < stride:
+        raise InputError(f"--window {window}: give at least the encoder's stride, {stride}")
     frame = shared.bounds()
     if frame is None:
         return []
@@ -219,7 +276,7 @@ def extract_features(
     matrix: Floats,
     shape: tuple[int, int],
     *,
-    encoder: str | Encoder = "resnet50:layer3",
+    encoder: str | Encoder | Encoders = "resnet50:layer3",
     weights: str | None = None,
     mpp: float = 0.5,
     slide_mpp: float | None = None,
@@ -240,7 +297,8 @@ def extract_features(
     shape : (ny, nx)
         The MSI grid.
     encoder, weights, device, precision
-        As in `load_encoder`.
+        As in `load_encoder`; several encoders with commas between them have their channels one
+        after another, over one decode.
     mpp : float
         Micrometres a pixel at which the network sees the slide.
     slide_mpp : float, optional
@@ -281,9 +339,9 @@ def extract_features(
     matrix = grid.as_matrix(matrix)
     image = _working(slide, mpp, slide_mpp)
     if isinstance(encoder, str):
-        from msiscale.features.encoders import load_encoder
+        from msiscale.features.encoders import load_encoders
 
-        encoder = load_encoder(encoder, weights, device=device, precision=precision)
+        encoder = load_encoders(encoder, weights, device=device, precision=precision)
     elif weights is not None:
         raise InputError("weights: they are part of the encoder given; leave them out")
     if tissue is None:
@@ -342,16 +400,6 @@ def _working(slide: Any, mpp: float, slide_mpp: float | None) -> Image:
 def _cells(shape: tuple[int, int], stride: int) -> tuple[int, int]:
     """Cells of the slide, the last ones partly on the white padding."""
     return -(-shape[0] // stride), -(-shape[1] // stride)
-
-
-def _with_halo(core: Block, halo: int, cells: tuple[int, int]) -> Block:
-    """`core` and `halo` cells around it, as far as there are any."""
-    return Block(
-        max(core.y0 - halo, 0),
-        min(core.y1 + halo, cells[0]),
-        max(core.x0 - halo, 0),
-        min(core.x1 + halo, cells[1]),
-    )
 
 
 def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:

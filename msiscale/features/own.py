@@ -9,6 +9,7 @@ from torch import nn
 
 from msiscale.errors import InputError
 from msiscale.features.probe import Geometry, check_exact, geometry_of
+from msiscale.features.tiled import Tiled, tiled_geometry
 from msiscale.features.weights import fill, reason
 
 Colours = tuple[float, float, float]
@@ -21,7 +22,8 @@ def load_own(name: str, weights: str | None) -> tuple[nn.Module, str, Geometry, 
     ----------
     name : ``own:MODULE:FUNCTION``; the function takes nothing and returns the network and the mean
         and standard deviation of RGB (0..1) that it was trained with. The network maps (n, 3, h, w)
-        to (n, channels, h / stride, w / stride). Every machine must be able to import the module.
+        to (n, channels, h / stride, w / stride), of any size, or of tiles of one size only, which
+        its attribute ``tile`` gives. Every machine must be able to import the module.
     weights : ``.pth`` or ``.safetensors`` to load into it, ``random:SEED``, or None: as it comes
 
     Returns
@@ -42,10 +44,13 @@ def load_own(name: str, weights: str | None) -> tuple[nn.Module, str, Geometry, 
             f"--encoder {name}: cannot be made ({type(error).__name__}: {reason(error)}); give "
             "own:MODULE:FUNCTION of a function that returns network, mean, std"
         ) from None
-    shape = geometry_of(name, network)
-    sha256 = fill(network, weights)
-    check_exact(name, network, shape)
-    return network, sha256, shape, _colours(name, mean), _colours(name, std)
+    tile = int(getattr(network, "tile", 0))
+    whole = Tiled(network, tile) if tile else network
+    shape = tiled_geometry(name, whole, tile) if tile else geometry_of(name, whole)
+    sha256 = fill(network, weights, side=tile)
+    if not tile:
+        check_exact(name, whole, shape)
+    return whole, sha256, shape, _colours(name, mean), _colours(name, std)
 
 
 def _colours(name: str, values: Sequence[float]) -> Colours:

@@ -23,11 +23,16 @@ class NotLocal(ValueError):
 
 @dataclass(frozen=True)
 class Geometry:
-    """`stride` and `halo` in input pixels, `halo` a multiple of `stride`; output `channels`."""
+    """`stride` and `halo` in input pixels, `halo` a multiple of `stride`; output `channels`.
+
+    `tile`: pixels on the side of what a transformer sees at once, a multiple of `stride`; 0 for a
+    network that sees all around a cell.
+    """
 
     stride: int
     halo: int
     channels: int
+    tile: int = 0
 
 
 @torch.inference_mode()
@@ -91,8 +96,9 @@ def geometry_of(name: str, network: nn.Module) -> Geometry:
         return geometry(network)
     except (NotLocal, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(
-            f"--encoder {name}: only convolutional encoders can run on a whole slide, and this one "
-            f"is not ({reason(error)}); take one without attention or global pooling"
+            f"--encoder {name}: only convolutional encoders and vision transformers can run on a "
+            f"whole slide, and this one is neither ({reason(error)}); take one without global "
+            "pooling"
         ) from None
 
 

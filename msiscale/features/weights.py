@@ -154,8 +154,10 @@ def random_seed(weights: str | None) -> int | None:
     return int(text)
 
 
-def randomise(network: nn.Module, seed: int) -> None:
+def randomise(network: nn.Module, seed: int, side: int = 160) -> None:
     """Weights that mean nothing but behave: He's init, then batch norms set on a random image.
+
+    The image has `side` pixels on a side.
 
     Calibrated norms keep activations of order one through the depth of the network. All draws are
     of a generator of their own, and the calibration runs in float64 and is rounded, so the same
@@ -183,7 +185,7 @@ def randomise(network: nn.Module, seed: int) -> None:
         norm.train()
         norm.momentum = 1.0
     with torch.no_grad():
-        network(torch.from_numpy(_texture(random, 2, 160)))
+        network(torch.from_numpy(_texture(random, 2, side)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         assert norm.running_mean is not None and norm.running_var is not None
@@ -194,11 +196,13 @@ def randomise(network: nn.Module, seed: int) -> None:
 
 def _texture(random: np.random.Generator, n: int, size: int) -> np.ndarray:
     """(n, 3, size, size) float64: noise of every scale, about as normalised H&E is distributed."""
-    image = np.zeros((n, 3, size, size))
-    for cells in (5, 10, 20, 40, 80, 160):
+    times = -(-size // 160)
+    image = np.zeros((n, 3, 160 * times, 160 * times))
+    for pixels in (32, 16, 8, 4, 2, 1):
+        cells = 160 * times // pixels
         noise = random.standard_normal((n, 3, cells, cells))
-        image += noise.repeat(size // cells, axis=2).repeat(size // cells, axis=3)
-    return 0.7 + 0.9 * image / np.sqrt(6)
+        image += noise.repeat(pixels, axis=2).repeat(pixels, axis=3)
+    return 0.7 + 0.9 * image[:, :, :size, :size] / np.sqrt(6)
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -233,11 +237,16 @@ def write_state(state: Mapping[str, Tensor], path: str) -> None:
         torch.save(tensors, path)
 
 
-def fill(network: nn.Module, weights: str | None, ignored: tuple[str, ...] = ()) -> str:
-    """Values from ``random:SEED`` or a file, or None for those that are there; their SHA-256."""
+def fill(
+    network: nn.Module, weights: str | None, ignored: tuple[str, ...] = (), side: int = 0
+) -> str:
+    """Values from ``random:SEED`` or a file, or None for those that are there; their SHA-256.
+
+    `side`: of the images that it takes, if it takes no other.
+    """
     seed = random_seed(weights)
     if seed is not None:
-        randomise(network, seed)
+        randomise(network, seed, side or 160)
     elif weights is not None:
         load_into(network, read_state(weights), weights, ignored)
         return sha256_of(weights)

@@ -24,12 +24,12 @@ def check(manifest: str, config: RunConfig) -> list[str]:
 
     Reads headers, one patch of each slide, landmarks and annotations; not the spectra.
     """
-    from msiscale.features.encoders import load_encoder  # torch takes seconds
+    from msiscale.features.encoders import load_encoders  # torch takes seconds
 
     cohort = read_manifest(manifest)
     problems = list(cohort.problems.values())
     for name, load in (
-        ("encoder", lambda: load_encoder(config.encoder, config.weights)),
+        ("encoder", lambda: load_encoders(config.encoder, config.weights)),
         ("axis", lambda: given_axis(config)),
         ("recalibrate", lambda: config.recalibrate and given_masses(config)),
         ("lipids", lambda: config.lipids and read_lipids(config.lipids)),

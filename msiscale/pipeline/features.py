@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
 from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
 
+if TYPE_CHECKING:  # torch, which a client need not load
+    from msiscale.features.encoders import Encoder, Encoders
+
 MODES = {"dense": "dense, with context", "tiles": "tiles without context, as published"}
 
 
@@ -29,7 +32,9 @@ def features(run: Run) -> None:
     if not list(run.specimens()):
         return
     config, facts = run.config, encoder_facts(run)
-    part = config.part("mpp", "precision", "feature_mode") | {"window": config.pixels_a_window}
+    part = config.part("mpp", "precision", "feature_mode", "compile") | {
+        "window": config.pixels_a_window
+    }
     if config.feature_mode == "tiles":  # which see nothing of each other
         facts = {**facts, "halo": config.pixels_a_window}
     keys, shapes, records = {}, {}, {}
@@ -79,7 +84,7 @@ def encoder_facts(run: Run) -> dict[str, Any]:
     if run.encoder:
         return run.encoder
     config = run.config
-    asked = Task("encoder", "", _encoder_facts, (config.encoder, config.weights, config.precision))
+    asked = Task("encoder", "", _encoder_facts, (config,))
     outcome = run.tasks([asked], "encoder", gpu=True)
     if outcome.failed:
         raise InputError(outcome.failed[""])
@@ -87,10 +92,21 @@ def encoder_facts(run: Run) -> dict[str, Any]:
     return run.encoder
 
 
-def _encoder_facts(name: str, weights: str | None, precision: Any) -> dict[str, Any]:
-    from msiscale.features.encoders import load_encoder  # torch, on workers only
+def encoder_of(config: RunConfig) -> Encoder | Encoders:
+    """The encoder, or encoders, of a run on this worker's device."""
+    from msiscale.features.encoders import load_encoders  # torch, on workers only
 
-    encoder = load_encoder(name, weights, device=task_device(), precision=precision)
+    return load_encoders(
+        config.encoder,
+        config.weights,
+        device=task_device(),
+        precision=config.precision,
+        compiled=config.compile,
+    )
+
+
+def _encoder_facts(config: RunConfig) -> dict[str, Any]:
+    encoder = encoder_of(config)
     return {
         "encoder": encoder.id,
         "sha256": encoder.sha256,
@@ -115,13 +131,9 @@ def _features(
     config: RunConfig,
     sha256: str,
 ) -> dict[str, Any]:
-    from msiscale.features.encoders import load_encoder
-
     group = open_group(url, "r+")
     image = _image(specimen.slide, specimen.mpp, config.mpp, key)
-    encoder = load_encoder(
-        config.encoder, config.weights, device=task_device(), precision=config.precision
-    )
+    encoder = encoder_of(config)
     if encoder.sha256 != sha256:
         raise RunStopped(
             f"{config.encoder}: the weights {config.weights or 'of the default'} differ between "

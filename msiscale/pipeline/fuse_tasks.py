@@ -10,7 +10,6 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from msiscale.cluster import task_device
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.features.extract import extract_block, whole_units
@@ -24,6 +23,7 @@ from msiscale.fusion.variables import (
 from msiscale.grid import Block, Floats, blocks, centres_um
 from msiscale.models import Moments
 from msiscale.models.moments import reciprocal
+from msiscale.pipeline.features import encoder_of
 from msiscale.pipeline.fuse_figure import draw_restored
 from msiscale.pipeline.fuse_place import InStore, Place
 from msiscale.pipeline.table import Table, sound
@@ -266,11 +266,7 @@ def _deep_features(
     mask: Callable[[Block], NDArray[np.bool_]],
 ) -> Callable[[Block], NDArray[Any]]:
     """What gives the dense features of a block of fine pixels, by the encoder of the run."""
-    from msiscale.features.encoders import load_encoder  # torch, on workers only
-
-    encoder = load_encoder(
-        config.encoder, config.weights, device=task_device(), precision=config.precision
-    )
+    encoder = encoder_of(config)
     known = array_of(place.group, "features").attrs.get("sha256")
     if encoder.sha256 != known:
         raise InputError(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.cluster import task_device
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.grid import Block, Floats, as_matrix, scaling, translation
+from msiscale.pipeline.features import encoder_of
 from msiscale.prediction.grid import group_means
 from msiscale.prediction.model import Model, load_model, probability, spectra
 from msiscale.regridding import regrid
@@ -68,16 +68,12 @@ def predict_block(
     plan: Plan, specimen: Specimen, block: Block, config: RunConfig
 ) -> dict[str, Any]:
     """Predict a block and write it. Memory: one window, and the features of a block."""
-    from msiscale.features.encoders import load_encoder  # torch, on workers only
-
     model = _model(plan.model, plan.key)
     image, mask, downsample = _slide(specimen.slide, specimen.mpp, config.mpp, plan.key)
     matrix = as_matrix(plan.matrix)
     around = whole_units(block, plan.shape)
     tissue = _tissue(mask, downsample, matrix, around)
-    encoder = load_encoder(
-        config.encoder, config.weights, device=task_device(), precision=config.precision
-    )
+    encoder = encoder_of(config)
     features, coverage = extract_block(
         image,
         matrix,

@@ -109,6 +109,7 @@ def predict(
         mpp=parameters["mpp"],
         window=parameters["window"],
         precision=parameters["precision"],
+        compile=parameters.get("compile", False),
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
     names = _names([slides] if isinstance(slides, str) else slides)

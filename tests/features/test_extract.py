@@ -186,7 +186,7 @@ def test_the_lazy_dataset(monkeypatch):
 def test_bad_options_are_one_line():
     image = Fake(noise(64, 64))
     for options, message in [
-        ({"window": 100}, "--window 100: give a multiple of the encoder's stride, 32"),
+        ({"window": 16}, "--window 16: give at least the encoder's stride, 32"),
         ({"tissue": np.ones((2, 3), bool)}, "tissue"),
         ({"encoder": "nothing"}, "--encoder nothing"),
     ]:

@@ -46,7 +46,8 @@ def test_timm_models_are_measured_and_those_that_are_not_local_refused(monkeypat
     assert (encoder.stride, encoder.halo, encoder.channels) == (32, 224, 512)
     assert encoder(np.full((64, 96, 3), 200, np.uint8)).shape == (2, 3, 512)
     monkeypatch.setattr("msiscale.features.probe._SIZES", (512,))
-    for name in ("vit_tiny_patch16_224", "efficientnet_b0"):  # attention, global pooling
+    # attention in windows, global pooling
+    for name in ("swin_tiny_patch4_window7_224", "efficientnet_b0"):
         with pytest.raises(InputError, match="only convolutional encoders") as error:
             load_encoder(f"timm:{name}", "random:0")
         assert "\n" not in str(error.value)

@@ -91,7 +91,7 @@ def test_an_encoder_travels_as_a_recipe_to_another_process():
 
 def test_other_weights_on_arrival_are_refused():
     with pytest.raises(InputError, match="SHA-256 differs") as error:
-        encoders._arrive(LITE, "random:3", "cpu", "float32", "0" * 64)
+        encoders._arrive(LITE, "random:3", "cpu", "float32", False, "0" * 64)
     one_line(error)
 
 
