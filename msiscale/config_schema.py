@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from msiscale.config import RunConfig
 
-_SIMPLE = {float: "number", int: "integer", str: "string"}
+_SIMPLE = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
 
 def schema(descriptions: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -301,6 +301,11 @@ def load_encoder(
 
 def _compiled(encoder: Encoder) -> Encoder:
     """The encoder with its network compiled, for windows of any size."""
+    if isinstance(encoder.network, Banded):
+        raise InputError(
+            f"--compile: is for GPUs; on a CPU {encoder.id} runs in bands, which take minutes to "
+            "compile and gain nothing; leave --compile out"
+        )
     encoder.network.compile(dynamic=True)
     side = encoder.tile or 4 * encoder.stride
     try:

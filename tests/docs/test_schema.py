@@ -37,6 +37,7 @@ def example() -> str:
 GOOD = [
     "",
     example(),
+    "compile = true",
     'window = 1024\nprecision = "bfloat16"\njitter = [0, 0.5, 1]',
     "mpp = 1\nalphas = [0, 1]",
 ]

@@ -39,3 +39,8 @@ def test_a_machine_that_cannot_says_so_at_once(
     with pytest.raises(InputError, match=r"--compile: own:.* leave --compile out") as error:
         load_encoder(f"own:{module}:mine", "random:1", compiled=True)
     assert "\n" not in str(error.value)
+
+
+def test_bands_are_not_compiled() -> None:
+    with pytest.raises(InputError, match="--compile: is for GPUs"):
+        load_encoder("resnet50:layer3", "random:0", compiled=True)

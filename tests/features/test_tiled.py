@@ -16,6 +16,7 @@ from msiscale.features.encoders import load_encoder, load_encoders
 from msiscale.features.extract import extract_block
 from msiscale.features.probe import Geometry
 from msiscale.features.tiled import Tiled, tiled_geometry
+from msiscale.features.weights import write_state
 from msiscale.grid import Block
 from tests.features.test_extract import Fake, noise, turned, undivided
 
@@ -88,7 +89,7 @@ def test_blocking_has_no_influence_on_a_single_bit(own: str) -> None:
     assert len(found) == 1
 
 
-def test_a_vision_transformer_of_timm_gives_its_patch_tokens() -> None:
+def test_a_vision_transformer_of_timm_gives_its_patch_tokens(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     encoder = load_encoder(VIT, "random:0")
     assert (encoder.stride, encoder.channels, encoder.tile) == (16, 192, 64)
@@ -103,6 +104,9 @@ def test_a_vision_transformer_of_timm_gives_its_patch_tokens() -> None:
         tokens = model.forward_features(plain)[0, 1:].reshape(4, 4, 192)
     np.testing.assert_allclose(out[:, 4:], tokens.numpy(), atol=1e-4)
     assert load_encoder(VIT, "random:1").sha256 != encoder.sha256
+    file = str(tmp_path / "pytorch_model.bin")  # as model hubs have it
+    write_state(model.state_dict(), file)
+    np.testing.assert_array_equal(load_encoder(VIT, file)(pixels), out)
 
 
 def test_what_is_no_network_of_tiles_is_refused() -> None:
