@@ -271,7 +271,7 @@ def _centroid_candidates(parts: Parts, width: float) -> tuple[Floats, Floats]:
         first, last = begin - margin, min(begin + piece, high) + margin
         density = np.zeros(last - first)
         for part in parts:
-            a, b = np.searchsorted(part.bins, (first, last))
+            a, b = _at(np.array([first, last]), part)
             density[part.bins[a:b] - first] += part.count[a:b] / part.n_pixels
         smooth = np.convolve(density, kernel, mode="same")
         top, _ = find_peaks(smooth)
@@ -335,9 +335,9 @@ def _frequent(place: Floats, parts: Parts, width: float, min_frequency: float) -
     good = np.zeros(len(place), bool)
     for part in parts:
         total = np.concatenate([[0], np.cumsum(part.count)])
-        centre = part.bins + 0.5
-        a = np.searchsorted(centre, place - width, side="left")
-        b = np.searchsorted(centre, place + width, side="right")
+        # a bin's centre is half a bin on
+        a = _at(np.ceil(place - width - 0.5), part)
+        b = _at(np.floor(place + width - 0.5) + 1, part)
         good |= total[b] - total[a] >= min_frequency * part.n_pixels
     return good
 
@@ -361,16 +361,27 @@ def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
     if len(place) == 0 or len(part.bins) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     # only bins near to a place are looked at, a small part of all
-    first = np.searchsorted(part.bins, np.floor(place - width) - 1)
-    last = np.searchsorted(part.bins, np.ceil(place + width) + 1)
-    n = len(part.bins) + 1
-    near = np.flatnonzero(
-        np.cumsum(np.bincount(first, minlength=n) - np.bincount(last, minlength=n))
-    )
+    first = _at(np.floor(place - width) - 1, part)
+    last = _at(np.ceil(place + width) + 1, part)
+    first = np.maximum(first, np.append(0, np.maximum.accumulate(last)[:-1]))  # each bin once
+    near = _runs(first, last)
     centre = part.bins[near] + 0.5
     index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
     hit = np.abs(centre - place[index]) <= width
     return near[hit], index[hit]
+
+
+def _at(bins: Floats | Ints, part: PeakSums) -> Ints:
+    """Where the first of `part.bins` that is not below each of some bins, whole numbers, stands."""
+    # of their own type, or all of the part's would be converted
+    return np.searchsorted(part.bins, bins.astype(part.bins.dtype))
+
+
+def _runs(first: Ints, last: Ints) -> Ints:
+    """``first[i], first[i] + 1, ..., last[i] - 1`` of every i, one after another."""
+    length = np.maximum(last - first, 0)
+    ends = np.cumsum(length)
+    return np.arange(length.sum()) + np.repeat(first - ends + length, length)
 
 
 def _centre(place: Floats, parts: Parts, width: float) -> Floats:
@@ -414,7 +425,7 @@ def _count_snr(place: Floats, count: NDArray, part: PeakSums, width: float) -> F
     # from a running total: windows are few and bins are many
     edges = (low + np.arange(blocks * _BLOCK + 1)) * size
     total = np.concatenate([[0], np.cumsum(part.count)])
-    peaks = np.diff(total[np.searchsorted(part.bins, np.ceil(edges).astype(np.int64))])
+    peaks = np.diff(total[_at(np.ceil(edges), part)])
     background = np.median(peaks.reshape(blocks, _BLOCK), axis=1)
     at = ((place // size).astype(np.int64) - low) // _BLOCK
     expected = background[at.clip(0, blocks - 1)]

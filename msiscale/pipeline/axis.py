@@ -181,10 +181,9 @@ class SavedSums(Mapping[str, msi.PeakSums]):
             loaded = at_once(partial(_sums, self.run), following)
             self.ahead = dict(zip(following, loaded, strict=True))
         found = self.ahead.pop(name)
-        size = 5 * found.bins.nbytes  # five arrays of one length
-        if self.kept + size <= KEPT_BYTES:
+        if self.kept + found.nbytes <= KEPT_BYTES:
             self.cache[name] = found
-            self.kept += size
+            self.kept += found.nbytes
         return found
 
     def __iter__(self) -> Iterator[str]:

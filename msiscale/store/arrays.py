@@ -185,7 +185,8 @@ def read(group: zarr.Group, name: str) -> np.ndarray:
             "`msiscale verify` names the stage to run again"
         )
     try:
-        return np.asarray(array[...])
+        found = shards.whole(array)
+        return np.asarray(array[...]) if found is None else found
     except RuntimeError as error:  # of a decoder; zarr has no error of its own for it
         raise _damaged(f"{group.store_path}/{name}", "chunk", error) from None
 

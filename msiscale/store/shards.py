@@ -2,7 +2,7 @@
 
 Zarr encodes a shard chunk by chunk through its event loop and threads, which costs as much again as
 compressing does. What is written here is the same format: chunks of zstd with checksum, an index of
-their places behind them, and the CRC-32C of that.
+their places behind them, and the CRC-32C of that. An array of one chunk is read at once too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import google_crc32c
+import imagecodecs
 import numpy as np
 import zarr
 from numcodecs.zstd import Zstd
@@ -46,6 +47,35 @@ def codec_of(array: zarr.Array) -> Zstd | None:
     if not plain or not isinstance(zstd, ZstdCodec):
         return None
     return Zstd(level=zstd.level, checksum=zstd.checksum)
+
+
+def whole(array: zarr.Array) -> np.ndarray | None:
+    """An array of one chunk, decoded at once; None for any other, or without its chunk.
+
+    Raises
+    ------
+    RuntimeError
+        The chunk is damaged.
+    """
+    codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
+    plain = (
+        [type(c) for c in codecs] == [BytesCodec, ZstdCodec]
+        and array.shards is None
+        and array.chunks == array.shape
+        and array.dtype.byteorder in "<=|"
+    )
+    if not plain:
+        return None
+    place = array.metadata.encode_chunk_key((0,) * array.ndim)
+    key = f"{array.path}/{place}".lstrip("/")
+    found = sync(array.store.get(key, default_buffer_prototype()))
+    if found is None:
+        return None
+    target: Any = np.empty(array.nbytes, np.uint8)
+    data = imagecodecs.zstd_decode(found.to_bytes(), out=target)
+    if len(data) != array.nbytes:
+        raise RuntimeError(f"{len(data)} bytes where {array.nbytes} belong")
+    return np.asarray(target.view(array.dtype).reshape(array.shape))
 
 
 def write(array: zarr.Array, corner: tuple[int, ...], values: np.ndarray, codec: Zstd) -> None:
