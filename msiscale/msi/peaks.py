@@ -255,7 +255,8 @@ class _DenseSums:
 
     def sparse(self, n_pixels: int, repairs: Repairs) -> PeakSums:
         used = np.flatnonzero(self.sums[:, 0])
-        weight, moment, count, points = self.sums[used][:, [0, 1, 2, -1]].T.copy()
+        weight, moment, count = (self.sums[used, i] for i in range(3))
+        points = self.sums[used, 3] if self.profile else count
         return PeakSums(
             step=self.step,
             n_pixels=n_pixels,

@@ -13,16 +13,20 @@ chance (Schwarz's criterion [2]_ on the agreement of all channels, which took no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from msiscale.grid import Floats, apply
 from msiscale.registration.agreement import information
+from msiscale.registration.itk import itk
 from msiscale.registration.picture import Picture
 from msiscale.registration.refine import Pair, image, mattes, variates
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 SPACING_PX = 10  # MSI pixels between control points, at least
 MOST_MESH = 8  # spline pieces on a side
@@ -62,8 +66,8 @@ def deform(pair: Pair, matrix: Floats) -> Deformation:
     fixed, moving = variates(pair, matrix)
     still = image(fixed, msi.pixel_um)
     mesh = [int(np.clip(n // SPACING_PX, 2, MOST_MESH)) for n in msi.shape[::-1]]
-    spline = sitk.BSplineTransformInitializer(still, mesh, order=3)
-    affine = sitk.AffineTransform(2)
+    spline = itk().BSplineTransformInitializer(still, mesh, order=3)
+    affine = itk().AffineTransform(2)
     affine.SetMatrix(matrix[:2, :2].ravel().tolist())
     affine.SetTranslation(matrix[:2, 2].tolist())
     method = mattes(fixed, msi.pixel_um, moving, pair.slide.pixel_um)
@@ -98,13 +102,13 @@ def warped(pair: Pair, matrix: Floats, field: NDArray[np.floating]) -> NDArray[n
 
 
 def _field(spline: sitk.Transform, still: sitk.Image) -> tuple[NDArray[np.float32], Floats]:
-    filled = sitk.TransformToDisplacementFieldFilter()
+    filled = itk().TransformToDisplacementFieldFilter()
     filled.SetReferenceImage(still)
     shown = filled.Execute(spline)
-    jacobian = sitk.DisplacementFieldJacobianDeterminant(shown)
+    jacobian = itk().DisplacementFieldJacobianDeterminant(shown)
     return (
-        sitk.GetArrayFromImage(shown).astype(np.float32),
-        sitk.GetArrayFromImage(jacobian).astype(np.float64),
+        itk().GetArrayFromImage(shown).astype(np.float32),
+        itk().GetArrayFromImage(jacobian).astype(np.float64),
     )
 
 

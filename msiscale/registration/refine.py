@@ -14,17 +14,19 @@ by L-BFGS-B [2]_. No step is kept that lowers it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from msiscale.grid import Floats, apply, scaling, translation
 from msiscale.registration.agreement import Agreement, agreement, information
+from msiscale.registration.itk import itk
 from msiscale.registration.picture import Picture, Sampler
 
-# sums of several threads come in any order, and only this reaches the threads of the metrics
-sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 BINS = 20
 STEP_PX = 0.03  # difference by which a gradient is taken
@@ -95,7 +97,7 @@ def _similarity(pair: Pair, matrix: Floats) -> Floats:
     mirrored = bool(np.linalg.det(matrix) < 0)
     flip = translation(2 * pair.middle[0], 0) @ scaling(-1.0, 1.0) if mirrored else np.eye(3)
     start = matrix @ flip
-    transform = sitk.Similarity2DTransform()
+    transform = itk().Similarity2DTransform()
     scale = float(np.sqrt(np.linalg.det(start)))
     angle = float(np.arctan2(start[1, 0] - start[0, 1], start[0, 0] + start[1, 1]))
     transform.SetScale(scale)
@@ -104,7 +106,7 @@ def _similarity(pair: Pair, matrix: Floats) -> Floats:
 
 
 def _affine(pair: Pair, matrix: Floats) -> Floats:
-    transform = sitk.AffineTransform(2)
+    transform = itk().AffineTransform(2)
     transform.SetMatrix(matrix[:2, :2].ravel().tolist())
     return _executed(pair, matrix, matrix, transform, False)
 
@@ -152,24 +154,24 @@ def mattes(
     moving_um: tuple[float, float],
 ) -> sitk.ImageRegistrationMethod:
     """Mattes' mutual information over all pixels that are not NaN; one thread, so repeatable."""
-    method = sitk.ImageRegistrationMethod()
+    method = itk().ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetMetricFixedMask(_mask(fixed, fixed_um))
     method.SetMetricMovingMask(_mask(moving, moving_um))
-    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInterpolator(itk().sitkLinear)
     return method
 
 
 def image(values: Floats, pixel_um: tuple[float, float]) -> sitk.Image:
     """A channel as SimpleITK has it: float32, spacing in µm, origin at the first pixel."""
-    found = sitk.GetImageFromArray(np.nan_to_num(values).astype(np.float32))
+    found = itk().GetImageFromArray(np.nan_to_num(values).astype(np.float32))
     found.SetSpacing((pixel_um[1], pixel_um[0]))
     return found
 
 
 def _mask(values: Floats, pixel_um: tuple[float, float]) -> sitk.Image:
-    found = sitk.GetImageFromArray(np.isfinite(values).astype(np.uint8))
+    found = itk().GetImageFromArray(np.isfinite(values).astype(np.uint8))
     found.SetSpacing((pixel_um[1], pixel_um[0]))
     return found
 
