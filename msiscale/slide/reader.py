@@ -20,10 +20,10 @@ from msiscale.slide.omezarr import OmeZarrBackend
 from msiscale.slide.openslides import OpenSlideBackend
 from msiscale.slide.picture import PictureBackend
 from msiscale.slide.tiff import TiffBackend
-from msiscale.store import is_url, local_path, open_file, size_and_state
+from msiscale.store import is_url, local_copy, local_path, open_file, size_and_state
 
 BACKENDS: dict[str, Callable[[str], Backend]] = {
-    "openslide": OpenSlideBackend,
+    "openslide": lambda path: OpenSlideBackend(local_copy(path)),  # it reads no URLs
     "tiff": TiffBackend,
     "omezarr": OmeZarrBackend,
     "picture": PictureBackend,
@@ -31,7 +31,8 @@ BACKENDS: dict[str, Callable[[str], Backend]] = {
 HANDLES_KEPT = 4  # open slides a thread keeps
 MOST_PIXELS = 1 << 40  # a million on a side; what says more is damaged
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_LOCAL_ONLY = {".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif", ".czi", ".dcm"}
+_ONE_FILE = {".ndpi", ".scn", ".svslide", ".bif"}  # of OpenSlide alone, so copied to the machine
+_LOCAL_ONLY = {".mrxs", ".vms", ".vmu", ".czi", ".dcm"}  # of several files, most of them
 _PICTURES = {".png", ".jpg", ".jpeg"}
 
 _open = threading.local()
@@ -213,6 +214,8 @@ def _candidates(url: str) -> list[str]:
     if is_url(url):
         if suffix in _PICTURES:
             return ["picture"]
+        if suffix in _ONE_FILE:
+            return ["openslide"]
         if suffix in _LOCAL_ONLY:
             raise InputError(
                 f"{url}: {suffix} is read from a local path only; copy the slide there, or make an "

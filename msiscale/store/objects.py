@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -129,12 +129,12 @@ def create_bytes(url: str, data: bytes) -> bool:
     return True
 
 
-def _replace(path: Path, data: bytes, *, new: bool = False) -> None:
+def _replace(path: Path, data: bytes | Iterable[bytes], *, new: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
         os.chmod(name, 0o666 & ~_UMASK)  # mkstemp keeps files from everybody else
         if new:
             os.link(name, path)  # fails where there is one, and shows it whole
@@ -209,7 +209,8 @@ def digest(document: Any) -> str:
 def local_copy(url: str) -> str:
     """Path of a local copy of a file, made once a machine and kept as long as the file is the same.
 
-    For readers that want a path. In ``$MSISCALE_CACHE``, by default ``~/.cache/msiscale``.
+    For readers that want a path. In ``$MSISCALE_CACHE``, by default ``~/.cache/msiscale``; nothing
+    is ever removed from there.
     """
     if not is_url(url):
         return str(local_path(url))
@@ -217,14 +218,19 @@ def local_copy(url: str) -> str:
     stamp = digest([url, *size_and_state(url)])
     path = folder / f"{stamp}-{url.rpartition('/')[2]}"
     if not path.is_file():
-        _replace(path, read_bytes(url))
+        _replace(path, _pieces(url))
     return str(path)
 
 
 def file_sha256(path: str) -> str:
     """SHA-256 of a file, read in pieces."""
     sha = hashlib.sha256()
-    with open_file(path) as file:
-        while piece := file.read(1 << 22):
-            sha.update(piece)
+    for piece in _pieces(path):
+        sha.update(piece)
     return sha.hexdigest()
+
+
+def _pieces(url: str) -> Iterator[bytes]:
+    with open_file(url) as file:
+        while piece := file.read(1 << 22):
+            yield piece

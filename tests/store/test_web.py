@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -70,6 +71,27 @@ def test_a_cohort_is_read_from_the_web(url: str, cohort: Path) -> None:
         remote, local = open_reader(name, mpp=4.0), open_reader(here.slide)
         assert remote.shape == local.shape
         np.testing.assert_array_equal(remote.read(0, 5, 9, 60, 50), local.read(0, 5, 9, 60, 50))
+
+
+def test_a_slide_that_only_openslide_reads_is_copied_once(
+    url: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSISCALE_CACHE", str(tmp_path))
+    (here,) = read_manifest(str(cohort / "manifest.csv"))
+    shutil.copy(here.slide, cohort / "slide.scn")  # what it is called decides, what is in it not
+    try:
+        local = open_reader(here.slide, mpp=4.0).read(0, 5, 9, 60, 50)
+        for _ in range(2):
+            remote = open_reader(f"{url}/slide.scn", mpp=4.0)
+            np.testing.assert_array_equal(remote.read(0, 5, 9, 60, 50), local)
+        (copy,) = tmp_path.iterdir()
+        assert copy.read_bytes() == (cohort / "slide.scn").read_bytes()
+        with pytest.raises(InputError, match="local path only"):
+            open_reader(f"{url}/slide.mrxs")
+        with pytest.raises(FileNotFoundError, match=r"none\.scn"):
+            open_reader(f"{url}/none.scn")
+    finally:
+        (cohort / "slide.scn").unlink()
 
 
 def test_a_part_of_a_file(url: str, cohort: Path) -> None:
