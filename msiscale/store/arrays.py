@@ -73,6 +73,8 @@ def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
     try:
         with remote.readable(url):
             return zarr.open_group(store, mode=mode, path=path or None, zarr_format=3)  # type: ignore[arg-type]
+    except zarr.errors.ContainsGroupError:  # another worker has made it in the meantime
+        return open_group(url, "r+", whole=whole)
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         raise InputError(f"{url}: no Zarr store there; run the stage that writes it") from None
     except (ValueError, KeyError, TypeError, NotADirectoryError) as error:

@@ -71,7 +71,7 @@ def whole(array: zarr.Array) -> np.ndarray | None:
     found = sync(array.store.get(key, default_buffer_prototype()))
     if found is None:
         return None
-    target: Any = np.empty(array.nbytes, np.uint8)
+    target: Any = np.empty(int(array.nbytes), np.uint8)  # a float, of a single number
     data = imagecodecs.zstd_decode(found.to_bytes(), out=target)
     if len(data) != array.nbytes:
         raise RuntimeError(f"{len(data)} bytes where {array.nbytes} belong")

@@ -1,5 +1,6 @@
 """The store: whole shards, checksums, labels that xarray reads, and a ledger that is believed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from msiscale.store import (
     listing,
     open_group,
     put,
+    read,
     read_json,
     remove,
     write_block,
@@ -114,3 +116,21 @@ def test_divisor() -> None:
 def test_no_store_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Zarr store"):
         open_group(str(tmp_path / "none"))
+
+
+def test_workers_that_make_one_group_at_once_all_have_it(tmp_path: Path) -> None:
+    for turn in range(20):
+        url = str(tmp_path / f"{turn}.zarr")
+        with ThreadPoolExecutor(8) as pool:
+            groups = list(pool.map(lambda _, url=url: open_group(url, "a"), range(8)))
+        assert all(group.read_only is False for group in groups)
+
+
+def test_a_single_number_and_an_array_of_one_chunk_are_read_as_they_are(tmp_path: Path) -> None:
+    group = open_group(str(tmp_path / "g.zarr"), "a")
+    for name, value in {"one": np.float64(3.5), "many": np.arange(6, dtype=">i4")[::-1]}.items():
+        put(group, name, value, tuple("ab"[: np.ndim(value)]))
+        found = read(group, name)
+        np.testing.assert_array_equal(found, value)
+        found[...] = 0  # the caller's own
+        np.testing.assert_array_equal(read(group, name), value)
