@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -247,7 +246,7 @@ def regrid(
     """
     matrix = grid.as_matrix(matrix)
     data = source.data if isinstance(source, xr.DataArray) else source
-    if not isinstance(data, da.Array):
+    if not dask.is_dask_collection(data):
         data = np.asarray(data)
     if data.ndim not in (2, 3):
         raise ValueError(f"a source is (y, x) or (y, x, channel), not {data.ndim}-dimensional")
@@ -256,7 +255,11 @@ def regrid(
         if mask.shape != data.shape[:2]:
             raise ValueError(f"the mask is {mask.shape}, the source {data.shape[:2]}")
     rows = [[_task(data, matrix, b, mask) for b in row] for row in _block_rows(shape, block) if row]
-    join: Any = da.concatenate if isinstance(data, da.Array) else np.concatenate
+    join: Any = np.concatenate
+    if dask.is_dask_collection(data):
+        import dask.array as da  # large, and blocks do without
+
+        join = da.concatenate
     values, coverage = (
         join([join([both[k] for both in row], axis=1) for row in rows], axis=0) for k in (0, 1)
     )
@@ -285,9 +288,11 @@ def _task(
     region = _region(matrix, block, (data.shape[0], data.shape[1]))
     part = data[region.slices]
     part_mask = None if mask is None else mask[region.slices]
-    if not isinstance(data, da.Array):
+    if not dask.is_dask_collection(data):
         return _regrid_block(part, region, matrix, block, part_mask, data.shape[:2])
     channels = data.shape[2] if data.ndim == 3 else 1
+    import dask.array as da
+
     both = dask.delayed(_regrid_block, nout=2, pure=True)(
         part, region, matrix, block, part_mask, data.shape[:2]
     )

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -336,6 +335,8 @@ def extract_features(
     >>> one.shape, bool(one.notnull().all())
     ((1280,), True)
     """
+    import dask.array as da  # large, and workers do without
+
     matrix = grid.as_matrix(matrix)
     image = _working(slide, mpp, slide_mpp)
     if isinstance(encoder, str):
