@@ -27,6 +27,7 @@ from scipy import sparse
 
 from msiscale import grid
 from msiscale.grid import Block, Floats
+from msiscale.ranges import ranges
 
 Ints = NDArray[np.int64]
 
@@ -290,9 +291,9 @@ def _task(
     part_mask = None if mask is None else mask[region.slices]
     if not dask.is_dask_collection(data):
         return _regrid_block(part, region, matrix, block, part_mask, data.shape[:2])
-    channels = data.shape[2] if data.ndim == 3 else 1
     import dask.array as da
 
+    channels = data.shape[2] if data.ndim == 3 else 1
     both = dask.delayed(_regrid_block, nout=2, pure=True)(
         part, region, matrix, block, part_mask, data.shape[:2]
     )
@@ -365,7 +366,7 @@ def _areas(
     # First cut: the rows of cells that each pixel touches.
     first = np.maximum(-y_origin, 0).astype(np.int64)
     last = np.minimum(np.ceil(y.max(axis=1)), h - y_origin).astype(np.int64)
-    p, row = _ranges(first, last)
+    p, row = ranges(first, last)
     xa, xb, height = [], [], []
     left, right = np.full(len(p), np.inf), np.full(len(p), -np.inf)
     for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
@@ -386,7 +387,7 @@ def _areas(
     some = right > left
     first = np.where(some, np.maximum(np.floor(np.where(some, left, 0)), -offset), 0)
     last = np.where(some, np.minimum(np.ceil(np.where(some, right, 0)), w - offset), 0)
-    strip, column = _ranges(first.astype(np.int64), last.astype(np.int64))
+    strip, column = ranges(first.astype(np.int64), last.astype(np.int64))
     area = np.zeros(len(strip))
     for a in range(4):
         area += height[a][strip] * _mean_clipped(xa[a][strip] - column, xb[a][strip] - column)
@@ -410,14 +411,6 @@ def _mean_clipped(a: Floats, b: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = ((v - u) * (u + v) / 2 + above) / (high - low)
     return np.where(high > low, mean, u)
-
-
-def _ranges(first: Ints, last: Ints) -> tuple[Ints, Ints]:
-    """For every k the integers ``first[k] <= i < last[k]``: (k, i) in order."""
-    count = np.maximum(last - first, 0)
-    owner = np.repeat(np.arange(len(count)), count)
-    begin = np.cumsum(count) - count
-    return owner, np.arange(len(owner)) - begin[owner] + first[owner]
 
 
 def _row_sums(row: Ints, values: Floats, n: int) -> Floats:

@@ -232,20 +232,17 @@ def load_encoders(
     compiled: bool = False,
 ) -> Encoder | Encoders:
     """One encoder, or several with commas between them; `weights` has as many, or is left out."""
+    load = partial(load_encoder, device=device, precision=precision, compiled=compiled)
     each = names.split(",")
-    files = weights.split(",") if weights else [""] * len(each)
     if len(each) == 1:
-        files = [weights or ""]  # in which a comma is a comma
+        return load(names, weights)  # in which a comma is a comma
+    files = weights.split(",") if weights else [""] * len(each)
     if len(files) != len(each):
         raise InputError(
             f"--weights {weights}: give one for each of the {len(each)} encoders, with commas "
             "between them; nothing between two commas is the default"
         )
-    loaded = [
-        load_encoder(name, file or None, device=device, precision=precision, compiled=compiled)
-        for name, file in zip(each, files, strict=True)
-    ]
-    return loaded[0] if len(loaded) == 1 else Encoders(tuple(loaded))
+    return Encoders(tuple(load(n, f or None) for n, f in zip(each, files, strict=True)))
 
 
 def load_encoder(

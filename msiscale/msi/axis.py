@@ -16,6 +16,7 @@ from msiscale.errors import InputError
 from msiscale.msi.cube import check_axis
 from msiscale.msi.peaks import SHARE, SUB, PeakSums, peak_sums
 from msiscale.msi.spectra import Floats, Ints
+from msiscale.ranges import ranges
 
 __all__ = ["PeakSums", "find_axis", "fixed_axis", "peak_sums", "supported"]
 
@@ -364,7 +365,7 @@ def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
     first = _at(np.floor(place - width) - 1, part)
     last = _at(np.ceil(place + width) + 1, part)
     first = np.maximum(first, np.append(0, np.maximum.accumulate(last)[:-1]))  # each bin once
-    near = _runs(first, last)
+    near = ranges(first, last)[1]
     centre = part.bins[near] + 0.5
     index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
     hit = np.abs(centre - place[index]) <= width
@@ -375,13 +376,6 @@ def _at(bins: Floats | Ints, part: PeakSums) -> Ints:
     """Where the first of `part.bins` that is not below each of some bins, whole numbers, stands."""
     # of their own type, or all of the part's would be converted
     return np.searchsorted(part.bins, bins.astype(part.bins.dtype))
-
-
-def _runs(first: Ints, last: Ints) -> Ints:
-    """``first[i], first[i] + 1, ..., last[i] - 1`` of every i, one after another."""
-    length = np.maximum(last - first, 0)
-    ends = np.cumsum(length)
-    return np.arange(length.sum()) + np.repeat(first - ends + length, length)
 
 
 def _centre(place: Floats, parts: Parts, width: float) -> Floats:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from msiscale.msi.peaks import SUB, PeakSums
 from msiscale.msi.spectra import Floats, Ints
+from msiscale.ranges import ranges
 
 MIN_MATCHES = 5  #: below which nothing is corrected
 LINE_MATCHES = 20  #: from which the error may change with m/z
@@ -166,10 +167,8 @@ def _pairs(peaks: Floats, references: Floats, window_ppm: float) -> tuple[Ints, 
     """Every reference with every peak in its window: both indices, and the error in ppm."""
     width = references * window_ppm * 1e-6
     first = np.searchsorted(peaks, references - width, side="left")
-    count = np.searchsorted(peaks, references + width, side="right") - first
-    wanted = np.repeat(np.arange(len(references)), count)
-    step = np.arange(len(wanted)) - np.repeat(np.cumsum(count) - count, count)
-    found = np.repeat(first, count) + step
+    last = np.searchsorted(peaks, references + width, side="right")
+    wanted, found = ranges(first, last)
     return wanted, found, (peaks[found] / references[wanted] - 1) * 1e6
 
 

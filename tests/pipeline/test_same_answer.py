@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 import xarray as xr
 from commands import CHOICES, msiscale
 
@@ -100,7 +99,6 @@ def test_ctrl_c_stops_in_one_line(cohort: Path, tmp_path: Path) -> None:
     assert "interrupted" in err.splitlines()[-1] and "Traceback" not in err
 
 
-@pytest.mark.slow
 def test_a_lost_chunk_is_named_and_its_stage_can_be_redone(
     cohort: Path, finished: Path, tmp_path: Path
 ) -> None:
