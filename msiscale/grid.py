@@ -14,11 +14,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+
+class PixelSize(NamedTuple):
+    """Size of a pixel in µm, along y and along x: the one type of it, of MSI and slides."""
+
+    y: float
+    x: float
+
+    @classmethod
+    def of(cls, value: Any) -> PixelSize:
+        """From what is stored or given: one number for square pixels, or (y, x)."""
+        size = np.ravel(np.asarray(value, dtype=np.float64))
+        if len(size) not in (1, 2):
+            raise ValueError(f"a pixel size is one number or two (y, x), not {value!r}")
+        return cls(float(size[0]), float(size[-1]))
+
+    @property
+    def side(self) -> float:
+        """Side of the square of the same area, µm."""
+        return float(np.sqrt(self.y * self.x))
+
+    @property
+    def area(self) -> float:
+        """µm²."""
+        return self.y * self.x
+
+    @property
+    def scaling(self) -> Floats:
+        """Matrix (3, 3) from pixels to µm."""
+        return scaling(self.x, self.y)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def measured(call: bytes) -> Report:
     began, cpu = time.perf_counter(), time.process_time()
     result, failure, trace, kind, specimen = None, None, "", "", ""
     try:
-        from msiscale.models._blocks import one_blas_thread
+        from msiscale.threads import one_blas_thread
 
         function, args = pickle.loads(call)
         with one_blas_thread():

@@ -7,23 +7,21 @@ same to the last bit with any number of workers.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import itertools
 import math
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import threadpoolctl
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from msiscale.csr import CsrRows
+from msiscale.threads import one_blas_thread
 
 T = TypeVar("T")
 Task = Callable[[], Any]
@@ -32,46 +30,6 @@ Run = Callable[[Sequence[Task]], Iterable[Any]]
 ROWS = 4096  # rows of a block of a NumPy array: 64 x 64 pixels
 PER_TASK = 16  # consecutive blocks that one task sums
 FOLD = 16  # such sums merged one after another
-
-_lock = threading.Lock()
-_inside = 0
-_limits: Any = None
-
-
-@functools.cache
-def _controller() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController().select(user_api="blas")
-
-
-def _take_control() -> None:
-    # since 3.8 threadpoolctl lets one thread set the limit and ignores the others without a word
-    openblas = getattr(threadpoolctl, "OpenBLASController", None)
-    if clear := getattr(openblas, "clear_controlling_thread", None):
-        clear(force=True)
-
-
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """BLAS on one thread while any task of this process is inside; nests, and threads may share it.
-
-    (The limit is process-wide: two threads that each restored it would undo one another, so the
-    first one in sets it and the last one out restores it.)
-    """
-    global _inside, _limits
-    with _lock:
-        if _inside == 0:
-            _take_control()
-            _limits = _controller().limit(limits=1)
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _take_control()
-                _limits.restore_original_limits()
-                _take_control()
 
 
 def serially(tasks: Sequence[Task]) -> Iterator[Any]:

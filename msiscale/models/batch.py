@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import ndtr
 
-from msiscale.models._blocks import one_blas_thread
 from msiscale.models.moments import Moments
+from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]

@@ -11,11 +11,12 @@ import zarr
 from numpy.typing import NDArray
 
 from msiscale import store
-from msiscale.models._blocks import Run, one_blas_thread
+from msiscale.models._blocks import Run
 from msiscale.models._passes import Block
 from msiscale.models._passes import probabilities as from_predictor
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many, heldout_losses
 from msiscale.models.validation import MAX_INNER, Fold, inner_groups
+from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from scipy.linalg import eigh
 from scipy.sparse import diags_array
 
 from msiscale.errors import MsiscaleWarning
-from msiscale.models._blocks import Run, one_blas_thread
+from msiscale.models._blocks import Run
 from msiscale.models._lbfgs import Descent
 from msiscale.models._passes import (
     Block,
@@ -45,6 +45,7 @@ from msiscale.models._passes import (
 )
 from msiscale.models.moments import Moments, reciprocal
 from msiscale.models.spread import Spread
+from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 

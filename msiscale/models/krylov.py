@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from msiscale.models._blocks import one_blas_thread
+from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from msiscale import store
-from msiscale.models._blocks import one_blas_thread
 from msiscale.models.joint import LinearMap
+from msiscale.threads import one_blas_thread
 
 Float32 = NDArray[np.float32]
 Counts = NDArray[np.int64]

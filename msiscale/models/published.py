@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.models._blocks import one_blas_thread
 from msiscale.models.classification import Classifier
 from msiscale.models.moments import Moments, reciprocal
 from msiscale.models.validation import FoldModel
+from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 

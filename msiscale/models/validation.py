@@ -22,12 +22,12 @@ import zarr
 from numpy.typing import NDArray
 
 from msiscale import store
-from msiscale.models._blocks import one_blas_thread
 from msiscale.models.joint import LinearMap
 from msiscale.models.moments import Moments, leave_one_out, reciprocal
 from msiscale.models.pca import PCA
 from msiscale.models.ridge import ALPHAS, R2, RidgePath, choose, heldout_losses, r2_from_moments
 from msiscale.models.spread import Spread
+from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
 from msiscale.grid import Block, Floats, blocks, scaling, translation
-from msiscale.models._blocks import one_blas_thread
 from msiscale.models.moments import Moments
 from msiscale.models.pca import PCA
 from msiscale.registration.picture import Picture, smoothed
@@ -18,6 +17,7 @@ from msiscale.slide.reader import Slide
 from msiscale.slide.tissue import tissue_pixels
 from msiscale.slide.working import working
 from msiscale.store import array_of, read
+from msiscale.threads import one_blas_thread
 
 PER_PIXEL = 4  # slide pixels to an MSI pixel, each way
 MOST_PIXELS = 4_000_000  # of the slide picture

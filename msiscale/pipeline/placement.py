@@ -14,12 +14,12 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.grid import Floats, apply
-from msiscale.models._blocks import one_blas_thread
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.registration import Deformation, Found, Pair, Registration
 from msiscale.report.registration_figure import placement_figure
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
+from msiscale.threads import one_blas_thread
 
 FIGURE = "figures/placement_{}.png"
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from msiscale.grid import Floats, apply
-from msiscale.models._blocks import one_blas_thread
 from msiscale.registration.agreement import Agreement, whitened
 from msiscale.registration.picture import Picture, coarsened, smoothed
 from msiscale.registration.refine import Pair, refine
 from msiscale.registration.search import Start, search
+from msiscale.threads import one_blas_thread
 
 PIXELS = 256  # of the MSI on its longer side, at most, when refining
 OF_EACH = 3  # places of each mirror image that are refined

@@ -30,11 +30,14 @@ from msiscale.store.objects import (
     write_bytes,
     write_json,
 )
+from msiscale.store.specimen import StoredSpecimen, nearest_column
+from msiscale.store.tables import read_csv, write_csv
 from msiscale.store.urls import is_url, join, local_path
 
 __all__ = [
     "Ledger",
     "LostChunk",
+    "StoredSpecimen",
     "array_of",
     "at_once",
     "create_array",
@@ -50,16 +53,19 @@ __all__ = [
     "listing",
     "local_copy",
     "local_path",
+    "nearest_column",
     "open_file",
     "open_group",
     "put",
     "read",
     "read_bytes",
+    "read_csv",
     "read_json",
     "remove",
     "size_and_state",
     "url_of",
     "write_block",
     "write_bytes",
+    "write_csv",
     "write_json",
 ]

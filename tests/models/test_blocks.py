@@ -13,10 +13,10 @@ from msiscale.models._blocks import (
     Deferred,
     _chains,
     _merged,
-    one_blas_thread,
     row_blocks,
 )
 from msiscale.models.moments import moments
+from msiscale.threads import one_blas_thread
 
 
 def blas_threads():

@@ -1,0 +1,178 @@
+"""One specimen of a run as it is stored: a typed view of its group, which every reader shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from msiscale.errors import InputError
+from msiscale.grid import Floats, PixelSize, as_matrix
+from msiscale.store.arrays import array_of, open_group, read
+from msiscale.store.urls import join
+
+NEAR_PPM = 20.0  # of an m/z that a user asks for
+
+
+class StoredSpecimen:
+    """A group of ``cohort.zarr`` or ``predictions.zarr``, read when it is asked for.
+
+    Pickles as its URL. Maps are read anew each time, so that nobody holds a cohort of them.
+
+    Parameters
+    ----------
+    url
+        ``cohort.zarr/<specimen>`` or ``predictions.zarr/<specimen>`` of a run.
+
+    Examples
+    --------
+    >>> from msiscale.store import StoredSpecimen
+    >>> stored = StoredSpecimen("results/cohort.zarr/S01")
+    >>> stored.shape, stored.pixel_um, stored.column(788.6164)
+    ((28, 30), PixelSize(y=100.0, x=100.0), 51)
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @classmethod
+    def of(cls, out: str, name: str) -> StoredSpecimen:
+        """What was read and placed of a specimen of the run at `out`."""
+        return cls(join(out, "cohort.zarr", name))
+
+    @classmethod
+    def predicted(cls, out: str, name: str) -> StoredSpecimen:
+        """What was predicted of a specimen of the run at `out`, by a fold that left it out."""
+        return cls(join(out, "predictions.zarr", name))
+
+    def __reduce__(self) -> tuple[type[StoredSpecimen], tuple[str]]:
+        return StoredSpecimen, (self.url,)
+
+    @property
+    def name(self) -> str:
+        """Of the specimen."""
+        return self.url.rstrip("/").rsplit("/", 1)[-1]
+
+    @cached_property
+    def group(self) -> zarr.Group:
+        """The group, to read."""
+        return open_group(self.url)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """Its attributes: patient, slide, polarity, notes, …"""
+        return dict(self.group.attrs)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.group
+
+    # geometry
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of its grid."""
+        size: tuple[int, ...] = array_of(self.group, "norm" if "norm" in self else "coverage").shape
+        return size[0], size[1]
+
+    @property
+    def pixel_um(self) -> PixelSize:
+        """Size of a pixel of its grid."""
+        return PixelSize.of(self.facts["pixel_um"])
+
+    @property
+    def mpp(self) -> PixelSize:
+        """Size of a level-0 pixel of its slide."""
+        return PixelSize.of(self.facts["mpp"])
+
+    @property
+    def matrix(self) -> Floats:
+        """(3, 3) float64: pixel index (x, y, 1) to level-0 pixels of the slide."""
+        return as_matrix(self.facts["matrix"])
+
+    # the m/z axis
+
+    @cached_property
+    def mz(self) -> NDArray[np.float64]:
+        """(k,) float64, ascending."""
+        return read(self.group, "mz").astype(np.float64, copy=False)
+
+    def column(self, mz: float, within_ppm: float = NEAR_PPM) -> int:
+        """The column of the axis nearest to an m/z.
+
+        Raises
+        ------
+        InputError
+            The nearest is farther away than `within_ppm`.
+        """
+        return nearest_column(self.mz, mz, within_ppm)
+
+    # arrays, lazy
+
+    @property
+    def intensity(self) -> zarr.Array:
+        """(y, x, mz) float32, NaN where a pixel was not measured."""
+        return array_of(self.group, "intensity")
+
+    @property
+    def features(self) -> zarr.Array:
+        """(y, x, channel) float32, NaN off the tissue."""
+        return array_of(self.group, "features")
+
+    # maps, in memory
+
+    def read(self, name: str) -> NDArray[Any]:
+        """An array of the group, whole."""
+        return read(self.group, name)
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(y, x): pixels that have a spectrum."""
+        return np.isfinite(self.read("norm"))
+
+    @property
+    def tissue(self) -> NDArray[np.bool_]:
+        """(y, x): pixels that the slide covers with tissue by half or more."""
+        return self.read("tissue").astype(bool)
+
+    @property
+    def cancer(self) -> NDArray[np.float32]:
+        """(y, x): annotated fraction of a pixel, NaN where nothing is known."""
+        return self.read("cancer")
+
+    @property
+    def coverage(self) -> NDArray[np.float32]:
+        """(y, x): the part of a pixel that its slide covers, 0 where none."""
+        return np.nan_to_num(self.read("coverage"))
+
+
+def nearest_column(axis: NDArray[np.float64], mz: float, within_ppm: float = NEAR_PPM) -> int:
+    """The column of an m/z axis nearest to an m/z.
+
+    Parameters
+    ----------
+    axis
+        (k,) float64 m/z.
+    mz
+        The m/z looked for.
+    within_ppm
+        How far away the nearest may be, in parts per million of `mz`.
+
+    Returns
+    -------
+    int
+        Index into `axis`; the lower one of two that are as near.
+
+    Raises
+    ------
+    InputError
+        None is so near.
+    """
+    nearest = int(np.abs(axis - mz).argmin()) if len(axis) else -1
+    if nearest < 0 or not mz > 0 or abs(axis[nearest] / mz - 1) > within_ppm * 1e-6:
+        near = f"the nearest is {axis[nearest]:.4f}" if nearest >= 0 else "it is empty"
+        raise InputError(f"m/z {mz} is not on the m/z axis; {near}")
+    return nearest
