@@ -1,0 +1,292 @@
+"""The one list of stages: what runs, in which order, what each writes and what its records are called.
+
+Everything that must know the stages reads it here: the driver, the ledger's digests, `status`,
+`verify`, `withdraw`, the report and the command line. A new stage is a module of its own and one
+entry below. This module imports no stage: `Stage.function` does, when the stage runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+COHORT = "cohort"  # the ledger's name of the record that is of no single specimen
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of record in the ledger, and what such records vouch for.
+
+    Attributes
+    ----------
+    name
+        Its folder in the ledger.
+    owns
+        Paths below the ``--out`` of the run, with all that lies below them. ``{}`` is a specimen:
+        such a path goes with the specimen, any other with the cohort. ``*`` is any part of a name.
+    version
+        The next number whenever its results change, so that old ones are made anew.
+    specimens, cohort
+        Whether there is a record a specimen, and one of the cohort.
+    blocks
+        A record of a specimen stands on records of blocks of its pixels.
+    pooled
+        What it writes of a specimen comes from the other specimens too.
+    """
+
+    name: str
+    owns: tuple[str, ...] = ()
+    version: int = 1
+    specimens: bool = True
+    cohort: bool = False
+    blocks: bool = False
+    pooled: bool = False
+
+    def of_specimen(self, name: str) -> list[str]:
+        """The paths that go with a specimen."""
+        return [path.format(name) for path in self.owns if "{}" in path]
+
+    @property
+    def of_cohort(self) -> list[str]:
+        """The paths that go with the cohort."""
+        return [path for path in self.owns if "{}" not in path]
+
+    def has(self, path: str) -> bool:
+        """Whether a path below ``--out`` (a file, or an array) is one of its own."""
+        return bool(self._own.match(path))
+
+    @cached_property
+    def _own(self) -> re.Pattern[str]:
+        words = (re.escape(p).replace(r"\{\}", "[^/]+").replace(r"\*", "[^/]*") for p in self.owns)
+        return re.compile(f"({'|'.join(words)})(/.*)?$" if self.owns else "(?!)")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step over the cohort.
+
+    Attributes
+    ----------
+    name
+        As the command line has it.
+    help
+        What it does, for the command line.
+    run
+        ``module:function`` in `msiscale.pipeline`, which takes the `Run`; None where a command of
+        its own runs it on a finished run.
+    parts
+        Its records, in the order in which they are made.
+    before
+        Parts that must be done of a specimen before the stage can take it.
+    gpu
+        Its tasks go to workers with a GPU where there are some.
+    asked_for
+        Only its own command runs it.
+    """
+
+    name: str
+    help: str
+    run: str | None
+    parts: tuple[Part, ...]
+    before: tuple[str, ...] = ()
+    gpu: bool = False
+    asked_for: bool = False
+
+    @property
+    def function(self) -> Callable[[Any], None]:
+        """What runs it."""
+        module, _, name = str(self.run).partition(":")
+        found: Callable[[Any], None] = getattr(import_module(f"msiscale.pipeline.{module}"), name)
+        return found
+
+
+STAGES = (
+    Stage(
+        "ingest",
+        "Reads the MSI files onto one m/z axis, as a labelled Zarr cube for each specimen.",
+        "ingest:ingest",
+        (
+            Part("peaks", ("state.zarr/{}/peaks",), version=3),
+            Part("calibration", ("calibration.csv",), cohort=True),
+            Part("axis", ("state.zarr/axis",), specimens=False, cohort=True),
+            Part(
+                "ingest",
+                tuple(f"cohort.zarr/{{}}/{name}" for name in ("intensity", "norm", "mz", "y", "x")),
+                blocks=True,
+            ),
+        ),
+    ),
+    Stage(
+        "register",
+        "Lays tissue, annotation and a preview of every slide onto the MSI grid.",
+        "register:register",
+        (
+            Part(
+                "register",
+                (
+                    *(
+                        f"cohort.zarr/{{}}/{name}"
+                        for name in ("tissue", "cancer", "preview", "yp", "xp", "deformation")
+                    ),
+                    "figures/placement_{}.png",
+                    "registration.csv",
+                ),
+                cohort=True,
+            ),
+        ),
+        before=("peaks",),
+    ),
+    Stage(
+        "features",
+        "Extracts deep features of every slide on the MSI grid.",
+        "features:features",
+        (
+            Part(
+                "features",
+                ("cohort.zarr/{}/features", "cohort.zarr/{}/coverage"),
+                version=2,
+                blocks=True,
+            ),
+        ),
+        before=("peaks", "register"),
+        gpu=True,
+    ),
+    Stage(
+        "fit",
+        "Fits PCA, ridge and logistic models, leaving out one patient at a time.",
+        "fit:fit",
+        (
+            Part("sums", ("state.zarr/{}/moments", "state.zarr/{}/background"), version=3),
+            Part(
+                "fit",
+                (
+                    "predictions.zarr/{}",
+                    "state.zarr/folds",
+                    "state.zarr/novelty",
+                    "model.zarr",
+                    "metrics.csv",
+                    "intervals.csv",
+                    "comparisons.csv",
+                    "reliability.csv",
+                    "batch.csv",
+                ),
+                version=3,
+                cohort=True,
+                pooled=True,
+            ),
+        ),
+        before=("ingest", "register", "features"),
+    ),
+    Stage(
+        "robustness",
+        "Fits again with the slide misplaced and with annotations that mean nothing.",
+        "robustness:robustness",
+        (Part("robustness", ("robustness.csv",), specimens=False, cohort=True),),
+    ),
+    Stage(
+        "biomarkers",
+        "Compares every m/z with the annotation and names the lipids, strongest first.",
+        "biomarkers:biomarkers",
+        (
+            Part("association", ("association/{}.csv",)),
+            Part("strongest", ("state.zarr/strongest/{}",), pooled=True),
+            Part(
+                "biomarkers",
+                ("biomarkers.csv", "biomarkers_by_specimen.csv", "figures/biomarker-*.png"),
+                specimens=False,
+                cohort=True,
+            ),
+        ),
+        before=("ingest", "register"),
+    ),
+    Stage(
+        "annotate",
+        "Identifies lipids with a false-discovery rate from decoys, by specimen and cohort.",
+        "annotate:annotate",
+        (
+            Part("ions", ("state.zarr/ions",), specimens=False, cohort=True),
+            Part("scores", ("state.zarr/{}/annotation",)),
+            Part(
+                "annotate",
+                ("annotations.csv", "annotations_by_specimen.csv"),
+                specimens=False,
+                cohort=True,
+            ),
+        ),
+        before=("ingest",),
+        asked_for=True,
+    ),
+    Stage(
+        "regions",
+        "Outlines predicted cancer and lists what lies outside the annotation.",
+        "regions:regions",
+        (
+            Part(
+                "regions",
+                ("regions/{}.geojson", "regions/{}.csv", "secondary_regions.csv"),
+                cohort=True,
+                pooled=True,
+            ),
+        ),
+        before=("register", "fit"),
+    ),
+    Stage(
+        "report",
+        "Draws the figures and writes report.html.",
+        "report:report",
+        (
+            Part(
+                "figures",
+                tuple(
+                    f"figures/{kind}_{{}}.png"
+                    for kind in ("figure1", "figure2", "ions", "registration")
+                ),
+                pooled=True,
+            ),
+            Part("report", ("report.html", "report"), specimens=False, cohort=True),
+        ),
+    ),
+    Stage(
+        "fuse",
+        "Sharpens the measured ion images of a run with its H&E, and scores that.",
+        None,
+        (
+            Part("fusion_ions", ("state.zarr/{}/fusion/structure",)),
+            Part("fusion_inputs", ("state.zarr/{}/fusion",)),
+            Part("fuse", ("fusion.csv",), cohort=True),
+            Part("fused", ("fusion.zarr/{}", "figures/fusion_{}.png")),
+        ),
+        before=("peaks", "ingest", "register", "features"),
+        gpu=True,
+        asked_for=True,
+    ),
+    Stage(
+        "ablate",
+        "Shows what each choice of the published study changes on this cohort: a run for each.",
+        None,
+        (Part("switches", ("switches.csv", "switches"), specimens=False, cohort=True),),
+        before=("fit",),
+        asked_for=True,
+    ),
+)
+
+PARTS = {part.name: part for stage in STAGES for part in stage.parts}
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of a name."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def stage_of(part: str) -> str:
+    """Name of the stage that makes a part; the part's own name where none does."""
+    return next((s.name for s in STAGES for p in s.parts if p.name == part), part)
+
+
+def owners(path: str) -> Iterator[Part]:
+    """The parts that own a path below ``--out``."""
+    return (part for part in PARTS.values() if part.has(path))
