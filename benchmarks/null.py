@@ -24,7 +24,7 @@ from msiscale.models import (
     fit_linear_folds,
     leave_one_group_out,
 )
-from msiscale.pipeline.table import Table
+from msiscale.pipeline.pixel_rows import Table
 from msiscale.store import join, open_group, read, read_json
 
 MODELS = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")

@@ -1,5 +1,6 @@
 """The stages over a cohort."""
 
-from msiscale.pipeline.driver import STAGES, Result, run
+from msiscale.pipeline.driver import Result, run
+from msiscale.pipeline.stages import STAGES
 
 __all__ = ["STAGES", "Result", "run"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -13,19 +12,24 @@ from msiscale.config import PROFILES, SWITCHES, RunConfig
 from msiscale.errors import InputError
 from msiscale.pipeline.context import say
 from msiscale.pipeline.driver import run
+from msiscale.pipeline.stages import COHORT, stage_named
 from msiscale.store import (
     Ledger,
     digest,
     exists,
     is_url,
     join,
+    listing,
     local_path,
     read_bytes,
+    read_csv,
     remove,
     write_bytes,
+    write_csv,
+    written,
 )
+from msiscale.store.written import recording
 
-STAGES = ("ingest", "register", "features", "fit")
 PROTOCOLS = ("leave_one_patient_out", "pixel_folds")
 KEPT = ("auc", "auc_swapped", "average_precision", "accuracy", "r2")
 TARGETS = ("cancer", "mode_000", "weighted")
@@ -51,20 +55,26 @@ def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
     if missing:
         raise InputError(f"{out}: its metrics.csv has no {min(missing)}; run it with that protocol")
     fit = Ledger(out).read_all("fit").get("cohort") or {}
-    tables = []
+    tables = {}
     for name, change in {**SWITCHES, "published": PROFILES["published"]}.items():
         key = digest([fit.get("digest"), name, change])[:12]
         figures = join(out, "switches", f"{name}-{key}.csv")
         if not exists(figures):
             say(f"switch {name}")
             _once(manifest, out, replace(base_config, **change), name, figures, where)
-        tables.append(_kept(figures).assign(switch=name))
-    found = pd.concat(tables).merge(base.rename(columns={"value": "base"}), on=SAME)
+        tables[figures] = _kept(figures).assign(switch=name)
+    found = pd.concat(tables.values()).merge(base.rename(columns={"value": "base"}), on=SAME)
     found["change"] = found["value"] - found["base"]
     columns = ["switch", *SAME, "value", "base", "change"]
-    text = found[columns].to_csv(index=False, lineterminator="\n", float_format="%.6g")
     target = join(out, "switches.csv")
-    write_bytes(target, text.encode())
+    for file in listing(join(out, "switches")):
+        if join(out, "switches", file) not in tables:
+            remove(join(out, "switches", file))  # of an earlier fit
+    with recording(out) as noted:
+        for figures in tables:
+            written.file(figures, read_bytes(figures))
+        write_csv(target, found, columns, digits=6)
+    Ledger(out).write("switches", COHORT, digest(list(tables)), "done", written=noted.parts)
     return target
 
 
@@ -75,7 +85,7 @@ def _once(
     if not is_url(out) and not exists(place):
         for part in ("cohort.zarr", "state.zarr", "ledger"):
             shutil.copytree(local_path(join(out, part)), local_path(join(place, part)))
-    result = run(manifest, place, config=config, stages=STAGES, **where)
+    result = run(manifest, place, config=config, stages=stage_named("fit").chain, **where)
     if result.failed:
         specimen, why = next(iter(result.failed.items()))
         raise InputError(f"switch {name}: {specimen}: {why}")
@@ -84,7 +94,7 @@ def _once(
 
 
 def _kept(url: str) -> pd.DataFrame:
-    table = pd.read_csv(io.BytesIO(read_bytes(url)))
+    table = read_csv(url)
     kept = (
         (table["specimen"] == "all")
         & table["protocol"].isin(PROTOCOLS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +48,14 @@ class Account:
             if specimen:
                 own = self.specimens.setdefault(specimen, {})
                 add(own, {k: v for k, v in spent.items() if k not in ("spectra", "mpix")})
+
+    @contextmanager
+    def timed(self, stage: str, **counts: int) -> Iterator[None]:
+        """Add what the client itself spends inside."""
+        began, cpu = time.perf_counter(), time.process_time()
+        yield
+        spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+        self.add(stage, spent, **counts)
 
     def as_dict(self) -> dict[str, Any]:
         """Stages with their rates, JSON-able."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from msiscale import msi
 from msiscale.biomarkers import builtin_lipids, read_lipids
@@ -24,8 +21,8 @@ from msiscale.pipeline.axis import axis_url, mz_digest, stored_axis
 from msiscale.pipeline.biomarkers import ANNOTATIONS, biomarkers, polarity_of
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.recalibration import calibration_of
-from msiscale.pipeline.tasks import Outcome, Task
-from msiscale.store import join, open_group, put, read, read_bytes, write_bytes
+from msiscale.pipeline.tasks import Task
+from msiscale.store import join, open_group, put, read, read_csv, write_csv
 
 BY_SPECIMEN = "annotations_by_specimen.csv"
 TABLES = (ANNOTATIONS, BY_SPECIMEN)
@@ -67,15 +64,13 @@ def annotate(run: Run) -> None:
     key = run.key("annotate", [[s.name, keys[s.name]] for s in used], identity(config.matrix_ions))
     if used and not run.done("annotate", "cohort", key):
         _write(run, key, found, used)
-    known = [run.record("register", s.name) for s in used]
     compared = run.record("biomarkers", "cohort") is not None
-    if compared and all(r is not None and r["status"] == "done" for r in known):
+    if compared and all(run.is_done("register", s.name) for s in used):
         biomarkers(run)
 
 
 def _ions(run: Run, key: str, axis: Any, polarity: str) -> Candidates:
     """The candidates, with the isotope patterns in ``state.zarr/ions``."""
-    began, cpu = time.perf_counter(), time.process_time()
     config = run.config
     found = candidates(
         read_lipids(config.lipids) if config.lipids else builtin_lipids(),
@@ -92,45 +87,39 @@ def _ions(run: Run, key: str, axis: Any, polarity: str) -> Candidates:
             " check --polarity, --adducts and --annotation-ppm"
         )
     if not run.done("ions", "cohort", key):
-        run.forget("ions", ["cohort"])
-        with run.recording() as noted:
+        with run.making("ions", key, "annotate") as record:
             group = open_group(join(run.state_url, "ions"), "a")
             put(group, "mz", found.mz, ("ion", "isotope"))
             put(group, "theory", found.theory, ("ion", "isotope"))
-        run.write("ions", "cohort", key, "done", ions=len(found.ions), written=noted.parts)
+            record["ions"] = len(found.ions)
     run.say(
         f"annotate: {len(found.targets)} ions of lipids, of which"
         f" {int((found.targets['ion'] >= 0).sum())} have a peak, and {len(found.decoys)} decoys"
         " that have one"
     )
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account.add("annotate", spent)
     return found
 
 
 def _write(run: Run, key: str, found: Candidates, used: list[Specimen]) -> None:
     """Both tables, from the scores of the specimens."""
     config = run.config
-    run.forget("annotate", ["cohort"])
-    scores = {s.name: read(open_group(_group(run.state_url, s.name)), "scores") for s in used}
-    tables = annotation_tables(
-        found,
-        scores,
-        ppm=config.annotation_ppm,
-        decoys=config.decoys,
-        matrix=read_matrix_ions(config.matrix_ions) if config.matrix_ions else None,
-    )
-    with run.recording() as noted:
+    with run.making("annotate", key) as record:
+        scores = {s.name: read(open_group(_group(run.state_url, s.name)), "scores") for s in used}
+        tables = annotation_tables(
+            found,
+            scores,
+            ppm=config.annotation_ppm,
+            decoys=config.decoys,
+            matrix=read_matrix_ions(config.matrix_ions) if config.matrix_ions else None,
+        )
         for name, table in zip(TABLES, tables, strict=True):
-            text = table.to_csv(index=False, lineterminator="\n")
-            write_bytes(join(run.out, name), text.encode())
-    facts = {"ions": len(tables[0]), "specimens": [s.name for s in used]}
-    run.write("annotate", "cohort", key, "done", written=noted.parts, **facts)
+            write_csv(join(run.out, name), table)
+        record |= {"ions": len(tables[0]), "specimens": [s.name for s in used]}
 
 
 def annotated(out: str) -> Iterator[str]:
     """Lines for the user: how many ions at which rate, and the surest."""
-    table = pd.read_csv(io.BytesIO(read_bytes(join(out, ANNOTATIONS))), keep_default_na=False)
+    table = read_csv(join(out, ANNOTATIONS), keep_default_na=False)
     table = table.astype({"fdr": float})
     counts = ", ".join(f"{int((table['fdr'] <= f).sum())} at {f:.0%}" for f in (0.05, 0.1, 0.2))
     yield f"annotated ions by false-discovery rate: {counts}"

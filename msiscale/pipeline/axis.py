@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -18,7 +17,6 @@ from msiscale.models.pca import MAX_COLUMNS
 from msiscale.msi.cube import nearest
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.recalibration import corrected
-from msiscale.pipeline.tasks import Outcome
 from msiscale.store import at_once, digest, exists, join, open_group, put, read
 
 SUPPORT = ("frequency", "mean_intensity", "snr")
@@ -41,7 +39,6 @@ def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
     usable = {s.name: keys[s.name] for s in run.specimens()}
     if not usable:
         return None
-    began, cpu = time.perf_counter(), time.process_time()
     url = axis_url(run.out)
     kept = stored_axis(url)
     sums = SavedSums(run, usable)
@@ -51,12 +48,9 @@ def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
     if kept is not None and kept[1] == facts and run.done("axis", "cohort", key):
         return mz
     _say_who_is_new(run, mz, facts, usable)
-    run.forget("axis", ["cohort"])
-    with run.recording() as noted:
+    with run.making("axis", key, "peaks") as record:
         _write(run, mz, facts, sums, anew=kept is None or not np.array_equal(kept[0], mz))
-    run.write("axis", "cohort", key, "done", mz=len(mz), written=noted.parts)
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account.add("peaks", spent)
+        record["mz"] = len(mz)
     return mz
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pandas as pd
-
 from msiscale.models import FoldModel, Moments
 from msiscale.models.batch import COLUMNS, Record, batch_records
 from msiscale.pipeline.context import Run
-from msiscale.store import join, remove, write_bytes
+from msiscale.store import join, remove, write_csv
 
 TABLE = "batch.csv"
 
@@ -33,9 +31,7 @@ def write_batch(
     if not rows:
         remove(join(run.out, TABLE))  # of an earlier cohort
         return []
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_bytes(join(run.out, TABLE), text.encode())
+    write_csv(join(run.out, TABLE), rows, COLUMNS, digits=6)
     run.say(summary(rows))
     return rows
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import time
 import zlib
 from typing import Any
 
@@ -23,16 +21,16 @@ from msiscale.cohort import Specimen
 from msiscale.errors import InputError
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.strongest import draw_strongest
-from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.pipeline.tasks import Task
 from msiscale.store import (
     array_of,
     at_once,
     join,
     open_group,
     read,
-    read_bytes,
+    read_csv,
     remove,
-    write_bytes,
+    write_csv,
 )
 
 TABLES = ("biomarkers.csv", "biomarkers_by_specimen.csv")
@@ -79,28 +77,24 @@ def biomarkers(run: Run) -> None:
     key = run.key("biomarkers", facts, part, identity(config.lipids), rates)
     if run.done("biomarkers", "cohort", key):
         return
-    began, cpu = time.perf_counter(), time.process_time()
-    run.forget("biomarkers", ["cohort"])
-    kept = [s for s in labelled if s.name in names]
-    bodies = at_once(lambda s: _read(_table_url(run, s)), kept)
-    tables = {s.name: body for s, body in zip(kept, bodies, strict=True)}
-    found = biomarker_table(
-        tables,
-        patients,
-        read_lipids(config.lipids) if config.lipids else builtin_lipids(),
-        polarity=polarity_of(run, labelled),
-        adducts=config.adducts,
-        tolerance_ppm=config.annotation_ppm,
-    )
-    if rates is not None:
-        found = with_rates(found, _read(join(run.out, ANNOTATIONS)))
-    with run.recording() as noted:
+    with run.making("biomarkers", key) as record:
+        kept = [s for s in labelled if s.name in names]
+        bodies = at_once(lambda s: read_csv(_table_url(run, s)), kept)
+        tables = {s.name: body for s, body in zip(kept, bodies, strict=True)}
+        found = biomarker_table(
+            tables,
+            patients,
+            read_lipids(config.lipids) if config.lipids else builtin_lipids(),
+            polarity=polarity_of(run, labelled),
+            adducts=config.adducts,
+            tolerance_ppm=config.annotation_ppm,
+        )
+        if rates is not None:
+            found = with_rates(found, read_csv(join(run.out, ANNOTATIONS)))
         for table, content in zip(TABLES, (found, tidy(tables, patients)), strict=True):
-            _write(join(run.out, table), content)
+            write_csv(join(run.out, table), content)
         draw_strongest(run, found, tables, kept)
-    run.write("biomarkers", "cohort", key, "done", mz=len(found), written=noted.parts)
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account.add("biomarkers", spent)
+        record["mz"] = len(found)
 
 
 def with_rates(found: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
@@ -112,16 +106,8 @@ def with_rates(found: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     return merged.assign(annotation_flags=merged["annotation_flags"].fillna(""))
 
 
-def _read(url: str) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(read_bytes(url)), float_precision="round_trip")
-
-
 def _table_url(run: Run, specimen: Specimen) -> str:
     return join(run.out, "association", f"{specimen.name}.csv")
-
-
-def _write(url: str, table: pd.DataFrame) -> None:
-    write_bytes(url, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _association(url: str, target: str, shifts: int) -> dict[str, Any]:
@@ -143,7 +129,7 @@ def _association(url: str, target: str, shifts: int) -> dict[str, Any]:
         seed=zlib.crc32(url.rstrip("/").rsplit("/", 1)[-1].encode()),
         restore=None if transform == "none" else restore,
     )
-    _write(target, found)
+    write_csv(target, found)
     return {"n_cancer": int(found["n_cancer"].max()), "n_other": int(found["n_other"].max())}
 
 

@@ -11,7 +11,7 @@ from msiscale.models import Block as Rows
 from msiscale.models import FoldModel, fit_classifiers
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import HE, HE_MODES, MSI, PREDICTED, Classifiers
-from msiscale.pipeline.table import Table
+from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.pipeline.tasks import Task, ordered
 
 _PASSES = itertools.count()
@@ -34,7 +34,7 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
 
 def classifiers(
     run: Run,
-    tables: Iterable[tuple[str, Table]],
+    tables: Iterable[tuple[str, PixelRows]],
     models: list[FoldModel],
     patients: Mapping[str, str],
     given: Mapping[str, float] | None = None,

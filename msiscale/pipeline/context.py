@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,11 @@ from msiscale.config import RunConfig
 from msiscale.errors import redacted
 from msiscale.grid import Block, blocks
 from msiscale.pipeline.account import Account
+from msiscale.pipeline.stages import COHORT, PARTS
 from msiscale.pipeline.tasks import Finished, Outcome, Task, run_tasks
 from msiscale.store import (
     Ledger,
+    StoredSpecimen,
     at_once,
     digest,
     has_group,
@@ -30,10 +32,6 @@ from msiscale.store import (
 from msiscale.store.lease import Lease
 from msiscale.store.ledger import Record
 from msiscale.store.written import Written, recording
-
-# a stage whose numbers change gets the next number, and its old results are made anew
-STAGE_VERSIONS = {"peaks": 3, "ingest": 1, "register": 1, "features": 2, "sums": 3, "fit": 3}
-
 
 BEGUN_TOGETHER = 8  # specimens whose arrays are made at a time
 
@@ -90,7 +88,7 @@ class Run:
 
     def key(self, stage: str, *facts: Any) -> str:
         """Digest of a stage: its version and everything that it depends on."""
-        return digest([stage, STAGE_VERSIONS.get(stage, 1), *facts])
+        return digest([stage, PARTS[stage].version if stage in PARTS else 1, *facts])
 
     # the ledger as this run sees it: a stage is read once, all records together, and then kept, as
     # nobody else writes while the lease is held
@@ -105,14 +103,45 @@ class Run:
         """The record of a specimen (or of the ``cohort``), or None."""
         return self.records(stage).get(name)
 
+    def is_done(self, stage: str, name: str) -> bool:
+        """Whether the stage finished, for whatever digest."""
+        record = self.record(stage, name)
+        return record is not None and record["status"] == "done"
+
     def done(self, stage: str, name: str, key: str) -> bool:
         """Whether the stage finished for exactly this digest."""
-        record = self.record(stage, name)
-        return record is not None and record["status"] == "done" and record["digest"] == key
+        return self.is_done(stage, name) and self.records(stage)[name]["digest"] == key
 
     def write(self, stage: str, name: str, key: str, status: str, **facts: Any) -> None:
         """Record an outcome; call it after everything it vouches for is written."""
         self.records(stage)[name] = self.ledger.write(stage, name, key, status, **facts)
+
+    def stored(self, specimen: Specimen) -> StoredSpecimen:
+        """What was read and placed of a specimen."""
+        return StoredSpecimen.of(self.out, specimen.name)
+
+    @contextmanager
+    def making(
+        self, part: str, key: str, stage: str = "", **counts: int
+    ) -> Iterator[dict[str, Any]]:
+        """What the client itself makes of the cohort: its record goes first and comes last.
+
+        Parameters
+        ----------
+        part : of the ledger
+        key : digest of all that it depends on
+        stage : whose time it is; default that of the part's name
+        counts : for the account of the stage
+
+        Yields
+        ------
+        dict, to take the facts of the record
+        """
+        facts: dict[str, Any] = {}
+        self.forget(part, [COHORT])
+        with self.account.timed(stage or part, **counts), self.recording() as noted:
+            yield facts
+        self.write(part, COHORT, key, "done", **facts, written=noted.parts)
 
     def forget(self, stage: str, names: Iterable[str]) -> None:
         """Remove records, before what they vouch for is touched."""
@@ -121,10 +150,13 @@ class Run:
 
     def upstream(self, stage: str, specimen: Specimen) -> Record:
         """The record of an earlier stage, which must be done."""
-        record = self.record(stage, specimen.name)
-        if record is None or record["status"] != "done":
+        if not self.is_done(stage, specimen.name):
             raise RuntimeError(f"{specimen.name}: stage {stage} is not done")
-        return record
+        return self.records(stage)[specimen.name]
+
+    def stamp(self, stage: str, specimen: Specimen) -> str:
+        """Digest of an earlier stage, which must be done."""
+        return str(self.upstream(stage, specimen)["digest"])
 
     def set_aside(self, stage: str, name: str, key: str, why: str) -> None:
         """A specimen that cannot go on: recorded, said in one line, left out from here on."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,33 +19,15 @@ from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.pipeline.account import totals
-from msiscale.pipeline.annotate import annotate, annotated
+from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
-from msiscale.pipeline.biomarkers import biomarkers
 from msiscale.pipeline.context import Run, say
-from msiscale.pipeline.features import encoder_facts, features
-from msiscale.pipeline.fit import fit
-from msiscale.pipeline.ingest import ingest
+from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.recalibration import given_masses
-from msiscale.pipeline.regions import regions
-from msiscale.pipeline.register import register
-from msiscale.pipeline.report import report
-from msiscale.pipeline.robustness import robustness
-from msiscale.store import at_once, exists, join, open_group, read_bytes, read_json, write_json
+from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
+from msiscale.store import at_once, exists, join, open_group, read_csv, read_json, write_json
 from msiscale.store.lease import held
 
-STAGES: dict[str, Callable[[Run], None]] = {
-    "ingest": ingest,
-    "register": register,
-    "features": features,
-    "fit": fit,
-    "robustness": robustness,
-    "biomarkers": biomarkers,
-    "annotate": annotate,
-    "regions": regions,
-    "report": report,
-}
-ASKED_FOR = ("annotate",)  # stages that only their own command runs
 PACKAGES = ("dask", "distributed", "numpy", "scikit-learn", "scipy", "torch", "xarray", "zarr")
 
 
@@ -62,11 +43,11 @@ class Result:
         """Headline lines: leave-one-patient-out figures, biomarkers, where the report is."""
         metrics = join(self.out, "metrics.csv")
         if exists(metrics):
-            yield from _headline(_table(metrics))
+            yield from _headline(read_csv(metrics))
         found = join(self.out, "biomarkers.csv")
         if exists(found):
             yield "strongest m/z:"
-            for row in _table(found).head(5).itertuples():
+            for row in read_csv(found).head(5).itertuples():
                 name = row.annotation if isinstance(row.annotation, str) else "-"
                 adduct = row.adduct if isinstance(row.adduct, str) else ""
                 yield f"  {row.mz:10.4f}  AUC {row.auc:.3f}  {name} {adduct}"
@@ -75,10 +56,6 @@ class Result:
         page = join(self.out, "report.html")
         if exists(page):
             yield f"report: {page}"
-
-
-def _table(url: str) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(read_bytes(url)))
 
 
 def _headline(metrics: pd.DataFrame) -> Iterator[str]:
@@ -139,7 +116,8 @@ def run(
     scheduler, workers, cluster, cluster_config, dashboard, performance_report
         Where it runs (`msiscale.cluster.Where`); default: as Dask is configured, else here.
     stages
-        Names out of `STAGES`; default all. A stage whose forerunners are missing says so.
+        Names out of `msiscale.pipeline.STAGES`; default all but those that are asked for. A stage
+        whose forerunners are missing says so.
     new_axis
         Find the m/z axis anew for the specimens of now; every cube is then made again.
     debug
@@ -160,7 +138,9 @@ def run(
     (4, {})
     """
     chosen = load_config(None, **choices) if config is None else replace(config, **choices)
-    names = [n for n in STAGES if n not in ASKED_FOR] if stages is None else list(stages)
+    asked = [s.name for s in STAGES if not s.asked_for] if stages is None else stages
+    chain = [stage_named(name) for name in asked]
+    names = [stage.name for stage in chain]
     if new_axis and chosen.axis:
         raise InputError(f"option axis = {chosen.axis!r}: leave it out to have a new axis found")
     if "ingest" in names:
@@ -176,15 +156,15 @@ def run(
             open_group(url, "a")  # the root, so that the whole opens as one tree
         _note_manifest(job)
         _write_run(job, started, began)
-        _set_aside_earlier(job, names)
+        _set_aside_earlier(job, chain)
         if "features" in names:
             encoder_facts(job)  # weights that cannot be had are said before hours of work
-        for name in names:
-            if not list(job.specimens()):
-                break
+        for stage in chain:
             n = len(list(job.specimens()))
-            job.say(f"{name} ({n} specimen{'' if n == 1 else 's'})")
-            STAGES[name](job)
+            if not n:
+                break
+            job.say(f"{stage.name} ({n} specimen{'' if n == 1 else 's'})")
+            stage.function(job)
             _write_run(job, started, began)
     return Result(out, len(cohort) + len(cohort.problems), job.failed)
 
@@ -203,28 +183,15 @@ def _note_manifest(job: Run) -> None:
         job.set_aside("manifest", name, "", why)
 
 
-BEFORE = {
-    "register": ("peaks",),
-    "features": ("peaks", "register"),
-    "fit": ("ingest", "register", "features"),
-    "biomarkers": ("ingest", "register"),
-    "annotate": ("ingest",),
-    "regions": ("register", "fit"),
-}
-
-
-def _set_aside_earlier(job: Run, names: list[str]) -> None:
+def _set_aside_earlier(job: Run, chain: list[Stage]) -> None:
     """A single stage works on the specimens whose earlier stages are done."""
-    stages = {"ingest": ["peaks", "ingest"]}
-    makes = {part for n in names for part in stages.get(n, [n])}
-    needed = [b for b in BEFORE.get(names[0], ()) if b not in makes]
+    makes = {part.name for stage in chain for part in stage.parts}
+    needed = [part for part in chain[0].before if part not in makes]
     for specimen in list(job.specimens()):
-        for stage in needed:
-            record = job.record(stage, specimen.name)
-            if record is None or record["status"] != "done":
-                why = f"stage {'ingest' if stage == 'peaks' else stage} is not done; run it first"
-                job.failed[specimen.name] = why
-                break
+        missing = next((p for p in needed if not job.is_done(p, specimen.name)), None)
+        if missing:
+            why = f"stage {stage_of(missing)} is not done; run it first"
+            job.failed[specimen.name] = why
     if needed and not list(job.specimens()) and len(job.cohort):
         raise InputError(f"{job.out}: {next(iter(job.failed.values()))}")
 

@@ -1,17 +1,21 @@
-"""Fit the folds of a setting and hold out: sums of its parts, linear maps, classifiers, maps.
+"""Fit the folds of a setting and hold out: linear maps, classifiers, held-out maps, scores.
 
-A part is a set of pixels that are trained on, or held out, together: a specimen, or those pixels of
-all specimens that the same folds may use.
+One engine for every way to validate. Leaving out a patient, a block of tissue or random pixels, and
+the same with misplaced slides, differ in their `Setting` alone. A part is a set of pixels that are
+trained on, or held out, together: a specimen, or those pixels of all specimens that the same folds
+may use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import zarr
 
 from msiscale.errors import SpecimenError
 from msiscale.models import (
@@ -20,22 +24,23 @@ from msiscale.models import (
     Fold,
     FoldModel,
     Moments,
+    Spread,
     fit_linear_folds,
     moments_of_blocks,
 )
 from msiscale.models.published import self_scaled
 from msiscale.pipeline.classify import classifiers, on_cluster
 from msiscale.pipeline.context import Run, noting
-from msiscale.pipeline.held_out import save_folds
 from msiscale.pipeline.metrics import Evaluation
-from msiscale.pipeline.model import COMPARED, MSI
-from msiscale.pipeline.table import Table
+from msiscale.pipeline.model import COMPARED, MSI, Classifiers
+from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.pipeline.tasks import Task
-from msiscale.store import join, open_group, put, remove
+from msiscale.store import StoredSpecimen, join, open_group, put, remove
 
 TOGETHER = 8  # specimens summed up by a task
 SQUARES = ("rss", "tss", "tss_train")
 Masks = dict[str, np.ndarray]
+Wrote = dict[str, dict[str, Any]]  # by specimen, what was written of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,39 +52,87 @@ class Setting:
     name : of the protocol
     tables : mapping of specimen to its rows
     parts : mapping of specimen to masks (y, x) of its pixels, by name of the part
-    folds : over the names of parts
+    folds : over the names of parts; one that holds nothing out is fitted too
     patients : mapping of part to what is left out with it when a penalty is chosen
     holds : mapping of specimen to the index (y, x) of the fold that holds a pixel out; -1: none
     columns : training parts -> the m/z that they support
+    below : where maps go in the group of a specimen
+    sums : mapping of part to its sums, where they are in the store; default made here
+    background : mapping of part to the spread of spectra off the tissue
     alpha, costs : the penalties, of the maps and by model of the classifiers; default chosen
+    folds_url : where the fitted folds stay; default nowhere
+    whole : every fold holds out whole specimens, each a part: R² is of its sums, and the scores of
+        its modes are kept beside the maps
     """
 
     name: str
-    tables: Mapping[str, Table]
+    tables: Mapping[str, PixelRows]
     parts: Mapping[str, Masks]
     folds: Sequence[Fold]
     patients: Mapping[str, str]
     holds: Mapping[str, np.ndarray]
     columns: Callable[[Sequence[str]], np.ndarray]
+    below: str = ""
+    sums: Mapping[str, Moments] | None = None
+    background: Mapping[str, Spread] = field(default_factory=dict)
     alpha: float | None = None
     costs: Mapping[str, float] | None = None
+    folds_url: str = ""
+    whole: bool = False
+
+    @classmethod
+    def of_patients(
+        cls,
+        name: str,
+        tables: Mapping[str, PixelRows],
+        folds: Sequence[Fold],
+        patients: Mapping[str, str],
+        columns: Callable[[Sequence[str]], np.ndarray],
+        **more: Any,
+    ) -> Setting:
+        """Folds over specimens: all usable pixels of one are a part."""
+        holder = {specimen: i for i, fold in enumerate(folds) for specimen in fold.test}
+        return cls(
+            name,
+            tables,
+            {n: {n: table.mask} for n, table in tables.items()},
+            folds,
+            patients,
+            {n: np.where(t.mask, holder.get(n, -1), -1) for n, t in tables.items()},
+            columns,
+            **more,
+        )
 
 
-def evaluate(
-    run: Run, setting: Setting, root: str, below: str
-) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What an evaluation gave: its scores, the fitted folds, and what was written."""
+
+    evaluation: Evaluation
+    models: Sequence[FoldModel]
+    classifiers: Classifiers
+    sums: Mapping[str, Moments]
+    wrote: Wrote
+
+    @property
+    def held_out(self) -> list[FoldModel]:
+        """The folds that hold something out."""
+        return [m for m in self.models if m.fold.test]
+
+
+def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
     """What the folds of a setting are worth; maps are written to ``root/<specimen>/<below>``.
-
-    Returns the evaluation, and what was written of each specimen.
 
     Memory: a worker holds the sums of one part, as for a specimen; the client the folds' models.
     Disk: the sums of every part of 8 specimens, removed in the end.
     """
-    url = join(run.state_url, "protocols")
-    remove(url)
-    open_group(url, "a")
+    scratch = join(run.state_url, "protocols")
     try:
-        sums = _sum_up(run, join(url, "sums"), setting)
+        sums = setting.sums
+        if sums is None:
+            remove(scratch)
+            open_group(scratch, "a")
+            sums = _sum_up(run, join(scratch, "sums"), setting)
         models = fit_linear_folds(
             sums,
             setting.folds,
@@ -87,8 +140,11 @@ def evaluate(
             columns=setting.columns,
             n_components=run.config.components,
             alphas=run.config.alphas if setting.alpha is None else (setting.alpha,),
+            background=setting.background,
             shared_pca=run.config.pca == "all",
         )
+        if setting.whole:
+            run.say("fit: classifiers, all folds together")
         parts = (
             (name, _part(setting.tables[specimen], name, mask))
             for specimen, of in setting.parts.items()
@@ -97,38 +153,48 @@ def evaluate(
         fitted = classifiers(run, parts, models, setting.patients, setting.costs)
         if run.config.scaling == "own":
             fitted = self_scaled(fitted, models, sums)
-        urls = save_folds(join(url, "folds"), models, fitted)
-        results = _predict(run, setting, urls, root, below, bool(fitted))
+        held_out = [m for m in models if m.fold.test]
+        urls = _save_folds(setting.folds_url or join(scratch, "folds"), held_out, fitted)
+        results = _predict(run, setting, urls, root, bool(fitted))
     finally:
-        remove(url)
-    scores, wrote = {}, {}
-    for name in setting.tables:  # in this order, not that in which they were done
-        facts, wrote[name] = results[name]
-        scores[name] = R2(float(facts["n"]), *(np.array(facts[f]) for f in SQUARES))
+        if not setting.folds_url:
+            remove(scratch)
+    scores = {name: r2 for m in held_out for name, r2 in m.scores.items()}
+    if not setting.whole:
+        scores = {n: R2(float(f["n"]), *(np.array(f[s]) for s in SQUARES)) for n, (f, _) in results}
     found = Evaluation.of(
         setting.name,
-        lambda name: join(root, name, below),
+        lambda name: join(root, name, setting.below),
         setting.tables,
         scores,
-        models,
+        held_out,
         bool(fitted),
-        within=True,
+        within=not setting.whole,
     )
-    return found, wrote
+    return Evaluated(found, models, fitted, sums, {n: wrote for n, (_, wrote) in results})
 
 
-def _part(table: Table, name: str, mask: np.ndarray) -> Table:
+def _part(table: PixelRows, name: str, mask: np.ndarray) -> PixelRows:
     return replace(table, mask=table.mask & mask, stamp=f"{table.stamp}/{name}")
 
 
-class _Sums(Mapping[str, Moments]):
-    """Sums of every part over all specimens, merged when they are asked for."""
+class StoredSums(Mapping[str, Moments]):
+    """Sums by part, read when they are asked for: never all of a cohort in memory.
 
-    def __init__(self, urls: dict[str, list[str]]) -> None:
-        self.urls = urls
+    Parameters
+    ----------
+    urls : mapping of part to URLs of its `Moments`, which are merged
+    specimens_in : the ``.zarr`` of a run whose specimens are the parts, so that damaged sums are
+        the failure of their specimen; default: they are of many
+    """
+
+    def __init__(self, urls: Mapping[str, Sequence[str]], specimens_in: str = "") -> None:
+        self.urls, self.specimens_in = urls, specimens_in
 
     def __getitem__(self, name: str) -> Moments:
-        return Moments.merge(Moments.load(url) for url in self.urls[name])
+        whose = sound(self.specimens_in, name) if self.specimens_in else nullcontext()
+        with whose:
+            return Moments.merge(Moments.load(url) for url in self.urls[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.urls)
@@ -137,7 +203,7 @@ class _Sums(Mapping[str, Moments]):
         return len(self.urls)
 
 
-def _sum_up(run: Run, url: str, setting: Setting) -> _Sums:
+def _sum_up(run: Run, url: str, setting: Setting) -> StoredSums:
     urls: dict[str, list[str]] = {}
     tasks = []
     names = list(setting.parts)
@@ -154,10 +220,10 @@ def _sum_up(run: Run, url: str, setting: Setting) -> _Sums:
             tasks.append(partial(noting, run.lease, _sum_of, (of[-1], tables)))
     for _ in on_cluster(run, "parts")(tasks):
         pass
-    return _Sums(urls)
+    return StoredSums(urls)
 
 
-def _sum_of(url: str, tables: list[Table]) -> dict[str, Any]:
+def _sum_of(url: str, tables: list[PixelRows]) -> dict[str, Any]:
     rows = (
         (table.rows("features", cell), table.rows("intensity", cell))
         for table in tables
@@ -167,25 +233,47 @@ def _sum_of(url: str, tables: list[Table]) -> dict[str, Any]:
     return {}
 
 
+def _save_folds(url: str, models: Sequence[FoldModel], classifiers: Classifiers) -> list[str]:
+    """The folds of a setting, each in a group below `url`, which is made anew."""
+    root, _, name = url.rpartition("/")
+    folds = open_group(root, "a").create_group(name, overwrite=True)
+    for i, model in enumerate(models):
+        group = folds.require_group(f"{i:04d}")  # a patient's name may be no name of a folder
+        model.save(group)
+        for m in COMPARED:
+            if (m, model.fold.name) in classifiers:
+                classifiers[m, model.fold.name].save(group.require_group(m))
+    return [join(url, f"{i:04d}") for i in range(len(models))]
+
+
 def _predict(
-    run: Run, setting: Setting, urls: list[str], root: str, below: str, labelled: bool
-) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    run: Run, setting: Setting, urls: list[str], root: str, labelled: bool
+) -> list[tuple[str, tuple[dict[str, Any], dict[str, Any]]]]:
+    """Every specimen's maps; in their order, of each its facts and what was written."""
     tasks = []
-    for name, table in setting.tables.items():
-        target = (join(root, name), below)
-        args = (urls, target, table, setting.holds[name], labelled)
+    for name, table in setting.tables.items() if urls else ():
+        target = join(root, name), setting.below, setting.name
+        args = (urls, target, table, setting.holds[name], labelled, setting.whole)
         tasks.append(Task(name, name, noting, (run.lease, _predict_specimen, args)))
-    outcome = run.tasks(tasks, setting.name)
+    outcome = run.tasks(tasks, "predict" if setting.whole else setting.name)
     for name, why in outcome.failed.items():
         raise SpecimenError(why, name)
     run.account.add("fit", outcome)
-    return dict(outcome.results)
+    return [(task.name, outcome.results[task.name]) for task in tasks]
 
 
 def _predict_specimen(
-    urls: list[str], target: tuple[str, str], table: Table, holds: np.ndarray, labelled: bool
+    urls: list[str],
+    target: tuple[str, str, str],
+    table: PixelRows,
+    holds: np.ndarray,
+    labelled: bool,
+    whole: bool,
 ) -> dict[str, Any]:
-    """Probability maps of a specimen, each pixel by the fold that held it out; R² of its modes."""
+    """Maps of a specimen, each pixel by the fold that held it out.
+
+    The scores of its modes too where one fold held out the `whole` of it, else their squares.
+    """
     shape = table.mask.shape
     maps = {name: np.full(shape, np.nan, np.float32) for name in COMPARED if labelled}
     squares: list[R2] = []
@@ -194,24 +282,67 @@ def _predict_specimen(
         model = FoldModel.load(saved)
         of = {name: Classifier.load(saved[name]) for name in maps}  # type: ignore[arg-type]
         part = _part(table, "", holds == k)
-        sums = np.zeros((3, len(model.components)))
-        n = 0
+        modes = len(model.components)
+        scores, predicted_scores = (
+            np.full((*shape, modes) if whole else 0, np.nan, np.float32) for _ in range(2)
+        )
+        sums, n = np.zeros((3, modes)), 0
         for cell in part.cells:
             spectra, features = part.rows("intensity", cell), part.rows("features", cell)
-            measured = model.project(spectra).astype(np.float64)  # about the mean in training
-            error = measured - model.predict(features)
-            sums += np.stack([(error**2).sum(0), measured.sum(0), (measured**2).sum(0)])
-            n += len(measured)
+            measured, predicted = model.project(spectra), model.predict(features)
+            if whole:
+                part.spread(cell, measured, scores)
+                part.spread(cell, predicted, predicted_scores)
+            else:  # about the mean in training
+                measured = measured.astype(np.float64)
+                error = measured - predicted
+                sums += np.stack([(error**2).sum(0), measured.sum(0), (measured**2).sum(0)])
+                n += len(measured)
             for name, classifier in of.items():
-                x = spectra if name == MSI else features
-                part.spread(cell, classifier.predict(x), maps[name])
-        rss, mean, raw = sums
-        squares.append(R2(n, rss, raw - mean**2 / n, raw))
-    url, below = target
-    group = open_group(url.rsplit("/", 1)[0], "a").require_group(url.rsplit("/", 1)[1])
-    group = group.require_group(below)
+                part.spread(
+                    cell, classifier.predict(spectra if name == MSI else features), maps[name]
+                )
+        if whole:
+            _write_modes(target[0], table, model, scores, predicted_scores, maps)
+        else:
+            rss, mean, raw = sums
+            squares.append(R2(n, rss, raw - mean**2 / n, raw))
+    url, below, protocol = target
+    group = _group_of(url)
+    group = group.require_group(below) if below else group
     for name, values in maps.items():
         put(group, name, values, ("y", "x"))
-    group.attrs["protocol"] = below
+    group.attrs["protocol"] = below or protocol
+    if whole:
+        return {}
     total = R2.total(squares)
     return {"n": total.n, **{f: getattr(total, f).tolist() for f in SQUARES}}
+
+
+def _group_of(url: str) -> zarr.Group:
+    # written over and never removed first: a second worker that was thought lost may do the same
+    root, name = url.rsplit("/", 1)
+    return open_group(root, "a").require_group(name)
+
+
+def _write_modes(
+    url: str,
+    table: PixelRows,
+    model: FoldModel,
+    scores: np.ndarray,
+    predicted_scores: np.ndarray,
+    maps: Masks,
+) -> None:
+    """Scores of a specimen held out as a whole, and all that is needed to make spectra of them."""
+    group, source = _group_of(url), StoredSpecimen(table.url)
+    for axis in ("y", "x"):
+        put(group, axis, source.read(axis), (axis,), attrs={"units": "µm"})
+    put(group, "mz", source.mz, ("mz",), attrs={"units": "m/z"})
+    for name, values in (("scores", scores), ("predicted_scores", predicted_scores)):
+        put(group, name, values, ("y", "x", "component"), chunks=(64, 64, 16))
+    put(group, "components", model.components.astype(np.float32), ("component", "mz"))
+    put(group, "mean", model.mean.astype(np.float32), ("mz",))
+    kept = {*maps, "y", "x", "mz", "scores", "predicted_scores", "components", "mean"}
+    for name in set(group.keys()) - kept:  # of a fit with other models
+        del group[name]
+    group.attrs.update({"fold": model.fold.name, "matrix": source.facts["matrix"]})

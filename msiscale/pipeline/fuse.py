@@ -25,11 +25,12 @@ from msiscale.pipeline import fuse_tasks
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.fuse_place import Place
 from msiscale.pipeline.fuse_tasks import METRICS
+from msiscale.pipeline.stages import stage_named, stage_of
 from msiscale.pipeline.tasks import Task
-from msiscale.store import at_once, exists, join, open_group, read, read_json, write_bytes
+from msiscale.store import at_once, exists, join, open_group, read, read_json, write_csv
 from msiscale.store.lease import held
 
-NEEDED = {"peaks": "ingest", "ingest": "ingest", "register": "register", "features": "features"}
+NEEDED = stage_named("fuse").before
 NEAR = 2e-5  # of an m/z, to be that of the axis
 MOST_PARTS = 32  # of an MSI pixel on the fine grid, and of a degraded one, each way
 COLUMNS = ["specimen", "method", "factor", "mz", "metric", "value"]
@@ -136,7 +137,7 @@ def fuse(
         # the MSI's own numbers do not depend on how finely a pixel is cut, unless the raster does
         scored = {n: run.key("fuse", k, wanted, chosen, config.alphas) for n, k in keys.items()}
         _each(run, "fuse", scored, places, fuse_tasks.restoring, wanted, chosen)
-        table = _table(run, places, wanted, chosen)
+        table = _table(run, places, wanted, chosen, run.key("fusion", scored))
         if not scores_only:
             open_group(join(out, "fusion.zarr"), "a")
             part = config.part("encoder", "mpp", "precision") | {"window": config.pixels_a_window}
@@ -208,12 +209,11 @@ def _set_aside(run: Run) -> None:
     run.failed.update(run.cohort.problems)
     why = ""
     for specimen in list(run.specimens()):
-        for stage, name in NEEDED.items():
-            record = run.record(stage, specimen.name)
-            if record is None or record["status"] != "done":
-                why = f"stage {name} is not done; run msiscale {name} first"
-                run.failed[specimen.name] = why
-                break
+        missing = next((p for p in NEEDED if not run.is_done(p, specimen.name)), None)
+        if missing:
+            name = stage_of(missing)
+            why = f"stage {name} is not done; run msiscale {name} first"
+            run.failed[specimen.name] = why
     if not list(run.specimens()):
         why = why or "no row of the manifest can be used"
         raise InputError(f"{run.out}: {why} (with the same manifest and --out)")
@@ -304,7 +304,7 @@ def _some_left(run: Run) -> None:
 
 
 def _table(
-    run: Run, places: dict[str, Place], factors: Sequence[int], methods: Sequence[str]
+    run: Run, places: dict[str, Place], factors: Sequence[int], methods: Sequence[str], key: str
 ) -> pd.DataFrame:
     """``fusion.csv``: a row a number; those of factor 1 are of the fit at MSI resolution."""
     parts = [pd.DataFrame(columns=COLUMNS)]
@@ -320,6 +320,6 @@ def _table(
         )
         parts.append(pd.Series(scores.ravel(), index, name="value").dropna().reset_index())
     table = pd.concat(parts[1:] or parts)[COLUMNS].reset_index(drop=True)
-    text = table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
-    write_bytes(join(run.out, "fusion.csv"), text.encode())
+    with run.making("fusion", key, "fuse"):
+        write_csv(join(run.out, "fusion.csv"), table, digits=12)
     return table

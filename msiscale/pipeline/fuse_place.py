@@ -16,7 +16,7 @@ from msiscale.errors import InputError
 from msiscale.fusion import Measured, nested
 from msiscale.fusion.variables import halo_of, raster_pixels, slide_on_raster, slide_variables
 from msiscale.grid import Block, Floats, as_matrix
-from msiscale.pipeline.table import Table
+from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
 from msiscale.store import array_of, create_array, join, open_group, write_block
@@ -74,7 +74,7 @@ class Place:
 
     def mask(self, config: RunConfig) -> NDArray[np.bool_]:
         """Pixels that were measured, on tissue, under the slide."""
-        mask = Table.open(self.cohort_url, "", min_coverage=config.min_coverage).mask
+        mask = PixelRows.open(self.cohort_url, "", min_coverage=config.min_coverage).mask
         if not mask.any():
             raise InputError(
                 f"specimen {self.specimen.name}: no MSI pixel is measured, on tissue and under "

@@ -26,7 +26,7 @@ from msiscale.models.moments import reciprocal
 from msiscale.pipeline.features import encoder_of
 from msiscale.pipeline.fuse_figure import draw_restored
 from msiscale.pipeline.fuse_place import InStore, Place
-from msiscale.pipeline.table import Table, sound
+from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import working
 from msiscale.store import (
@@ -52,7 +52,7 @@ def structure(cohort_url: str, state_url: str, name: str, config: RunConfig) -> 
     """
     with sound(cohort_url, name):
         group = open_group(join(cohort_url, name))
-        mask = Table.open(join(cohort_url, name), "", min_coverage=config.min_coverage).mask
+        mask = PixelRows.open(join(cohort_url, name), "", min_coverage=config.min_coverage).mask
         intensity = array_of(group, "intensity")
         pixels: Moments | None = None
         coarse: Moments | None = None

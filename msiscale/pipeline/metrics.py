@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from msiscale.models import R2, FoldModel, classification_records, intervals
 from msiscale.models.metrics import POOLED, reliability
 from msiscale.models.validation import r2_records
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COMPARED, HE, HE_MODES, MSI, PREDICTED
-from msiscale.pipeline.table import Table
-from msiscale.store import at_once, join, open_group, read, write_bytes
+from msiscale.pipeline.pixel_rows import PixelRows
+from msiscale.store import at_once, join, open_group, read, write_csv
 
 PROTOCOL = "leave_one_patient_out"
 COLUMNS = [
@@ -60,7 +59,7 @@ class Evaluation:
         cls,
         protocol: str,
         place: Callable[[str], str],
-        tables: Mapping[str, Table],
+        tables: Mapping[str, PixelRows],
         scores: Mapping[str, R2],
         models: Sequence[FoldModel],
         labelled: bool,
@@ -110,10 +109,14 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
             for model, maps in one.maps.items():
                 curve = reliability(list(one.truth.values()), list(maps.values()))
                 bins += [{"protocol": one.protocol, "model": model, **row} for row in curve]
-    write_table(run, "metrics.csv", rows, COLUMNS)
-    write_table(run, "intervals.csv", [row for row in rows if "low" in row], INTERVALS)
-    write_table(run, "comparisons.csv", compared, COMPARISON)
-    write_table(run, "reliability.csv", bins, RELIABILITY)
+
+    def write(name: str, content: list[dict[str, Any]], columns: list[str]) -> None:
+        write_csv(join(run.out, name), content, columns, digits=12)
+
+    write("metrics.csv", rows, COLUMNS)
+    write("intervals.csv", [row for row in rows if "low" in row], INTERVALS)
+    write("comparisons.csv", compared, COMPARISON)
+    write("reliability.csv", bins, RELIABILITY)
 
 
 COMPARISON = [
@@ -128,13 +131,6 @@ COMPARISON = [
     "p",
 ]
 RELIABILITY = ["protocol", "model", "predicted", "observed", "n"]
-
-
-def write_table(run: Run, name: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """A table of the run, numbers to twelve digits."""
-    table = pd.DataFrame(rows, columns=columns)
-    text = table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
-    write_bytes(join(run.out, name), text.encode())
 
 
 def regression(one: Evaluation, patients: Mapping[str, str]) -> list[dict[str, Any]]:

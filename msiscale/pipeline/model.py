@@ -11,7 +11,7 @@ from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import scaling_of
 from msiscale.pipeline.novelty import calibrate
-from msiscale.pipeline.table import Table
+from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import array_of, join, open_group, put
 
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
@@ -28,7 +28,7 @@ def write_model(
     specimens: list[Specimen],
     key: str,
     held_out: list[FoldModel],
-    tables: dict[str, Table],
+    tables: dict[str, PixelRows],
 ) -> None:
     """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`.
 

@@ -17,7 +17,7 @@ from msiscale.models.novelty import (
     pooled_quantiles,
 )
 from msiscale.pipeline.context import Run, noting
-from msiscale.pipeline.table import Table
+from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.pipeline.tasks import Task
 from msiscale.store import join, open_group, put, read, written
 
@@ -25,7 +25,7 @@ DISTANCE, UNEXPLAINED = "feature_distance", "feature_unexplained"
 
 
 def calibrate(
-    run: Run, final: FoldModel, held_out: list[FoldModel], tables: dict[str, Table]
+    run: Run, final: FoldModel, held_out: list[FoldModel], tables: dict[str, PixelRows]
 ) -> tuple[Novelty, Limits]:
     """The final model's distribution of features, and what is far from it.
 
@@ -64,7 +64,7 @@ def _of(model: FoldModel) -> Novelty:
     return Novelty.of((model.maps or {})["cancer_from_he"])
 
 
-def _measure(novelty_url: str, table: Table, target: str) -> dict[str, Any]:
+def _measure(novelty_url: str, table: PixelRows, target: str) -> dict[str, Any]:
     """Measures of a specimen's usable pixels, written as maps; their histograms."""
     novelty = Novelty.load(open_group(novelty_url))
     distance, unexplained = (np.full(table.mask.shape, np.nan, np.float32) for _ in range(2))

@@ -1,45 +1,59 @@
-"""Validation within specimens: spatial blocks with a buffer, and pooled pixels as the study had it.
+"""The ways to validate a run, each a setting of the one engine: who trains, and who is held out.
 
-Both train on every patient, so they tell less than leaving patients out; what they add to its
-figures is what that leak is worth. All else is the same: the penalties are those of the model of
-all specimens, chosen by leaving out patients, and the m/z are those of the whole cohort.
+Leaving out whole patients is the headline. Spatial blocks with a buffer, and pooled pixels as the
+study had it, train on every patient, so they tell less; what they add to the figures is what that
+leak is worth. All else is the same: the penalties are those of the model of all specimens, chosen
+by leaving out patients, and the m/z are those of the whole cohort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from msiscale import msi
-from msiscale.cohort import Specimen
-from msiscale.models import FoldModel
+from msiscale.models import Fold, final_fold, leave_one_group_out
 from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds, spatial_blocks
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.evaluate import Setting, evaluate
-from msiscale.pipeline.metrics import Evaluation
-from msiscale.pipeline.model import Classifiers
-from msiscale.pipeline.table import Table
-from msiscale.store import array_of, open_group
+from msiscale.pipeline.evaluate import Evaluated, Setting
+from msiscale.pipeline.pixel_rows import PixelRows
+from msiscale.store import StoredSpecimen
 
 PIXEL_FOLDS = 5  # as the study
+Tables = Mapping[str, PixelRows]
 
 
-def within_specimens(
-    run: Run,
-    protocol: str,
-    specimens: Sequence[Specimen],
-    tables: Mapping[str, Table],
-    final: tuple[FoldModel, Classifiers],
-) -> tuple[Evaluation, dict[str, dict[str, Any]]] | None:
-    """Fit and hold out parts of every specimen; what was written of each.
+def patient_folds(run: Run, patients: Mapping[str, str]) -> list[Fold]:
+    """One fold a patient, then the final one of all; with one patient only the final one."""
+    last = final_fold(list(patients))
+    if len(set(patients.values())) < 2:
+        run.say("fit: one patient only; the model is fitted but nothing can validate it")
+        return [last]
+    return [*leave_one_group_out(patients), last]
 
-    None where the buffer leaves a block nothing to train on. `final` gives the penalties.
+
+def supported_columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
+    """Training specimens -> the m/z that they support, (k,) bool."""
+    axis = load_axis(run)
+    return lambda train: msi.supported(axis, list(train))
+
+
+def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) -> Setting | None:
+    """Parts of every specimen are held out in turn.
+
+    Parameters
+    ----------
+    protocol : ``spatial_blocks`` or ``pixel_folds``
+    tables : mapping of specimen to its rows
+    final : gives the penalties, those of its last fold
+
+    Returns
+    -------
+    Setting, or None where the buffer leaves a block nothing to train on.
     """
-    model, fitted = final
-    cuts = {s.name: _partition(protocol, s, tables[s.name]) for s in specimens}
+    cuts = {name: _partition(protocol, name, table) for name, table in tables.items()}
     parts = {name: cut.units() for name, cut in cuts.items()}
     units = {unit: None for of in parts.values() for unit in of}
     folds = folds_of(units)
@@ -47,8 +61,9 @@ def within_specimens(
         run.say(f"fit: {protocol}: the encoder sees too far for blocks of these specimens")
         return None
     run.say(f"fit: {protocol}, {len(folds)} folds")
-    columns = msi.supported(load_axis(run), list(tables))
-    setting = Setting(
+    columns, model = supported_columns(run)(list(tables)), final.models[-1]
+    costs = {m: c.C for (m, fold), c in final.classifiers.items() if fold == model.fold.name}
+    return Setting(
         protocol,
         tables,
         parts,
@@ -56,22 +71,20 @@ def within_specimens(
         {unit: group_of(unit) for unit in units},
         {name: cut.groups for name, cut in cuts.items()},
         lambda _: columns,
-        model.alpha,
-        {m: fitted[m, name].C for m, name in fitted if name == model.fold.name} or None,
+        below=protocol,
+        alpha=model.alpha,
+        costs=costs or None,
     )
-    return evaluate(run, setting, run.predictions_url, protocol)
 
 
-def _partition(protocol: str, specimen: Specimen, table: Table) -> Partition:
+def _partition(protocol: str, specimen: str, table: PixelRows) -> Partition:
     if protocol == "pixel_folds":
-        return pixel_folds(table.mask, PIXEL_FOLDS, specimen.name)
-    return spatial_blocks(table.mask, buffer_pixels(table))
+        return pixel_folds(table.mask, PIXEL_FOLDS, specimen)
+    return spatial_blocks(table.mask, buffer_pixels(StoredSpecimen(table.url)))
 
 
-def buffer_pixels(table: Table) -> float:
+def buffer_pixels(stored: StoredSpecimen) -> float:
     """MSI pixels between centres whose features share nothing: receptive field and a diagonal."""
-    group = open_group(table.url)
-    facts = array_of(group, "features").attrs
-    pixel_um = np.asarray(group.attrs["pixel_um"], float)
+    facts, pixel_um = stored.features.attrs, stored.pixel_um
     field_um = (2 * float(facts["halo"]) + 1) * float(facts["mpp"])  # type: ignore[arg-type]
-    return float((field_um + np.hypot(*pixel_um)) / pixel_um.min())
+    return float((field_um + np.hypot(*pixel_um)) / min(pixel_um))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from msiscale import msi
 from msiscale.biomarkers.lock_masses import MATRICES, lock_masses
 from msiscale.cohort import Specimen
@@ -13,8 +11,9 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.msi.calibration import Calibration, Estimate, correct_sums, estimate
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
-from msiscale.store import join, open_group, remove, write_bytes
+from msiscale.store import join, open_group, remove, write_csv
 
 TABLE = "calibration.csv"
 COLUMNS = ["specimen", "matches"]
@@ -40,6 +39,7 @@ def recalibrate(run: Run, peaks: dict[str, str]) -> dict[str, str]:
     """
     config = run.config
     if config.recalibrate is None:
+        run.forget("recalibration", [COHORT])
         remove(join(run.out, TABLE))  # of a run that was asked for it
         return peaks
     listed = given_masses(config)
@@ -83,10 +83,9 @@ def calibration_of(run: Run, name: str) -> Calibration:
     """The correction of a specimen's m/z; none where it was not asked for."""
     if run.config.recalibrate is None:
         return Calibration()
-    record = run.record("calibration", name)
-    if record is None or record["status"] != "done":
+    if not run.is_done("calibration", name):
         raise RuntimeError(f"{name}: stage calibration is not done")
-    return Calibration(**record["calibration"])
+    return Calibration(**run.records("calibration")[name]["calibration"])
 
 
 def corrected(run: Run, name: str, sums: msi.PeakSums) -> msi.PeakSums:
@@ -128,6 +127,7 @@ def _write_table(run: Run) -> None:
         rows.append({"specimen": specimen.name, **found})
         if found["note"]:
             run.say(f"ingest: {specimen.name}: {found['note']}")
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_bytes(join(run.out, TABLE), text.encode())
+    key = run.key("recalibration", rows)
+    if not run.done("recalibration", COHORT, key):
+        with run.making("recalibration", key, "calibration"):
+            write_csv(join(run.out, TABLE), rows, COLUMNS, digits=6)

@@ -3,8 +3,6 @@ the annotation."""
 
 from __future__ import annotations
 
-import io
-import time
 from typing import Any
 
 import pandas as pd
@@ -16,11 +14,11 @@ from msiscale.models.novelty import Limits
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import MODELS
 from msiscale.pipeline.novelty import extrapolated
-from msiscale.pipeline.table import sound
-from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.pipeline.pixel_rows import sound
+from msiscale.pipeline.tasks import Task
 from msiscale.prediction.regions import PREDICTED, SECONDARY, write_regions
 from msiscale.prediction.secondary import COLUMNS, predicted_regions, secondary_regions, table
-from msiscale.store import at_once, join, open_group, read, read_bytes, remove, write_bytes
+from msiscale.store import at_once, join, open_group, read, read_csv, remove, write_csv
 
 TABLE = "secondary_regions.csv"
 
@@ -37,8 +35,7 @@ def regions(run: Run) -> None:
     part = run.config.part("region_probability", "region_um2")
     keys = {}
     for s in fitted:
-        stamps = [run.upstream(stage, s)["digest"] for stage in ("fit", "register")]
-        keys[s.name] = run.key("regions", stamps, part)
+        keys[s.name] = run.key("regions", [run.stamp(p, s) for p in ("fit", "register")], part)
 
     def task(specimen: Specimen) -> Task:
         args = (run.out, specimen, limits, run.config)
@@ -49,34 +46,23 @@ def regions(run: Run) -> None:
     key = run.key("regions", [[s.name, keys[s.name]] for s in kept])
     if run.done("regions", "cohort", key):
         return
-    began, cpu = time.perf_counter(), time.process_time()
-    run.forget("regions", ["cohort"])
-    bodies = at_once(lambda s: read_bytes(_table_url(run.out, s)), kept)
-    tables = [pd.read_csv(io.BytesIO(body), float_precision="round_trip") for body in bodies]
-    filled = [t for t in tables if len(t)]
-    found = pd.concat(filled) if filled else pd.DataFrame(columns=list(COLUMNS))
-    with run.recording() as noted:
-        _write(join(run.out, TABLE), found)
-    run.write("regions", "cohort", key, "done", regions=len(found), written=noted.parts)
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account.add("regions", spent)
+    with run.making("regions", key) as record:
+        tables = at_once(lambda s: read_csv(_table_url(run.out, s)), kept)
+        filled = [t for t in tables if len(t)]
+        found = pd.concat(filled) if filled else pd.DataFrame(columns=list(COLUMNS))
+        write_csv(join(run.out, TABLE), found, digits=7)
+        record["regions"] = len(found)
 
 
 def _held_out(run: Run, specimen: Specimen) -> bool:
     """Whether there are maps of cancer by a fold that left the specimen's patient out."""
-    record = run.record("fit", specimen.name)
-    if record is None or record["status"] != "done":
+    if not run.is_done("fit", specimen.name):
         return False
-    group = open_group(run.predictions_url)
-    return f"{specimen.name}/{MODELS[0]}" in group
+    return f"{specimen.name}/{MODELS[0]}" in open_group(run.predictions_url)
 
 
 def _table_url(out: str, specimen: Specimen) -> str:
     return join(out, "regions", f"{specimen.name}.csv")
-
-
-def _write(url: str, found: pd.DataFrame) -> None:
-    write_bytes(url, found.to_csv(index=False, lineterminator="\n", float_format="%.7g").encode())
 
 
 def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) -> dict[str, Any]:
@@ -102,6 +88,6 @@ def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) ->
     }
     write_regions(join(out, "regions", f"{specimen.name}.geojson"), named)
     rows = table(specimen.name, specimen.patient, other, matrix, tuple(facts["mpp"]))
-    _write(_table_url(out, specimen), rows)
+    write_csv(_table_url(out, specimen), rows, digits=7)
     area = sum(f.area_um2 for f in other)
     return {"regions": len(whole), "secondary": len(other), "secondary_um2": area}

@@ -28,6 +28,7 @@ from msiscale.pipeline.placement import (
     put_deformation,
     refused_row,
 )
+from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.registration import AUTOMATIC, RESIDUALS
 from msiscale.regridding import regrid
@@ -35,7 +36,7 @@ from msiscale.slide.annotations import label_fraction, read_annotation
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import working
-from msiscale.store import at_once, digest, join, open_group, put, write_bytes
+from msiscale.store import at_once, digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
 PLACEMENT_VERSION = 1  # of the numbers that automatic registration finds
@@ -52,8 +53,7 @@ def register(run: Run) -> None:
         return [identity(f) for f in (s.slide, s.annotation, s.landmarks, s.matrix)]
 
     for s in list(run.specimens()):
-        cube = run.record("ingest", s.name)
-        if needs_cube(s, config) and (cube is None or cube["status"] != "done"):
+        if needs_cube(s, config) and not run.is_done("ingest", s.name):
             why = "automatic registration needs the stage ingest; run it first"
             run.set_aside("register", s.name, "", why)
     asked = list(run.specimens())
@@ -84,10 +84,13 @@ def write_table(run: Run) -> None:
     for name in (s.name for s in run.cohort if REFUSED in run.failed.get(s.name, "")):
         group = open_group(join(run.cohort_url, name))
         rows.append({"specimen": name, **refused_row(group)})
+    key = run.key("registration", rows)
+    if run.done("registration", COHORT, key):
+        return
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["landmarks"] = table["landmarks"].fillna(0).astype(int)
-    text = table.to_csv(index=False, lineterminator="\n")
-    write_bytes(join(run.out, "registration.csv"), text.encode())
+    with run.making("registration", key, "register"):
+        write_csv(join(run.out, "registration.csv"), table)
 
 
 def _register(

@@ -7,22 +7,23 @@ over the tissue as a whole (``null_labels``): it keeps its shape, and so its aut
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from msiscale.cohort import Specimen
 from msiscale.errors import SpecimenError
 from msiscale.models import leave_one_group_out
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
 from msiscale.pipeline.evaluate import Setting, evaluate
-from msiscale.pipeline.fit import columns_of, open_table
-from msiscale.pipeline.metrics import POOLED, classification, regression, write_table
-from msiscale.pipeline.table import Table
-from msiscale.pipeline.tasks import Outcome
-from msiscale.store import at_once, digest, join, remove
+from msiscale.pipeline.fit import open_pixels
+from msiscale.pipeline.metrics import POOLED, classification, regression
+from msiscale.pipeline.pixel_rows import PixelRows
+from msiscale.pipeline.protocols import supported_columns
+from msiscale.store import at_once, digest, join, remove, write_csv
 
 COLUMNS = ["test", "level", "draw", "model", "target", "metric", "value"]
 KEPT = ("auc", "average_precision", "prevalence", "r2")
@@ -45,28 +46,26 @@ def robustness(run: Run) -> None:
     key = run.key("robustness", fitted.get("digest"), config.part("jitter", "null"))
     if run.done("robustness", "cohort", key):
         return
-    run.forget("robustness", ["cohort"])
-    began, cpu = time.perf_counter(), time.process_time()
-    opened = at_once(partial(open_table, run), specimens)
+    try:
+        with run.making("robustness", key, redone=1):
+            rows = _rows(run, specimens, patients)
+            write_csv(join(run.out, "robustness.csv"), rows, COLUMNS, digits=12)
+    except SpecimenError as error:  # its stored data are damaged
+        run.set_aside("robustness", error.specimen, "", str(error))
+
+
+def _rows(run: Run, specimens: list[Specimen], patients: dict[str, str]) -> list[dict[str, Any]]:
+    """Pooled figures of each test, fitted and held out anew."""
+    opened = at_once(partial(open_pixels, run), specimens)
     tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
-    folds = leave_one_group_out(patients)
-    holder = {name: i for i, fold in enumerate(folds) for name in fold.test}
-    rows = []
-    root = join(run.state_url, "robustness")
+    folds, columns = leave_one_group_out(patients), supported_columns(run)
+    root, rows = join(run.state_url, "robustness"), []
     try:
         for test, level, draw, moves in tests(run, tables):
             run.say(f"robustness: {test} {level:g}" + (f", draw {draw + 1}" if draw else ""))
             moved = {n: table.moved(**moves[n]) for n, table in tables.items()}
-            setting = Setting(
-                test,
-                moved,
-                {n: {n: table.mask} for n, table in moved.items()},
-                folds,
-                patients,
-                {n: np.where(t.mask, holder[n], -1) for n, t in moved.items()},
-                columns_of(run),
-            )
-            found, _ = evaluate(run, setting, root, "maps")
+            setting = Setting.of_patients(test, moved, folds, patients, columns, below="maps")
+            found = evaluate(run, setting, root).evaluation
             records = regression(found, patients)
             records += classification(found, patients, []) if found.truth else []
             rows += [
@@ -74,22 +73,15 @@ def robustness(run: Run) -> None:
                 for record in records
                 if record["specimen"] == POOLED and record["metric"] in KEPT
             ]
-    except SpecimenError as error:  # its stored data are damaged
-        run.set_aside("robustness", error.specimen, "", str(error))
-        return
     finally:
         remove(root)
-    with run.recording() as noted:
-        write_table(run, "robustness.csv", rows, COLUMNS)
-    run.write("robustness", "cohort", key, "done", written=noted.parts)
-    spent = Outcome(wall_s=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
-    run.account.add("robustness", spent, redone=1)
+    return rows
 
 
 Moves = dict[str, dict[str, Elsewhere]]
 
 
-def tests(run: Run, tables: dict[str, Table]) -> Iterator[tuple[str, float, int, Moves]]:
+def tests(run: Run, tables: dict[str, PixelRows]) -> Iterator[tuple[str, float, int, Moves]]:
     """Name, level, draw, and for every specimen where its features and labels come from."""
     for level in run.config.jitter:
         yield "jitter", level, 0, {n: {"features": _away(n, level)} for n in tables}

@@ -1,4 +1,4 @@
-"""The one list of stages: what runs, in which order, what each writes and what its records are called.
+"""The one list of stages: their order, what each writes, and what its records are called.
 
 Everything that must know the stages reads it here: the driver, the ledger's digests, `status`,
 `verify`, `withdraw`, the report and the command line. A new stage is a module of its own and one
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any
+
+from msiscale.errors import InputError
 
 COHORT = "cohort"  # the ledger's name of the record that is of no single specimen
 
@@ -32,8 +34,8 @@ class Part:
         The next number whenever its results change, so that old ones are made anew.
     specimens, cohort
         Whether there is a record a specimen, and one of the cohort.
-    blocks
-        A record of a specimen stands on records of blocks of its pixels.
+    stays
+        More paths, which hold nothing of a specimen and so outlive its withdrawal.
     pooled
         What it writes of a specimen comes from the other specimens too.
     """
@@ -43,12 +45,17 @@ class Part:
     version: int = 1
     specimens: bool = True
     cohort: bool = False
-    blocks: bool = False
+    stays: tuple[str, ...] = ()
     pooled: bool = False
 
-    def of_specimen(self, name: str) -> list[str]:
-        """The paths that go with a specimen."""
-        return [path.format(name) for path in self.owns if "{}" in path]
+    def of_specimen(self, name: str, *, whole: bool = False) -> list[str]:
+        """The paths that go with a specimen; as a `whole`, with the groups that they lie in."""
+        cut = (
+            path.partition("{}/")[0] + "{}" if whole and "{}/" in path else path
+            for path in self.owns
+            if "{}" in path
+        )
+        return list(dict.fromkeys(path.format(name) for path in cut))
 
     @property
     def of_cohort(self) -> list[str]:
@@ -61,8 +68,9 @@ class Part:
 
     @cached_property
     def _own(self) -> re.Pattern[str]:
-        words = (re.escape(p).replace(r"\{\}", "[^/]+").replace(r"\*", "[^/]*") for p in self.owns)
-        return re.compile(f"({'|'.join(words)})(/.*)?$" if self.owns else "(?!)")
+        paths = (*self.owns, *self.stays)
+        words = (re.escape(p).replace(r"\{\}", "[^/]+").replace(r"\*", "[^/]*") for p in paths)
+        return re.compile(f"({'|'.join(words)})(/.*)?$" if paths else "(?!)")
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,12 @@ class Stage:
     asked_for: bool = False
 
     @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the stages on the way to it, itself among them, in their order."""
+        names = {stage_of(part) for part in self.before} | {self.name}
+        return tuple(stage.name for stage in STAGES if stage.name in names)
+
+    @property
     def function(self) -> Callable[[Any], None]:
         """What runs it."""
         module, _, name = str(self.run).partition(":")
@@ -111,12 +125,18 @@ STAGES = (
         "ingest:ingest",
         (
             Part("peaks", ("state.zarr/{}/peaks",), version=3),
-            Part("calibration", ("calibration.csv",), cohort=True),
-            Part("axis", ("state.zarr/axis",), specimens=False, cohort=True),
+            Part("calibration"),
+            Part("recalibration", ("calibration.csv",), specimens=False, cohort=True),
+            Part(
+                "axis",
+                ("state.zarr/axis/support",),
+                specimens=False,
+                cohort=True,
+                stays=("state.zarr/axis/mz",),
+            ),
             Part(
                 "ingest",
                 tuple(f"cohort.zarr/{{}}/{name}" for name in ("intensity", "norm", "mz", "y", "x")),
-                blocks=True,
             ),
         ),
     ),
@@ -133,10 +153,9 @@ STAGES = (
                         for name in ("tissue", "cancer", "preview", "yp", "xp", "deformation")
                     ),
                     "figures/placement_{}.png",
-                    "registration.csv",
                 ),
-                cohort=True,
             ),
+            Part("registration", ("registration.csv",), specimens=False, cohort=True),
         ),
         before=("peaks",),
     ),
@@ -149,7 +168,6 @@ STAGES = (
                 "features",
                 ("cohort.zarr/{}/features", "cohort.zarr/{}/coverage"),
                 version=2,
-                blocks=True,
             ),
         ),
         before=("peaks", "register"),
@@ -167,6 +185,7 @@ STAGES = (
                     "predictions.zarr/{}",
                     "state.zarr/folds",
                     "state.zarr/novelty",
+                    "state.zarr/protocols",
                     "model.zarr",
                     "metrics.csv",
                     "intervals.csv",
@@ -185,7 +204,14 @@ STAGES = (
         "robustness",
         "Fits again with the slide misplaced and with annotations that mean nothing.",
         "robustness:robustness",
-        (Part("robustness", ("robustness.csv",), specimens=False, cohort=True),),
+        (
+            Part(
+                "robustness",
+                ("robustness.csv", "state.zarr/robustness"),
+                specimens=False,
+                cohort=True,
+            ),
+        ),
     ),
     Stage(
         "biomarkers",
@@ -256,9 +282,22 @@ STAGES = (
         None,
         (
             Part("fusion_ions", ("state.zarr/{}/fusion/structure",)),
-            Part("fusion_inputs", ("state.zarr/{}/fusion",)),
-            Part("fuse", ("fusion.csv",), cohort=True),
-            Part("fused", ("fusion.zarr/{}", "figures/fusion_{}.png")),
+            Part(
+                "fusion_inputs",
+                tuple(
+                    f"state.zarr/{{}}/fusion/{name}"
+                    for name in ("ions", "variables", "pan", "pan_fine")
+                ),
+            ),
+            Part(
+                "fuse",
+                (
+                    *(f"state.zarr/{{}}/fusion/{name}" for name in ("fit", "x*", "scores")),
+                    "figures/fusion_{}.png",
+                ),
+            ),
+            Part("fusion", ("fusion.csv",), specimens=False, cohort=True),
+            Part("fused", ("fusion.zarr/{}",)),
         ),
         before=("peaks", "ingest", "register", "features"),
         gpu=True,
@@ -278,8 +317,12 @@ PARTS = {part.name: part for stage in STAGES for part in stage.parts}
 
 
 def stage_named(name: str) -> Stage:
-    """The stage of a name."""
-    return next(stage for stage in STAGES if stage.name == name)
+    """The stage of a name. InputError where there is none."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    known = ", ".join(stage.name for stage in STAGES)
+    raise InputError(f"stage {name!r}: there is none of that name; use {known}")
 
 
 def stage_of(part: str) -> str:

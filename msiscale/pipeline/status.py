@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from msiscale.errors import InputError
+from msiscale.pipeline.stages import COHORT, STAGES
 from msiscale.store import Ledger, at_once, exists, join, read_json
-
-PER_SPECIMEN = ("manifest", "peaks", "ingest", "register", "features", "sums", "fit")
-COHORT = ("axis", "fit", "biomarkers", "annotate", "regions", "report")
 
 
 def status(out: str) -> list[str]:
-    """Lines for the user: a table of specimens by stages, then reasons of failure."""
+    """Lines for the user: a table of specimens by records of the stages, then reasons of failure.
+
+    What only its own command runs is shown once it has run. A record that a specimen does not need
+    where the cohort's own is done (it has no annotation, say) is shown as ``-``.
+
+    Raises
+    ------
+    InputError
+        `out` holds no run.
+    """
     plan = join(out, "run.json")
     if not exists(plan):
         raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
     names = list(read_json(plan)["specimens"])
     ledger = Ledger(out)
-    stages = sorted({*PER_SPECIMEN, *COHORT})
-    records = dict(zip(stages, at_once(ledger.read_all, stages), strict=True))
+    listed = ["manifest", *(part.name for stage in STAGES for part in stage.parts)]
+    records = dict(zip(listed, at_once(ledger.read_all, listed), strict=True))
+    optional = {p.name for s in STAGES if s.asked_for for p in s.parts} | {"calibration"}
+    columns = [
+        (part.name, any(records[p.name].get(COHORT) for p in stage.parts))
+        for stage in STAGES
+        for part in stage.parts
+        if part.specimens and (records[part.name] or part.name not in optional)
+    ]
     width = max([8, *(len(n) for n in names)])
-    lines = [" ".join([f"{'specimen':<{width}}", *(f"{s:>9}" for s in PER_SPECIMEN[1:])])]
+    head = [f"{column:>{max(9, len(column))}}" for column, _ in columns]
+    lines = [" ".join([f"{'specimen':<{width}}", *head])]
     reasons = []
     for name in names:
         cells = []
-        for stage in PER_SPECIMEN:
-            record = records[stage].get(name)
-            word = "missing" if record is None else str(record["status"])
-            if word == "failed" and record is not None:
-                reasons.append(f"{name}: {stage} failed: {record['reason']}")
-            cells.append(f"{word:>9}")
+        stopped = any(r[name]["status"] == "failed" for r in records.values() if name in r)
+        for column, pooled in (("manifest", False), *columns):
+            record = records[column].get(name)
+            word = "-" if pooled and not stopped else "missing"
+            word = str(record["status"]) if record else word
+            if record and word == "failed":
+                reasons.append(f"{name}: {column} failed: {record['reason']}")
+            cells.append(f"{word:>{max(9, len(column))}}")
         lines.append(" ".join([f"{name:<{width}}", *cells[1:]]))
-    done = [s for s in COHORT if records[s].get("cohort", {}).get("status") == "done"]
-    lines.append(f"cohort: done: {', '.join(done) or 'nothing'}")
+    whole = [p for p in listed if records[p].get(COHORT, {}).get("status") == "done"]
+    lines.append(f"cohort: done: {', '.join(whole) or 'nothing'}")
     left = [name for name in sorted(records["peaks"]) if name not in names]
     if left:
         lines.append(

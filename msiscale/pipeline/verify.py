@@ -18,10 +18,12 @@ import zarr
 
 from msiscale.cluster import Where, connect
 from msiscale.errors import InputError
+from msiscale.pipeline.stages import COHORT, PARTS, stage_named, stage_of
 from msiscale.pipeline.tasks import Task, run_tasks
 from msiscale.store import (
     Ledger,
     LostChunk,
+    at_once,
     exists,
     has_group,
     join,
@@ -33,11 +35,6 @@ from msiscale.store.lease import held
 from msiscale.store.ledger import Record
 from msiscale.store.written import crc
 
-# what `msiscale run` calls the stage in which a record is written
-STAGE_OF = {"peaks": "ingest", "axis": "ingest", "sums": "fit", "association": "biomarkers"}
-STAGE_OF |= {"ions": "annotate", "scores": "annotate", "strongest": "biomarkers"}
-STAGE_OF |= {"figures": "report", "calibration": "ingest"}
-BLOCKWISE = ("ingest", "features", "predict")
 _PART = re.compile(r"(.+)\[(\d+):(\d+),(\d+):(\d+)\]")
 
 
@@ -51,7 +48,7 @@ class Damage:
     what: str  # one line, which names the file
 
     def __str__(self) -> str:
-        return f"{self.name}: stage {STAGE_OF.get(self.stage, self.stage)}: {self.what}"
+        return f"{self.name}: stage {stage_of(self.stage)}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def _check(out: str, stage: str, name: str, record: Record) -> dict[str, Any]:
     """Look at what one record vouches for, and its blocks."""
     ledger = Ledger(out)
     parts = {name: record}
-    if stage in BLOCKWISE:
+    if "block" in record:
         blocks = ledger.read_all(stage, name)
         key = record["digest"]
         parts |= {part: r for part, r in blocks.items() if r.get("digest") == key}
@@ -181,10 +178,9 @@ def _forget(out: str, damages: tuple[Damage, ...]) -> None:
     for stage, name in dict.fromkeys((d.stage, d.name) for d in damages):
         if stage == "axis":  # found anew by the next run
             remove(join(out, "state.zarr", "axis"))
-        if stage == "fit":  # all together, or not at all
-            ledger.forget(stage, ["cohort"])
-        if stage == "strongest":  # a part of it
-            ledger.forget("biomarkers", ["cohort"])
+        if stage in PARTS and PARTS[stage].pooled:  # all together, or not at all
+            made = stage_named(stage_of(stage)).parts
+            at_once(lambda part: ledger.forget(part.name, [COHORT]), made)
         record = ledger.read(stage, name)
         own = {d.record for d in damages if (d.stage, d.name) == (stage, name)}
         if record is None or name in own or "block" not in record:

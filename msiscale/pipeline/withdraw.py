@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from msiscale.errors import InputError
 from msiscale.pipeline.axis import axis_url, stored_axis
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.stages import COHORT, PARTS
 from msiscale.store import (
     Ledger,
     exists,
@@ -19,38 +21,6 @@ from msiscale.store import (
     write_json,
 )
 from msiscale.store.lease import held
-
-# what was computed from all specimens, and would still hold traces of one that has left
-COHORT = (
-    "report.html",
-    "figures",
-    "metrics.csv",
-    "comparisons.csv",
-    "intervals.csv",
-    "switches.csv",
-    "switches",
-    "robustness.csv",
-    "reliability.csv",
-    "biomarkers.csv",
-    "biomarkers_by_specimen.csv",
-    "annotations.csv",
-    "annotations_by_specimen.csv",
-    "registration.csv",
-    "calibration.csv",
-    "batch.csv",
-    "model.zarr",
-    "predictions.zarr",
-    "fusion.csv",
-    "secondary_regions.csv",
-    "regions",
-    "state.zarr/folds",
-    "state.zarr/protocols",
-    "state.zarr/robustness",
-    "state.zarr/novelty",
-    "state.zarr/strongest",
-    "state.zarr/axis/support",
-)
-COHORT_STAGES = ("axis", "fit", "robustness", "biomarkers", "annotate", "fuse", "regions", "report")
 
 
 def leave_out(run: Run, held_out: Collection[str]) -> None:
@@ -70,15 +40,21 @@ def leave_out(run: Run, held_out: Collection[str]) -> None:
 
 
 def _forget_results(run: Run, name: str) -> bool:
-    """Remove a specimen's maps and figures; whether there were any."""
-    out = run.out
-    for stage in ("fit", "regions", "figures"):
-        run.forget(stage, [name])
-    figures = [f for f in listing(join(out, "figures")) if f.partition("_")[2] == f"{name}.png"]
-    parts = [f"predictions.zarr/{name}", *(f"figures/{file}" for file in figures)]
-    parts += [f"regions/{name}.geojson", f"regions/{name}.csv"]
-    removed = [remove(join(out, part)) for part in parts]
+    """Remove what comes of a specimen and others together; whether there was any."""
+    removed = []
+    for part in PARTS.values():
+        if part.pooled:
+            run.forget(part.name, [name])
+            removed += [remove(join(run.out, path)) for path in part.of_specimen(name)]
     return any(removed)
+
+
+def _matching(out: str, path: str) -> list[str]:
+    """The paths that a path of a part means; more than one where its last name has a ``*``."""
+    if "*" not in path:
+        return [path]
+    folder, _, last = path.rpartition("/")
+    return [f"{folder}/{name}" for name in fnmatch.filter(listing(join(out, folder)), last)]
 
 
 def withdraw(out: str, names: Sequence[str]) -> list[str]:
@@ -119,12 +95,19 @@ def _withdraw(
     out: str, names: Sequence[str], document: dict[str, Any], known: set[str]
 ) -> list[str]:
     plan, ledger = join(out, "run.json"), Ledger(out)
-    for stage in COHORT_STAGES:
-        ledger.forget(stage, ["cohort"])
-    for stage in ("fit", "regions", "figures", "strongest"):
-        ledger.forget(stage, known)
-    for part in COHORT:
-        remove(join(out, part))
+    parts = PARTS.values()
+    for part in parts:  # records go before what they vouch for
+        if part.cohort:
+            ledger.forget(part.name, [COHORT])
+        if part.pooled:
+            ledger.forget(part.name, known)
+    for path in [path for part in parts for path in part.of_cohort]:
+        for found in _matching(out, path):
+            remove(join(out, found))
+    for path in [
+        p for part in parts if part.pooled for name in known for p in part.of_specimen(name)
+    ]:
+        remove(join(out, path))
     kept = stored_axis(axis_url(out))
     if kept is not None:
         asked = {n: key for n, key in kept[1]["asked"].items() if n not in names}
@@ -134,10 +117,11 @@ def _withdraw(
             if stage != "manifest":  # the name is known until all else is gone
                 ledger.forget(stage, [name])
                 ledger.forget_parts(stage, name)
-        for folder in ("cohort.zarr", "state.zarr", "fusion.zarr"):
-            remove(join(out, folder, name))
-        remove(join(out, "association", f"{name}.csv"))
-    for folder in (".", "association", *(f"ledger/{stage}" for stage in ledger.stages())):
+        for path in [path for part in parts for path in part.of_specimen(name, whole=True)]:
+            remove(join(out, path))
+    folders = {path.rpartition("/")[0] or "." for part in parts for path in part.owns}
+    folders = {folder for folder in folders if ".zarr" not in folder}
+    for folder in (*sorted(folders), *(f"ledger/{stage}" for stage in ledger.stages())):
         for file in listing(join(out, folder)):
             if file.startswith(".") and file.endswith(".part"):  # of a write that was killed
                 remove(join(out, folder, file))

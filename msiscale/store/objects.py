@@ -148,6 +148,7 @@ def _replace(path: Path, data: bytes | Iterable[bytes], *, new: bool = False) ->
 
 def remove(url: str) -> bool:
     """Delete a file or a folder with all that is in it; False where there is none."""
+    written.gone(url)
     if _remote(url):
         return remote.delete(url)
     if is_url(url):

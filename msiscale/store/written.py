@@ -82,7 +82,7 @@ def file(url: str, data: bytes) -> None:
     """Note a file."""
     found = _current.get()
     name = found.name(url) if found else None
-    if found and name:
+    if found and name and not name.startswith("ledger/"):  # records vouch for the rest
         found.parts[name] = crc(data)
         found.bytes += len(data)
 
@@ -94,6 +94,15 @@ def array(url: str, values: NDArray[Any], part: str = "") -> None:
     if found and name:
         found.parts[name + part] = crc(values)
         found.bytes += values.nbytes
+
+
+def gone(url: str) -> None:
+    """Forget a file or a folder that is removed: no record vouches for what is not there."""
+    found = _current.get()
+    name = found.name(url) if found else None
+    if found and name:
+        for part in [p for p in found.parts if p == name or p.startswith((f"{name}/", f"{name}["))]:
+            del found.parts[part]
 
 
 def adopt(parts: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Table:
+class PixelRows:
     """The usable pixels of one specimen: measured, on tissue, under the slide.
 
     Attributes
@@ -47,7 +47,7 @@ class Table:
     labels_from: Elsewhere = HERE
 
     @classmethod
-    def open(cls, url: str, stamp: str, *, min_coverage: float) -> Table:
+    def open(cls, url: str, stamp: str, *, min_coverage: float) -> PixelRows:
         """Read the small maps."""
         with sound(*url.rsplit("/", 1)):
             group = open_group(url)
@@ -56,11 +56,19 @@ class Table:
             return cls(url, stamp, read(group, "tissue").astype(bool) & measured & covered)
 
     @classmethod
-    def background(cls, url: str) -> Table:
+    def background(cls, url: str) -> PixelRows:
         """The measured pixels off the tissue, for the baseline of what a tissue mask explains."""
         group = open_group(url)
         measured = np.isfinite(read(group, "norm"))
         return cls(url, "", measured & ~read(group, "tissue").astype(bool))
+
+    def need_any(self, name: str) -> None:
+        """Raise `InputError` for a specimen without a usable pixel."""
+        if not self.mask.any():
+            raise InputError(
+                f"specimen {name}: no MSI pixel is measured, on tissue and under the slide; "
+                "check its registration"
+            )
 
     @property
     def cells(self) -> list[Block]:
@@ -68,7 +76,7 @@ class Table:
         shape = (self.mask.shape[0], self.mask.shape[1])
         return [b for b in blocks(shape, (CELL, CELL)) if self.mask[b.slices].any()]
 
-    def moved(self, *, features: Elsewhere = HERE, labels: Elsewhere = HERE) -> Table:
+    def moved(self, *, features: Elsewhere = HERE, labels: Elsewhere = HERE) -> PixelRows:
         """The same pixels, those whose features still come from usable ones."""
         mask = self.mask & features.all_of(self.mask)
         stamp = f"{self.stamp}/{features}/{labels}"
