@@ -164,7 +164,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         scores = {n: R2(float(f["n"]), *(np.array(f[s]) for s in SQUARES)) for n, (f, _) in results}
     found = Evaluation.of(
         setting.name,
-        lambda name: join(root, name, setting.below),
+        lambda name: join(root, name, *([setting.below] if setting.below else [])),
         setting.tables,
         scores,
         held_out,

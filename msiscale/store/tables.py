@@ -60,4 +60,6 @@ def read_csv(url: str, **options: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.read_csv(io.BytesIO(read_bytes(url)), float_precision="round_trip", **options)
+    if int(pd.__version__.split(".")[0]) < 3:  # from 3 on every number is exact
+        options = {"float_precision": "round_trip", **options}
+    return pd.read_csv(io.BytesIO(read_bytes(url)), **options)
