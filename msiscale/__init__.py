@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from msiscale.models import PCA, LogisticRegression, Moments, Ridge
     from msiscale.msi import open_msi
     from msiscale.pipeline import run
-    from msiscale.prediction import predict, predicted_intensity
+    from msiscale.pipeline.predict import predict
+    from msiscale.prediction import predicted_intensity
     from msiscale.regridding import regrid
     from msiscale.slide import open_slide
 
@@ -32,7 +33,7 @@ _HOME = {
     "Ridge": "msiscale.models",
     "LogisticRegression": "msiscale.models",
     "run": "msiscale.pipeline",
-    "predict": "msiscale.prediction",
+    "predict": "msiscale.pipeline.predict",
     "predicted_intensity": "msiscale.prediction",
     "regrid": "msiscale.regridding",
 }

@@ -388,7 +388,7 @@ def withdraw(url: str, specimens: tuple[str, ...]) -> None:
 @click.pass_context
 def predict(context: click.Context, model: str, slides: tuple[str, ...], **words: Any) -> None:
     """Cancer and chemistry of SLIDES that have no MSI, by MODEL (the model.zarr of a run)."""
-    from msiscale.prediction import predict as predict_slides
+    from msiscale.pipeline.predict import predict as predict_slides
 
     failed = predict_slides(model, slides, debug=context.obj["debug"], **words)
     for name, why in failed.items():

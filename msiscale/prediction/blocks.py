@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SlidePlan:
     """What every block of a slide's prediction is told.
 
     Attributes
@@ -65,7 +65,7 @@ def _slide(
 
 
 def predict_block(
-    plan: Plan, specimen: Specimen, block: Block, config: RunConfig
+    plan: SlidePlan, specimen: Specimen, block: Block, config: RunConfig
 ) -> dict[str, Any]:
     """Predict a block and write it. Memory: one window, and the features of a block."""
     model = _model(plan.model, plan.key)
@@ -83,7 +83,7 @@ def predict_block(
         window=config.pixels_a_window,
         around=around,
     )
-    found = evaluate(model, features, coverage, plan.pixel_um)
+    found = predict_features(model, features, coverage, plan.pixel_um)
     if plan.columns:
         columns = list(plan.columns)
         found["predicted_intensity"] = spectra(
@@ -95,7 +95,7 @@ def predict_block(
     return {"pixels": int(np.isfinite(found["feature_distance"]).sum())}
 
 
-def evaluate(
+def predict_features(
     model: Model, features: NDArray[np.float32], coverage: NDArray[np.float32], pixel_um: float
 ) -> dict[str, NDArray[Any]]:
     """All that is predicted from features (h, w, channels), NaN off the tissue.

@@ -12,7 +12,7 @@ from msiscale.errors import InputError
 from msiscale.features.encoders import load_encoder
 from msiscale.features.extract import extract_block
 from msiscale.grid import Block, Floats, translation
-from msiscale.prediction.blocks import evaluate
+from msiscale.prediction.blocks import predict_features
 from msiscale.prediction.grid import check_pixel, grid_of, group_means, onto_grid
 from msiscale.prediction.model import load_model
 from msiscale.slide.reader import open_reader
@@ -28,7 +28,7 @@ def predicted(model_url: str, slide: Path, shape: tuple[int, int], matrix: Float
     encoder = load_encoder("efficientnet-lite0")
     features, coverage = extract_block(image, matrix, whole, np.ones(shape, bool), encoder)
     pixel_um = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    found = evaluate(model, features, coverage, pixel_um)
+    found = predict_features(model, features, coverage, pixel_um)
     dims = ("y", "x", "component")
     arrays = {name: (dims[: v.ndim], v) for name, v in found.items()}
     return xr.Dataset(arrays, attrs={"matrix": matrix.tolist()})

@@ -20,7 +20,7 @@ from msiscale.grid import Block, as_matrix, centres_um
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.tasks import Task
-from msiscale.prediction.blocks import Plan, predict_block
+from msiscale.prediction.blocks import SlidePlan, predict_block
 from msiscale.prediction.grid import check_pixel, grid_of
 from msiscale.prediction.model import Model, load_model
 from msiscale.prediction.overlay import draw_overlay
@@ -147,7 +147,7 @@ def _names(slides: Sequence[str]) -> dict[str, str]:
 
 def _plans(
     run: Run, model: Model, url: str, columns: list[int], pixel_um: float
-) -> dict[str, Plan]:
+) -> dict[str, SlidePlan]:
     """What is to be done of each slide; those that will not open are set aside."""
     plans = {}
     for s in list(run.specimens()):
@@ -158,7 +158,7 @@ def _plans(
             continue
         shape, matrix = grid_of(slide, pixel_um)
         facts = [identity(s.slide), slide.mpp, pixel_um, model.digest, columns]
-        plans[s.name] = Plan(
+        plans[s.name] = SlidePlan(
             target=join(run.predictions_url, s.name),
             model=url,
             key=run.key("predict", *facts),
@@ -176,7 +176,7 @@ def _plans(
     return plans
 
 
-def _predict(run: Run, model: Model, plans: dict[str, Plan]) -> None:
+def _predict(run: Run, model: Model, plans: dict[str, SlidePlan]) -> None:
     """``predictions.zarr``, a task a block."""
 
     def create(specimen: Specimen) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _predict(run: Run, model: Model, plans: dict[str, Plan]) -> None:
     run.blockwise("predict", keys, shapes, create, task, combine, gpu=True)
 
 
-def _create(run: Run, model: Model, specimen: Specimen, plan: Plan) -> None:
+def _create(run: Run, model: Model, specimen: Specimen, plan: SlidePlan) -> None:
     """The arrays of a slide, and all that `predicted_intensity` needs beside the scores."""
     shape, size, modes = plan.shape, run.config.block, model.scores.shape[1]
     group = open_group(run.predictions_url, "r+").require_group(specimen.name)
@@ -233,7 +233,7 @@ def _create(run: Run, model: Model, specimen: Specimen, plan: Plan) -> None:
     group.attrs.update({**facts, "pixel_um": plan.pixel_um})
 
 
-def _outline(run: Run, model: Model, plans: dict[str, Plan]) -> None:
+def _outline(run: Run, model: Model, plans: dict[str, SlidePlan]) -> None:
     """``extrapolated``, ``regions/<name>.geojson`` and ``<name>.png``, a task a slide."""
     slides = list(run.specimens())
     part = run.config.part("region_probability", "region_um2")
@@ -258,7 +258,9 @@ def _outline(run: Run, model: Model, plans: dict[str, Plan]) -> None:
             )
 
 
-def _outline_slide(out: str, specimen: Specimen, plan: Plan, config: RunConfig) -> dict[str, Any]:
+def _outline_slide(
+    out: str, specimen: Specimen, plan: SlidePlan, config: RunConfig
+) -> dict[str, Any]:
     """Memory: some ten maps of the slide, 4 bytes a pixel each."""
     model, group, matrix = load_model(plan.model), open_group(plan.target), as_matrix(plan.matrix)
     distance, unexplained = (read(group, name) for name in MEASURES)
