@@ -23,7 +23,7 @@ from msiscale.fusion.restoring import RESIDUAL, model_of
 from msiscale.fusion.variables import parts_of
 from msiscale.pipeline import fuse_tasks
 from msiscale.pipeline.context import Run, say
-from msiscale.pipeline.fuse_place import Place
+from msiscale.pipeline.fuse_specimen import FusedSpecimen
 from msiscale.pipeline.fuse_tasks import METRICS
 from msiscale.pipeline.stages import stage_named, stage_of
 from msiscale.pipeline.tasks import Task
@@ -31,7 +31,6 @@ from msiscale.store import at_once, exists, join, open_group, read, read_json, w
 from msiscale.store.lease import held
 
 NEEDED = stage_named("fuse").before
-NEAR = 2e-5  # of an m/z, to be that of the axis
 MOST_PARTS = 32  # of an MSI pixel on the fine grid, and of a degraded one, each way
 COLUMNS = ["specimen", "method", "factor", "mz", "metric", "value"]
 
@@ -131,20 +130,18 @@ def fuse(
         run = Run(out, cohort, config, client, lease, debug=debug)
         _set_aside(run)
         columns = _columns(run, asked)
-        places = {s.name: _place(run, s, columns, pixel_um, scores_only) for s in run.specimens()}
-        keys = _keys(run, places)
-        _each(run, "fusion_inputs", _fine_keys(run, keys, places), places, fuse_tasks.inputs)
+        fused = {s.name: _place(run, s, columns, pixel_um, scores_only) for s in run.specimens()}
+        keys = _keys(run, fused)
+        _each(run, "fusion_inputs", _fine_keys(run, keys, fused), fused, fuse_tasks.inputs)
         # the MSI's own numbers do not depend on how finely a pixel is cut, unless the raster does
         scored = {n: run.key("fuse", k, wanted, chosen, config.alphas) for n, k in keys.items()}
-        _each(run, "fuse", scored, places, fuse_tasks.restoring, wanted, chosen)
-        table = _table(run, places, wanted, chosen, run.key("fusion", scored))
+        _each(run, "fuse", scored, fused, fuse_tasks.restoring, wanted, chosen)
+        table = _table(run, fused, wanted, chosen, run.key("fusion", scored))
         if not scores_only:
             open_group(join(out, "fusion.zarr"), "a")
             part = config.part("encoder", "mpp", "precision") | {"window": config.pixels_a_window}
-            fine = {
-                n: run.key("fused", scored[n], place.parts, part) for n, place in places.items()
-            }
-            _each(run, "fused", fine, places, fuse_tasks.sharpening, chosen)
+            fine = {n: run.key("fused", scored[n], one.parts, part) for n, one in fused.items()}
+            _each(run, "fused", fine, fused, fuse_tasks.sharpening, chosen)
     return Fused(out, table, run.failed)
 
 
@@ -219,27 +216,32 @@ def _set_aside(run: Run) -> None:
         raise InputError(f"{run.out}: {why} (with the same manifest and --out)")
 
 
-def _keys(run: Run, places: dict[str, Place]) -> dict[str, str]:
+def _keys(run: Run, fused: dict[str, FusedSpecimen]) -> dict[str, str]:
     found = {}
-    for name, place in places.items():
-        stamps = [run.upstream(s, place.specimen)["digest"] for s in NEEDED]
+    for name, one in fused.items():
+        stamps = [run.upstream(s, one.specimen)["digest"] for s in NEEDED]
         least = run.config.part("min_coverage")
-        found[name] = run.key("fusion", stamps, least, place.columns, place.per_pixel)
+        found[name] = run.key("fusion", stamps, least, one.columns, one.per_pixel)
     return found
 
 
-def _fine_keys(run: Run, keys: dict[str, str], places: dict[str, Place]) -> dict[str, str]:
-    return {n: run.key("fusion_inputs", keys[n], place.parts) for n, place in places.items()}
+def _fine_keys(run: Run, keys: dict[str, str], fused: dict[str, FusedSpecimen]) -> dict[str, str]:
+    return {n: run.key("fusion_inputs", keys[n], one.parts) for n, one in fused.items()}
 
 
 def _each(
-    run: Run, stage: str, keys: dict[str, str], places: dict[str, Place], work: Any, *words: Any
+    run: Run,
+    stage: str,
+    keys: dict[str, str],
+    fused: dict[str, FusedSpecimen],
+    work: Any,
+    *words: Any,
 ) -> None:
     n = len(list(run.specimens()))
     run.say(f"{stage} ({n} specimen{'' if n == 1 else 's'})")
 
     def task(specimen: Specimen) -> Task:
-        args = (places[specimen.name], run.config, *words)
+        args = (fused[specimen.name], run.config, *words)
         return Task(specimen.name, specimen.name, work, args)
 
     run.each(stage, keys, task)
@@ -251,7 +253,7 @@ def _place(
     columns: tuple[int, ...],
     pixel_um: float | None,
     scores_only: bool,
-) -> Place:
+) -> FusedSpecimen:
     own = max(run.upstream("peaks", specimen)["pixel_um"])
     wanted = own if scores_only else (pixel_um or own / 4)
     parts = parts_of(own, wanted)
@@ -262,15 +264,14 @@ def _place(
         )
     if pixel_um and not scores_only and abs(own / parts - pixel_um) > 1e-6 * pixel_um:
         run.say(f"{specimen.name}: pixels of {own / parts:g} µm, as {own:g} / {parts}")
-    return Place(run.out, specimen, columns, parts)
+    return FusedSpecimen(run.out, specimen, columns, parts)
 
 
 def _columns(run: Run, asked: int | tuple[float, ...]) -> tuple[int, ...]:
     """Columns of the axis, ascending."""
-    first = next(run.specimens())
-    mz = read(open_group(join(run.cohort_url, first.name)), "mz")
+    first = run.stored(next(run.specimens()))
     if isinstance(asked, tuple):
-        return tuple(sorted({_nearest(mz, value) for value in asked}))
+        return tuple(sorted({first.column(value) for value in asked}))
     facts = run.config.part("min_coverage")
     keys = {
         s.name: run.key("fusion_ions", [run.upstream(n, s)["digest"] for n in NEEDED], facts)
@@ -285,16 +286,8 @@ def _columns(run: Run, asked: int | tuple[float, ...]) -> tuple[int, ...]:
     _some_left(run)
     urls = [join(run.state_url, s.name, "fusion") for s in run.specimens()]
     total = np.sum(at_once(lambda url: read(open_group(url), "structure"), urls), axis=0)
-    order = np.argsort(-total, kind="stable")[: min(asked, len(mz))]
+    order = np.argsort(-total, kind="stable")[: min(asked, len(first.mz))]
     return tuple(sorted(int(i) for i in order))
-
-
-def _nearest(mz: np.ndarray, value: float) -> int:
-    nearest = int(np.argmin(np.abs(mz - value)))
-    if not value > 0 or abs(mz[nearest] / value - 1) > NEAR:
-        near = f"{mz[nearest]:.4f}"
-        raise InputError(f"--ions {value:g}: not on the run's m/z axis; the nearest is {near}")
-    return nearest
 
 
 def _some_left(run: Run) -> None:
@@ -304,16 +297,20 @@ def _some_left(run: Run) -> None:
 
 
 def _table(
-    run: Run, places: dict[str, Place], factors: Sequence[int], methods: Sequence[str], key: str
+    run: Run,
+    fused: dict[str, FusedSpecimen],
+    factors: Sequence[int],
+    methods: Sequence[str],
+    key: str,
 ) -> pd.DataFrame:
     """``fusion.csv``: a row a number; those of factor 1 are of the fit at MSI resolution."""
     parts = [pd.DataFrame(columns=COLUMNS)]
     for specimen in run.specimens():
-        place = places[specimen.name]
+        one = fused[specimen.name]
         for factor, pixels in run.upstream("fuse", specimen)["left_out"].items():
             run.say(f"{specimen.name}: {factor}x leaves {pixels} pixels, too few for a regression")
-        mz = read(place.group, "mz")[list(place.columns)]
-        scores = read(open_group(join(place.state_url, "fusion")), "scores")
+        mz = one.stored.mz[list(one.columns)]
+        scores = read(open_group(join(one.state_url, "fusion")), "scores")
         index = pd.MultiIndex.from_product(
             [[specimen.name], methods, [1, *factors], METRICS, mz],
             names=["specimen", "method", "factor", "metric", "mz"],

@@ -25,7 +25,7 @@ from msiscale.models import Moments
 from msiscale.models.moments import reciprocal
 from msiscale.pipeline.features import encoder_of
 from msiscale.pipeline.fuse_figure import draw_restored
-from msiscale.pipeline.fuse_place import InStore, Place
+from msiscale.pipeline.fuse_specimen import FusedSpecimen, InStore
 from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import working
@@ -81,17 +81,17 @@ def _variances(values: Floats) -> Moments:
     return Moments(n, float(n), np.zeros(0), mean, np.zeros((0, 0)), np.zeros((0, q)), square, 0.0)
 
 
-def inputs(place: Place, config: RunConfig) -> dict[str, Any]:
+def inputs(fused: FusedSpecimen, config: RunConfig) -> dict[str, Any]:
     """The chosen ions, the variables of the H&E and the guide, block by block."""
-    with sound(*place.cohort_url.rsplit("/", 1)):
-        intensity, image = array_of(place.group, "intensity"), place.slide()
+    with sound(*fused.stored.url.rsplit("/", 1)):
+        intensity, image = fused.stored.intensity, fused.slide()
         shape = (intensity.shape[0], intensity.shape[1])
-        group, parts, size = place.fusion, place.parts, nested.CELL
+        group, parts, size = fused.fusion, fused.parts, nested.CELL
         chunks = (size, size)
         ions, variables = (
             create_array(group, name, (*shape, n), ("y", "x", dim), chunks=(*chunks, n))
             for name, n, dim in (
-                ("ions", len(place.columns), "mz"),
+                ("ions", len(fused.columns), "mz"),
                 ("variables", len(NAMES), "variable"),
             )
         )
@@ -100,32 +100,32 @@ def inputs(place: Place, config: RunConfig) -> dict[str, Any]:
         fine = create_array(
             group, "pan_fine", fine_shape, ("yf", "xf"), chunks=(size * parts, size * parts)
         )
-        side = max(1, _SIDE // place.per_pixel)
+        side = max(1, _SIDE // fused.per_pixel)
         for block in blocks(shape, chunks):
-            values = np.asarray(intensity[block.slices], np.float32)[..., place.columns]
+            values = np.asarray(intensity[block.slices], np.float32)[..., fused.columns]
             found = np.empty((*block.shape, len(NAMES)))
             guide = np.empty((block.shape[0] * parts, block.shape[1] * parts))
             for tile in blocks(block.shape, (side, side)):
                 here = Block(
                     block.y0 + tile.y0, block.y0 + tile.y1, block.x0 + tile.x0, block.x0 + tile.x1
                 )
-                detailed = place.variables(image, nested.times(here, parts), parts)
+                detailed = fused.variables(image, nested.times(here, parts), parts)
                 found[tile.slices] = nested.degrade(detailed, parts)
                 guide[nested.times(tile, parts).slices] = luminance(detailed)
             write_block(ions, block, values)
             write_block(variables, block, found)
             write_block(pan, block, luminance(found))
             write_block(fine, nested.times(block, parts), guide)
-    return {"variables": list(NAMES), "per_pixel": place.per_pixel}
+    return {"variables": list(NAMES), "per_pixel": fused.per_pixel}
 
 
 def restoring(
-    place: Place, config: RunConfig, factors: Sequence[int], methods: Sequence[str]
+    fused: FusedSpecimen, config: RunConfig, factors: Sequence[int], methods: Sequence[str]
 ) -> dict[str, Any]:
     """Degrade, restore and score; and fit on the MSI's own grid, for `sharpening`."""
-    with sound(*place.cohort_url.rsplit("/", 1)):
-        data, group = place.measured(config), place.fusion
-        n = len(place.columns)
+    with sound(*fused.stored.url.rsplit("/", 1)):
+        data, group = fused.measured(config), fused.fusion
+        n = len(fused.columns)
         scores = np.full((len(methods), len(factors) + 1, len(METRICS), n), np.nan)
         found = fit(data, 1, methods, alphas=config.alphas)
         _reconstruction(scores[:, 0], found, methods)
@@ -152,17 +152,17 @@ def restoring(
     factor = factors[middle - 1]
     ion = int(np.argmax(smooth * reciprocal(noisy)))  # one with much left to restore
     picture = draw_restored(
-        place.specimen.name,
+        fused.specimen.name,
         data,
         InStore(group.require_group(f"x{factor}")),
         methods,
         factor=factor,
         ion=ion,
-        mz=float(read(place.group, "mz")[place.columns[ion]]),
+        mz=float(fused.stored.mz[fused.columns[ion]]),
         correlation=scores[:, middle, 0, ion],
-        pixel_um=place.pixel_um,
+        pixel_um=fused.stored.pixel_um,
     )
-    write_bytes(join(place.out, "figures", f"fusion_{place.specimen.name}.png"), picture)
+    write_bytes(join(fused.out, "figures", f"fusion_{fused.specimen.name}.png"), picture)
     return {"left_out": left_out, "pixels": int(data.mask.sum())}
 
 
@@ -198,41 +198,41 @@ def _load(group: zarr.Group, factor: int) -> Fit:
     return Fit(factor, int(saved.attrs["pixels"]), Moments.load(saved["sums"]), models)
 
 
-def sharpening(place: Place, config: RunConfig, methods: Sequence[str]) -> dict[str, Any]:
+def sharpening(fused: FusedSpecimen, config: RunConfig, methods: Sequence[str]) -> dict[str, Any]:
     """The measured ion images on the fine grid, in ``fusion.zarr/<specimen>``."""
-    with sound(*place.cohort_url.rsplit("/", 1)):
-        data, parts = place.measured(config), place.parts
-        found = _load(open_group(join(place.state_url, "fusion")), parts)
+    with sound(*fused.stored.url.rsplit("/", 1)):
+        data, parts = fused.measured(config), fused.parts
+        found = _load(open_group(join(fused.state_url, "fusion")), parts)
         can = [m for m in methods if found.can(m)]
         shape = (data.shape[0] * parts, data.shape[1] * parts)
-        root = open_group(join(place.out, "fusion.zarr"), "r+")
-        group = root.require_group(place.specimen.name)
-        images = InStore.made(group, can, (*shape, len(place.columns)), parts)
+        root = open_group(join(fused.out, "fusion.zarr"), "r+")
+        group = root.require_group(fused.specimen.name)
+        images = InStore.made(group, can, (*shape, len(fused.columns)), parts)
         deep = any(model_of(m) not in (None, "pls") for m in can)
-        restore(found, _fine(place, config, data, shape, deep), can, images)
-        for name, n, um in zip(("y", "x"), shape, place.pixel_um, strict=True):
+        restore(found, _fine(fused, config, data, shape, deep), can, images)
+        for name, n, um in zip(("y", "x"), shape, fused.stored.pixel_um, strict=True):
             put(group, name, centres_um(n, um / parts), (name,), attrs={"units": "µm"})
-        mz = read(place.group, "mz")[list(place.columns)]
+        mz = fused.stored.mz[list(fused.columns)]
         put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
         to_index = np.eye(3)
         to_index[:2] /= parts
         to_index[:2, 2] = 0.5 / parts - 0.5
         group.attrs.update(
             {
-                "pixel_um": [um / parts for um in place.pixel_um],
-                "matrix": (place.matrix @ to_index).tolist(),
-                "slide": place.specimen.slide,
+                "pixel_um": [um / parts for um in fused.stored.pixel_um],
+                "matrix": (fused.stored.matrix @ to_index).tolist(),
+                "slide": fused.specimen.slide,
             }
         )
     return {"methods": can, "shape": list(shape)}
 
 
 def _fine(
-    place: Place, config: RunConfig, data: Measured, shape: tuple[int, int], deep: bool
+    fused: FusedSpecimen, config: RunConfig, data: Measured, shape: tuple[int, int], deep: bool
 ) -> Fine:
     """The fine grid: what a block of it needs is made of the slide when it is asked for."""
-    parts, raster = place.parts, place.slide()
-    guide = array_of(open_group(join(place.state_url, "fusion")), "pan_fine")
+    parts, raster = fused.parts, fused.slide()
+    guide = array_of(open_group(join(fused.state_url, "fusion")), "pan_fine")
 
     def mask(block: Block) -> NDArray[np.bool_]:
         y = np.arange(block.y0, block.y1) // parts
@@ -244,12 +244,12 @@ def _fine(
 
     features: Callable[[Block], NDArray[Any]] = partial(_no_features)
     if deep:
-        features = _deep_features(place, config, shape, mask)
+        features = _deep_features(fused, config, shape, mask)
     return Fine(
         shape,
         mask,
         pan,
-        lambda block: place.variables(raster, block, parts).astype(np.float32),
+        lambda block: fused.variables(raster, block, parts).astype(np.float32),
         features,
         lambda block: data.read("ions", block),
     )
@@ -260,25 +260,25 @@ def _no_features(block: Block) -> NDArray[Any]:
 
 
 def _deep_features(
-    place: Place,
+    fused: FusedSpecimen,
     config: RunConfig,
     shape: tuple[int, int],
     mask: Callable[[Block], NDArray[np.bool_]],
 ) -> Callable[[Block], NDArray[Any]]:
     """What gives the dense features of a block of fine pixels, by the encoder of the run."""
     encoder = encoder_of(config)
-    known = array_of(place.group, "features").attrs.get("sha256")
+    known = fused.stored.features.attrs.get("sha256")
     if encoder.sha256 != known:
         raise InputError(
-            f"{place.out}: its features are of weights {str(known)[:12]}…, but "
+            f"{fused.out}: its features are of weights {str(known)[:12]}…, but "
             f"{config.weights or 'the default'} is {encoder.sha256[:12]}…; give --weights"
         )
-    slide = open_reader(place.specimen.slide, mpp=place.specimen.mpp)
+    slide = open_reader(fused.specimen.slide, mpp=fused.specimen.mpp)
     image = working(slide, config.mpp)
     to_index = np.eye(3)
-    to_index[:2] /= place.parts
-    to_index[:2, 2] = 0.5 / place.parts - 0.5
-    matrix = place.matrix @ to_index
+    to_index[:2] /= fused.parts
+    to_index[:2, 2] = 0.5 / fused.parts - 0.5
+    matrix = fused.stored.matrix @ to_index
 
     def features(block: Block) -> NDArray[Any]:
         around = whole_units(block, shape)

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from msiscale import store
 from msiscale.errors import InputError
 from msiscale.models.novelty import Limits, Novelty
-from msiscale.store import open_group
+from msiscale.store import nearest_column, open_group
 
 MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
 FORMAT = 2
-NEAR_PPM = 20.0  # of an m/z that was asked for
 Float32 = NDArray[np.float32]
 
 
@@ -91,14 +90,11 @@ def columns_of(
     Raises
     ------
     InputError
-        None is within `NEAR_PPM`, or the model leaves that column out.
+        None is near enough, or the model leaves that column out.
     """
     found = []
     for value in wanted:
-        nearest = int(np.argmin(np.abs(axis - value)))
-        if not value > 0 or abs(axis[nearest] / value - 1) > NEAR_PPM * 1e-6:
-            near = f"{axis[nearest]:.4f}"
-            raise InputError(f"m/z {value} is not on the model's axis; the nearest is {near}")
+        nearest = nearest_column(axis, value)
         if mean[nearest] == 0 and not spectrum[:, nearest].any():
             raise InputError(f"m/z {value}: too rare in the training to be predicted; take another")
         found.append(nearest)

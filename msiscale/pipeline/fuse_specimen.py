@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import zarr
@@ -12,18 +11,17 @@ from numpy.typing import NDArray
 
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError
 from msiscale.fusion import Measured, nested
 from msiscale.fusion.variables import halo_of, raster_pixels, slide_on_raster, slide_variables
-from msiscale.grid import Block, Floats, as_matrix
+from msiscale.grid import Block, Floats
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
-from msiscale.store import array_of, create_array, join, open_group, write_block
+from msiscale.store import StoredSpecimen, array_of, create_array, join, open_group, write_block
 
 
 @dataclass(frozen=True)
-class Place:
+class FusedSpecimen:
     """A specimen in its run.
 
     Attributes
@@ -40,17 +38,13 @@ class Place:
     parts: int
 
     @property
-    def cohort_url(self) -> str:
-        return join(self.out, "cohort.zarr", self.specimen.name)
-
-    @property
     def state_url(self) -> str:
         return join(self.out, "state.zarr", self.specimen.name)
 
     @property
-    def group(self) -> zarr.Group:
+    def stored(self) -> StoredSpecimen:
         """``cohort.zarr/<specimen>``, to read."""
-        return open_group(self.cohort_url)
+        return StoredSpecimen.of(self.out, self.specimen.name)
 
     @property
     def fusion(self) -> zarr.Group:
@@ -58,35 +52,21 @@ class Place:
         return open_group(self.state_url, "a").require_group("fusion")
 
     @property
-    def pixel_um(self) -> tuple[float, float]:
-        attrs: dict[str, Any] = dict(self.group.attrs)
-        y, x = attrs["pixel_um"]
-        return float(y), float(x)
-
-    @property
     def per_pixel(self) -> int:
         """Raster pixels to a pixel of the MSI."""
-        return raster_pixels(max(self.pixel_um), self.parts)
-
-    @property
-    def matrix(self) -> Floats:
-        return as_matrix(self.group.attrs["matrix"])  # type: ignore[arg-type]
+        return raster_pixels(max(self.stored.pixel_um), self.parts)
 
     def mask(self, config: RunConfig) -> NDArray[np.bool_]:
         """Pixels that were measured, on tissue, under the slide."""
-        mask = PixelRows.open(self.cohort_url, "", min_coverage=config.min_coverage).mask
-        if not mask.any():
-            raise InputError(
-                f"specimen {self.specimen.name}: no MSI pixel is measured, on tissue and under "
-                "the slide; check its registration"
-            )
-        return mask
+        pixels = PixelRows.open(self.stored.url, "", min_coverage=config.min_coverage)
+        pixels.need_any(self.specimen.name)
+        return pixels.mask
 
     def slide(self) -> WorkingImage:
         """The slide at no more than the size of a raster pixel: a level of it, or whole pixels of
         one together, which costs least."""
         slide = open_reader(self.specimen.slide, mpp=self.specimen.mpp)
-        raster = min(self.pixel_um) / self.per_pixel
+        raster = min(self.stored.pixel_um) / self.per_pixel
         sizes = [max(slide.mpp) * max(level.downsample) for level in slide.levels]
         level = max((size for size in sizes if size <= raster), default=sizes[0])
         return working(slide, level * max(1, int(raster / level)))
@@ -96,7 +76,7 @@ class Place:
         r, halo = self.per_pixel // parts, halo_of(self.per_pixel)
         inner = nested.times(block, r)
         wide = Block(inner.y0 - halo, inner.y1 + halo, inner.x0 - halo, inner.x1 + halo)
-        rgb = slide_on_raster(image, self.matrix, self.per_pixel, wide)
+        rgb = slide_on_raster(image, self.stored.matrix, self.per_pixel, wide)
         return slide_variables(rgb, self.per_pixel, parts)
 
     def measured(self, config: RunConfig) -> Measured:
@@ -107,7 +87,7 @@ class Place:
             array_of(found, "ions"),
             array_of(found, "pan"),
             array_of(found, "variables"),
-            array_of(self.group, "features"),
+            self.stored.features,
         )
 
 
