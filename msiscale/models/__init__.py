@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from msiscale.models._passes import Block
 from msiscale.models.classification import Classifier, fit_classifiers
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
 from msiscale.models.logistic import LogisticRegression
@@ -12,6 +11,7 @@ from msiscale.models.metrics import (
     regression_metrics,
 )
 from msiscale.models.moments import Moments, moments, moments_of_blocks
+from msiscale.models.passes import RowBlock
 from msiscale.models.pca import PCA
 from msiscale.models.ridge import R2, Ridge, RidgePath, r2_from_moments
 from msiscale.models.spread import Spread
@@ -27,7 +27,6 @@ from msiscale.models.validation import (
 __all__ = [
     "PCA",
     "R2",
-    "Block",
     "Classifier",
     "Fold",
     "FoldModel",
@@ -37,6 +36,7 @@ __all__ = [
     "Problem",
     "Ridge",
     "RidgePath",
+    "RowBlock",
     "Solution",
     "Spread",
     "classification_metrics",

@@ -11,10 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from msiscale import store
-from msiscale.models._blocks import Run
-from msiscale.models._passes import Block
-from msiscale.models._passes import probabilities as from_predictor
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many, heldout_losses
+from msiscale.models.passes import RowBlock
+from msiscale.models.passes import probabilities as from_predictor
+from msiscale.models.rowblocks import Run
 from msiscale.models.validation import MAX_INNER, Fold, inner_groups
 from msiscale.threads import one_blas_thread
 
@@ -94,7 +94,7 @@ class Case:
 
 
 def fit_classifiers(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     maps: Mapping[str, Mapping[str, LinearMap]],
     folds: Sequence[Fold],
     patients: Mapping[str, str],
@@ -111,7 +111,7 @@ def fit_classifiers(
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of RowBlock
         Labelled rows; `group` is the specimen. All models here see the same rows (call once with
         intensities, once with features).
     maps : mapping of model to mapping of fold name to LinearMap
@@ -162,7 +162,7 @@ Choice = tuple[float, str, Floats | None]
 
 
 def choose_costs(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     cases: Sequence[Case],
     costs: Sequence[float],
     *,

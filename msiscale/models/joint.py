@@ -29,21 +29,21 @@ from scipy.linalg import eigh
 from scipy.sparse import diags_array
 
 from msiscale.errors import MsiscaleWarning
-from msiscale.models._blocks import Run
-from msiscale.models._lbfgs import Descent
-from msiscale.models._passes import (
-    Block,
+from msiscale.models.lbfgs import Descent
+from msiscale.models.moments import Moments, reciprocal
+from msiscale.models.passes import (
     ClassSums,
     Parameters,
+    RowBlock,
     Totals,
     add_totals,
     class_sums,
-    evaluate,
     merge_class_sums,
+    objective_of,
     over,
     probabilities,
 )
-from msiscale.models.moments import Moments, reciprocal
+from msiscale.models.rowblocks import Run
 from msiscale.models.spread import Spread
 from msiscale.threads import one_blas_thread
 
@@ -193,7 +193,7 @@ class Fit:
 
 
 def fit_many(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     problems: Sequence[Problem],
     *,
     tol: float = 1e-6,
@@ -207,7 +207,7 @@ def fit_many(
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of RowBlock
         In a fixed order; consecutive ones of a group are summed in one task.
     problems : sequence of Problem
     tol : float
@@ -243,7 +243,7 @@ def fit_many(
     passes = 1
     while active := [s for s in states if s is not None and not s.descent.done]:
         parameters = _parameters(active, dtype, refresh)
-        totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
+        totals = over(blocks, partial(objective_of, parameters=parameters), add_totals, run)
         passes += 1
         with one_blas_thread():
             _precondition(active, parameters, totals)
@@ -262,7 +262,7 @@ def fit_many(
 
 
 def heldout_losses(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     solutions: Sequence[Solution],
     groups: Sequence[frozenset[Hashable]],
     *,
@@ -287,7 +287,7 @@ def heldout_losses(
             dtype=np.dtype(np.float64),
             gradient=False,
         )
-        totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
+        totals = over(blocks, partial(objective_of, parameters=parameters), add_totals, run)
         loss[usable], weight[usable] = totals.loss, totals.weight
     return loss, weight
 

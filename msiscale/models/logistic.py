@@ -13,7 +13,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from msiscale.models._blocks import (
+from msiscale.models.classification import Case, choose_costs
+from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
+from msiscale.models.joint import LinearMap, Problem, fit_many
+from msiscale.models.moments import moments, product_dtype
+from msiscale.models.passes import PER_ROW, RowBlock, probabilities
+from msiscale.models.pca import MAX_COLUMNS
+from msiscale.models.rowblocks import (
     apply_rows,
     is_dask,
     is_labelled,
@@ -22,12 +28,6 @@ from msiscale.models._blocks import (
     raw,
     row_blocks,
 )
-from msiscale.models._estimator import SparseTaker, checked_weight, checked_x, checked_xy
-from msiscale.models._passes import PER_ROW, Block, probabilities
-from msiscale.models.classification import Case, choose_costs
-from msiscale.models.joint import LinearMap, Problem, fit_many
-from msiscale.models.moments import moments, product_dtype
-from msiscale.models.pca import MAX_COLUMNS
 from msiscale.models.spread import spread
 from msiscale.models.validation import inner_groups
 
@@ -121,7 +121,7 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
             _prepared, classes=None if fractions else self.classes_, skip_missing=lazy
         )
         blocks = [
-            Block(ALL if groups is None else PER_ROW, lazily(prepare, part))
+            RowBlock(ALL if groups is None else PER_ROW, lazily(prepare, part))
             for part in row_blocks(X, y, weight, groups)
         ]
         names = [ALL] if groups is None else _values(groups).tolist()

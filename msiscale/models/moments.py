@@ -20,8 +20,8 @@ from scipy.linalg import blas
 from scipy.sparse import issparse
 
 from msiscale import store
-from msiscale.models._blocks import Run, missing, raw, reduce_blocks, row_blocks
-from msiscale.models._products import Products, products
+from msiscale.models.products import Products, products
+from msiscale.models.rowblocks import Run, missing, raw, reduce_blocks, row_blocks
 from msiscale.models.sparse import cheapest_form, sparse_sums
 
 Floats = NDArray[np.float64]

@@ -13,10 +13,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from msiscale.errors import MsiscaleWarning
-from msiscale.models._blocks import apply_rows, is_labelled, row_blocks
-from msiscale.models._estimator import SparseTaker, checked_x
+from msiscale.models.estimator import SparseTaker, checked_x
 from msiscale.models.moments import Moments, Which, moments, product_dtype
 from msiscale.models.randomized import principal_axes
+from msiscale.models.rowblocks import apply_rows, is_labelled, row_blocks
 from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]

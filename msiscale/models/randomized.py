@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
-from msiscale.models._blocks import Run, missing, reduce_blocks
 from msiscale.models.krylov import ROUNDING, Eigenpairs, leading_eigenpairs, slabs
+from msiscale.models.rowblocks import Run, missing, reduce_blocks
 from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]

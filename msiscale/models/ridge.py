@@ -22,10 +22,10 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from msiscale.models._blocks import apply_rows, is_labelled
-from msiscale.models._estimator import SparseTaker, checked_weight, checked_x, checked_xy
+from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
 from msiscale.models.moments import Moments, leave_one_out, moments, product_dtype, reciprocal
 from msiscale.models.pca import MAX_COLUMNS, noise_floor
+from msiscale.models.rowblocks import apply_rows, is_labelled
 from msiscale.threads import one_blas_thread
 
 Floats = NDArray[np.float64]

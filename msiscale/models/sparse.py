@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
-from msiscale.models._products import products
+from msiscale.models.products import products
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from msiscale import store
-from msiscale.models._blocks import Run, missing, reduce_blocks, row_blocks
 from msiscale.models.moments import Moments, Which
+from msiscale.models.rowblocks import Run, missing, reduce_blocks, row_blocks
 
 Floats = NDArray[np.float64]
 

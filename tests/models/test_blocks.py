@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from msiscale.models._blocks import (
+from msiscale.models.moments import moments
+from msiscale.models.rowblocks import (
     Deferred,
     _chains,
     _merged,
     row_blocks,
 )
-from msiscale.models.moments import moments
 from msiscale.threads import one_blas_thread
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from msiscale.models._blocks import Run, reduce_blocks
 from msiscale.models.moments import Moments, merge_groups
+from msiscale.models.rowblocks import Run, reduce_blocks
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -23,7 +23,7 @@ COLUMNS = 128  # predictors worked on at once, so that a block's temporaries sta
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class RowBlock:
     """Rows of one group.
 
     Attributes
@@ -111,7 +111,9 @@ class Parameters:
         return self.coef.shape[1] // len(self.groups)
 
 
-def evaluate(total: Totals | None, group: Hashable, rows: Any, *, parameters: Parameters) -> Totals:
+def objective_of(
+    total: Totals | None, group: Hashable, rows: Any, *, parameters: Parameters
+) -> Totals:
     """`total` and the terms of one block, in the columns of the problems that see its group."""
     n_problems, k = len(parameters.groups), parameters.outputs
     d = parameters.coef.shape[0] if parameters.gradient else 0
@@ -223,7 +225,7 @@ def _rows(rows: Any) -> tuple[Any, Floats, Floats]:
 
 
 def over(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     step: Callable[..., T],
     merge: Callable[[T, T], T],
     run: Run | None,

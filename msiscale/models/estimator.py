@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
-from msiscale.models._blocks import is_labelled, raw
+from msiscale.models.rowblocks import is_labelled, raw
 
 DTYPES = (np.float64, np.float32)
 
