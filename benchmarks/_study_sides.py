@@ -155,7 +155,7 @@ def our_folds(pixels: int) -> Figures:
         problems.append(Problem(LinearMap.standardised(training), groups))
     fit = fit_many(blocks, problems, dtype=np.float32)
     auc = [
-        roc_auc_score(y[test], solution.probability(x[test]))
+        roc_auc_score(y[test], x[test] @ solution.coef[:, 0])
         for test, solution in zip(tests, fit.solutions, strict=True)
     ]
     return {"auc": np.array(np.mean(auc))}
