@@ -142,12 +142,12 @@ def our_folds(pixels: int) -> Figures:
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import KFold
 
-    from msiscale.models import Block, LinearMap, Moments, Problem, fit_many, moments
+    from msiscale.models import LinearMap, Moments, Problem, RowBlock, fit_many, moments
 
     x, y = _labelled(pixels)
     tests = [test for _, test in KFold(n_splits=5, shuffle=True, random_state=21).split(x)]
     sums = [moments(x[test]) for test in tests]
-    blocks = [Block(k, (x[test], y[test], None)) for k, test in enumerate(tests)]
+    blocks = [RowBlock(k, (x[test], y[test], None)) for k, test in enumerate(tests)]
     problems = []
     for k in range(5):
         training = Moments.merge(s for i, s in enumerate(sums) if i != k)
@@ -155,7 +155,7 @@ def our_folds(pixels: int) -> Figures:
         problems.append(Problem(LinearMap.standardised(training), groups))
     fit = fit_many(blocks, problems, dtype=np.float32)
     auc = [
-        roc_auc_score(y[test], solution.probability(x[test]))
+        roc_auc_score(y[test], x[test] @ solution.coef[:, 0])
         for test, solution in zip(tests, fit.solutions, strict=True)
     ]
     return {"auc": np.array(np.mean(auc))}

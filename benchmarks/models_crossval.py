@@ -52,7 +52,6 @@ def one_fit(path: str, components: int) -> dict[str, Any]:
 def k_folds(path: str, components: int, folds: int, nested: bool = False) -> dict[str, Any]:
     """One pass and every fold; `nested`: as `msiscale run`, the penalty by inner folds."""
     from msiscale.models import Fold, fit_linear_folds
-    from msiscale.models.validation import r2_paths
 
     label = da.from_array(fold_of(opened(f"{path}/x").shape[0], folds), chunks=ROWS)
     sums, passes = _sums(path, label)
@@ -68,8 +67,25 @@ def k_folds(path: str, components: int, folds: int, nested: bool = False) -> dic
             alphas=ALPHAS,
         )
         return {"passes": passes, "alpha": [m.alpha for m in models]}
-    paths = r2_paths(sums, cases, alphas=ALPHAS, n_components=components)
+    paths = _r2_paths(sums, cases, components)
     return {"passes": passes, "r2": [[r.weighted for r in path] for path in paths]}
+
+
+def _r2_paths(sums: Any, folds: Any, components: int) -> list[list[Any]]:
+    """R² on the rows that each fold holds out, for every penalty: all from one pass's sums."""
+    from msiscale.models import PCA, R2, Moments, RidgePath
+    from msiscale.models.validation import LEAST_SCALE, training_sums
+
+    found = []
+    for fold, training in zip(folds, training_sums(sums, folds), strict=True):
+        pca = PCA.from_moments(training, "m", components)
+        modes = training.project(pca.components_, pca.mean_)
+        heldout = Moments.merge(sums[s] for s in fold.test).project(pca.components_, pca.mean_)
+        losses = RidgePath.of(modes, least_scale=LEAST_SCALE).losses(ALPHAS, heldout)
+        tss = np.diag(heldout.smm)
+        mean = tss + heldout.n * (heldout.mean_m - modes.mean_m) ** 2
+        found.append([R2(heldout.n, rss, tss, mean) for rss in losses])
+    return found
 
 
 def naive(path: str, components: int, folds: int, only: int) -> dict[str, Any]:

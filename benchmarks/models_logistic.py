@@ -57,8 +57,8 @@ def _read(path: str, start: int, stop: int) -> tuple[NDArray[np.float32], Floats
 
 def ours(path: str, folds: int) -> dict[str, Any]:
     """Sums a patient in one pass, then every fold together."""
-    from msiscale.models import Block, LinearMap, Moments, Problem, fit_many
-    from msiscale.models._cache import Cached
+    from msiscale.models import LinearMap, Moments, Problem, RowBlock, fit_many
+    from msiscale.models.cache import Cached
 
     rows = opened(path).shape[0]
     patient = patient_of(rows, folds)
@@ -71,7 +71,7 @@ def ours(path: str, folds: int) -> dict[str, Any]:
         for a, b in itertools.pairwise(cuts):
             block = Cached((path, a), partial(_read, path, a, b))
             parts.append(Moments.of(block()[0]))
-            blocks.append(Block(name, block))
+            blocks.append(RowBlock(name, block))
         sums[name] = Moments.merge(parts)
     problems = []
     for fold in range(folds):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks._data import ROWS, Counted, cache, low_rank, opened
 from benchmarks._measure import Measured, measured, repeated
-from msiscale.models._blocks import PER_TASK
+from msiscale.models.rowblocks import PER_TASK
 
 Floats = NDArray[np.float64]
 Line = tuple[str, Measured, dict[str, Any]]

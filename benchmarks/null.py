@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from msiscale.config import RunConfig
 from msiscale.models import (
-    Block,
     FoldModel,
     Moments,
+    RowBlock,
     classification_metrics,
     fit_classifiers,
     fit_linear_folds,
@@ -108,7 +108,7 @@ def _auc(
     for which, names in ((1, wanted[:-2]), (0, wanted[-2:])):
         if not names:
             continue
-        blocks = [Block(s, (rows[which], rows[2], None)) for s, rows in data.items()]
+        blocks = [RowBlock(s, (rows[which], rows[2], None)) for s, rows in data.items()]
         maps = {k: {m.fold.name: (m.maps or {})[k] for m in models} for k in names}
         fitted = fit_classifiers(blocks, maps, folds, patients, costs=parameters["costs"])
         for name in names:

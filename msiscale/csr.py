@@ -71,10 +71,16 @@ class CsrRows:
 
         Parameters
         ----------
-        where : URL or open group
+        where : str or zarr.Group
+            URL or open group.
         shape : (n, p)
+            Rows and variables.
         edges : int or sequence of int
             Rows of a block, or the blocks' edges ``0, ..., n``.
+
+        Returns
+        -------
+        CsrRows
 
         Raises
         ------
@@ -102,7 +108,7 @@ class CsrRows:
 
     @classmethod
     def save(cls, where: str | zarr.Group, rows: Any, *, edges: Sequence[int] | int = ROWS) -> Any:
-        """`create` and write a scipy sparse matrix that is in memory."""
+        """`create` rows from a scipy sparse matrix (n, p) in memory, and write them."""
         found, rows = cls.create(where, rows.shape, edges=edges), csr_array(rows)
         for i, (start, stop) in enumerate(itertools.pairwise(found.edges)):
             found.write(i, rows[start:stop])
@@ -121,7 +127,14 @@ class CsrRows:
         return sum(self._record(i)[1] for i in range(self.n_blocks))
 
     def write(self, i: int, rows: Any) -> None:
-        """Write block i: scipy sparse ``(n_i, p)``; its values become float32, none may be NaN.
+        """Write a block.
+
+        Parameters
+        ----------
+        i : int
+            Which.
+        rows : (n_i, p) scipy sparse matrix
+            Values become float32, none may be NaN.
 
         Raises
         ------
@@ -157,7 +170,16 @@ class CsrRows:
         group.attrs.update({"rows": expected[0], "nnz": len(data)})
 
     def read(self, i: int) -> csr_array:
-        """Block i ``(n_i, p)`` float32.
+        """Read a block.
+
+        Parameters
+        ----------
+        i : int
+            Which.
+
+        Returns
+        -------
+        csr_array (n_i, p) float32
 
         Raises
         ------
@@ -185,7 +207,8 @@ class CsrRows:
         graph = {(name, i, 0): (self.read, i) for i in range(self.n_blocks)}
         rows = tuple(b - a for a, b in itertools.pairwise(self.edges))
         meta = csr_array((0, 0), dtype=self.dtype)
-        return da.Array(graph, name, (rows, (self.shape[1],)), meta=meta)
+        chunks = (rows, (self.shape[1],))
+        return da.Array(graph, name, chunks, meta=meta)  # type: ignore[no-untyped-call]
 
     def _record(self, i: int) -> tuple[int, int]:
         if not 0 <= i < self.n_blocks:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from msiscale.models._passes import Block
 from msiscale.models.classification import Classifier, fit_classifiers
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
 from msiscale.models.logistic import LogisticRegression
-from msiscale.models.metrics import (
-    classification_metrics,
-    classification_records,
-    regression_metrics,
-)
+from msiscale.models.metrics import classification_metrics, classification_records
 from msiscale.models.moments import Moments, moments, moments_of_blocks
+from msiscale.models.passes import RowBlock
 from msiscale.models.pca import PCA
 from msiscale.models.ridge import R2, Ridge, RidgePath, r2_from_moments
 from msiscale.models.spread import Spread
 from msiscale.models.validation import (
+    Basis,
     Fold,
     FoldModel,
     final_fold,
@@ -27,7 +24,7 @@ from msiscale.models.validation import (
 __all__ = [
     "PCA",
     "R2",
-    "Block",
+    "Basis",
     "Classifier",
     "Fold",
     "FoldModel",
@@ -37,6 +34,7 @@ __all__ = [
     "Problem",
     "Ridge",
     "RidgePath",
+    "RowBlock",
     "Solution",
     "Spread",
     "classification_metrics",
@@ -50,5 +48,4 @@ __all__ = [
     "moments",
     "moments_of_blocks",
     "r2_from_moments",
-    "regression_metrics",
 ]

@@ -14,7 +14,6 @@ patient, and of one tissue, differ less for the second reason.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,10 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import ndtr
 
+from msiscale.grid import Floats
 from msiscale.models.moments import Moments
 from msiscale.threads import one_blas_thread
 
-Floats = NDArray[np.float64]
 Record = dict[str, Any]
 
 MOSTLY = 0.5  #: share between specimens above which a mode is flagged
@@ -52,6 +51,7 @@ def batch_records(
     components, mean : (k, q) and (q,)
         Modes of the MSI (`FoldModel` of all specimens): score = (intensity - mean) @ components.T.
     patients : mapping of specimen to patient
+        Those of the sums.
 
     Returns
     -------
@@ -120,39 +120,31 @@ class _Groups:
         return out
 
 
-@dataclass(frozen=True)
-class _Shares:
-    """Parts (mode,) of the sums of squares."""
+def _squares(groups: _Groups, patients: Mapping[str, str]) -> Floats:
+    """Sums of squares (3, mode): between patients, between specimens of one, within specimens."""
+    off, n = groups.deviations(), np.array(groups.n)
+    owners = np.array([patients[name] for name in groups.names])
+    between, nested = np.zeros((2, groups.width))
+    for owner in np.unique(owners):
+        mine = owners == owner
+        centre = n[mine] @ off[mine] / n[mine].sum()
+        between += n[mine].sum() * centre**2
+        nested += n[mine] @ (off[mine] - centre) ** 2
+    return np.stack([between, nested, np.diag(groups.within).clip(min=0)])
 
-    patients: Floats
-    specimens: Floats  # of one patient
-    within: Floats
 
-    @classmethod
-    def of(cls, groups: _Groups, patients: Mapping[str, str]) -> _Shares:
-        off, n = groups.deviations(), np.array(groups.n)
-        owners = np.array([patients[name] for name in groups.names])
-        between = np.zeros(groups.width)
-        nested = np.zeros(groups.width)
-        for owner in np.unique(owners):
-            mine = owners == owner
-            centre = n[mine] @ off[mine] / n[mine].sum()
-            between += n[mine].sum() * centre**2
-            nested += n[mine] @ (off[mine] - centre) ** 2
-        return cls(between, nested, np.diag(groups.within).clip(min=0))
-
-    def records(self, patients: Floats, specimens: Floats, within: Floats) -> dict[str, float]:
-        total = patients + specimens + within
-        inverse = 1 / total if total > 0 else 0.0
-        return {
-            "between_specimens": float((patients + specimens) * inverse),
-            "between_patients": float(patients * inverse),
-            "within_patients": float(specimens * inverse),
-        }
+def _shares(patients: float, specimens: float, within: float) -> dict[str, float]:
+    total = patients + specimens + within
+    inverse = 1 / total if total > 0 else 0.0
+    return {
+        "between_specimens": float((patients + specimens) * inverse),
+        "between_patients": float(patients * inverse),
+        "within_patients": float(specimens * inverse),
+    }
 
 
 def _records(of: str, groups: _Groups, patients: Mapping[str, str]) -> list[Record]:
-    shares = _Shares.of(groups, patients)
+    squares = _squares(groups, patients)
     rows: list[Record] = []
 
     def note(target: str, values: Mapping[str, float], specimen: str = "all") -> None:
@@ -161,11 +153,11 @@ def _records(of: str, groups: _Groups, patients: Mapping[str, str]) -> list[Reco
 
     flagged = []
     for i in range(groups.width):
-        own = shares.records(shares.patients[i], shares.specimens[i], shares.within[i])
+        own = _shares(*squares[:, i])
         flagged.append(float(own["between_specimens"] > MOSTLY))
         note(f"mode_{i:03d}", {**own, "mostly_batch": flagged[-1]})
-    parts = (shares.patients.sum(), shares.specimens.sum(), shares.within.sum())
-    note("all", {**shares.records(*parts), "mostly_batch": float(np.mean(flagged))})
+    whole = _shares(*(part.sum() for part in squares))
+    note("all", {**whole, "mostly_batch": float(np.mean(flagged))})
     distance, used = _distances(groups)
     one, other = np.triu_indices(len(groups.names), 1)
     auc = ndtr(distance / np.sqrt(2))
@@ -186,11 +178,9 @@ def _records(of: str, groups: _Groups, patients: Mapping[str, str]) -> list[Reco
 
 
 def _distances(groups: _Groups) -> tuple[Floats, int]:
-    """Mahalanobis distances (specimen, specimen) of the means, and the leading modes they are of.
-
-    For means of n and m independent rows and a pooled covariance of v degrees of freedom, the
-    expectation of D² is ``v / (v - k - 1) (d² + k (1 / n + 1 / m))``.
-    """
+    """Mahalanobis distances (specimen, specimen) of the means, and how many modes they are of."""
+    # For means of n and m independent rows and a pooled covariance of v degrees of freedom, the
+    # expectation of D² is v / (v - k - 1) (d² + k (1 / n + 1 / m)).
     n = np.array(groups.n)
     freedom = float(n.sum() - len(n))
     used = int(min(groups.width, MOST_MODES, freedom // ROWS_A_MODE))

@@ -7,18 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from msiscale import store
-from msiscale.models._blocks import Run
-from msiscale.models._passes import Block
-from msiscale.models._passes import probabilities as from_predictor
+from msiscale.grid import Floats
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many, heldout_losses
+from msiscale.models.passes import RowBlock
+from msiscale.models.passes import probabilities as from_predictor
+from msiscale.models.rowblocks import Run
 from msiscale.models.validation import MAX_INNER, Fold, inner_groups
+from msiscale.saving import Layout, Saved
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 INNER_TOLERANCE = 1e-4  # of gradients, where only the order of held-out losses matters
@@ -26,7 +24,7 @@ INNER_STEPS = 40
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class Classifier(Saved):
     """Probability of cancer of a row, linear on the logit.
 
     Attributes
@@ -42,6 +40,13 @@ class Classifier:
     class_weight (classes,), objective, grad_norm, n_iter, converged : see `Solution`.
     """
 
+    layout = Layout(
+        "classifier",
+        "classifier",
+        {"coef": ("variable", "output"), "intercept": ("output",), "class_weight": ("class",)},
+        ("model", "fold", "C", "C_by", "objective", "grad_norm", "n_iter", "converged"),
+    )
+
     model: str
     fold: str
     coef: Floats
@@ -55,33 +60,21 @@ class Classifier:
     converged: bool
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Probability of cancer (n,), or of each class (n, classes), of rows (n, D)."""
+        """Probability of cancer.
+
+        Parameters
+        ----------
+        x : (n, D) float32 or float64
+            Intensities or features, as `model` says.
+
+        Returns
+        -------
+        (n,) float32, or (n, classes) of more than two classes
+        """
         with one_blas_thread():
             eta = (x @ self.coef.astype(x.dtype)).astype(np.float64) + self.intercept
         p = from_predictor(eta).astype(np.float32)
         return p[:, 1] if eta.shape[1] == 1 else p
-
-    def save(self, group: zarr.Group) -> None:
-        """Write into `group`."""
-        store.put(group, "coef", self.coef, ("variable", "output"))
-        store.put(group, "intercept", self.intercept, ("output",))
-        store.put(group, "class_weight", self.class_weight, ("class",))
-        group.attrs.update({"kind": "classifier", **{n: getattr(self, n) for n in _FACTS}})
-
-    @classmethod
-    def load(cls, group: zarr.Group) -> Classifier:
-        """Read what `save` wrote."""
-        attrs: dict[str, Any] = dict(group.attrs)
-        if attrs.get("kind") != "classifier":
-            raise ValueError(f"{group.path or '/'}: no classifier there")
-        arrays: dict[str, Any] = {
-            name: np.asarray(group[name][...])  # type: ignore[index]
-            for name in ("coef", "intercept", "class_weight")
-        }
-        return cls(**arrays, **{name: attrs[name] for name in _FACTS})
-
-
-_FACTS = ("model", "fold", "C", "C_by", "objective", "grad_norm", "n_iter", "converged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +87,7 @@ class Case:
 
 
 def fit_classifiers(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     maps: Mapping[str, Mapping[str, LinearMap]],
     folds: Sequence[Fold],
     patients: Mapping[str, str],
@@ -111,13 +104,15 @@ def fit_classifiers(
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of RowBlock
         Labelled rows; `group` is the specimen. All models here see the same rows (call once with
         intensities, once with features).
     maps : mapping of model to mapping of fold name to LinearMap
         Such as ``{"cancer_from_he": {m.fold.name: m.maps["cancer_from_he"] for m in models}}``.
     folds : sequence of Fold
+        Those of `maps`.
     patients : mapping of specimen to patient
+        To be left out whole.
     costs : sequence of float
         C to choose from, by the log-loss (class-weighted as in the fit) of the parts of the
         training specimens left out in turn.
@@ -127,6 +122,8 @@ def fit_classifiers(
         Class weights from the training labels.
     max_inner : int
         Inner folds at most.
+    tol, max_iter : float, int
+        See `fit_many`.
     run : callable, optional
         Computes a list of picklable tasks in order.
 
@@ -151,10 +148,16 @@ def fit_classifiers(
     ]
     fit = fit_many(blocks, problems, tol=tol, max_iter=max_iter, dtype=np.float32, run=run)
     return {
-        (model, fold): _classifier(model, fold, cost, by, solution)
-        for (model, fold), (cost, by, _), solution in zip(
-            names, choices, fit.solutions, strict=True
+        (model, fold): Classifier(
+            model,
+            fold,
+            s.coef,
+            s.intercept,
+            cost,
+            by,
+            *(s.class_weight, s.objective, s.grad_norm, s.n_iter, s.converged),
         )
+        for (model, fold), (cost, by, _), s in zip(names, choices, fit.solutions, strict=True)
     }
 
 
@@ -162,7 +165,7 @@ Choice = tuple[float, str, Floats | None]
 
 
 def choose_costs(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     cases: Sequence[Case],
     costs: Sequence[float],
     *,
@@ -224,19 +227,3 @@ def _best(
 
 def _default(costs: Sequence[float]) -> Choice:
     return float(sorted(costs)[len(costs) // 2]), "default", None
-
-
-def _classifier(model: str, fold: str, cost: float, by: str, solution: Solution) -> Classifier:
-    return Classifier(
-        model=model,
-        fold=fold,
-        coef=solution.coef,
-        intercept=solution.intercept,
-        C=cost,
-        C_by=by,
-        class_weight=solution.class_weight,
-        objective=solution.objective,
-        grad_norm=solution.grad_norm,
-        n_iter=solution.n_iter,
-        converged=solution.converged,
-    )

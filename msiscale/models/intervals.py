@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msiscale.grid import Floats
 from msiscale.models.ridge import R2
-
-Floats = NDArray[np.float64]
 
 BINS = 4096  # of the pooled ranks; ties within one cost an AUC 1e-4 at most
 DRAWS = 1000
@@ -45,7 +44,12 @@ def tally(truth: Sequence[ArrayLike], probability: Sequence[ArrayLike]) -> Talli
 
     Parameters
     ----------
-    truth, probability : a map (any shape) a patient: annotated fraction, and probability
+    truth, probability : a map (any shape) a patient
+        Annotated fraction, and probability; NaN where not known.
+
+    Returns
+    -------
+    Tallies
     """
     pairs = []
     for t, p in zip(truth, probability, strict=True):
@@ -70,11 +74,14 @@ def values(counts: Tallies, weights: Floats) -> dict[str, Floats]:
 
     Parameters
     ----------
-    weights : (draws, patients), how often each patient counts
+    counts : Tallies
+        Of the patients.
+    weights : (draws, patients) float64
+        How often each patient counts.
 
     Returns
     -------
-    dict of (draws,) arrays; NaN where a draw has one class only
+    dict of (draws,) float64 arrays; NaN where a draw has one class only
     """
     found: dict[str, list[float]] = {name: [] for name in METRICS}
     for w in weights:
@@ -108,7 +115,19 @@ def draws(patients: int, n: int = DRAWS, seed: int = 0) -> Floats:
 
 
 def interval(sample: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of resampled values; NaN where fewer than half of them are defined."""
+    """Percentile interval of resampled values.
+
+    Parameters
+    ----------
+    sample : (draws,)
+        NaN where a draw has none.
+    level : float
+        Share of the draws that are inside.
+
+    Returns
+    -------
+    low, high : float; NaN where fewer than half of the draws are defined
+    """
     known = np.asarray(sample, float)
     known = known[np.isfinite(known)]
     if 2 * len(known) < np.size(sample) or not len(known):
@@ -120,7 +139,16 @@ def interval(sample: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
 def sign_flip(differences: ArrayLike, most: int = 9999) -> float:
     """Two-sided p of a mean difference, by turning the signs of whole patients.
 
-    Exact up to 13 patients; with few it cannot be small: 2 / 2**n at best.
+    Parameters
+    ----------
+    differences : (patients,)
+        NaN where there is none.
+    most : int
+        Turns at most: exact up to 13 patients.
+
+    Returns
+    -------
+    float; with n patients no less than 2 / 2**n, NaN for fewer than two
     """
     from scipy.stats import permutation_test  # slow to import
 
@@ -140,11 +168,18 @@ def sign_flip(differences: ArrayLike, most: int = 9999) -> float:
 
 
 def r2_values(parts: Mapping[str, R2], weights: Floats) -> tuple[Floats, Floats]:
-    """R² of each weighting of the patients: per target ``(draws, t)``, and weighted ``(draws,)``.
+    """R² of each weighting of the patients.
 
     Parameters
     ----------
-    parts : the squares of each patient, in the order of the columns of `weights`
+    parts : mapping of patient to R2
+        In the order of the columns of `weights`.
+    weights : (draws, patients) float64
+        How often each patient counts.
+
+    Returns
+    -------
+    per_target (draws, t), weighted (draws,) : float64, over the t targets that all patients have
     """
     k = min(len(part.rss) for part in parts.values())
     rss = weights @ np.stack([part.rss[:k] for part in parts.values()])

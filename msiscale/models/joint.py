@@ -24,30 +24,25 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.linalg import eigh
 from scipy.sparse import diags_array
 
 from msiscale.errors import MsiscaleWarning
-from msiscale.models._blocks import Run
-from msiscale.models._lbfgs import Descent
-from msiscale.models._passes import (
-    Block,
-    ClassSums,
+from msiscale.grid import Floats
+from msiscale.models.lbfgs import Descent
+from msiscale.models.moments import Moments, merge_groups, reciprocal
+from msiscale.models.passes import (
     Parameters,
+    RowBlock,
     Totals,
-    add_totals,
     class_sums,
-    evaluate,
-    merge_class_sums,
+    objective_of,
     over,
-    probabilities,
 )
-from msiscale.models.moments import Moments, reciprocal
+from msiscale.models.rowblocks import Run
 from msiscale.models.spread import Spread
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 REFRESH = 12  # evaluations with one guess of the Hessian
 MAX_SHARED = 4096  # variables of x above which its second moment is not worth the pass
@@ -88,6 +83,10 @@ class LinearMap:
             Variables with scale 0 are left out (slope 0).
         centred : bool
             Whether z has mean 0 in training; without an intercept to fit it should not.
+
+        Returns
+        -------
+        LinearMap, dense; its z are uncorrelated in training
         """
         with one_blas_thread():
             if projection is None:
@@ -110,10 +109,8 @@ class LinearMap:
 
     @classmethod
     def scaled(cls, found: Spread, *, centred: bool = True) -> LinearMap:
-        """Centred and scaled variables, not turned: for axes too long for second moments.
-
-        The fit is the same; it needs more readings to get there.
-        """
+        """Centred and scaled variables, not turned: for axes too long for second moments."""
+        # the fit is the same; it needs more readings to get there
         inverse = reciprocal(found.scale)
         mean = found.mean if centred else np.zeros_like(found.mean)
         variance: Floats = (inverse > 0).astype(np.float64)
@@ -177,12 +174,6 @@ class Solution:
     n_iter: int
     converged: bool
 
-    def probability(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Probability of the positive class (n,) or of each class (n, classes) of rows (n, D)."""
-        eta = x @ self.coef.astype(x.dtype) + self.intercept.astype(x.dtype)
-        p = probabilities(eta.astype(np.float64)).astype(np.float32)
-        return p[:, 1] if eta.shape[1] == 1 else p
-
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -193,7 +184,7 @@ class Fit:
 
 
 def fit_many(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     problems: Sequence[Problem],
     *,
     tol: float = 1e-6,
@@ -207,9 +198,10 @@ def fit_many(
 
     Parameters
     ----------
-    blocks : sequence of Block
+    blocks : sequence of RowBlock
         In a fixed order; consecutive ones of a group are summed in one task.
     problems : sequence of Problem
+        All of the same classes.
     tol : float
         Stop a problem when the norm of its gradient is below this.
     max_iter : int
@@ -236,14 +228,14 @@ def fit_many(
     folds of a cross-validation have nearly the same). It changes how fast they arrive, not where,
     and costs a second moment of X and an eigendecomposition a map: worth it for hard problems.
     """
-    sums = over(blocks, class_sums, merge_class_sums, run)
-    n_classes = len(next(iter(sums.values())).weight)
+    sums = over(blocks, class_sums, merge_groups, run)
+    n_classes = len(next(iter(sums.values())))
     dtype = np.dtype(dtype)
     states = [_State.of(p, sums, n_classes, tol, max_iter, dtype) for p in problems]
     passes = 1
     while active := [s for s in states if s is not None and not s.descent.done]:
         parameters = _parameters(active, dtype, refresh)
-        totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
+        totals = over(blocks, partial(objective_of, parameters=parameters), Totals.__add__, run)
         passes += 1
         with one_blas_thread():
             _precondition(active, parameters, totals)
@@ -262,7 +254,7 @@ def fit_many(
 
 
 def heldout_losses(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     solutions: Sequence[Solution],
     groups: Sequence[frozenset[Hashable]],
     *,
@@ -287,7 +279,7 @@ def heldout_losses(
             dtype=np.dtype(np.float64),
             gradient=False,
         )
-        totals = over(blocks, partial(evaluate, parameters=parameters), add_totals, run)
+        totals = over(blocks, partial(objective_of, parameters=parameters), Totals.__add__, run)
         loss[usable], weight[usable] = totals.loss, totals.weight
     return loss, weight
 
@@ -307,7 +299,7 @@ class _State:
     def of(
         cls,
         problem: Problem,
-        sums: Mapping[Hashable, ClassSums],
+        sums: Mapping[Hashable, Floats],
         n_classes: int,
         tol: float,
         max_iter: int,
@@ -316,7 +308,7 @@ class _State:
         """The start of a problem; None where its rows are of one class only."""
         if not 0 < problem.C < np.inf:
             raise ValueError(f"C={problem.C!r}: give a positive number")
-        parts = [s.weight for g, s in sums.items() if g in problem.groups]
+        parts = [s for g, s in sums.items() if g in problem.groups]
         weight = np.sum(parts, axis=0) if parts else np.zeros(n_classes)
         if (weight <= 0).any():
             return None
@@ -416,31 +408,23 @@ def _axes(mapped: LinearMap, hessian: Moments, intercept: bool) -> Axes:
 
 
 def _solution(problem: Problem, state: _State | None, n_classes: int) -> Solution:
+    mapped = problem.map
     if state is None:
-        d, k = problem.map.matrix.shape
+        d, k = mapped.matrix.shape
         outputs = 1 if n_classes == 2 else n_classes
         nan = partial(np.full, fill_value=np.nan)
-        return Solution(
-            nan((d, outputs)),
-            nan(outputs),
-            nan((k + 1, outputs)),
-            nan(n_classes),
-            objective=np.nan,
-            grad_norm=np.nan,
-            n_iter=0,
-            converged=False,
-        )
-    descent, mapped = state.descent, problem.map
-    theta = descent.point.reshape(state.shape)
+        of_map = nan((d, outputs)), nan(outputs), nan((k + 1, outputs))
+        return Solution(*of_map, nan(n_classes), np.nan, np.nan, 0, converged=False)
+    descent, theta = state.descent, state.descent.point.reshape(state.shape)
     return Solution(
         mapped.matrix @ theta[:-1],
         mapped.offset @ theta[:-1] + theta[-1],
         theta,
         state.class_weight,
-        objective=float(descent.value),
-        grad_norm=descent.grad_norm,
-        n_iter=descent.steps,
-        converged=descent.converged,
+        float(descent.value),
+        descent.grad_norm,
+        descent.steps,
+        descent.converged,
     )
 
 

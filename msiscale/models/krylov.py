@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from msiscale.grid import Floats
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 SLAB = 1 << 12  # rows of a block of vectors worked on at once, so that nothing large is copied
 ROUNDING = float(np.finfo(np.float64).eps)
@@ -63,6 +61,8 @@ def leading_eigenpairs(
         Any block that is not orthogonal to what is sought, best a product of A with a Gaussian
         one; it is written over. The wider, the fewer products; half a dozen where b is 1.2 k and
         the spectrum decays.
+    k : int
+        Eigenpairs at most.
     tol : float
         Stop when the residual (see `Eigenpairs`) is no larger.
     max_products : int
@@ -121,11 +121,9 @@ def slabs(p: int, size: int = SLAB) -> Iterator[slice]:
 
 
 def _orthonormal(block: Floats, least: float) -> tuple[Floats, Floats]:
-    """An orthonormal basis (p, r) of the columns of `block`, and their Gram matrix (b, b).
-
-    Directions of norm `least` or smaller are left out; `block` is written over. By eigenvectors of
-    the Gram matrix (Stathopoulos and Wu 2002, SIAM J. Sci. Comput. 23:2165), twice.
-    """
+    """An orthonormal basis (p, r) of the columns of `block`, and their Gram matrix (b, b)."""
+    # Directions of norm `least` or smaller are left out; `block` is written over. By eigenvectors
+    # of the Gram matrix (Stathopoulos and Wu 2002, SIAM J. Sci. Comput. 23:2165), twice.
     first = gram = _gram(block)
     smallest = least**2
     for _ in range(2):

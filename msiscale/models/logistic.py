@@ -13,7 +13,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from msiscale.models._blocks import (
+from msiscale.models.classification import Case, choose_costs
+from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
+from msiscale.models.joint import LinearMap, Problem, fit_many
+from msiscale.models.moments import moments, product_dtype
+from msiscale.models.passes import PER_ROW, RowBlock, probabilities
+from msiscale.models.pca import MAX_COLUMNS
+from msiscale.models.rowblocks import (
     apply_rows,
     is_dask,
     is_labelled,
@@ -22,19 +28,13 @@ from msiscale.models._blocks import (
     raw,
     row_blocks,
 )
-from msiscale.models._estimator import SparseTaker, checked_weight, checked_x, checked_xy
-from msiscale.models._passes import PER_ROW, Block, probabilities
-from msiscale.models.classification import Case, choose_costs
-from msiscale.models.joint import LinearMap, Problem, fit_many
-from msiscale.models.moments import moments, product_dtype
-from msiscale.models.pca import MAX_COLUMNS
 from msiscale.models.spread import spread
 from msiscale.models.validation import inner_groups
 
 ALL = "all"
 
 
-class LogisticRegression(ClassifierMixin, SparseTaker):
+class LogisticRegression(ClassifierMixin, SparseTaker):  # type: ignore[misc]
     """L2-penalised logistic regression; variables are standardised inside.
 
     The optimum of scikit-learn's ``LogisticRegression(C=C)`` after its ``StandardScaler``
@@ -97,16 +97,29 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
     ) -> LogisticRegression:
-        """Fit X (..., p): NumPy, Dask, xarray, scipy sparse or `CsrRows`.
+        """Fit to the rows of X.
 
         Parameters
         ----------
+        X : (..., p) NumPy, Dask, xarray, scipy sparse or `CsrRows`
+            float32 or float64; others become float64.
         y : (...) labels, or (..., classes) fractions
             Of fractions, `classes_` are 0, 1, ...; a row counts for each class by its fraction.
             Rows of Dask or xarray arrays with a NaN in X or y are unknown and are left out.
         sample_weight : (...), optional
+            Not below zero.
         groups : (...) labels, optional
             Whom to leave out together (patients) when C is chosen.
+
+        Returns
+        -------
+        LogisticRegression, itself
+
+        Raises
+        ------
+        ValueError
+            One class only, a C that is not positive, several C without groups, or what
+            scikit-learn refuses.
         """
         costs = self._costs(groups)
         fractions = getattr(y, "ndim", 1) == getattr(X, "ndim", 2) and np.shape(y)[-1] > 1
@@ -121,7 +134,7 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
             _prepared, classes=None if fractions else self.classes_, skip_missing=lazy
         )
         blocks = [
-            Block(ALL if groups is None else PER_ROW, lazily(prepare, part))
+            RowBlock(ALL if groups is None else PER_ROW, lazily(prepare, part))
             for part in row_blocks(X, y, weight, groups)
         ]
         names = [ALL] if groups is None else _values(groups).tolist()
@@ -168,12 +181,12 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         return sums.scale("x"), LinearMap.standardised(sums, centred=self.fit_intercept)
 
     def decision_function(self, X: Any) -> Any:
-        """Linear predictor (...) for two classes, (..., K) for more."""
+        """Linear predictor (...) for two classes, (..., K) for more, in the container of X."""
         found = self._apply(X, self._predictor, len(self._fitted().coef_), "class")
         return found[..., 0] if len(self.coef_) == 1 else found
 
     def predict_proba(self, X: Any) -> Any:
-        """Probability of each class (..., K)."""
+        """Probability of each class (..., K) of X (..., p), in its container and precision."""
         return self._apply(
             X,
             lambda x: probabilities(self._predictor(x).astype(np.float64)).astype(x.dtype),
@@ -182,7 +195,7 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         )
 
     def predict(self, X: Any) -> Any:
-        """The most probable label (...)."""
+        """The most probable label (...) of X (..., p), in its container."""
         self._fitted()
         codes = self._apply(X, lambda x: self._codes(x)[:, None].astype(x.dtype), 1, "class")
         codes = codes[..., 0]
@@ -218,7 +231,7 @@ class LogisticRegression(ClassifierMixin, SparseTaker):
         return apply_rows(function, checked_x(self, X, reset=False), size, dim)
 
     def _predictor(self, x: Any) -> NDArray[Any]:
-        return x @ self.coef_.T.astype(x.dtype) + self.intercept_.astype(x.dtype)
+        return np.asarray(x @ self.coef_.T.astype(x.dtype) + self.intercept_.astype(x.dtype))
 
     def _codes(self, x: NDArray[Any]) -> NDArray[np.intp]:
         eta = self._predictor(x)
@@ -237,9 +250,8 @@ def _values(y: Any) -> NDArray[Any]:
     if not is_labelled(y):
         check_classification_targets(column_or_1d(y) if y.ndim == 1 else y)
         return np.unique(y)
-    inner = raw(y)
-    found: Any = np.unique(inner)
-    found = np.asarray(found.compute() if is_dask(found) else found)
+    lazy: Any = np.unique(raw(y))
+    found: NDArray[Any] = np.asarray(lazy.compute() if is_dask(lazy) else lazy)
     return found[~np.isnan(found)] if found.dtype.kind == "f" else found
 
 

@@ -18,8 +18,10 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
 
     Parameters
     ----------
-    truth : annotated fraction 0...1; NaN unknown. A pixel of 0.5 or more is positive.
-    probability : 0...1; NaN not predicted. Thresholded at 0.5.
+    truth : array of any shape
+        Annotated fraction 0...1; NaN unknown. A pixel of 0.5 or more is positive.
+    probability : array of that shape
+        0...1; NaN not predicted. Thresholded at 0.5.
 
     Returns
     -------
@@ -30,6 +32,11 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
         over ten bins of the probability) and auc_swapped: what an AUC becomes when calls and truth
         change places, the mean of both predictive values, as a published study scored. NaN where
         the pixels do not define it (one class only).
+
+    Raises
+    ------
+    ValueError
+        As many pixels of one as of the other are needed.
     """
     t = np.asarray(truth, dtype=np.float64).ravel()
     p = np.asarray(probability, dtype=np.float64).ravel()
@@ -102,11 +109,17 @@ def _calibration_error(truth: NDArray[Any], p: NDArray[Any]) -> float:
 
 
 def reliability(truth: Sequence[ArrayLike], probability: Sequence[ArrayLike]) -> list[Record]:
-    """Mean predicted and observed fraction of cancer in bins of the probability, and pixels.
+    """How far probabilities are what they say.
 
     Parameters
     ----------
-    truth, probability : maps of any shape, in pairs; pixels where both are known count
+    truth, probability : sequences of maps of any shape, in pairs
+        Annotated fraction and probability, NaN where not known; pixels where both are known count.
+
+    Returns
+    -------
+    list of dict, one a bin of the probability that is not empty: mean predicted and observed
+    fraction, and n, the pixels
     """
     total = np.zeros((3, BINS))
     for t, p in zip(truth, probability, strict=True):
@@ -133,7 +146,11 @@ def classification_records(
     Parameters
     ----------
     truth, probability : mapping of specimen to map
-    folds : mapping of specimen to the name of the fold that held it out
+        As for `classification_metrics`.
+    model, target : str
+        For the records.
+    folds : mapping of specimen to name
+        Of the fold that held it out.
 
     Returns
     -------
@@ -142,61 +159,19 @@ def classification_records(
     records = []
     for specimen, p in probability.items():
         values = classification_metrics(truth[specimen], p)
-        records += _records(folds[specimen], specimen, model, target, values)
+        records += tidy(folds[specimen], specimen, model, target, values)
     if probability:
         pooled = classification_metrics(
             np.concatenate([np.ravel(truth[s]) for s in probability]),
             np.concatenate([np.ravel(p) for p in probability.values()]),
         )
-        records += _records(POOLED, POOLED, model, target, pooled)
+        records += tidy(POOLED, POOLED, model, target, pooled)
     return records
 
 
-def regression_metrics(truth: ArrayLike, prediction: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """R² about the mean, Pearson correlation and root mean squared error of each column.
-
-    Parameters
-    ----------
-    truth, prediction : (n, t); rows with a NaN in either are left out.
-
-    Returns
-    -------
-    dict of (t,) arrays r2, pearson, rmse; NaN for a column that does not vary.
-    """
-    t = np.asarray(truth, dtype=np.float64)
-    p = np.asarray(prediction, dtype=np.float64)
-    if t.ndim != 2 or t.shape != p.shape:
-        raise ValueError(f"truth and prediction are (n, t), not {t.shape} and {p.shape}")
-    known = np.isfinite(t).all(axis=1) & np.isfinite(p).all(axis=1)
-    t, p = t[known], p[known]
-    if len(t) == 0:
-        nan = np.full(t.shape[1], np.nan)
-        return {"r2": nan, "pearson": nan, "rmse": nan}
-    dt, dp = t - t.mean(axis=0), p - p.mean(axis=0)
-    tss, pss = (dt**2).sum(axis=0), (dp**2).sum(axis=0)
-    rss = ((t - p) ** 2).sum(axis=0)
-    return {
-        "r2": 1 - _ratio(rss, tss),
-        "pearson": _ratio((dt * dp).sum(axis=0), np.sqrt(tss * pss)),
-        "rmse": np.sqrt(rss / len(t)),
-    }
-
-
-def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(a, b, out=np.full(b.shape, np.nan), where=b > 0)
-
-
-def _records(
+def tidy(
     fold: str, specimen: str, model: str, target: str, values: Mapping[str, float]
 ) -> list[Record]:
-    return [
-        {
-            "fold": fold,
-            "specimen": specimen,
-            "model": model,
-            "target": target,
-            "metric": metric,
-            "value": value,
-        }
-        for metric, value in values.items()
-    ]
+    """One record a metric, with keys fold, specimen, model, target, metric, value."""
+    of = {"fold": fold, "specimen": specimen, "model": model, "target": target}
+    return [of | {"metric": metric, "value": float(value)} for metric, value in values.items()]

@@ -7,32 +7,31 @@ never forms a difference of large numbers.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import blas
 from scipy.sparse import issparse
 
-from msiscale import store
-from msiscale.models._blocks import Run, missing, raw, reduce_blocks, row_blocks
-from msiscale.models._products import Products, products
+from msiscale.grid import Floats
+from msiscale.models.products import Products, clipped, products
+from msiscale.models.rowblocks import Run, missing, raw, reduce_blocks, row_blocks
 from msiscale.models.sparse import cheapest_form, sparse_sums
+from msiscale.saving import Layout, Read, Saved
 
-Floats = NDArray[np.float64]
 Which = Literal["x", "m"]
 K = TypeVar("K", bound=Hashable)
+V = TypeVar("V", "Moments", Floats)
 
 MOST_BLOCKS = 64  # whose means are kept until they are merged
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Moments:
+class Moments(Saved):
     """Weighted sums of rows ``(x, m)``: count, means and scatter about them.
 
     Attributes
@@ -62,6 +61,13 @@ class Moments:
     (3.0, [4.0, 5.0])
     """
 
+    layout = Layout(
+        "moments",
+        "moments",
+        {"mean_x": ("x",), "mean_m": ("m",), "sxx": ("xx",), "sxm": ("x", "m"), "smm": ("mm",)},
+        ("rows", "n", "p", "q", "eps"),
+    )
+
     rows: int
     n: float
     mean_x: Floats
@@ -84,13 +90,17 @@ class Moments:
 
         Parameters
         ----------
-        x : (n, p) NumPy or scipy sparse array, or None
-        m : (n, q) NumPy or scipy sparse array, optional
+        x, m : (n, p) and (n, q) NumPy or scipy sparse arrays
+            Either may be None.
         weight : (n,) array, optional
             Not below zero. Rows of weight zero are left out before anything is computed, so they
             may hold NaN.
         dtype : float32 or float64
             Of the products.
+
+        Returns
+        -------
+        Moments
 
         Raises
         ------
@@ -126,7 +136,7 @@ class Moments:
         self._check(other)
         if other.n == 0 or self.n == 0:
             kept = self if other.n == 0 else other
-            return _replace(kept, eps=max(self.eps, other.eps))
+            return replace(kept, eps=max(self.eps, other.eps))
         n = self.n + other.n
         dx, dm = other.mean_x - self.mean_x, other.mean_m - self.mean_m
         root = np.sqrt(self.n) * np.sqrt(other.n / n)
@@ -142,17 +152,15 @@ class Moments:
         )
 
     def __sub__(self, part: Moments) -> Moments:
-        """Sums without `part`, which must have been added: as if it never had been.
-
-        Accurate to float64 rounding of the larger; where exact independence of the part matters
-        (validation), merge the others instead: `leave_one_out`.
-        """
+        """Sums without `part`, which must have been added: as if it never had been."""
+        # Accurate to float64 rounding of the larger; where exact independence of the part matters
+        # (validation), merge the others instead: `leave_one_out`.
         self._check(part)
         rows, n = self.rows - part.rows, self.n - part.n
         if rows < 0 or n < -1e-9 * self.n:
             raise ValueError(f"{part!r} was never part of {self!r}")
         if rows == 0:
-            return _replace(Moments.empty(self.p, self.q), eps=self.eps)
+            return replace(Moments.empty(self.p, self.q), eps=self.eps)
         if part.n == 0:
             return self
         mean_x = self.mean_x + (self.mean_x - part.mean_x) * (part.n / n)
@@ -162,7 +170,7 @@ class Moments:
         sxx = _shifted(self.sxx, part.sxx, -1, dx, dx)
         sxm = _shifted(self.sxm, part.sxm, -1, dx, dm)
         smm = _shifted(self.smm, part.smm, -1, dm, dm)
-        return Moments(rows, n, mean_x, mean_m, _clip(sxx), sxm, _clip(smm), self.eps)
+        return Moments(rows, n, mean_x, mean_m, clipped(sxx), sxm, clipped(smm), self.eps)
 
     def _check(self, other: Moments) -> None:
         if (self.p, self.q) != (other.p, other.q):
@@ -187,120 +195,112 @@ class Moments:
         return {"x": self.sxx, "m": self.smm}[which]
 
     def covariance(self, which: Which, *, ddof: float = 1) -> Floats:
-        """Scatter over ``n - ddof``."""
+        """Scatter over ``n - ddof``: (p, p) or (q, q) float64."""
         return self.scatter(which) / (self.n - ddof)
 
     def scale(self, which: Which) -> Floats:
-        """Standard deviation (ddof 0); 0 where it is no more than the rounding of the mean."""
+        """Standard deviation (ddof 0), (p,) or (q,); 0 where it is no more than rounding."""
         if self.n == 0:
             return np.zeros(len(self.mean(which)))
         sd = np.sqrt(np.diag(self.scatter(which)) / self.n)
         return np.where(sd > 4 * self.eps * np.abs(self.mean(which)), sd, 0.0)
 
     def correlation(self, which: Which) -> Floats:
-        """Correlation; 0 for a variable that does not vary."""
+        """Correlation, (p, p) or (q, q) float64; 0 for a variable that does not vary."""
         inverse = reciprocal(self.scale(which))
         return self.scatter(which) / max(self.n, 1e-300) * np.outer(inverse, inverse)
 
     def swap(self) -> Moments:
         """The same sums with x and m exchanged."""
-        return Moments(
-            self.rows, self.n, self.mean_m, self.mean_x, self.smm, self.sxm.T, self.sxx, self.eps
-        )
+        means, scatter = (self.mean_m, self.mean_x), (self.smm, self.sxm.T, self.sxx)
+        return Moments(self.rows, self.n, *means, *scatter, self.eps)
 
     def select(self, x: ArrayLike | None = None, m: ArrayLike | None = None) -> Moments:
-        """Only the variables that the masks or indices `x` and `m` choose (None: all)."""
-        i = _indices(x, self.p)
-        j = _indices(m, self.q)
+        """Sums of some of the variables.
+
+        Parameters
+        ----------
+        x, m : (p,) and (q,) bool, or indices
+            None for all.
+
+        Returns
+        -------
+        Moments of the chosen variables, in the order of the indices
+        """
+        i, j = _indices(x, self.p), _indices(m, self.q)
         if np.array_equal(i, np.arange(self.p)) and np.array_equal(j, np.arange(self.q)):
             return self
-        return Moments(
-            self.rows,
-            self.n,
-            self.mean_x[i],
-            self.mean_m[j],
-            self.sxx[np.ix_(i, i)],
-            self.sxm[np.ix_(i, j)],
-            self.smm[np.ix_(j, j)],
-            self.eps,
+        return replace(
+            self,
+            mean_x=self.mean_x[i],
+            mean_m=self.mean_m[j],
+            sxx=self.sxx[np.ix_(i, i)],
+            sxm=self.sxm[np.ix_(i, j)],
+            smm=self.smm[np.ix_(j, j)],
         )
 
     def project(self, matrix: ArrayLike, centre: ArrayLike | None = None) -> Moments:
-        """Sums of ``((m - centre) @ matrix.T)`` in the place of m: matrix (k, q), centre (q,)."""
+        """Sums with linear combinations of m, such as PCA scores, in its place.
+
+        Parameters
+        ----------
+        matrix : (k, q)
+            One combination a row.
+        centre : (q,), optional
+            Default none.
+
+        Returns
+        -------
+        Moments whose m is ``(m - centre) @ matrix.T``, k variables; x stays
+        """
         a = np.asarray(matrix, dtype=np.float64)
         shift = self.mean_m if centre is None else self.mean_m - np.asarray(centre, np.float64)
         inner = a @ self.smm @ a.T
-        return Moments(
-            self.rows,
-            self.n,
-            self.mean_x,
-            a @ shift,
-            self.sxx,
-            self.sxm @ a.T,
-            (inner + inner.T) / 2,
-            self.eps,
-        )
+        return replace(self, mean_m=a @ shift, sxm=self.sxm @ a.T, smm=(inner + inner.T) / 2)
 
-    def save(self, where: str | zarr.Group) -> None:
-        """Write into the group at a URL, or an open one; symmetric parts as their upper triangle.
-
-        The facts are written last: a group without them is not taken for sums.
-        """
-        group = store.open_group(where, "a") if isinstance(where, str) else where
-        group.attrs.put({})
-        for name, dims in _ARRAYS.items():
-            values = getattr(self, name)
-            if name in ("sxx", "smm"):
-                values = values[np.triu_indices(len(values))]
-            if values.size:
-                store.put(group, name, values, dims)
-        sizes = {"rows": self.rows, "n": self.n, "p": self.p, "q": self.q, "eps": self.eps}
-        group.attrs.update({"kind": "moments", **sizes})
+    def stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Means and scatter, symmetric matrices as their upper triangle; counts."""
+        arrays, facts = super().stored()
+        for name, values in (("sxx", self.sxx), ("smm", self.smm)):
+            arrays[name] = values[np.triu_indices(len(values))]
+        return arrays, facts
 
     @classmethod
-    def load(cls, where: str | zarr.Group) -> Moments:
-        """Read what `save` wrote."""
-        group = store.open_group(where) if isinstance(where, str) else where
-        attrs: dict[str, Any] = dict(group.attrs)
-        if attrs.get("kind") != "moments":
-            raise ValueError(f"{group.path or '/'}: no moments there")
+    def restored(cls, read: Read, attrs: Mapping[str, Any]) -> Moments:
+        """The sums again, to the last bit."""
         p, q = int(attrs["p"]), int(attrs["q"])
         shapes = {"mean_x": (p,), "mean_m": (q,), "sxx": (p, p), "sxm": (p, q), "smm": (q, q)}
-        arrays = {}
-        for name, shape in shapes.items():
-            values = np.zeros(shape)
-            if values.size:
-                stored = np.asarray(group[name][...], dtype=np.float64)  # type: ignore[index]
-                if name in ("sxx", "smm"):
-                    i, j = np.triu_indices(shape[0])
-                    values[i, j] = stored
-                    values[j, i] = stored
-                else:
-                    values = stored
-            arrays[name] = values
+        arrays = {name: np.zeros(shape) for name, shape in shapes.items()}
+        for name, values in arrays.items():
+            if not values.size:
+                continue
+            if name in ("sxx", "smm"):
+                i, j = np.triu_indices(len(values))
+                values[i, j] = values[j, i] = read(name)
+            else:
+                values[...] = read(name)
         return cls(rows=int(attrs["rows"]), n=float(attrs["n"]), eps=float(attrs["eps"]), **arrays)
 
 
-_ARRAYS = {
-    "mean_x": ("x",),
-    "mean_m": ("m",),
-    "sxx": ("xx",),
-    "sxm": ("x", "m"),
-    "smm": ("mm",),
-}
-
-
 def reciprocal(values: Floats) -> Floats:
-    """``1 / values``, 0 where a value is 0."""
+    """``1 / values``, float64 of the same shape; 0 where a value is 0."""
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
 
 
 def leave_one_out(parts: Sequence[Moments]) -> Iterator[Moments]:
     """For each part the sum of all the others, without ever having touched it.
 
-    Divide and conquer: n log2(n) merges and log2(n) sums in memory, and parts are asked for one at
-    a time (they may come from a store). A difference from the total would be cheaper still, but
-    would carry a trace of the part at rounding level.
+    Divide and conquer: n log2(n) merges and log2(n) sums in memory. A difference from the total
+    would be cheaper still, but would carry a trace of the part at rounding level.
+
+    Parameters
+    ----------
+    parts : sequence of Moments
+        Asked for one at a time (they may come from a store).
+
+    Yields
+    ------
+    Moments; of a single part those of no rows
     """
     if len(parts) == 1:
         part = parts[0]
@@ -344,6 +344,7 @@ def moments(
     m : (..., q) likewise, optional
         Same leading axes.
     weight : (...) array, optional
+        Not below zero.
     groups : (...) array of labels, optional
         One label a row (specimen, patient, fold).
     dtype : float32 or float64
@@ -358,6 +359,11 @@ def moments(
     -------
     Moments, or with `groups` a dict from label to Moments (in order of first appearance).
     The result depends on the blocks (chunks), not on the scheduler.
+
+    Raises
+    ------
+    ValueError
+        As `Moments.of`, or neither x nor m is given.
     """
     if x is None and m is None:
         raise ValueError("give x, m or both")
@@ -371,7 +377,24 @@ def moments(
 
 
 def moments_of_blocks(blocks: Iterable[tuple[Any, Any]], dtype: DTypeLike = np.float32) -> Moments:
-    """Moments of blocks ``(x, m)``, asked for one at a time and added up in order."""
+    """Moments of blocks that are asked for one at a time and added up in order.
+
+    Parameters
+    ----------
+    blocks : iterable of (x, m)
+        As for `Moments.of`.
+    dtype : float32 or float64
+        Of the products.
+
+    Returns
+    -------
+    Moments
+
+    Raises
+    ------
+    ValueError
+        No block, or what `Moments.of` refuses.
+    """
     sums: Sums = {}
     for x, m in blocks:
         sums = _joined(sums, {None: _block_sums(x, m, None, np.dtype(dtype))})
@@ -454,7 +477,7 @@ def _finished(part: Moments | Products) -> Moments:
     return Moments(**part.merged()) if isinstance(part, Products) else part
 
 
-def merge_groups(a: dict[K, Moments], b: dict[K, Moments]) -> dict[K, Moments]:
+def merge_groups(a: Mapping[K, V], b: Mapping[K, V]) -> dict[K, V]:
     """Sums of the groups of both."""
     merged = dict(a)
     for label, part in b.items():
@@ -470,18 +493,8 @@ def _shifted(a: Floats, b: Floats, sign: int, u: Floats, v: Floats) -> Floats:
     return total
 
 
-def _clip(scatter: Floats) -> Floats:
-    diagonal = np.einsum("ii->i", scatter)
-    np.maximum(diagonal, 0, out=diagonal)  # a sum of squares; rounding may leave -1e-20
-    return scatter
-
-
 def _indices(choice: ArrayLike | None, size: int) -> NDArray[np.intp]:
     if choice is None:
         return np.arange(size)
     chosen = np.asarray(choice)
     return np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.intp)
-
-
-def _replace(sums: Moments, *, eps: float) -> Moments:
-    return sums if sums.eps == eps else dataclasses.replace(sums, eps=eps)

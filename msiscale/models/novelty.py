@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from msiscale import store
 from msiscale.models.joint import LinearMap
+from msiscale.saving import Layout, Read, Saved
 from msiscale.threads import one_blas_thread
 
 Float32 = NDArray[np.float32]
@@ -37,7 +36,7 @@ EDGES = np.geomspace(1e-2, 1e4, 6001)  # of the histograms: 0.23 % a bin
 
 
 @dataclass(frozen=True, eq=False)
-class Novelty:
+class Novelty(Saved):
     """The distribution of the training features, in compact form.
 
     Attributes
@@ -48,6 +47,18 @@ class Novelty:
     variance (r,) : float32, along them.
     rest : float, variance of every direction that is not among them.
     """
+
+    layout = Layout(
+        "novelty",
+        "distribution of features",
+        {
+            "mean": ("channel",),
+            "inverse": ("channel",),
+            "axes": ("channel", "direction"),
+            "variance": ("direction",),
+        },
+        ("rest",),
+    )
 
     mean: Float32
     inverse: Float32
@@ -66,6 +77,10 @@ class Novelty:
             ``FoldModel.maps["cancer_from_he"]``.
         share, most
             Directions kept: the fewest that hold this share of the variance, `most` at most.
+
+        Returns
+        -------
+        Novelty
 
         Raises
         ------
@@ -97,14 +112,19 @@ class Novelty:
         )
 
     def measure(self, features: NDArray[Any]) -> tuple[Float32, Float32]:
-        """Distance and unexplained share (...) of feature vectors (..., p); NaN where a feature is.
+        """How far feature vectors are from those of the training.
+
+        Parameters
+        ----------
+        features : (..., p) float32
+            NaN where there are none.
 
         Returns
         -------
-        distance
+        distance : (...) float32, NaN where a feature is
             ``sqrt(d' C^-1 d / p)``, d the deviation from the mean and C the covariance: the mean
             square over the training is 1.
-        unexplained
+        unexplained : (...) float32, likewise
             Length of the part of d that is outside the `axes`, over that of d: 0..1.
         """
         scaled = (np.asarray(features, np.float32) - self.mean) * self.inverse
@@ -118,35 +138,20 @@ class Novelty:
         unexplained = np.sqrt(np.minimum(beyond / whole, 1))
         return distance.astype(np.float32), unexplained.astype(np.float32)
 
-    def save(self, group: zarr.Group) -> None:
-        """Write into `group`."""
-        for name, dims in _ARRAYS.items():
-            store.put(group, name, getattr(self, name), dims)
-        group.attrs.update({"kind": "novelty", "rest": self.rest})
-
-    @classmethod
-    def load(cls, group: zarr.Group) -> Novelty:
-        """Read what `save` wrote."""
-        if group.attrs.get("kind") != "novelty":
-            raise ValueError(f"{group.path or '/'}: no distribution of features there")
-        rest: Any = group.attrs["rest"]
-        arrays = {name: store.read(group, name) for name in _ARRAYS}
-        return cls(**arrays, rest=float(rest))
-
-
-_ARRAYS = {
-    "mean": ("channel",),
-    "inverse": ("channel",),
-    "axes": ("channel", "direction"),
-    "variance": ("direction",),
-}
-
 
 def foreign(unexplained: Float32, pixels: float) -> Float32:
-    """Mean of `unexplained` (y, x) over a neighbourhood; NaN where it is.
+    """Mean over a neighbourhood: foreign stain or tissue is a property of a place, not of a pixel.
 
-    A Gaussian of `NEAR` MSI pixels, which are `pixels` of the map, over what is not NaN: whether
-    a stain or a tissue is foreign is a property of a place, not of a pixel.
+    Parameters
+    ----------
+    unexplained : (y, x) float32
+        The share of `Novelty.measure`; NaN where there is none, which does not count.
+    pixels : float
+        Of the map in an MSI pixel, `NEAR` of which the Gaussian is wide.
+
+    Returns
+    -------
+    (y, x) float32, NaN where `unexplained` is
     """
     known = np.isfinite(unexplained)
     values = np.where(known, unexplained, 0).astype(np.float32)
@@ -157,7 +162,7 @@ def foreign(unexplained: Float32, pixels: float) -> Float32:
 
 
 def histogram(measures: ArrayLike) -> Counts:
-    """Counts (6000,) of measures that are not NaN; they add up, whatever the order."""
+    """Counts (6000,) int64 in the bins of `EDGES`, of measures (any shape) that are not NaN."""
     values = np.asarray(measures, dtype=np.float64)
     values = np.clip(values[np.isfinite(values)], EDGES[0], EDGES[-1])
     return np.histogram(values, EDGES)[0].astype(np.int64)
@@ -170,9 +175,12 @@ def pooled_quantiles(
 
     Parameters
     ----------
-    counts : mapping of unit (specimen) to `histogram`
+    counts : mapping of unit (specimen) to (6000,) int64
+        Of `histogram`.
     groups : mapping of unit to group
-    levels : 0..1
+        Of every unit.
+    levels : sequence of float
+        0..1.
 
     Returns
     -------
@@ -195,7 +203,7 @@ def pooled_quantiles(
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Saved):
     """Above which a pixel is called extrapolated: quantiles of the training's own measures.
 
     Attributes
@@ -205,22 +213,36 @@ class Limits:
         patient only, against itself: too kind)
     """
 
+    layout = Layout()
+
     distance: dict[str, float]
     unexplained: dict[str, float]
     by: str
 
     def exceeded(self, distance: Float32, unexplained: Float32, pixels: float) -> NDArray[np.bool_]:
-        """Bool (y, x) of maps of both, MSI pixels being `pixels` of them; False where NaN."""
+        """Where a pixel is called extrapolated.
+
+        Parameters
+        ----------
+        distance, unexplained : (y, x) float32
+            Maps of both measures, NaN off the tissue.
+        pixels : float
+            Of the maps in an MSI pixel.
+
+        Returns
+        -------
+        (y, x) bool, False where a map is NaN
+        """
         far = np.nan_to_num(distance) > self.distance[LEVEL]
         away = np.nan_to_num(foreign(unexplained, pixels)) > self.unexplained[LEVEL]
         return np.asarray(far | away)
 
-    def save(self, group: zarr.Group) -> None:
-        """As an attribute of a group."""
-        group.attrs["limits"] = {"level": LEVEL, **asdict(self)}
+    def stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """One attribute, of whatever group."""
+        return {}, {"limits": {"level": LEVEL, **asdict(self)}}
 
     @classmethod
-    def load(cls, group: zarr.Group) -> Limits:
-        """Read what `save` wrote."""
-        found: Any = group.attrs["limits"]
+    def restored(cls, read: Read, attrs: Mapping[str, Any]) -> Limits:
+        """From that attribute."""
+        found = attrs["limits"]
         return cls(found["distance"], found["unexplained"], found["by"])

@@ -49,10 +49,7 @@ def unit_name(group: int, barred: int) -> str:
 
 
 def folds_of(units: Mapping[str, object]) -> list[Fold]:
-    """The folds of a partition, over its units in order of their names.
-
-    A fold that has nothing to train on is left out.
-    """
+    """Folds over the units in order of their names; one with nothing to train on is left out."""
     facts = {u: tuple(int(v) for v in u.split("-")) for u in sorted(units)}
     folds = []
     for k in sorted({group for group, _ in facts.values()}):
@@ -73,8 +70,16 @@ def pixel_folds(mask: Mask, n: int, seed: str) -> Partition:
 
     Parameters
     ----------
-    mask : (y, x) bool, usable pixels
-    seed : text, such as the specimen's name: the same pixels whatever else is in the cohort
+    mask : (y, x) bool
+        Usable pixels.
+    n : int
+        Folds.
+    seed : str
+        Such as the specimen's name: the same pixels whatever else is in the cohort.
+
+    Returns
+    -------
+    Partition, its bars those of the own fold only
     """
     digest = hashlib.sha256(seed.encode()).digest()
     order = np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(mask.sum())
@@ -91,8 +96,14 @@ def spatial_blocks(mask: Mask, buffer: float) -> Partition:
 
     Parameters
     ----------
-    mask : (y, x) bool, usable pixels
-    buffer : distance of pixel centres, in pixels
+    mask : (y, x) bool
+        Usable pixels.
+    buffer : float
+        Distance of pixel centres, in pixels.
+
+    Returns
+    -------
+    Partition, of groups 0 to 3
     """
     y, x = np.nonzero(mask)
     groups = np.full(mask.shape, -1, np.int8)

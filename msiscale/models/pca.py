@@ -13,19 +13,18 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from msiscale.errors import MsiscaleWarning
-from msiscale.models._blocks import apply_rows, is_labelled, row_blocks
-from msiscale.models._estimator import SparseTaker, checked_x
+from msiscale.grid import Floats
+from msiscale.models.estimator import SparseTaker, checked_x
 from msiscale.models.moments import Moments, Which, moments, product_dtype
 from msiscale.models.randomized import principal_axes
+from msiscale.models.rowblocks import apply_rows, is_labelled, row_blocks
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 MAX_COLUMNS = 12_000  # 1.2 GB a matrix of second moments, of which an eigensolver needs a few
 SOLVERS = ("auto", "covariance_eigh", "randomized")
 
 
-class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
+class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):  # type: ignore[misc]
     """Principal component analysis of arrays that need not fit in memory.
 
     The names are scikit-learn's. A component's sign is such that its loading of largest magnitude
@@ -93,10 +92,23 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> PCA:
-        """Fit to the rows of X (..., p): NumPy, Dask, xarray, scipy sparse or `CsrRows`.
+        """Fit to the rows of X.
 
-        A row of a Dask or xarray array that holds a NaN was not measured and is left out; NumPy
-        input with NaN raises ValueError, as in scikit-learn.
+        Parameters
+        ----------
+        X : (..., p) NumPy, Dask, xarray, scipy sparse or `CsrRows`
+            A row of a Dask or xarray array that holds a NaN was not measured and is left out.
+        y : None
+            Not looked at.
+
+        Returns
+        -------
+        PCA, itself
+
+        Raises
+        ------
+        ValueError
+            Fewer than two rows, a parameter out of range, or what scikit-learn refuses (a NaN).
         """
         self._check_parameters()
         X = checked_x(self, X, reset=True)
@@ -120,16 +132,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
         return cls(n_components)._set(sums if which == "x" else sums.swap())
 
     def transform(self, X: Any) -> Any:
-        """Scores (..., k), in the container of X; xarray gives them the dimension ``component``.
-
-        The product is in the precision of X.
-        """
+        """Scores (..., k) of X (..., p), in its container and precision."""
         check_is_fitted(self, "components_")
         X = checked_x(self, X, reset=False)
         return apply_rows(self._scores, X, self.n_components_, "component")
 
     def inverse_transform(self, X: Any) -> Any:
-        """Spectra (..., p) from scores (..., k)."""
+        """Spectra (..., p) from scores (..., k), in the container of X."""
         check_is_fitted(self, "components_")
         X = X if is_labelled(X) else np.asarray(X)
         return apply_rows(self._spectra, X, len(self.mean_), "feature")
@@ -138,11 +147,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
         loadings, mean = self.components_.T.astype(x.dtype), self.mean_.astype(x.dtype)
         if issparse(x):
             return np.asarray(x @ loadings - mean @ loadings)
-        return (x - mean) @ loadings
+        return np.asarray((x - mean) @ loadings)
 
     def _spectra(self, scores: NDArray[Any]) -> NDArray[Any]:
         dtype = np.result_type(scores.dtype, np.float32)
-        return scores @ self.components_.astype(dtype) + self.mean_.astype(dtype)
+        return np.asarray(scores @ self.components_.astype(dtype) + self.mean_.astype(dtype))
 
     def _solver(self, p: int) -> str:
         """Which way p variables are decomposed."""
@@ -156,7 +165,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
         return self.svd_solver
 
     def _sums(self, X: Any, *, rows: int) -> Moments:
-        sums = moments(X, dtype=product_dtype(X), skip_missing=is_labelled(X))
+        sums: Moments = moments(X, dtype=product_dtype(X), skip_missing=is_labelled(X))
         if sums.rows < rows:
             raise ValueError(f"n_samples={sums.rows}: principal components need 2 rows or more")
         return sums
@@ -247,11 +256,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):
 def principal(
     scatter: Floats, n_components: int | None, max_rank: int, eps: float
 ) -> tuple[Floats, Floats]:
-    """Leading eigenvalues (k,), descending, and eigenvectors (k, p) of a scatter matrix.
-
-    Those above the noise only: more than `eps` (the products' rounding unit) and more than
-    ``10 p`` float64 roundings of the largest, and no more than `max_rank` of them.
-    """
+    """Leading eigenvalues (k,), descending, and eigenvectors (k, p) of a scatter, above noise."""
     p = len(scatter)
     k = min(p if n_components is None else n_components, p, max_rank)
     if k < 1 or not np.diag(scatter).any():
@@ -264,10 +269,8 @@ def principal(
 
 
 def noise_floor(p: int, eps: float) -> float:
-    """Eigenvalues of a p x p second moment below this, relative to the largest, are rounding.
-
-    Measured on low-rank data: 2e-8 for float32 products, 4e-16 for float64.
-    """
+    """Eigenvalues of a p x p second moment below this, relative to the largest, are rounding."""
+    # measured on low-rank data: 2e-8 for float32 products, 4e-16 for float64
     return max(eps, 10 * p * float(np.finfo(np.float64).eps))
 
 

@@ -9,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from msiscale.grid import Floats
 from msiscale.models.classification import Classifier
 from msiscale.models.moments import Moments, reciprocal
 from msiscale.models.validation import FoldModel
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 
 def self_scaled(
@@ -31,7 +29,16 @@ def self_scaled(
 
     Parameters
     ----------
-    sums : mapping of part to Moments, of the training and the held-out parts of every fold
+    classifiers : mapping of (model, fold name) to Classifier
+        Any of the three of the pipeline.
+    models : sequence of FoldModel
+        Of the same folds.
+    sums : mapping of part to Moments
+        Of the training and the held-out parts of every fold.
+
+    Returns
+    -------
+    dict as `classifiers`; those of folds that hold nothing out as they were
     """
     found = dict(classifiers)
     for model in models:

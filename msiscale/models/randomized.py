@@ -13,14 +13,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csc_array, issparse
 
-from msiscale.models._blocks import Run, missing, reduce_blocks
+from msiscale.grid import Floats
 from msiscale.models.krylov import ROUNDING, Eigenpairs, leading_eigenpairs, slabs
+from msiscale.models.rowblocks import Run, missing, reduce_blocks
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 COLUMNS = 1 << 15  # variables of a block multiplied at once, for small temporaries
 
@@ -57,8 +55,10 @@ def principal_axes(
 
     Parameters
     ----------
-    blocks : of `row_blocks`, ``(X_b,)`` each: (n_b, p) dense or scipy sparse.
-    n_components : int
+    blocks : of `row_blocks`, ``(X_b,)`` each
+        (n_b, p) dense or scipy sparse.
+    p, n_components : int
+        Variables, and components at most.
     dtype : float32 or float64
         Of the products of dense rows; those of sparse rows are float64.
     floor : float
@@ -75,6 +75,11 @@ def principal_axes(
     Returns
     -------
     Axes; the result depends on the blocks, not on who computes them.
+
+    Raises
+    ------
+    ValueError
+        A value that is not finite.
 
     Notes
     -----
@@ -162,11 +167,9 @@ def _again(
     dtype: np.dtype[Any],
     skip_missing: bool,
 ) -> Floats:
-    """`total` and ``(X - mean)^T (X - mean) V`` of a block (p, b).
-
-    Sparse rows are not centred: ``X^T S`` is the same, where S = X V - mean V sums to zero over
-    the blocks. Dense ones are, in their precision; `rest` is what that left of ``mean V``.
-    """
+    """`total` and ``(X - mean)^T (X - mean) V`` of a block (p, b)."""
+    # Sparse rows are not centred: X^T S is the same, where S = X V - mean V sums to zero over the
+    # blocks. Dense ones are, in their precision; `rest` is what that left of mean V.
     x = _rows(x, dtype, skip_missing)
     if not issparse(x):
         x, shift = x - mean.astype(x.dtype), rest

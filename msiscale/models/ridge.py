@@ -22,13 +22,12 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from msiscale.models._blocks import apply_rows, is_labelled
-from msiscale.models._estimator import SparseTaker, checked_weight, checked_x, checked_xy
+from msiscale.grid import Floats
+from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
 from msiscale.models.moments import Moments, leave_one_out, moments, product_dtype, reciprocal
 from msiscale.models.pca import MAX_COLUMNS, noise_floor
+from msiscale.models.rowblocks import apply_rows, is_labelled
 from msiscale.threads import one_blas_thread
-
-Floats = NDArray[np.float64]
 
 LEAST_ALPHA = 1e-6  # below it a Cholesky factor may fail on variables that are collinear
 ALPHAS = tuple(10.0**e for e in range(-4, 3))
@@ -58,9 +57,18 @@ class RidgePath:
     def of(cls, sums: Moments, *, least_scale: float = 0.0) -> RidgePath:
         """Decompose the sums of the training rows.
 
-        With `least_scale` a variable is divided by at least that share of the root mean square
-        of the standard deviations: one that hardly varies in training, and might in another
-        specimen lie thousands of its own deviations off, cannot carry a prediction away.
+        Parameters
+        ----------
+        sums : Moments
+            x = variables (p), m = targets (t).
+        least_scale : float
+            A variable is divided by at least this share of the root mean square of the standard
+            deviations: one that hardly varies in training, and might in another specimen lie
+            thousands of its own deviations off, cannot carry a prediction away.
+
+        Returns
+        -------
+        RidgePath
         """
         scale = scale_of(sums, least_scale)
         with one_blas_thread():
@@ -72,10 +80,8 @@ class RidgePath:
         return cls(sums, scale, values, vectors, cross, int((values > floor).sum()))
 
     def shrunk(self, alpha: ArrayLike) -> Floats:
-        """Coefficients (p, t) in the rotated coordinates; `alpha` a number or one a target.
-
-        Where alpha is 0, directions without variance (beyond `rank`) get 0: the pseudo-inverse.
-        """
+        """Coefficients (p, t) in the rotated coordinates; `alpha` a number or one a target."""
+        # where alpha is 0, directions without variance (beyond `rank`) get 0: the pseudo-inverse
         a = np.broadcast_to(np.asarray(alpha, dtype=np.float64), self.cross.shape[1:])
         denominator = self.values[:, None] + a
         solvable = (np.arange(len(self.values)) >= len(self.values) - self.rank)[:, None]
@@ -85,13 +91,13 @@ class RidgePath:
         return factor * self.cross
 
     def coefficients(self, alpha: ArrayLike) -> tuple[Floats, Floats]:
-        """``coef (t, p), intercept (t,)`` for x as it comes."""
+        """``coef (t, p), intercept (t,)`` float64 for x as it comes; `alpha` as for `shrunk`."""
         with one_blas_thread():
             coef = (reciprocal(self.scale)[:, None] * (self.vectors @ self.shrunk(alpha))).T
             return coef, self.sums.mean_m - coef @ self.sums.mean_x
 
     def losses(self, alphas: Sequence[float], heldout: Moments) -> Floats:
-        """Sum of squared errors on held-out rows, from their sums: ``(len(alphas), t)``."""
+        """Squared errors on held-out rows, from their sums: ``(len(alphas), t)`` float64."""
         with one_blas_thread():
             rotated = reciprocal(self.scale)[:, None] * self.vectors
             sxx = rotated.T @ heldout.sxx @ rotated
@@ -108,7 +114,7 @@ class RidgePath:
         return np.array(found)
 
     def generalised_cross_validation(self, alphas: Sequence[float]) -> Floats:
-        """GCV score ``(len(alphas), t)`` (Golub, Heath and Wahba 1979): needs no held-out rows."""
+        """Score ``(len(alphas), t)`` by Golub, Heath and Wahba 1979: needs no held-out rows."""
         total = np.diag(self.sums.smm) / self.sums.n
         scores = []
         for alpha in alphas:
@@ -137,10 +143,8 @@ def _scaled(sums: Moments, scale: Floats) -> tuple[Floats, Floats]:
 
 
 def solve(sums: Moments, alpha: float) -> tuple[Floats, Floats, Floats]:
-    """``coef (t, p), intercept (t,), scale (p,)`` at one penalty, by a Cholesky factor.
-
-    A fifth of the work of a `RidgePath`; for an `alpha` that dwarfs rounding (`LEAST_ALPHA`).
-    """
+    """``coef (t, p), intercept (t,), scale (p,)`` at one penalty, by a Cholesky factor."""
+    # a fifth of the work of a `RidgePath`; for an `alpha` that dwarfs rounding (`LEAST_ALPHA`)
     scale = sums.scale("x")
     with one_blas_thread():
         scaled, cross = _scaled(sums, scale)
@@ -153,7 +157,21 @@ def solve(sums: Moments, alpha: float) -> tuple[Floats, Floats, Floats]:
 def heldout_losses(
     parts: Sequence[Moments], alphas: Sequence[float], *, least_scale: float = 0.0
 ) -> Floats:
-    """Sum of squared errors ``(len(alphas), t)`` over leaving out each part in turn."""
+    """Squared errors over leaving out each part in turn.
+
+    Parameters
+    ----------
+    parts : sequence of Moments
+        x = variables, m = targets (t).
+    alphas : sequence of float
+        Penalties.
+    least_scale : float
+        See `RidgePath.of`.
+
+    Returns
+    -------
+    (len(alphas), t) float64
+    """
     total: Any = 0.0
     for heldout, training in zip(parts, leave_one_out(parts), strict=True):
         if heldout.n > 0 and training.n > 0:
@@ -162,7 +180,21 @@ def heldout_losses(
 
 
 def choose(losses: Floats, alphas: Sequence[float], *, per_target: bool = False) -> Any:
-    """The alpha of the smallest loss, all targets summed or each its own; ties to the larger."""
+    """The alpha of the smallest loss; ties go to the larger.
+
+    Parameters
+    ----------
+    losses : (len(alphas), t) float64
+        Summed over the targets, unless `per_target`.
+    alphas : sequence of float
+        In any order.
+    per_target : bool
+        Choose for each target.
+
+    Returns
+    -------
+    float, or (t,) float64 with `per_target`
+    """
     table = np.asarray(losses) if per_target else np.asarray(losses).sum(axis=1, keepdims=True)
     order = np.argsort(alphas, kind="stable")[::-1]
     best = np.asarray(alphas, dtype=np.float64)[order][np.argmin(table[order], axis=0)]
@@ -187,20 +219,14 @@ class R2:
     tss_train: Floats
 
     def __add__(self, other: R2) -> R2:
-        pairs = zip(
-            (self.rss, self.tss, self.tss_train),
-            (other.rss, other.tss, other.tss_train),
-            strict=True,
-        )
-        return R2(self.n + other.n, *(a + b for a, b in pairs))
+        squares = (self.rss + other.rss, self.tss + other.tss, self.tss_train + other.tss_train)
+        return R2(self.n + other.n, *squares)
 
     @classmethod
     def total(cls, parts: Iterable[R2]) -> R2:
-        """The sum of several, over the first targets that all of them have.
-
-        Each part is about its own mean: modes differ between folds (each has its own PCA), so a
-        mean over folds of a mode's scores would mean nothing.
-        """
+        """The sum of several, over the first targets that all of them have."""
+        # Each part is about its own mean: modes differ between folds (each has its own PCA), so a
+        # mean over folds of a mode's scores would mean nothing.
         every = list(parts)
         k = min(len(part.rss) for part in every)
         cut = [cls(part.n, part.rss[:k], part.tss[:k], part.tss_train[:k]) for part in every]
@@ -209,30 +235,30 @@ class R2:
     @property
     def per_target(self) -> Floats:
         """R² of each target: 1 - rss / tss; NaN for a target that does not vary."""
-        return 1 - _ratio(self.rss, self.tss)
+        return _explained(self.rss, self.tss)
 
     @property
     def weighted(self) -> float:
         """R² of all targets, each by its variance: 1 - sum rss / sum tss."""
-        return float(1 - _ratio(self.rss.sum(), self.tss.sum()))
+        return float(_explained(self.rss.sum(), self.tss.sum()))
 
     @property
     def baseline_per_target(self) -> Floats:
         """R² that the training mean would get (the mean-spectrum baseline): never above 0."""
-        return 1 - _ratio(self.tss_train, self.tss)
+        return _explained(self.tss_train, self.tss)
 
     @property
     def baseline_weighted(self) -> float:
-        return float(1 - _ratio(self.tss_train.sum(), self.tss.sum()))
+        return float(_explained(self.tss_train.sum(), self.tss.sum()))
 
     @property
     def over_baseline_per_target(self) -> Floats:
         """Skill over the training mean: 1 - rss / tss_train."""
-        return 1 - _ratio(self.rss, self.tss_train)
+        return _explained(self.rss, self.tss_train)
 
     @property
     def over_baseline_weighted(self) -> float:
-        return float(1 - _ratio(self.rss.sum(), self.tss_train.sum()))
+        return float(_explained(self.rss.sum(), self.tss_train.sum()))
 
 
 def r2_from_moments(
@@ -242,11 +268,16 @@ def r2_from_moments(
 
     Parameters
     ----------
-    coef (t, p), intercept (t,) : the prediction of m is ``coef @ x + intercept``.
+    coef, intercept : (t, p) and (t,)
+        The prediction of m is ``coef @ x + intercept``.
     heldout : Moments
         With x (p) and the targets as m (t).
     train_mean : (t,)
         Mean of the targets in training.
+
+    Returns
+    -------
+    R2, of t targets
     """
     b = np.asarray(coef, dtype=np.float64)
     with one_blas_thread():
@@ -262,12 +293,13 @@ def r2_from_moments(
     return R2(heldout.n, rss, tss, tss + heldout.n * away**2)
 
 
-def _ratio(a: Any, b: Any) -> Any:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return np.divide(a, b, out=np.full(b.shape, np.nan), where=b > 0)
+def _explained(rss: Any, tss: Any) -> Floats:
+    """``1 - rss / tss``; NaN where `tss` is 0."""
+    a, b = np.asarray(rss, dtype=np.float64), np.asarray(tss, dtype=np.float64)
+    return np.asarray(1 - np.divide(a, b, out=np.full(b.shape, np.nan), where=b > 0))
 
 
-class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
+class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):  # type: ignore[misc]
     """Multi-output ridge regression, standardised inside, from one pass over the data.
 
     Parameters
@@ -311,9 +343,27 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
         self.alpha_per_target = alpha_per_target
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Ridge:
-        """Fit X (..., p) to y (..., t) or (...): NumPy, Dask, xarray, scipy sparse or `CsrRows`.
+        """Fit y to X.
 
-        Rows of Dask or xarray arrays with a NaN in X or y were not measured and are left out.
+        Parameters
+        ----------
+        X : (..., p) NumPy, Dask, xarray, scipy sparse or `CsrRows`
+            Rows of Dask or xarray arrays with a NaN in X or y were not measured and are left out.
+        y : (..., t) or (...)
+            Targets.
+        sample_weight : (...), optional
+            Not below zero.
+        groups : (...) labels, optional
+            Whom to leave out together (patients) when an alpha is chosen.
+
+        Returns
+        -------
+        Ridge, itself
+
+        Raises
+        ------
+        ValueError
+            No rows, too many variables, an alpha below zero, or what scikit-learn refuses.
         """
         X, y = checked_xy(self, X, y, multi_output=True, y_numeric=True)
         sums = _sums(X, y, sample_weight, groups)
@@ -342,6 +392,12 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
             With several, an alpha is chosen (of a sequence) by leaving out each in turn.
         targets : (t, q) array, optional
             Targets are ``(m - mean_m) @ targets.T`` (PCA scores) rather than m.
+        alpha, alpha_per_target
+            See `Ridge`.
+
+        Returns
+        -------
+        Ridge
         """
         parts = [sums] if isinstance(sums, Moments) else list(sums)
         if targets is not None:
@@ -350,7 +406,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
         return cls(alpha, alpha_per_target=alpha_per_target)._set(parts)
 
     def predict(self, X: Any) -> Any:
-        """Predictions (..., t), in the container of X (xarray: dimension ``target``)."""
+        """Predictions (..., t) or (...) of X (..., p), in its container and precision."""
         check_is_fitted(self, "coef_")
         X = checked_x(self, X, reset=False)
         coef = np.atleast_2d(self.coef_)
@@ -367,7 +423,8 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):
 
     def _predict(self, x: Any) -> NDArray[Any]:
         coef = np.atleast_2d(self.coef_)
-        return x @ coef.T.astype(x.dtype) + np.asarray(self.intercept_, dtype=x.dtype)
+        found = x @ coef.T.astype(x.dtype) + np.asarray(self.intercept_, dtype=x.dtype)
+        return np.asarray(found)
 
     def _set(self, parts: Sequence[Moments]) -> Ridge:
         alphas = [float(a) for a in np.atleast_1d(np.asarray(self.alpha, dtype=np.float64))]

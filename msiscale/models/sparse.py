@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse
 
-from msiscale.models._products import products
-
-Floats = NDArray[np.float64]
+from msiscale.grid import Floats
+from msiscale.models.products import clipped, products, row_weights
 
 # Share of values that are not zero below which CSR^T CSR costs less than the dense product:
 # 4096 rows of 1,000 to 10,000 variables, CPU s sparse / dense: 0.1-0.3 at 1 %, 0.6-1.0 at 2 %,
@@ -29,11 +28,8 @@ def density(block: Any) -> float:
 
 
 def cheapest_form(block: Any) -> Any:
-    """A block ``(n, p)``, or None, in the form whose second moment costs least: CSR or dense.
-
-    A sparse block is CSR below 2 % of values that are not zero, a dense one below 1 %; most dense
-    ones are told by a sample of their rows, at next to no cost.
-    """
+    """A block ``(n, p)``, or None, in the form whose second moment costs least: CSR or dense."""
+    # most dense ones are told by a sample of their rows, at next to no cost
     if block is None:
         return None
     if issparse(block):
@@ -53,11 +49,14 @@ def sparse_sums(x: Any, m: Any, weight: ArrayLike | None, dtype: np.dtype[Any]) 
 
     Parameters
     ----------
-    x : (n, p) CSR or dense, or None
-    m : (n, q) CSR or dense, or None
-    weight : (n,) array, or None
+    x, m, weight : as for `Moments.of`
+        CSR or dense.
     dtype : float32 or float64
         Of the products of dense parts; `eps` is its rounding unit.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
@@ -67,11 +66,12 @@ def sparse_sums(x: Any, m: Any, weight: ArrayLike | None, dtype: np.dtype[Any]) 
     shapes = [a.shape for a in (x, m) if a is not None]
     if any(len(s) != 2 or s[0] != shapes[0][0] for s in shapes):
         raise ValueError(f"x and m are (n, p) and (n, q), not {' and '.join(map(str, shapes))}")
-    w, kept = _weights(weight, shapes[0][0])
+    w, kept = row_weights(weight, shapes[0][0])
+    w = np.ones(shapes[0][0]) if w is None else w
     if kept is not None:
         x, m = (None if a is None else a[kept] for a in (x, m))
     root = np.sqrt(w)
-    left, right = (_Side.of(a, root, dtype) for a in (x, m))
+    left, right = (_side(a, root, dtype) for a in (x, m))
     return {
         "rows": len(w),
         "n": float(w.sum()),
@@ -84,33 +84,33 @@ def sparse_sums(x: Any, m: Any, weight: ArrayLike | None, dtype: np.dtype[Any]) 
     }
 
 
-class _Side:
+class _Side(NamedTuple):
     """x or m: rows times the root of their weights, weighted mean, and scatter."""
 
-    def __init__(self, rows: Any, root: Floats, mean: Floats, scatter: Floats) -> None:
-        self.rows, self.root, self.mean, self.scatter = rows, root, mean, scatter
+    rows: Any
+    root: Floats
+    mean: Floats
+    scatter: Floats
 
-    @classmethod
-    def of(cls, a: Any, root: Floats, dtype: np.dtype[Any]) -> _Side:
-        if a is None:
-            return cls(None, root, np.zeros(0), np.zeros((0, 0)))
-        if not issparse(a):
-            sums = products(a, None, root**2, dtype).merged()
-            centred = (a - sums["mean_x"]) * root[:, None]
-            return cls(centred, root, sums["mean_x"], sums["sxx"])
-        if not np.isfinite(a.data).all():
-            raise ValueError("x or m has a value that is not finite; give such rows weight 0")
-        data = a.data.astype(np.float64) * np.repeat(root, np.diff(a.indptr))
-        rows = csr_array((data, a.indices, a.indptr), shape=a.shape)
-        n = float(root @ root)
-        mean = rows.T @ root / max(n, 1e-300)
-        scatter = (rows.T @ rows).toarray()
-        shift = np.sqrt(n) * mean
-        for start in range(0, len(shift), SLAB):
-            scatter[start : start + SLAB] -= np.outer(shift[start : start + SLAB], shift)
-        diagonal = np.einsum("ii->i", scatter)
-        np.maximum(diagonal, 0, out=diagonal)  # a sum of squares; rounding may leave -1e-20
-        return cls(rows, root, mean, scatter)
+
+def _side(a: Any, root: Floats, dtype: np.dtype[Any]) -> _Side:
+    if a is None:
+        return _Side(None, root, np.zeros(0), np.zeros((0, 0)))
+    if not issparse(a):
+        sums = products(a, None, root**2, dtype).merged()
+        centred = (a - sums["mean_x"]) * root[:, None]
+        return _Side(centred, root, sums["mean_x"], sums["sxx"])
+    if not np.isfinite(a.data).all():
+        raise ValueError("x or m has a value that is not finite; give such rows weight 0")
+    data = a.data.astype(np.float64) * np.repeat(root, np.diff(a.indptr))
+    rows = csr_array((data, a.indices, a.indptr), shape=a.shape)
+    n = float(root @ root)
+    mean = rows.T @ root / max(n, 1e-300)
+    scatter = (rows.T @ rows).toarray()
+    shift = np.sqrt(n) * mean
+    for start in range(0, len(shift), SLAB):
+        scatter[start : start + SLAB] -= np.outer(shift[start : start + SLAB], shift)
+    return _Side(rows, root, mean, clipped(scatter))
 
 
 def _cross(x: _Side, m: _Side) -> Floats:
@@ -123,14 +123,3 @@ def _cross(x: _Side, m: _Side) -> Floats:
         both = (x.rows.T @ m.rows).toarray()
         return np.asarray(both - np.outer(x.mean, m.mean) * (x.root**2).sum())
     return np.asarray(x.rows.T @ m.rows - np.outer(x.mean, x.root @ m.rows))
-
-
-def _weights(weight: ArrayLike | None, n: int) -> tuple[Floats, NDArray[np.bool_] | None]:
-    """Weights of the rows that count, and which those are (None: all)."""
-    if weight is None:
-        return np.ones(n), None
-    w = np.asarray(weight, dtype=np.float64)
-    if w.shape != (n,) or not np.isfinite(w).all() or (w < 0).any():
-        raise ValueError("weight is one number a row, finite and not below zero")
-    kept = w > 0
-    return (w, None) if kept.all() else (w[kept], kept)

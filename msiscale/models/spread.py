@@ -7,19 +7,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import zarr
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from msiscale import store
-from msiscale.models._blocks import Run, missing, reduce_blocks, row_blocks
+from msiscale.grid import Floats
 from msiscale.models.moments import Moments, Which
-
-Floats = NDArray[np.float64]
+from msiscale.models.rowblocks import Run, missing, reduce_blocks, row_blocks
+from msiscale.saving import Layout, Saved
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class Spread(Saved):
     """Weighted sums over rows, each variable by itself.
 
     Attributes
@@ -34,6 +31,10 @@ class Spread:
         Rounding unit of the values.
     """
 
+    layout = Layout(
+        "spread", "spread", dict.fromkeys(("mean", "scatter"), ("variable",)), ("rows", "n", "eps")
+    )
+
     rows: int
     n: float
     mean: Floats
@@ -42,7 +43,18 @@ class Spread:
 
     @classmethod
     def of(cls, x: Any, weight: Any = None) -> Spread:
-        """Of one block (n, p), dense or scipy sparse; sparse rows are not centred.
+        """Of one block.
+
+        Parameters
+        ----------
+        x : (n, p) NumPy or scipy sparse array
+            Sparse rows are not centred.
+        weight : (n,), optional
+            Not below zero.
+
+        Returns
+        -------
+        Spread
 
         Raises
         ------
@@ -72,21 +84,6 @@ class Spread:
         scatter = np.diag(sums.scatter(which)).copy()
         return cls(sums.rows, sums.n, sums.mean(which), scatter, sums.eps)
 
-    def save(self, group: zarr.Group) -> None:
-        """Write into `group`."""
-        group.attrs.put({})
-        for name in ("mean", "scatter"):
-            store.put(group, name, getattr(self, name), ("variable",))
-        group.attrs.put({"kind": "spread", "rows": self.rows, "n": self.n, "eps": self.eps})
-
-    @classmethod
-    def load(cls, group: zarr.Group) -> Spread:
-        """Read what `save` wrote."""
-        attrs: dict[str, Any] = dict(group.attrs)
-        if attrs.pop("kind", None) != "spread":
-            raise ValueError(f"{group.path or '/'}: no spread there")
-        return cls(mean=store.read(group, "mean"), scatter=store.read(group, "scatter"), **attrs)
-
     def __add__(self, other: Spread) -> Spread:
         """Sums of both (Chan, Golub and LeVeque 1983)."""
         if not (self.n and other.n):
@@ -108,19 +105,14 @@ class Spread:
         return np.where(sd > 4 * self.eps * np.abs(self.mean), sd, 0.0)
 
     def about(self, centre: Floats) -> Floats:
-        """Sum of squares (p,) about `centre`."""
+        """Sum of squares (p,) float64 about `centre` (p,)."""
         return self.scatter + self.n * (self.mean - centre) ** 2
 
 
 def spread(
     x: Any, *, weight: Any = None, skip_missing: bool = False, run: Run | None = None
 ) -> Spread:
-    """Spread of the variables of x (..., p): NumPy, Dask, xarray or sparse; one pass.
-
-    Parameters
-    ----------
-    weight, skip_missing, run : as for `moments`
-    """
+    """Spread of the variables of x (..., p), one pass; parameters as for `moments`."""
     step = partial(_step, skip_missing=skip_missing)
     return reduce_blocks(row_blocks(x, weight), step, Spread.__add__, run=run)
 

@@ -18,23 +18,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from msiscale import store
+from msiscale.grid import Floats
 from msiscale.models.joint import LinearMap
+from msiscale.models.metrics import Record, tidy
 from msiscale.models.moments import Moments, leave_one_out, reciprocal
 from msiscale.models.pca import PCA
 from msiscale.models.ridge import ALPHAS, R2, RidgePath, choose, heldout_losses, r2_from_moments
 from msiscale.models.spread import Spread
+from msiscale.saving import Layout, Read, Saved
 from msiscale.threads import one_blas_thread
 
-Floats = NDArray[np.float64]
-Record = dict[str, Any]
 Columns = Callable[[tuple[str, ...]], NDArray[np.bool_]]
 
 MODEL = "msi_from_he"
-POOLED = "all"
 MAX_INNER = 5
 LEAST_SCALE = 0.5  # of a channel, see `RidgePath.of`: networks have nearly dead ones
 
@@ -54,8 +52,11 @@ def leave_one_group_out(patients: Mapping[str, str]) -> list[Fold]:
     Parameters
     ----------
     patients : mapping of specimen to patient
-        In the order of the cohort; folds are in the order in which patients first appear and have
-        their names.
+        In the order of the cohort.
+
+    Returns
+    -------
+    list of Fold, in the order in which patients first appear, with their names
 
     Raises
     ------
@@ -110,7 +111,41 @@ def inner_groups(
 
 
 @dataclass(frozen=True, eq=False)
-class FoldModel:
+class Basis:
+    """Modes of the MSI: principal components of the m/z in use.
+
+    Attributes
+    ----------
+    columns (q,) : bool, the u m/z in use
+    mean (u,), components (k, u), explained_variance (k,), explained_variance_ratio (k,) : float64
+        Score = (intensity - mean) @ components.T.
+    """
+
+    columns: NDArray[np.bool_]
+    mean: Floats
+    components: Floats
+    explained_variance: Floats
+    explained_variance_ratio: Floats
+
+    @classmethod
+    def exact(
+        cls, training: Moments, specimens: tuple[str, ...], columns: Columns | None, most: int
+    ) -> Basis:
+        """From the sums of the training specimens, `most` components at most."""
+        used = training.scale("m") > 0 if columns is None else np.asarray(columns(specimens), bool)
+        if used.shape != (training.q,) or not used.any():
+            raise ValueError(f"{used.sum()} of {training.q} m/z columns are in use by {specimens}")
+        pca = PCA.from_moments(training.select(m=used), "m", most)
+        of_variance = (pca.explained_variance_, pca.explained_variance_ratio_)
+        return cls(used, pca.mean_, pca.components_, *of_variance)
+
+    def scores(self, part: Moments) -> Moments:
+        """Sums of the scores in the place of the intensities."""
+        return part.select(m=self.columns).project(self.components, self.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class FoldModel(Saved):
     """PCA of MSI and the map from features to its modes, fitted to the training specimens.
 
     Attributes
@@ -139,6 +174,21 @@ class FoldModel:
         What the records were made of (targets: modes).
     """
 
+    layout = Layout(
+        "fold_model",
+        "model of a fold",
+        {
+            "columns": ("mz",),
+            "mean": ("mz",),
+            "components": ("component", "mz"),
+            "explained_variance": ("component",),
+            "explained_variance_ratio": ("component",),
+            "coef": ("component", "channel"),
+            "intercept": ("component",),
+        },
+        ("alpha", "alpha_by", "rank"),
+    )
+
     fold: Fold
     columns: NDArray[np.bool_]
     mean: Floats
@@ -155,77 +205,44 @@ class FoldModel:
     scores: dict[str, R2]
 
     def project(self, intensity: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores (n, k) of measured spectra (n, q)."""
+        """Scores (n, k) float32 of measured spectra (n, q), in whose precision the product is."""
         x = intensity - self.mean.astype(intensity.dtype)
         with one_blas_thread():
-            return (x @ self.components.T.astype(x.dtype)).astype(np.float32)
+            return np.asarray(x @ self.components.T.astype(x.dtype), np.float32)
 
     def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores (n, k) predicted from features (n, p)."""
+        """Scores (n, k) float32 predicted from features (n, p)."""
         with one_blas_thread():
             found = features @ self.coef.T.astype(features.dtype)
-        return (found + self.intercept.astype(features.dtype)).astype(np.float32)
+        return np.asarray(found + self.intercept.astype(features.dtype), np.float32)
 
     def spectrum(self, scores: NDArray[Any]) -> NDArray[np.float32]:
-        """Spectra (n, q) from scores (n, k); may be below zero."""
+        """Spectra (n, q) float32 from scores (n, k); may be below zero."""
         with one_blas_thread():
             found = scores @ self.components.astype(scores.dtype)
-        return (found + self.mean.astype(scores.dtype)).astype(np.float32)
+        return np.asarray(found + self.mean.astype(scores.dtype), np.float32)
 
-    def save(self, group: zarr.Group) -> None:
-        """Write the model (not its maps and metrics) into `group`."""
-        for name, dims in _ARRAYS.items():
-            values = getattr(self, name)
-            if values.size:
-                store.put(group, name, values, dims)
-        group.attrs.update(
-            {
-                "kind": "fold_model",
-                "fold": self.fold.name,
-                "train": list(self.fold.train),
-                "test": list(self.fold.test),
-                "alpha": self.alpha,
-                "alpha_by": self.alpha_by,
-                "rank": self.rank,
-                "shape": [*self.coef.shape, len(self.mean)],
-            }
-        )
+    def stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The model without its maps and metrics."""
+        arrays, facts = super().stored()
+        fold = {"fold": self.fold.name, "train": [*self.fold.train], "test": [*self.fold.test]}
+        return arrays, fold | facts | {"shape": [*self.coef.shape, len(self.mean)]}
 
     @classmethod
-    def load(cls, group: zarr.Group) -> FoldModel:
-        """Read what `save` wrote."""
-        a: dict[str, Any] = dict(group.attrs)
-        if a.get("kind") != "fold_model":
-            raise ValueError(f"{group.path or '/'}: no model of a fold there")
-        k, p, q = a["shape"]
-        sizes = {"component": k, "channel": p, "mz": q}
-        arrays: dict[str, Any] = {
-            name: np.asarray(group[name][...])  # type: ignore[index]
-            if name in group
-            else np.zeros([sizes[d] for d in dims])
-            for name, dims in _ARRAYS.items()
-        }
+    def restored(cls, read: Read, attrs: Mapping[str, Any]) -> FoldModel:
+        """The model again, its maps, records and scores left empty."""
+        sizes = dict(zip(("component", "channel", "mz"), attrs["shape"], strict=True))
+        shapes = {n: tuple(sizes[d] for d in dims) for n, dims in cls.layout.arrays.items()}
+        found: dict[str, Any] = {name: attrs[name] for name in cls.layout.facts}
+        for name, shape in shapes.items():
+            found[name] = read(name) if np.prod(shape) else np.zeros(shape)
         return cls(
-            fold=Fold(a["fold"], tuple(a["train"]), tuple(a["test"])),
-            alpha=a["alpha"],
-            alpha_by=a["alpha_by"],
-            rank=a["rank"],
+            fold=Fold(attrs["fold"], tuple(attrs["train"]), tuple(attrs["test"])),
             maps=None,
             records=[],
             scores={},
-            **arrays,
+            **found,
         )
-
-
-_ARRAYS = {
-    "columns": ("mz",),
-    "mean": ("mz",),
-    "components": ("component", "mz"),
-    "explained_variance": ("component",),
-    "explained_variance_ratio": ("component",),
-    "coef": ("component", "channel"),
-    "intercept": ("component",),
-}
 
 
 def fit_linear_folds(
@@ -238,6 +255,7 @@ def fit_linear_folds(
     alphas: Sequence[float] = ALPHAS,
     background: Mapping[str, Spread] | None = None,
     shared_pca: bool = False,
+    bases: Mapping[str, Basis] | None = None,
 ) -> list[FoldModel]:
     """For every fold: m/z columns, PCA of MSI, ridge features -> modes, R² on what is held out.
 
@@ -250,6 +268,7 @@ def fit_linear_folds(
     folds : sequence of Fold
         May have `final_fold`.
     patients : mapping of specimen to patient
+        To be left out whole when a penalty is chosen.
     columns : callable, optional
         Training specimens -> (q,) bool, the m/z that they support; default those that vary.
     n_components : int
@@ -262,27 +281,35 @@ def fit_linear_folds(
         Of the MSI intensities of measured pixels off the tissue.
     shared_pca : bool
         One PCA and one choice of m/z, of all specimens, for every fold: the study's leak.
+    bases : mapping of fold name to Basis, optional
+        In the place of the exact PCA (`msiscale.models.incremental`); then `columns`,
+        `n_components` and `shared_pca` are not looked at.
 
     Returns
     -------
     list of FoldModel, in the order of `folds`
+
+    Raises
+    ------
+    ValueError
+        `columns` chooses no m/z, or is not of the sums' length.
     """
-    off = dict(background or {})
     shared = None
-    if shared_pca:
+    if shared_pca and bases is None:
         everyone = tuple(sums)
-        shared = _modes(Moments.merge(sums[s] for s in everyone), everyone, columns, n_components)
-    return [
-        _fit_fold(fold, training, sums, patients, columns, n_components, alphas, off, shared)
-        for fold, training in zip(folds, training_sums(sums, folds), strict=True)
-    ]
+        whole = Moments.merge(sums[s] for s in everyone)
+        shared = Basis.exact(whole, everyone, columns, n_components)
+    models = []
+    for fold, training in zip(folds, training_sums(sums, folds), strict=True):
+        basis = shared if bases is None else bases[fold.name]
+        basis = basis or Basis.exact(training, fold.train, columns, n_components)
+        models.append(_fit_fold(fold, training, basis, sums, patients, alphas, background or {}))
+    return models
 
 
 def training_sums(sums: Mapping[str, Moments], folds: Sequence[Fold]) -> Iterator[Moments]:
-    """Sums of each fold's training specimens, without a trace of the others.
-
-    Folds that together hold out every specimen once share their partial sums.
-    """
+    """Sums of each fold's training specimens, without a trace of the others."""
+    # folds that together hold out every specimen once share their partial sums
     held = [f for f in folds if f.test]
     everyone = {s for f in held for s in f.test}
     partition = (
@@ -314,99 +341,51 @@ class _HeldOut(Sequence[Moments]):
 def _fit_fold(
     fold: Fold,
     training: Moments,
+    basis: Basis,
     sums: Mapping[str, Moments],
     patients: Mapping[str, str],
-    columns: Columns | None,
-    n_components: int,
     alphas: Sequence[float],
     background: Mapping[str, Spread],
-    shared: tuple[NDArray[np.bool_], PCA] | None,
 ) -> FoldModel:
-    mask, pca = shared or _modes(training, fold.train, columns, n_components)
-    chosen = training.select(m=mask)
+    used = basis.columns
 
     def in_modes(part: Moments) -> Moments:
         with one_blas_thread():
-            return part.select(m=mask).project(pca.components_, pca.mean_)
+            return basis.scores(part)
 
-    modes = chosen.project(pca.components_, pca.mean_)
+    chosen = training.select(m=used)
+    modes = chosen.project(basis.components, basis.mean)
     path = RidgePath.of(modes, least_scale=LEAST_SCALE)
     alpha, alpha_by = _choose_alpha(fold, path, sums, patients, alphas, in_modes)
     coef, intercept = path.coefficients(alpha)
     scores, records = {}, []
     for specimen in fold.test:
         everything = sums[specimen]
-        spectra = everything.select(m=mask)
-        with one_blas_thread():
-            heldout = spectra.project(pca.components_, pca.mean_)
-        r2 = r2_from_moments(coef, intercept, heldout, modes.mean_m)
+        r2 = r2_from_moments(coef, intercept, in_modes(everything), modes.mean_m)
         scores[specimen] = r2
-        records += r2_records(fold.name, specimen, r2, pca.explained_variance_ratio_)
-        records += _spectrum_records(fold.name, specimen, r2, spectra, chosen)
+        records += r2_records(fold.name, specimen, r2, basis.explained_variance_ratio)
+        heldout = everything.select(m=used)
+        records += _spectrum_records(fold.name, specimen, r2, heldout, chosen)
         tissue = Spread.of_moments(everything, "m")
-        records += _mask_records(fold, specimen, tissue, background, mask, training.mean_m)
-    components = np.zeros((pca.n_components_, training.q))
-    components[:, mask] = pca.components_
-    mean = np.zeros(training.q)
-    mean[mask] = pca.mean_
+        records += _mask_records(fold, specimen, tissue, background, used, training.mean_m)
+    components, mean = np.zeros((len(basis.components), training.q)), np.zeros(training.q)
+    components[:, used], mean[used] = basis.components, basis.mean
     return FoldModel(
-        fold=fold,
-        columns=mask,
-        mean=mean,
-        components=components,
-        explained_variance=pca.explained_variance_,
-        explained_variance_ratio=pca.explained_variance_ratio_,
-        coef=coef,
-        intercept=intercept,
-        alpha=alpha,
-        alpha_by=alpha_by,
-        rank=path.rank,
+        fold,
+        used,
+        mean,
+        components,
+        basis.explained_variance,
+        basis.explained_variance_ratio,
+        coef,
+        intercept,
+        alpha,
+        alpha_by,
+        path.rank,
         maps=_maps(path, modes, coef, components, mean),
         records=records,
         scores=scores,
     )
-
-
-def _modes(
-    training: Moments, specimens: tuple[str, ...], columns: Columns | None, n_components: int
-) -> tuple[NDArray[np.bool_], PCA]:
-    """The m/z in use, and the PCA of them."""
-    mask = training.scale("m") > 0 if columns is None else np.asarray(columns(specimens), bool)
-    if mask.shape != (training.q,) or not mask.any():
-        raise ValueError(f"{mask.sum()} of {training.q} m/z columns are in use by {specimens}")
-    return mask, PCA.from_moments(training.select(m=mask), "m", n_components)
-
-
-def r2_paths(
-    sums: Mapping[str, Moments],
-    folds: Sequence[Fold],
-    *,
-    alphas: Sequence[float] = ALPHAS,
-    n_components: int = 200,
-) -> list[list[R2]]:
-    """R² on the rows that each fold holds out, for every penalty: all from one pass's sums.
-
-    Parameters
-    ----------
-    sums, folds, alphas, n_components : as for `fit_linear_folds`
-        Each fold has its own PCA of m, fitted to its training specimens.
-
-    Returns
-    -------
-    list over folds of a list over alphas of R2 (targets: modes)
-    """
-    found = []
-    for fold, training in zip(folds, training_sums(sums, folds), strict=True):
-        pca = PCA.from_moments(training, "m", n_components)
-        with one_blas_thread():
-            modes = training.project(pca.components_, pca.mean_)
-            heldout = Moments.merge(sums[s] for s in fold.test)
-            heldout = heldout.project(pca.components_, pca.mean_)
-        losses = RidgePath.of(modes, least_scale=LEAST_SCALE).losses(alphas, heldout)
-        tss = np.diag(heldout.smm)
-        mean = tss + heldout.n * (heldout.mean_m - modes.mean_m) ** 2
-        found.append([R2(heldout.n, rss, tss, mean) for rss in losses])
-    return found
 
 
 def _choose_alpha(
@@ -444,37 +423,41 @@ def _maps(
     }
 
 
-def _record(fold: str, specimen: str, target: str, metric: str, value: float) -> Record:
-    return {
-        "fold": fold,
-        "specimen": specimen,
-        "model": MODEL,
-        "target": target,
-        "metric": metric,
-        "value": float(value),
-    }
-
-
 def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
-    """Tidy records of the R² of modes (t,) and of all of them; `ratio` (t,) is of variance."""
-    found = []
+    """Tidy records of the R² of modes and of all of them.
+
+    Parameters
+    ----------
+    fold, specimen : str
+        For the records.
+    r2 : R2
+        Its targets are t modes.
+    ratio : (t,) float64
+        Share of the variance that each mode explains.
+
+    Returns
+    -------
+    list of dict with keys fold, specimen, model, target, metric, value
+    """
     per_target = {
         "r2": r2.per_target,
         "r2_mean_spectrum": r2.baseline_per_target,
         "r2_over_mean_spectrum": r2.over_baseline_per_target,
         "explained_variance_ratio": ratio,
     }
-    for metric, values in per_target.items():
-        for i, value in enumerate(values):
-            found.append(_record(fold, specimen, f"mode_{i:03d}", metric, value))
+    found = [
+        record
+        for metric, values in per_target.items()
+        for i, value in enumerate(values)
+        for record in tidy(fold, specimen, MODEL, f"mode_{i:03d}", {metric: value})
+    ]
     weighted = {
         "r2": r2.weighted,
         "r2_mean_spectrum": r2.baseline_weighted,
         "r2_over_mean_spectrum": r2.over_baseline_weighted,
         "explained_variance_ratio": float(ratio.sum()),
     }
-    found += [_record(fold, specimen, "weighted", m, v) for m, v in weighted.items()]
-    return found
+    return found + tidy(fold, specimen, MODEL, "weighted", weighted)
 
 
 def _spectrum_records(
@@ -492,7 +475,7 @@ def _spectrum_records(
         "r2_mean_spectrum": 1 - tss_train / tss,
         "r2_of_measured_modes": 1 - outside / tss,
     }
-    return [_record(fold, specimen, "spectrum", m, v) for m, v in values.items()]
+    return tidy(fold, specimen, MODEL, "spectrum", values)
 
 
 def _mean_of(parts: Sequence[Spread]) -> Floats:
@@ -519,4 +502,4 @@ def _mask_records(
     tss = sum(p.about(whole)[mask].sum() for p in parts)
     if tss <= 0:
         return []
-    return [_record(fold.name, specimen, "spectrum", "r2_tissue_mask", 1 - rss / tss)]
+    return tidy(fold.name, specimen, MODEL, "spectrum", {"r2_tissue_mask": 1 - rss / tss})

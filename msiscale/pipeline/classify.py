@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msiscale.errors import InputError, SpecimenError
-from msiscale.models import Block as Rows
 from msiscale.models import FoldModel, fit_classifiers
+from msiscale.models import RowBlock as Rows
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import HE, HE_MODES, MSI, PREDICTED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError, SpecimenError
 from msiscale.grid import Block, blocks
-from msiscale.models import Block as Rows
-from msiscale.models._cache import Cached
+from msiscale.models import RowBlock as Rows
+from msiscale.models.cache import Cached
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
 from msiscale.store import LostChunk, array_of, open_group, read
 

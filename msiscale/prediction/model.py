@@ -77,7 +77,7 @@ def load_model(url: str) -> Model:
         spectrum=read("pca_components"),
         mean=read("pca_mean"),
         mz=read("mz").astype(np.float64),
-        novelty=Novelty.load(distribution),
+        novelty=Novelty.load(distribution, store.read),
         limits=Limits.load(distribution),
     )
 

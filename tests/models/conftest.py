@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from msiscale.models import Block, Moments
+from msiscale.models import Moments, RowBlock
 
 P, Q, MODES = 24, 40, 3
 
@@ -27,7 +27,7 @@ class Cohort:
 
     def blocks(self, name):
         rows = getattr(self, name)
-        return [Block(s, (rows[s], self.cancer[s], None)) for s in self.patients]
+        return [RowBlock(s, (rows[s], self.cancer[s], None)) for s in self.patients]
 
 
 def make_cohort(seed=0, specimens=5, n=400):

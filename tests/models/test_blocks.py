@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from msiscale.models._blocks import (
-    Deferred,
-    _chains,
-    _merged,
-    row_blocks,
-)
 from msiscale.models.moments import moments
+from msiscale.models.rowblocks import (
+    Deferred,
+    merged_in_order,
+    row_blocks,
+    runs_of,
+)
 from msiscale.threads import one_blas_thread
 
 
@@ -68,7 +68,7 @@ def test_dask_sums_are_those_of_numpy(shared):
 
 @pytest.mark.parametrize(("n", "longest"), [(1, 1), (16, 16), (17, 9), (49, 13), (200, 13)])
 def test_runs_of_blocks_are_of_one_length(n, longest):
-    chains = _chains([(i,) for i in range(n)], None)
+    chains = runs_of([(i,) for i in range(n)], None)
     assert [i for chain in chains for (i,) in chain] == list(range(n))
     assert max(map(len, chains)) == longest
     assert max(map(len, chains)) - min(map(len, chains)) <= 1
@@ -76,7 +76,7 @@ def test_runs_of_blocks_are_of_one_length(n, longest):
 
 def test_runs_end_where_the_group_changes():
     groups = [0] * 3 + [1] * 40 + [0]
-    chains = _chains([(i,) for i in range(44)], groups)
+    chains = runs_of([(i,) for i in range(44)], groups)
     assert all(len({groups[i] for (i,) in chain}) == 1 for chain in chains)
 
 
@@ -87,7 +87,7 @@ def test_rows_that_do_not_match_are_refused():
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 17, 40, 100])
 def test_neighbours_are_merged_in_order(n):
-    assert _merged(([i] for i in range(n)), lambda a, b: a + b) == list(range(n))
+    assert merged_in_order(([i] for i in range(n)), lambda a, b: a + b) == list(range(n))
 
 
 def test_few_sums_are_held_at_once():
@@ -105,7 +105,7 @@ def test_few_sums_are_held_at_once():
         alive -= 1
         return a + b
 
-    assert _merged(parts(), merge) == sum(range(256))
+    assert merged_in_order(parts(), merge) == sum(range(256))
     assert most <= 6
 
 

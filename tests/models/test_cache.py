@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msiscale.models import _cache
-from msiscale.models._cache import Cached
+from msiscale.models import cache
+from msiscale.models.cache import Cached, Kept
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(_cache, "CACHE_BYTES", 3 * 800)
-    monkeypatch.setattr(_cache, "_kept", {})
+    monkeypatch.setattr(cache, "CACHE_BYTES", 3 * 800)
+    monkeypatch.setattr(cache, "KEPT", Kept())
 
 
 def scan(owner, reads, n=5):
@@ -29,7 +29,7 @@ def test_a_cyclic_scan_finds_what_came_first():
     for _ in range(3):
         assert [block()[0][0] for block in blocks] == [0, 1, 2, 3, 4]
     assert reads == [0, 1, 2, 3, 4, 3, 4, 3, 4]
-    assert sum(rows[0].nbytes for rows in _cache._kept.values()) <= _cache.CACHE_BYTES
+    assert sum(rows[0].nbytes for rows in cache.KEPT.rows.values()) <= cache.CACHE_BYTES
 
 
 def test_another_array_gets_the_room():
@@ -40,4 +40,4 @@ def test_another_array_gets_the_room():
     for block in blocks * 2:
         block()
     assert reads == [0, 1]
-    assert {owner for owner, _ in _cache._kept} == {"b"}
+    assert {owner for owner, _ in cache.KEPT.rows} == {"b"}

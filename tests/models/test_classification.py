@@ -129,14 +129,14 @@ def test_saved_and_read_back(cohort):
 
 
 def test_more_classes_than_two(cohort):
-    from msiscale.models import Block
+    from msiscale.models import RowBlock
 
     folds = leave_one_group_out(cohort.patients)
     models = fit_linear_folds(cohort.sums, folds, cohort.patients, n_components=6)
     blocks = []
     for s, f in cohort.cancer.items():
         fractions = np.stack([1 - f, f * 0.75, f * 0.25], axis=1)
-        blocks.append(Block(s, (cohort.intensity[s], fractions, None)))
+        blocks.append(RowBlock(s, (cohort.intensity[s], fractions, None)))
     maps = {MSI: {m.fold.name: m.maps[MSI] for m in models}}
     found = fit_classifiers(blocks, maps, folds, cohort.patients, costs=[0.01, 1.0])
     p = found[MSI, "s0"].predict(cohort.intensity["s0"])

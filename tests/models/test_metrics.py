@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from msiscale.models import classification_metrics, classification_records, regression_metrics
+from msiscale.models import classification_metrics, classification_records
 
 
 def maps(seed=0, n=400):
@@ -71,17 +71,3 @@ def test_records_of_specimens_and_pooled():
     pooled = {r["metric"]: r["value"] for r in found if r["specimen"] == "all"}
     both = classification_metrics(np.append(a[0], b[0]), np.append(a[1], b[1]))
     assert pooled == both
-
-
-def test_regression_metrics():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(50, 3))
-    prediction = truth + rng.normal(size=(50, 3))
-    truth[:, 2] = 1.0
-    gaps = np.vstack([truth, np.full((1, 3), np.nan)])
-    found = regression_metrics(gaps, np.vstack([prediction, np.zeros((1, 3))]))
-    expected = reference.r2_score(truth[:, :2], prediction[:, :2], multioutput="raw_values")
-    np.testing.assert_allclose(found["r2"][:2], expected)
-    assert found["pearson"][0] == pytest.approx(np.corrcoef(truth[:, 0], prediction[:, 0])[0, 1])
-    assert np.isnan(found["r2"][2]) and np.isnan(found["pearson"][2])
-    assert np.isfinite(found["rmse"]).all()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from msiscale.models import (
-    Block,
     Moments,
+    RowBlock,
     fit_classifiers,
     fit_linear_folds,
     leave_one_group_out,
@@ -36,7 +36,7 @@ def fitted():
     )
     found = {}
     for rows, names in ((1, NAMES[:1]), (0, NAMES[1:])):
-        blocks = [Block(s, (part[rows], part[2], None)) for s, part in cohort.items()]
+        blocks = [RowBlock(s, (part[rows], part[2], None)) for s, part in cohort.items()]
         maps = {n: {m.fold.name: m.maps[n] for m in models} for n in names}
         folds = [m.fold for m in models]
         found |= fit_classifiers(blocks, maps, folds, patients, costs=(1.0,))

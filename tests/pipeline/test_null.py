@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from msiscale.models import (
-    Block,
     Moments,
+    RowBlock,
     classification_metrics,
     fit_classifiers,
     fit_linear_folds,
@@ -38,7 +38,7 @@ def pooled_auc(data: dict[str, tuple[np.ndarray, ...]]) -> dict[str, float]:
     models = fit_linear_folds(sums, folds, patients, n_components=10, alphas=(0.01, 1.0))
     classifiers = {}
     for which, wanted in ((1, MODELS[:1]), (0, MODELS[1:])):
-        blocks = [Block(s, (d[which], d[2], None)) for s, d in data.items()]
+        blocks = [RowBlock(s, (d[which], d[2], None)) for s, d in data.items()]
         maps = {k: {m.fold.name: m.maps[k] for m in models if m.maps} for k in wanted}
         classifiers |= fit_classifiers(blocks, maps, folds, patients, costs=(0.001, 0.1))
     truth = np.concatenate([d[2] for d in data.values()])

@@ -10,12 +10,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
-from msiscale.models._blocks import is_labelled, raw
+from msiscale.models.rowblocks import is_labelled, raw
 
 DTYPES = (np.float64, np.float32)
 
 
-class SparseTaker(BaseEstimator):
+class SparseTaker(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """An estimator that takes scipy sparse X, and tells scikit-learn so."""
 
     def __sklearn_tags__(self) -> Any:
@@ -25,14 +25,7 @@ class SparseTaker(BaseEstimator):
 
 
 def checked_x(estimator: BaseEstimator, x: Any, *, reset: bool) -> Any:
-    """`x` ready for blocks: NumPy-like and scipy sparse input through scikit-learn's checks (sparse
-    as CSR), Dask, xarray and `CsrRows` as they are.
-
-    Raises
-    ------
-    ValueError
-        What scikit-learn raises, or a lazy array with another number of variables than fitted.
-    """
+    """`x` ready for blocks: through scikit-learn's checks (sparse as CSR), or lazy as it is."""
     if not is_labelled(x):
         return validate_data(estimator, x, accept_sparse="csr", dtype=DTYPES, reset=reset)
     if x.ndim < 2:

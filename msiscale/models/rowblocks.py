@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,16 +25,11 @@ from msiscale.threads import one_blas_thread
 
 T = TypeVar("T")
 Task = Callable[[], Any]
-Run = Callable[[Sequence[Task]], Iterable[Any]]
+Run = Callable[[Sequence[Task]], Iterable[Any]]  # computes tasks, gives their results in order
 
 ROWS = 4096  # rows of a block of a NumPy array: 64 x 64 pixels
 PER_TASK = 16  # consecutive blocks that one task sums
 FOLD = 16  # such sums merged one after another
-
-
-def serially(tasks: Sequence[Task]) -> Iterator[Any]:
-    """The default `run`: each task in turn, in this process."""
-    return (task() for task in tasks)
 
 
 def is_dask(x: Any) -> bool:
@@ -44,9 +39,7 @@ def is_dask(x: Any) -> bool:
 
 
 def is_labelled(x: Any) -> bool:
-    """Whether `x` is one of the containers that need not fit in memory, or that name their axes:
-    Dask, xarray or `CsrRows`.
-    """
+    """Whether `x` need not fit in memory, or names its axes: Dask, xarray or `CsrRows`."""
     return isinstance(x, xr.DataArray | CsrRows) or is_dask(x)
 
 
@@ -62,7 +55,7 @@ def raw(x: Any) -> Any:
 def missing(x: Any) -> NDArray[np.bool_]:
     """Which rows (n,) of a dense ``(n, ...)`` or sparse ``(n, p)`` array hold a NaN."""
     if not issparse(x):
-        return np.isnan(x).reshape(len(x), -1).any(axis=1)
+        return np.asarray(np.isnan(x).reshape(len(x), -1).any(axis=1))
     rows = csr_array(x)
     at = np.flatnonzero(np.isnan(rows.data))
     found = np.zeros(rows.shape[0], dtype=bool)
@@ -86,12 +79,19 @@ def row_blocks(*arrays: Any, size: int = ROWS) -> list[tuple[Any, ...]]:
     arrays : NumPy, Dask, xarray or scipy sparse arrays, `CsrRows`, or None
         The first that is not None is ``(..., p)``; the others have the same leading axes, and at
         most one more. With a Dask array or `CsrRows` among them its chunks are the blocks (the last
-        axis is joined, no other is rechunked except to match); otherwise blocks have `size` rows.
+        axis is joined, no other is rechunked except to match).
+    size : int
+        Rows of a block otherwise.
 
     Returns
     -------
     list of tuples, one entry an array (None stays None): NumPy ``(n,)`` or ``(n, q)``, CSR
     ``(n, q)``, or a `Deferred` or Delayed that gives one.
+
+    Raises
+    ------
+    ValueError
+        The arrays differ in rows.
     """
     lead_array = next(a for a in arrays if a is not None)
     lead = lead_array.ndim - 1
@@ -125,43 +125,33 @@ def _dask_blocks(arrays: Sequence[Any], lead: int) -> list[tuple[Any, ...]]:
             columns.append([a[i:j] for i, j in itertools.pairwise(edges.tolist())])
             continue
         if not is_dask(a):
-            a = da.from_array(a, chunks=(*chunks, *a.shape[lead:]))
+            whole_rows = (*chunks, *a.shape[lead:])
+            a = da.from_array(a, chunks=whole_rows)  # type: ignore[no-untyped-call]
         whole = dict.fromkeys(range(lead, a.ndim), -1)
         if a.chunks[:lead] != chunks and not np.isnan(np.concatenate(chunks)).any():
             whole |= dict(enumerate(chunks))
         columns.append(_parts(a.rechunk(whole), lead))
-    present = iter(zip(*columns, strict=True))
-    return [_with_gaps(arrays, row) for row in present]
+    rows = map(iter, zip(*columns, strict=True))
+    return [tuple(None if a is None else next(row) for a in arrays) for row in rows]
 
 
-class Deferred:
+class Deferred(functools.partial[Any]):
     """Rows that a task of a Dask reduction makes itself, when it comes to them."""
-
-    # no dataclass: Dask would look for collections in its fields
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.function, self.args = function, args
-
-    def __call__(self) -> Any:
-        return _resolving(self.function, *self.args)
-
-
-def resolved(part: Any) -> Any:
-    """The rows, made now if they were deferred."""
-    return part() if isinstance(part, Deferred) else part
 
 
 def _resolving(function: Callable[..., T], *args: Any) -> T:
-    return function(*(resolved(a) for a in args))
+    """`function` of what is deferred, made now, and of the rest."""
+    return function(*(a() if isinstance(a, Deferred) else a for a in args))
 
 
 def lazily(function: Callable[..., Any], block: tuple[Any, ...]) -> Any:
     """`function` of a block's parts, made where and when a reduction comes to it."""
     if any(_is_delayed(part) for part in block):
-        import dask
+        from dask.delayed import delayed
 
-        return dask.delayed(_resolving)(function, *block)
+        return delayed(_resolving)(function, *block)
     if any(isinstance(part, Deferred) for part in block):
-        return Deferred(function, block)
+        return Deferred(_resolving, function, *block)
     return functools.partial(function, *block)
 
 
@@ -170,41 +160,36 @@ def _is_delayed(part: Any) -> bool:
 
 
 def _parts(array: Any, lead: int) -> list[Any]:
-    """Rows of each block of a Dask array.
-
-    Where blocks share no work each becomes a `Deferred` with its own small graph: one task then
-    reads and sums many blocks, one at a time, and no block travels. Else Delayed objects.
-    """
-    import dask
+    """Rows of each block of a Dask array."""
+    # Where blocks share no work each becomes a `Deferred` with its own small graph: one task then
+    # reads and sums many blocks, one at a time, and no block travels. Else Delayed objects.
+    from dask.base import optimize
     from dask.core import flatten
+    from dask.delayed import delayed
     from dask.optimization import cull
 
-    (array,) = dask.optimize(array)
+    (array,) = optimize(array)  # type: ignore[no-untyped-call]
     whole = dict(array.__dask_graph__())
-    graphs = [(cull(whole, [key])[0], key) for key in flatten(array.__dask_keys__())]
+    keys = list(flatten(array.__dask_keys__()))  # type: ignore[no-untyped-call]
+    graphs = [(cull(whole, [key])[0], key) for key in keys]  # type: ignore[no-untyped-call]
     times = Counter(key for graph, _ in graphs for key in graph)
     shared = [whole[key] for key, n in times.items() if n > 1]
     if any(type(node).__name__ != "DataNode" for node in shared) or _holds_future(whole):
-        to_rows = dask.delayed(flat, pure=True)
+        to_rows = delayed(flat, pure=True)
         return [to_rows(block, lead) for block in array.to_delayed().ravel()]
-    return [Deferred(_computed, (graph, key, lead)) for graph, key in graphs]
+    return [Deferred(_computed, graph, key, lead) for graph, key in graphs]
 
 
-def _computed(graph: dict[Any, Any], key: Any, lead: int) -> NDArray[Any]:
-    import dask
+def _computed(graph: dict[Any, Any], key: Any, lead: int) -> Any:
+    from dask.local import get_sync
 
-    return flat(dask.get(graph, key), lead)
+    return flat(get_sync(graph, key), lead)
 
 
 def _holds_future(graph: dict[Any, Any]) -> bool:
     # of a persisted array: only the cluster can give what it stands for
     values = (getattr(node, "value", node) for node in graph.values())
     return any(type(v).__name__ == "Future" for v in values)
-
-
-def _with_gaps(arrays: Sequence[Any], row: Sequence[Any]) -> tuple[Any, ...]:
-    values = iter(row)
-    return tuple(None if a is None else next(values) for a in arrays)
 
 
 def reduce_blocks(
@@ -216,24 +201,38 @@ def reduce_blocks(
     breaks: Sequence[Any] | None = None,
     shared: tuple[Any, ...] = (),
 ) -> T:
-    """Sum over blocks: ``step(sum or None, *block, *shared) -> sum`` along each run of blocks, then
-    `merge`.
+    """Sum over blocks, along runs of at most `PER_TASK`, whose sums are then merged in order.
 
-    Runs have at most `PER_TASK` blocks and end where `breaks` changes; partial sums are merged in
-    order (`_merged`). `step` may add to the sum it is given; `merge` returns a new one. Blocks with
-    a Delayed or Deferred in them are computed by Dask (whatever scheduler or client is current,
-    which gets `shared` once), others by `run` (default: one after another).
+    Parameters
+    ----------
+    blocks : of `row_blocks`
+        Those with a Delayed or Deferred in them are computed by Dask (whatever scheduler or client
+        is current).
+    step : ``(sum or None, *block, *shared) -> sum``
+        May add to the sum it is given.
+    merge : ``(sum, sum) -> sum``
+        Returns a new one.
+    run : callable, optional
+        Computes tasks, where Dask does not; default one after another.
+    breaks : sequence, one a block, optional
+        A run ends where it changes.
+    shared : tuple
+        What every step gets; to Dask it goes once.
+
+    Returns
+    -------
+    The sum, in an order that depends on the blocks alone
     """
-    chains = _chains(blocks, breaks)
-    if any(_is_delayed(part) for block in blocks for part in block):
-        return _reduce_dask(chains, step, merge, shared)
-    if any(isinstance(part, Deferred) for block in blocks for part in block):
-        return _reduce_deferred(chains, step, merge, shared)
+    chains = runs_of(blocks, breaks)
+    if any(_is_delayed(part) or isinstance(part, Deferred) for block in blocks for part in block):
+        found: T = _reduce_lazily(chains, step, merge, shared)
+        return found
     tasks = [functools.partial(_chain, step, chain, *shared) for chain in chains]
-    return _merged((run or serially)(tasks), merge)
+    sums: Iterable[T] = run(tasks) if run else (task() for task in tasks)
+    return merged_in_order(sums, merge)
 
 
-def _chains(
+def runs_of(
     blocks: Sequence[tuple[Any, ...]], breaks: Sequence[Any] | None
 ) -> list[list[tuple[Any, ...]]]:
     """Runs of blocks, of nearly one length within a stretch, so that workers share them evenly."""
@@ -248,11 +247,11 @@ def _chains(
     return chains
 
 
-def _chain(step: Callable[..., T], blocks: Sequence[tuple[Any, ...]], *shared: Any) -> T:
+def _chain(step: Callable[..., Any], blocks: Sequence[tuple[Any, ...]], *shared: Any) -> Any:
     total: Any = None
     with one_blas_thread():
         for block in blocks:
-            total = step(total, *(resolved(part) for part in block), *shared)
+            total = _resolving(step, total, *block, *shared)
     return total
 
 
@@ -266,48 +265,35 @@ def _stepped(step: Callable[..., T], total: T | None, *args: Any) -> T:
     return _limited(step, copy.deepcopy(total), *args)
 
 
-def _reduce_deferred(
+def _reduce_lazily(
     chains: Sequence[Sequence[tuple[Any, ...]]],
     step: Callable[..., T],
     merge: Callable[[T, T], T],
     shared: tuple[Any, ...],
-) -> T:
-    import dask
+) -> Any:
+    from dask.base import compute
+    from dask.delayed import delayed
 
-    # a chain is hidden in a function, where Dask does not look for collections
-    tasks = [functools.partial(_chain, step, chain) for chain in chains]
-    common = [dask.delayed(value) for value in shared]
-    sums = [dask.delayed(task, pure=False)(*common) for task in tasks]
-    one_merge = functools.partial(dask.delayed(_limited, pure=False), merge)
-    return dask.compute(_merged(sums, one_merge))[0]
-
-
-def _reduce_dask(
-    chains: Sequence[Sequence[tuple[Any, ...]]],
-    step: Callable[..., T],
-    merge: Callable[[T, T], T],
-    shared: tuple[Any, ...],
-) -> T:
-    import dask
-
-    # a chain of pure tasks: one block and one sum in memory at a time, any of them can be retried
-    one_step = functools.partial(dask.delayed(_stepped, pure=False), step)
-    one_merge = functools.partial(dask.delayed(_limited, pure=False), merge)
-    common = [dask.delayed(value) for value in shared]
+    later = functools.partial(delayed, pure=False)
+    one_step, one_merge = later(_stepped), functools.partial(later(_limited), merge)
+    common = [delayed(value) for value in shared]
     sums = []
     for chain in chains:
-        total = None
-        for block in chain:
-            total = one_step(total, *block, *common)
+        if any(_is_delayed(part) for block in chain for part in block):
+            # pure tasks: one block and one sum in memory at a time, any of them can be retried
+            total = None
+            for block in chain:
+                total = one_step(step, total, *block, *common)
+        else:  # hidden in a function, where Dask does not look for collections
+            total = later(functools.partial(_chain, step, chain))(*common)
         sums.append(total)
-    return dask.compute(_merged(sums, one_merge))[0]
+    (total,) = compute(merged_in_order(sums, one_merge))  # type: ignore[no-untyped-call]
+    return total
 
 
-def _merged(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
-    """Merge `FOLD` neighbours one after another, then such folds in pairs: few are held at once.
-
-    (Two, and one more for each doubling beyond a million rows: sums of many variables are large.)
-    """
+def merged_in_order(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
+    """Merge `FOLD` neighbours one after another, then such folds in pairs: few are held at once."""
+    # two, and one more for each doubling beyond a million rows: sums of many variables are large
     stack: list[tuple[int, T]] = []
     parts = iter(parts)
     while fold := list(itertools.islice(parts, 1)):
@@ -322,11 +308,9 @@ def _merged(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
 
 
 def apply_rows(function: Callable[[Any], NDArray[Any]], x: Any, size: int, dim: str) -> Any:
-    """`function` of ``(n, p) -> (n, size)`` on the rows of `x`, in the container that `x` came in.
-
-    An xarray result keeps the coordinates of the row dimensions; its last one is called `dim`.
-    Of sparse rows `function` gets CSR, and the result is dense; of `CsrRows` it is a Dask array.
-    """
+    """`function`, ``(n, p) -> (n, size)``, of the rows of `x`, in the container of `x`."""
+    # An xarray result keeps the coordinates of the row dimensions; its last one is called `dim`.
+    # Of sparse rows `function` gets CSR, and the result is dense; of `CsrRows` a Dask array.
 
     def on_block(block: Any) -> NDArray[Any]:
         with one_blas_thread():

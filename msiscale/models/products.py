@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import blas
 
-Floats = NDArray[np.float64]
+from msiscale.grid import Floats
 
 SLAB = 1024  # rows multiplied at once: their centred copy stays in the cache
 CROSS = 512  # rows after which x^T m, which is small, goes into a float64 sum
@@ -84,13 +84,9 @@ def products(
     left, right = (np.empty((n_rows, 0), dtype) if a is None else a for a in both)
     if left.ndim != 2 or right.ndim != 2 or len(right) != n_rows:
         raise ValueError(f"x and m are (n, p) and (n, q), not {left.shape} and {right.shape}")
-    w = None if weight is None else np.asarray(weight, dtype=np.float64)
-    if w is not None:
-        if w.shape != (n_rows,) or not np.isfinite(w).all() or (w < 0).any():
-            raise ValueError("weight is one number a row, finite and not below zero")
-        kept = w > 0
-        if not kept.all():
-            left, right, w = left[kept], right[kept], w[kept]
+    w, kept = row_weights(weight, n_rows)
+    if kept is not None:
+        left, right = left[kept], right[kept]
     rows, n = len(left), float(len(left) if w is None else w.sum())
     p, q, eps = left.shape[1], right.shape[1], float(np.finfo(dtype).eps)
     sums = (np.zeros((p, p), dtype), np.zeros((p, q)), np.zeros((q, q), dtype))
@@ -109,6 +105,17 @@ def products(
         raise ValueError(f"values are too large for products in {dtype}; use float64")
     means, rest = (x_centre.mean, m_centre.mean), (x_centre.left, m_centre.left)
     return Products(rows, (n,), (means,), (rest,), sums[0], sums[1], sums[2], eps)
+
+
+def row_weights(weight: ArrayLike | None, n: int) -> tuple[Floats | None, NDArray[np.bool_] | None]:
+    """Weights of the rows that count (None: each 1), and which of the n those are (None: all)."""
+    if weight is None:
+        return None, None
+    w = np.asarray(weight, dtype=np.float64)
+    if w.shape != (n,) or not np.isfinite(w).all() or (w < 0).any():
+        raise ValueError("weight is one number a row, finite and not below zero")
+    kept = w > 0
+    return (w, None) if kept.all() else (w[kept], kept)
 
 
 def _add_products(sums: tuple[NDArray[Any], ...], zx: NDArray[Any], zm: NDArray[Any]) -> None:
@@ -167,9 +174,14 @@ def _scatter(lower: NDArray[Any], between: Floats, left: Floats) -> Floats:
         corner = full[start:stop, start:stop]
         corner += np.tril(corner, -1).T
         full[start:stop, stop:] = full[stop:, start:stop].T
-    diagonal = np.einsum("ii->i", full)
-    np.maximum(diagonal, 0, out=diagonal)  # a sum of squares; rounding may leave -1e-20
-    return full
+    return clipped(full)
+
+
+def clipped(scatter: Floats) -> Floats:
+    """`scatter`, in its sums of squares no -1e-20 that rounding may leave."""
+    diagonal = np.einsum("ii->i", scatter)
+    np.maximum(diagonal, 0, out=diagonal)
+    return scatter
 
 
 def _plus(total: Floats, bx: Floats, bm: Floats, dx: Floats, dm: Floats) -> Floats:

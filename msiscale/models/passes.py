@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from msiscale.models._blocks import Run, reduce_blocks
+from msiscale.grid import Floats
 from msiscale.models.moments import Moments, merge_groups
+from msiscale.models.rowblocks import Run, reduce_blocks
 
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 Rows = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
@@ -23,7 +24,7 @@ COLUMNS = 128  # predictors worked on at once, so that a block's temporaries sta
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class RowBlock:
     """Rows of one group.
 
     Attributes
@@ -40,34 +41,12 @@ class Block:
     rows: Callable[[], Rows] | Rows | Any
 
 
-@dataclass
-class ClassSums:
-    """Sum of weights of each class over the rows of a group."""
-
-    weight: Floats  # (classes,)
-    eps: float  # rounding unit of x
-
-
 def class_sums(
-    total: dict[Hashable, ClassSums] | None, group: Hashable, rows: Any
-) -> dict[Hashable, ClassSums]:
-    """`total` and the sums of one block."""
-    x, y, w = _rows(rows)
-    found = {group: ClassSums(w @ y, float(np.finfo(x.dtype).eps))}
-    return found if total is None else merge_class_sums(total, found)
-
-
-def merge_class_sums(
-    a: dict[Hashable, ClassSums], b: dict[Hashable, ClassSums]
-) -> dict[Hashable, ClassSums]:
-    """Sums of the groups of both."""
-    merged = dict(a)
-    for group, part in b.items():
-        if group in merged:
-            old = merged[group]
-            part = ClassSums(old.weight + part.weight, max(old.eps, part.eps))
-        merged[group] = part
-    return merged
+    total: dict[Hashable, Floats] | None, group: Hashable, rows: Any
+) -> dict[Hashable, Floats]:
+    """`total` and the sums of weights of each class (classes,) over the rows of one block."""
+    _, y, w = _rows(rows)
+    return merge_groups(total or {}, {group: w @ y})
 
 
 @dataclass
@@ -79,9 +58,7 @@ class Totals:
     curvature: Floats  # (P,) sum of w p (1 - p), of more classes the mean over them
     bias: Floats  # (P * K,) sum of the residuals
     gradient: Floats  # (D, P * K)
-    hessian: dict[
-        int, Moments
-    ]  # of x, weighted by the mean p (1 - p) of the problems that share it
+    hessian: dict[int, Moments]  # of x weighted by the mean p (1 - p) of those that share it
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -108,21 +85,17 @@ class Parameters:
 
     @property
     def outputs(self) -> int:
-        return self.coef.shape[1] // len(self.groups)
+        return int(self.coef.shape[1] // len(self.groups))
 
 
-def evaluate(total: Totals | None, group: Hashable, rows: Any, *, parameters: Parameters) -> Totals:
+def objective_of(
+    total: Totals | None, group: Hashable, rows: Any, *, parameters: Parameters
+) -> Totals:
     """`total` and the terms of one block, in the columns of the problems that see its group."""
     n_problems, k = len(parameters.groups), parameters.outputs
     d = parameters.coef.shape[0] if parameters.gradient else 0
-    found = Totals(
-        np.zeros(n_problems),
-        np.zeros(n_problems),
-        np.zeros(n_problems),
-        np.zeros(n_problems * k),
-        np.zeros((d, n_problems * k)),
-        {},
-    )
+    one = partial(np.zeros, n_problems)
+    found = Totals(one(), one(), one(), np.zeros(n_problems * k), np.zeros((d, n_problems * k)), {})
     member = np.array([group in groups for groups in parameters.groups])
     if not member.any():
         return found if total is None else total
@@ -134,7 +107,8 @@ def evaluate(total: Totals | None, group: Hashable, rows: Any, *, parameters: Pa
         mean = x.mean(axis=0)
         x, centre = x - mean, mean.astype(np.float64)
     chosen = np.flatnonzero(member)
-    shared = _SharedWeights(len(y))
+    weights: dict[int, Any] = {}
+    counts = Counter[int]()
     for start in range(0, len(chosen), max(COLUMNS // k, 1)):
         p = chosen[start : start + max(COLUMNS // k, 1)]
         c = (p[:, None] * k + np.arange(k)).ravel()
@@ -152,29 +126,14 @@ def evaluate(total: Totals | None, group: Hashable, rows: Any, *, parameters: Pa
         found.bias[c] += bias
         found.gradient[:, c] += x.T @ r + np.outer(centre, bias)
         if parameters.shares is not None:
-            shared.add(parameters.shares[p], curvature)
-    found.hessian.update(shared.moments(original))
+            shares = parameters.shares[p]
+            for share in np.unique(shares[shares >= 0]).tolist():
+                mine = shares == share
+                weights[share] = weights.get(share, 0.0) + curvature[:, mine].sum(axis=1)
+                counts[share] += int(mine.sum())
+    for share, weight in weights.items():
+        found.hessian[share] = Moments.of(original, weight=weight / counts[share])
     return found if total is None else total + found
-
-
-class _SharedWeights:
-    """Mean over problems of the weight that a row has in the Hessian, for each that is shared."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.sums: dict[int, Floats] = {}
-        self.counts: dict[int, int] = {}
-
-    def add(self, shares: NDArray[np.intp], curvature: Floats) -> None:
-        for share in np.unique(shares[shares >= 0]).tolist():
-            mine = shares == share
-            self.sums[share] = self.sums.get(share, np.zeros(self.n)) + curvature[:, mine].sum(
-                axis=1
-            )
-            self.counts[share] = self.counts.get(share, 0) + int(mine.sum())
-
-    def moments(self, x: Any) -> dict[int, Moments]:
-        return {s: Moments.of(x, weight=w / self.counts[s]) for s, w in self.sums.items()}
 
 
 Terms = tuple[Floats, Floats, Floats, Floats]
@@ -223,18 +182,18 @@ def _rows(rows: Any) -> tuple[Any, Floats, Floats]:
 
 
 def over(
-    blocks: Sequence[Block],
+    blocks: Sequence[RowBlock],
     step: Callable[..., T],
     merge: Callable[[T, T], T],
     run: Run | None,
 ) -> T:
     """One pass: `step` over the blocks, partial sums ending where the group changes."""
     parts = [(b.group, b.rows) for b in blocks]
-    by_group = partial(_by_group, step)
+    by_group: Callable[..., T] = partial(_by_group, step)
     return reduce_blocks(parts, by_group, merge, run=run, breaks=[b.group for b in blocks])
 
 
-def _by_group(step: Callable[..., T], total: Any, group: Hashable, rows: Any) -> T:
+def _by_group(step: Callable[..., Any], total: Any, group: Hashable, rows: Any) -> Any:
     """`step` of a block, or of the rows of each group in it: the block is read once."""
     if group != PER_ROW:
         return step(total, group, rows)
@@ -245,14 +204,9 @@ def _by_group(step: Callable[..., T], total: Any, group: Hashable, rows: Any) ->
     return total
 
 
-def add_totals(a: Totals, b: Totals) -> Totals:
-    """Terms of the blocks of both."""
-    return a + b
-
-
 def probabilities(eta: Floats) -> Floats:
     """Class probabilities (n, classes) from linear predictors (n, 1) or (n, classes > 2)."""
     if eta.shape[1] == 1:
         positive = expit(eta)
         return np.concatenate([expit(-eta), positive], axis=1)
-    return softmax(eta, axis=1)
+    return np.asarray(softmax(eta, axis=1))

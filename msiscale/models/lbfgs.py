@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from msiscale.grid import Floats
 
 MEMORY = 12
 SUFFICIENT = 1e-4

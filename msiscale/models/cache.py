@@ -14,9 +14,25 @@ import numpy as np
 
 CACHE_BYTES = 256 << 20  # of rows, a process
 
-_lock = threading.Lock()
-_kept: dict[Hashable, tuple[Any, ...]] = {}
-_owner: Hashable = None
+
+class Kept:
+    """Rows by block, of one owner (array, fit) at a time: those of another make room."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.owner: Hashable = None
+        self.rows: dict[Hashable, tuple[Any, ...]] = {}
+
+    def keep(self, owner: Hashable, block: Hashable, rows: tuple[Any, ...]) -> None:
+        """Keep the rows of a block if there is room."""
+        with self.lock:
+            if owner != self.owner:
+                self.owner, self.rows = owner, {}
+            if sum(map(_size, self.rows.values())) + _size(rows) <= CACHE_BYTES:
+                self.rows[owner, block] = rows
+
+
+KEPT = Kept()  # of the process: tasks of one pass share it with those of the next
 
 
 class Cached:
@@ -34,21 +50,11 @@ class Cached:
         self.key, self.read = key, read
 
     def __call__(self) -> tuple[Any, ...]:
-        found = _kept.get(self.key)
+        found = KEPT.rows.get(self.key)
         if found is None:
             found = self.read()
-            _keep(self.key, found)
+            KEPT.keep(*self.key, found)
         return found
-
-
-def _keep(key: tuple[Hashable, Hashable], rows: tuple[Any, ...]) -> None:
-    global _owner
-    with _lock:
-        if key[0] != _owner:
-            _kept.clear()
-            _owner = key[0]
-        if sum(map(_size, _kept.values())) + _size(rows) <= CACHE_BYTES:
-            _kept[key] = rows
 
 
 def _size(rows: tuple[Any, ...]) -> int:

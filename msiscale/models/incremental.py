@@ -1,0 +1,105 @@
+"""PCA of the MSI batch by batch, as the published study has it: dask-ml's `IncrementalPCA`.
+
+Each batch of 200 spectra is decomposed beside the components kept so far, and what these cannot
+hold is dropped: the variance of a direction that no batch alone shows is lost for good, and the
+order of the rows matters (`docs/models.md` has figures). `Basis.exact` is what this package does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+
+from msiscale.models.pca import noise_floor, with_signs
+from msiscale.models.validation import Basis, Columns, Fold
+from msiscale.threads import one_blas_thread
+
+BATCH = 200  # spectra
+
+
+def incremental_bases(
+    rows: Mapping[str, Any],
+    folds: Sequence[Fold],
+    *,
+    columns: Columns | None = None,
+    n_components: int = 200,
+    shared: bool = False,
+) -> dict[str, Basis]:
+    """Modes of each fold's training pixels, for `fit_linear_folds`.
+
+    Batches are taken from the training specimens one after another, row by row; a remainder too
+    small for a batch joins the last. Everything is computed here, on one thread, each chunk once a
+    fold, in order: the result depends on the rows alone, not on their chunks or on workers.
+
+    Parameters
+    ----------
+    rows : mapping of specimen to Dask array (n, q), float32 or float64
+        MSI intensities of the usable pixels, no NaN. Asked for fold by fold.
+    folds : sequence of Fold
+        May have `final_fold`.
+    columns : callable, optional
+        Training specimens -> (q,) bool, the m/z in use; default all.
+    n_components : int
+        At most, and no more than there are rows or m/z; batches have as many rows or more.
+    shared : bool
+        One basis of all specimens for every fold: the study's leak.
+
+    Returns
+    -------
+    dict of fold name to Basis; components of variance above rounding, with the signs of `PCA`
+
+    Raises
+    ------
+    ValueError
+        No m/z is in use, there are fewer than two rows, or a value is not finite.
+    """
+    if shared:
+        return dict.fromkeys(
+            (f.name for f in folds), _basis(rows, tuple(rows), columns, n_components)
+        )
+    return {f.name: _basis(rows, f.train, columns, n_components) for f in folds}
+
+
+def _basis(
+    rows: Mapping[str, Any], specimens: tuple[str, ...], columns: Columns | None, most: int
+) -> Basis:
+    import dask
+    import dask.array as da
+    from dask_ml.decomposition import IncrementalPCA  # brings numba and llvmlite
+
+    arrays = [rows[s] for s in specimens]
+    n, q = sum(a.shape[0] for a in arrays), arrays[0].shape[1]
+    used = np.ones(q, bool) if columns is None else np.asarray(columns(specimens), bool)
+    k = min(most, int(used.sum()), n)
+    if k < 1 or n < 2:
+        raise ValueError(f"{n} rows and {used.sum()} m/z of {specimens} have no components")
+    fit = IncrementalPCA(k, svd_solver="full")
+    quiet = np.errstate(invalid="ignore")  # dask-ml divides zero by zero in its first batch
+    with dask.config.set(scheduler="synchronous"), one_blas_thread(), quiet:
+        for batch in _batches(arrays, used, n, k):
+            fit.partial_fit(da.from_array(batch, chunks=-1))  # type: ignore[no-untyped-call]
+    values = np.asarray(fit.explained_variance_, np.float64)
+    kept = values > values[0] * noise_floor(int(used.sum()), float(np.finfo(batch.dtype).eps))
+    ratio = np.asarray(fit.explained_variance_ratio_, np.float64)
+    components = with_signs(np.asarray(fit.components_, np.float64)[kept])
+    return Basis(used, np.asarray(fit.mean_, np.float64), components, values[kept], ratio[kept])
+
+
+def _batches(
+    arrays: Sequence[Any], used: NDArray[np.bool_], n: int, k: int
+) -> Iterator[NDArray[Any]]:
+    """Batches as dask-ml's `fit` cuts them; a chunk is computed once, not once a batch."""
+    chunks = (np.asarray(a.blocks[i])[:, used] for a in arrays for i in range(a.numblocks[0]))
+    held = next(chunks)
+    for batch in gen_batches(n, max(BATCH, k), min_batch_size=k):
+        size = batch.stop - batch.start
+        while len(held) < size:
+            held = np.concatenate([held, next(chunks)])
+        if not np.isfinite(held[:size]).all():
+            raise ValueError("intensities that are not finite; give pixels that were measured")
+        yield held[:size]
+        held = held[size:]
