@@ -245,12 +245,14 @@ def _landmark_seeds() -> list[Files]:
 
 
 def _read_landmarks(folder: Path, name: str) -> None:
+    from msiscale.grid import PixelSize
     from msiscale.registration.landmarks import fit_landmarks, read_landmarks
 
     slide, msi = read_landmarks(str(folder / name))
     assert slide.shape == msi.shape and slide.shape[1:] == (2,)
     source = str(folder / name)
-    found = fit_landmarks(slide, msi, mpp=(0.5, 0.5), pixel_um=(50.0, 50.0), source=source)
+    sizes = {"mpp": PixelSize.of(0.5), "pixel_um": PixelSize.of(50)}
+    found = fit_landmarks(slide, msi, **sizes, source=source)
     _sound_matrix(found.matrix)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msiscale.grid import Floats, apply, translation
+from msiscale.grid import Floats, PixelSize, apply, translation
 from msiscale.pipeline import run
 from msiscale.pipeline.pictures import msi_picture, slide_channels, slide_picture
 from msiscale.registration import Picture, register_pictures
@@ -95,9 +95,9 @@ def _phantom(folder: str, out: str, index: int, pairs: int, seed: int) -> list[d
     truth_url = f"{folder}/cohort/truth/{name}"
     truth = np.array(json.loads(Path(f"{truth_url}.json").read_text())["matrix"])
     tissue = read(open_group(f"{truth_url}.zarr"), "tissue") >= 0.5
-    msi = msi_picture(open_group(f"{out}/cohort.zarr/{name}"), (PIXEL_UM, PIXEL_UM))
+    msi = msi_picture(open_group(f"{out}/cohort.zarr/{name}"), PixelSize(PIXEL_UM, PIXEL_UM))
     pictures = [
-        slide_picture(open_reader(f"{folder}/cohort/{n}.tiff"), (PIXEL_UM, PIXEL_UM))[:2]
+        slide_picture(open_reader(f"{folder}/cohort/{n}.tiff"), PixelSize(PIXEL_UM, PIXEL_UM))[:2]
         for n in (name, other)
     ]
     slide, to_slide = pictures[0]
@@ -106,7 +106,7 @@ def _phantom(folder: str, out: str, index: int, pairs: int, seed: int) -> list[d
     for case in CASES:
         box = _box(rng, msi.shape) if case in ("part_of_msi", "both_parts") else (0, 0, *msi.shape)
         y0, x0, h, w = box
-        part = msi.crop(y0, y0 + h, x0, x0 + w)
+        part = msi.channels(msi.values[y0 : y0 + h, x0 : x0 + w])
         covered = tissue[y0 : y0 + h, x0 : x0 + w]
         if case == "tissue_only":
             part = part.channels(np.where(covered[..., None], part.values, np.nan))
@@ -173,7 +173,7 @@ def _real(path: str, index: int, seed: int) -> list[dict[str, Any]]:
     mixed += 0.5 * mixed.std(axis=(0, 1)) * rng.standard_normal(mixed.shape)
     alone = ndimage.gaussian_filter(rng.standard_normal((n, n, 3)), (3, 3, 0))
     values = np.concatenate([mixed, alone], axis=-1)
-    msi = Picture(values.astype(np.float32), (REAL_UM, REAL_UM))
+    msi = Picture(values.astype(np.float32), PixelSize(REAL_UM, REAL_UM))
     return [_row("real_slide", msi, picture, truth, np.ones((n, n), bool), REAL_UM)]
 
 

@@ -15,13 +15,15 @@ indices with element-wise arithmetic, so a pixel's weights are the same bits in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.base import is_dask_collection
+from dask.delayed import delayed
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -31,12 +33,8 @@ from msiscale.ranges import ranges
 
 Ints = NDArray[np.int64]
 
-# Below this share of a cell an overlap is rounding, not area.
-_SLIVER = 1e-12
-# Candidate (pixel, cell) pairs handled at once; bounds memory at about 200 MB.
-_BATCH = 1 << 20
-
-
+_SLIVER = 1e-12  # of a cell: an overlap below it is rounding, not area
+_BATCH = 1 << 20  # candidate (pixel, cell) pairs handled at once; bounds memory at about 200 MB
 _ENTRIES = 512  # of an overlap that are summed up at once
 
 
@@ -74,11 +72,13 @@ class Overlap:
 
     def covered(self) -> Floats:
         """float64 (h, w): area of each pixel on cells that count, in source cells."""
-        return _row_sums(self.pixel, self.area, len(self.start) - 1).reshape(self.block.shape)
+        sums = np.bincount(self.pixel, weights=self.area, minlength=len(self.start) - 1)
+        return sums.astype(np.float64).reshape(self.block.shape)
 
     def coverage(self) -> Floats:
-        """float64 (h, w) in 0..1: share of each pixel on cells that count."""
-        return as_coverage(self.covered(), self.pixel_area)
+        """float64 (h, w) in 0..1: share of each pixel on cells that count, 1 within rounding."""
+        share = self.covered() / self.pixel_area
+        return np.where(share > 1 - 1e-9, 1.0, share)
 
     def bounds(self) -> Block | None:
         """The smallest block of source cells that holds every entry; None without entries."""
@@ -107,10 +107,19 @@ class Overlap:
         return np.flatnonzero(np.diff(self.start))
 
     def weighted_sum(self, values: np.ndarray, cells: Block) -> Floats:
-        """Area-weighted sums over ``values (h, w, c)``, which are the source's `cells`.
+        """Area-weighted sums, each in the raster order of its cells.
 
-        Returns float64 (pixels, c) for the `touched` pixels; each is summed in the raster order
-        of its cells.
+        Parameters
+        ----------
+        values : (h, w, c)
+            Of the source's `cells`.
+        cells : Block
+            They hold every entry.
+
+        Returns
+        -------
+        float64 (pixels, c)
+            For the `touched` pixels.
         """
         touched, width = self.touched(), values.shape[1]
         start = np.append(self.start[touched], self.start[-1])
@@ -131,15 +140,7 @@ class Overlap:
 
     def _select(self, keep: NDArray[np.bool_]) -> Overlap:
         start = np.concatenate([[0], np.cumsum(keep)])[self.start]
-        return Overlap(
-            self.block,
-            self.source_shape,
-            start,
-            self.y[keep],
-            self.x[keep],
-            self.area[keep],
-            self.pixel_area,
-        )
+        return replace(self, start=start, y=self.y[keep], x=self.x[keep], area=self.area[keep])
 
 
 def overlap(
@@ -193,12 +194,6 @@ def overlap(
     return Overlap(block, source_shape, start, y, x, area, float(abs(det)))
 
 
-def as_coverage(covered: Floats, pixel_area: float) -> Floats:
-    """Covered share of a pixel, in 0..1: a share within rounding of a whole pixel is one."""
-    share = covered / pixel_area
-    return np.where(share > 1 - 1e-9, 1.0, share)
-
-
 def regrid(
     source: Any,
     matrix: Floats,
@@ -247,7 +242,7 @@ def regrid(
     """
     matrix = grid.as_matrix(matrix)
     data = source.data if isinstance(source, xr.DataArray) else source
-    if not dask.is_dask_collection(data):
+    if not is_dask_collection(data):
         data = np.asarray(data)
     if data.ndim not in (2, 3):
         raise ValueError(f"a source is (y, x) or (y, x, channel), not {data.ndim}-dimensional")
@@ -255,15 +250,12 @@ def regrid(
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != data.shape[:2]:
             raise ValueError(f"the mask is {mask.shape}, the source {data.shape[:2]}")
-    rows = [[_task(data, matrix, b, mask) for b in row] for row in _block_rows(shape, block) if row]
     join: Any = np.concatenate
-    if dask.is_dask_collection(data):
+    if is_dask_collection(data):
         import dask.array as da  # large, and blocks do without
 
         join = da.concatenate
-    values, coverage = (
-        join([join([both[k] for both in row], axis=1) for row in rows], axis=0) for k in (0, 1)
-    )
+    values, coverage = in_blocks(shape, block, lambda b: _task(data, matrix, b, mask), join)
     dims, coords = ["y", "x"], {}
     if data.ndim == 2:
         values = values[..., 0]
@@ -276,29 +268,93 @@ def regrid(
     return xr.Dataset({"values": (dims, values), "coverage": (["y", "x"], coverage)}, coords)
 
 
-def _block_rows(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[list[Block]]:
-    for y in range(0, shape[0], size[0]):
-        band = grid.blocks((min(size[0], shape[0] - y), shape[1]), size)
-        yield [Block(b.y0 + y, b.y1 + y, b.x0, b.x1) for b in band]
+def in_blocks(
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    part: Callable[[Block], tuple[Any, Any]],
+    join: Callable[..., Any],
+) -> tuple[Any, Any]:
+    """Two arrays of a grid from those of its blocks.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+        The grid.
+    size : (int, int)
+        Pixels of a block.
+    part : callable
+        Two arrays (h, w, ...) of a block, NumPy or Dask.
+    join : callable
+        ``concatenate`` of NumPy or Dask.
+
+    Returns
+    -------
+    two arrays (ny, nx, ...)
+    """
+    rows = [
+        [part(block) for block in row]
+        for _, row in groupby(grid.blocks(shape, size), key=lambda block: block.y0)
+    ]
+    one, other = (
+        join([join([both[k] for both in r], axis=1) for r in rows], axis=0) for k in (0, 1)
+    )
+    return one, other
+
+
+def covered_by_half(
+    mask: NDArray[np.bool_], downsample: tuple[float, float], matrix: Floats, block: Block
+) -> NDArray[np.bool_]:
+    """The MSI pixels that a mask, such as a slide's tissue, covers by half or more.
+
+    Parameters
+    ----------
+    mask : bool (h, w)
+    downsample : (y, x)
+        Level-0 pixels a mask pixel.
+    matrix : (3, 3) float64
+        MSI index to level-0 pixels.
+    block : Block
+        The MSI pixels.
+
+    Returns
+    -------
+    bool, of the shape of `block`
+    """
+    placed = grid.as_matrix(matrix) @ grid.translation(block.x0, block.y0)
+    to_mask = grid.scaling(1 / downsample[1], 1 / downsample[0]) @ placed
+    found = regrid(mask.astype(np.float32), to_mask, block.shape)
+    return np.asarray((found["values"] * found["coverage"]).fillna(0) >= 0.5)
+
+
+def finer_index(parts: int) -> Floats:
+    """Matrix (3, 3) from indices of pixels of which `parts` make one, each way, to its indices."""
+    matrix = np.eye(3)
+    matrix[:2] /= parts
+    matrix[:2, 2] = 0.5 / parts - 0.5
+    return matrix
 
 
 def _task(
     data: Any, matrix: Floats, block: Block, mask: NDArray[np.bool_] | None
 ) -> tuple[Any, Any]:
     """Mean and coverage of one block, lazy for a dask source."""
-    region = _region(matrix, block, (data.shape[0], data.shape[1]))
+    region = _cells_under(matrix, block, (data.shape[0], data.shape[1]))
     part = data[region.slices]
     part_mask = None if mask is None else mask[region.slices]
-    if not dask.is_dask_collection(data):
-        return _regrid_block(part, region, matrix, block, part_mask, data.shape[:2])
-    import dask.array as da
-
+    arguments = part, region, matrix, block, part_mask, data.shape[:2]
+    if not is_dask_collection(data):
+        return _regrid_block(*arguments)
+    both = delayed(_regrid_block, nout=2, pure=True)(*arguments)
     channels = data.shape[2] if data.ndim == 3 else 1
-    both = dask.delayed(_regrid_block, nout=2, pure=True)(
-        part, region, matrix, block, part_mask, data.shape[:2]
-    )
-    values = da.from_delayed(both[0], (*block.shape, channels), dtype=_result_type(data.dtype))
-    return values, da.from_delayed(both[1], block.shape, dtype=np.float32)
+    return when_computed(both, block, channels, _result_type(data.dtype))
+
+
+def when_computed(both: Any, block: Block, channels: int, dtype: Any) -> tuple[Any, Any]:
+    """Dask arrays (h, w, channels) and, float32, (h, w) of a delayed pair of arrays of a block."""
+    import dask.array as da  # large, and workers do without
+
+    lazy: Any = da.from_delayed
+    return lazy(both[0], (*block.shape, channels), dtype), lazy(both[1], block.shape, np.float32)
 
 
 def _regrid_block(
@@ -331,7 +387,7 @@ def _result_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
-def _region(matrix: Floats, block: Block, source_shape: tuple[int, int]) -> Block:
+def _cells_under(matrix: Floats, block: Block, source_shape: tuple[int, int]) -> Block:
     """Source cells under a block, clipped to the source; empty blocks where there are none."""
     x0, y0, x1, y1 = grid.bounds(grid.pixel_corners(matrix, block))
     h, w = source_shape
@@ -411,7 +467,3 @@ def _mean_clipped(a: Floats, b: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = ((v - u) * (u + v) / 2 + above) / (high - low)
     return np.where(high > low, mean, u)
-
-
-def _row_sums(row: Ints, values: Floats, n: int) -> Floats:
-    return np.bincount(row, weights=values, minlength=n).astype(np.float64)

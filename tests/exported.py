@@ -14,7 +14,7 @@ from PIL import Image
 
 from msiscale.grid import Floats, apply, as_matrix, centres_um
 from msiscale.slide.annotations import write_geojson
-from msiscale.slide.regions import Region
+from msiscale.slide.outlines import Outline
 from msiscale.store import Ledger, create_array, join, open_group, put, write_bytes, write_json
 
 PIXEL, MPP = (50.0, 40.0), (2.0, 2.0)
@@ -120,9 +120,9 @@ def build(out: str, shape: tuple[int, int] = SHAPE, mz: np.ndarray = MZ, names: 
     table = pd.DataFrame({"mz": mz[[4, 3]], "auc": [0.9, 0.8], "annotation": ["PC 34:1", None]})
     write_bytes(join(out, "biomarkers.csv"), table.to_csv(index=False).encode())
     inside = apply(turned(shape), [(30, 20), (59, 20), (59, 39), (30, 39)])
-    regions = [Region(shapely.Polygon(inside), "Tumor: Predicted")]
+    regions = [Outline(shapely.Polygon(inside), "Tumor: Predicted")]
     write_geojson(join(out, "regions", "A.geojson"), regions)
-    write_geojson(f"{beside}/A.geojson", [Region(shapely.Polygon(inside), "Tumor")])
+    write_geojson(f"{beside}/A.geojson", [Outline(shapely.Polygon(inside), "Tumor")])
     for file in ("A.imzML", "A.ibd"):
         write_bytes(f"{beside}/{file}", b"")
     rows = b"specimen,msi,slide,annotation\nA,A.imzML,A.png,A.geojson\n"

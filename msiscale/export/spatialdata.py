@@ -21,8 +21,8 @@ from msiscale.export.optional import need
 from msiscale.export.source import Opened, Source, region_files, wanted_mz
 from msiscale.grid import Block, Floats, scaling
 from msiscale.slide.annotations import read_annotation
+from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import open_reader
-from msiscale.slide.regions import Region
 from msiscale.store import (
     array_of,
     exists,
@@ -162,7 +162,7 @@ def _annotations(opened: Opened) -> dict[str, str]:
     return {s.name: s.annotation for s in read_manifest(manifest) if s.annotation}
 
 
-def _annotated(source: Source, path: str | None) -> list[Region]:
+def _annotated(source: Source, path: str | None) -> list[Outline]:
     """None where the annotation, or the slide that it is checked against, has moved."""
     if path is None or not exists(path) or not exists(source.slide):
         return []
@@ -170,7 +170,7 @@ def _annotated(source: Source, path: str | None) -> list[Region]:
     return read_annotation(path, slide.shape, slide=slide)
 
 
-def _shapes(sd: Any, source: Source, regions: list[Region]) -> Any:
+def _shapes(sd: Any, source: Source, regions: list[Outline]) -> Any:
     geopandas = need("geopandas", "spatialdata", "spatialdata")
     frame = geopandas.GeoDataFrame(
         {"name": [r.name or "" for r in regions]}, geometry=[r.polygon for r in regions]

@@ -1,34 +1,26 @@
-"""Deep features of H&E slides on the MSI grid."""
+"""Deep features of H&E slides on the MSI grid. Import its modules where they are used: most of
+them load torch, which takes seconds and a client does without."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from msiscale.features.encoders import Encoder, load_encoder, save_weights
-    from msiscale.features.extract import extract_block, extract_features
+    from msiscale.config import RunConfig
+    from msiscale.features.encoders import Encoder, Encoders
 
-__all__ = [
-    "Encoder",
-    "extract_block",
-    "extract_features",
-    "load_encoder",
-    "save_weights",
-]
-
-_HOME = {
-    "Encoder": "encoders",
-    "load_encoder": "encoders",
-    "save_weights": "encoders",
-    "extract_block": "extract",
-    "extract_features": "extract",
-}
+__all__ = ["encoder_of"]
 
 
-def __getattr__(name: str) -> Any:
-    # torch takes seconds to import, so it waits until something here is used.
-    if name in _HOME:
-        from importlib import import_module
+def encoder_of(config: RunConfig) -> Encoder | Encoders:
+    """The encoder, or encoders, of a run on this worker's device."""
+    from msiscale.cluster import task_device
+    from msiscale.features.encoders import load_encoders
 
-        return getattr(import_module(f"msiscale.features.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_encoders(
+        config.encoder,
+        config.weights,
+        device=task_device(),
+        precision=config.precision,
+        compiled=config.compile,
+    )

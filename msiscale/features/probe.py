@@ -6,7 +6,7 @@ turn NaN are exactly those with the pixel in their receptive field, whatever the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,11 @@ class NotLocal(ValueError):
     """Every output sees (almost) the whole image: the network cannot run window by window."""
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """`stride` and `halo` in input pixels, `halo` a multiple of `stride`; output `channels`.
+class Geometry(NamedTuple):
+    """Of a network, in input pixels.
 
-    `tile`: pixels on the side of what a transformer sees at once, a multiple of `stride`; 0 for a
-    network that sees all around a cell.
+    ``halo``, a multiple of ``stride``, makes features those of the whole slide; ``tile`` is the
+    side of what a transformer sees at once, 0 for a network that sees all around a cell.
     """
 
     stride: int
@@ -37,15 +36,7 @@ class Geometry:
 
 @torch.inference_mode()
 def geometry(network: nn.Module) -> Geometry:
-    """Stride, sufficient halo and channels of a fully convolutional `network` in eval mode.
-
-    Raises
-    ------
-    NotLocal
-        With attention over the image or global pooling, or a field above 2048 px.
-    ValueError
-        The output is not (n, c, h / stride, w / stride).
-    """
+    """Of a fully convolutional `network` in eval mode; ValueError if it is not, NotLocal."""
     for size in _SIZES:
         middle = size // 2
         out = _poisoned(network, size, middle)
@@ -90,11 +81,11 @@ def is_exact(network: nn.Module, shape: Geometry) -> bool:
     return bool((a - b).abs().max() <= 1e-3 * a.abs().max())
 
 
-def geometry_of(name: str, network: nn.Module) -> Geometry:
+def dense_geometry(name: str, network: nn.Module) -> Geometry:
     """`geometry` of the encoder `name`; InputError of one line where it has none."""
     try:
         return geometry(network)
-    except (NotLocal, ValueError, RuntimeError, AssertionError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
         raise InputError(
             f"--encoder {name}: only convolutional encoders and vision transformers can run on a "
             f"whole slide, and this one is neither ({reason(error)}); take one without global "
@@ -102,10 +93,19 @@ def geometry_of(name: str, network: nn.Module) -> Geometry:
         ) from None
 
 
-def check_exact(name: str, network: nn.Module, shape: Geometry) -> None:
-    """InputError unless features are the same wherever a window begins."""
-    if not is_exact(network, shape):
+@torch.inference_mode()
+def tiled_geometry(name: str, network: nn.Module, tile: int) -> Geometry:
+    """Stride and channels of a network of tiles; InputError of one line if it is not one."""
+    try:
+        if tile < 1:
+            raise ValueError(f"tile = {tile}")
+        out = network(torch.zeros(1, 3, tile, tile))
+        if out.ndim != 4 or out.shape[2] != out.shape[3] or tile % out.shape[2]:
+            raise ValueError(f"a tile of {tile} px gives an output of shape {tuple(out.shape)}")
+    except Exception as error:  # it may be the user's code
         raise InputError(
-            f"--encoder {name}: its features depend on where a window begins; take a model without "
-            "window attention"
-        )
+            f"--encoder {name}: cannot run on tiles of {tile} px ({reason(error)}); it must map "
+            "(n, 3, tile, tile) to (n, channels, tile / stride, tile / stride)"
+        ) from None
+    stride = tile // out.shape[2]
+    return Geometry(stride, tile - stride, out.shape[1], tile)

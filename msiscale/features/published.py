@@ -35,16 +35,30 @@ def published_block(
     *,
     tile: int = TILE,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features (h, w, channels) and coverage (h, w; 0 or 1) of the MSI pixels of one block.
+    """Features of the MSI pixels of one block; one tile is in memory at a time.
 
     Parameters
     ----------
-    image, matrix, block : as for `msiscale.features.extract.extract_block`
+    image, matrix, block
+        As for `msiscale.features.extract.extract_block`.
     wanted : bool (h, w)
-    encoder : name, weights and device, as for `load_encoder`; a ResNet-50
-    tile : pixels, a multiple of 256
+        Pixels to compute.
+    encoder : (str, str or None, str)
+        Name, weights and device of a ResNet-50, as for `load_encoder`.
+    tile : int
+        Pixels on a side, a multiple of 256.
 
-    Memory: one tile in the network at a time.
+    Returns
+    -------
+    features : float32 (h, w, channels)
+        NaN where there are none.
+    coverage : float32 (h, w)
+        0 or 1.
+
+    Raises
+    ------
+    InputError
+        Such tiles do not exist, or not on this slide.
     """
     if tile % CELL:
         raise InputError(f"--window {tile}: tiles as published are multiples of {CELL} px")
@@ -93,7 +107,7 @@ def _neighbours(at: Floats, n: int) -> tuple[NDArray[np.intp], Floats]:
     return first, place - first
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # every block of a run asks for the same one
 def _network(name: str, weights: str | None, device: str) -> tuple[nn.Module, int, int]:
     network, geometry = unfolded(name, weights)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -9,10 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msiscale.errors import InputError
-from msiscale.features.probe import Geometry
-from msiscale.features.weights import reason
-
 TOGETHER = 8  # tiles a forward pass; bounds the memory
 
 
@@ -35,7 +31,7 @@ class Tiled(nn.Module):
         rows, columns = image.shape[2] // side, image.shape[3] // side
         tiles = image[0].reshape(3, rows, side, columns, side).permute(1, 3, 0, 2, 4)
         tiles = tiles.reshape(rows * columns, 3, side, side)
-        found = torch.cat([self.network(some) for some in tiles.split(TOGETHER)])
+        found = torch.cat([self.network(some) for some in torch.split(tiles, TOGETHER)])
         channels, cells = found.shape[1:3]
         found = found.reshape(rows, columns, channels, cells, cells).permute(2, 0, 3, 1, 4)
         return found.reshape(1, channels, rows * cells, columns * cells)
@@ -55,21 +51,3 @@ class Tokens(nn.Module):
         cells = round(count**0.5)
         found: Tensor = tokens.transpose(1, 2).reshape(n, channels, cells, cells)
         return found
-
-
-@torch.inference_mode()
-def tiled_geometry(name: str, network: nn.Module, tile: int) -> Geometry:
-    """Stride and channels of a network of tiles; InputError of one line if it is not one."""
-    try:
-        if tile < 1:
-            raise ValueError(f"tile = {tile}")
-        out = network(torch.zeros(1, 3, tile, tile))
-        if out.ndim != 4 or out.shape[2] != out.shape[3] or tile % out.shape[2]:
-            raise ValueError(f"a tile of {tile} px gives an output of shape {tuple(out.shape)}")
-    except Exception as error:  # it may be the user's code
-        raise InputError(
-            f"--encoder {name}: cannot run on tiles of {tile} px ({reason(error)}); it must map "
-            "(n, 3, tile, tile) to (n, channels, tile / stride, tile / stride)"
-        ) from None
-    stride = tile // out.shape[2]
-    return Geometry(stride, tile - stride, out.shape[1], tile)

@@ -4,6 +4,7 @@ believed, and vision transformers, tile by tile."""
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,9 +12,9 @@ import torch
 from torch import nn
 
 from msiscale.errors import InputError
-from msiscale.features.probe import Geometry, check_exact, geometry_of
-from msiscale.features.tiled import Tiled, Tokens, tiled_geometry
-from msiscale.features.weights import fill, random_seed, reason
+from msiscale.features.architecture import Loaded, measured
+from msiscale.features.tiled import Tiled, Tokens
+from msiscale.features.weights import random_seed, reason
 
 
 class _TimmTrunk(nn.Module):
@@ -26,32 +27,10 @@ class _TimmTrunk(nn.Module):
         return out
 
 
-def load_timm(
-    name: str, weights: str | None
-) -> tuple[nn.Module, str, Geometry, tuple[float, float, float], tuple[float, float, float]]:
-    """A model of timm by its name, ``timm:NAME``, with its weights.
-
-    Parameters
-    ----------
-    name : ``timm:NAME``, with arguments of the model after a question mark where it needs some:
-        ``timm:vit_large_patch16_224?init_values=1e-5&img_size=224``; ``timm:hf-hub:OWNER/MODEL``
-    weights : ``.pth`` or ``.safetensors`` to load into it, ``random:SEED``, or None: those of timm
-
-    Returns
-    -------
-    network, sha256, geometry, mean, std
-        In evaluation mode; the geometry is measured, see `probe`. Of a vision transformer the
-        cells are its patch tokens, in tiles of its own size.
-
-    Raises
-    ------
-    InputError
-        timm is missing, the name or the weights are not to be had, or the model sees more than a
-        bounded neighbourhood and is no vision transformer (window attention,
-        squeeze-and-excitation, group norm).
-    """
+def load_timm(name: str, weights: str | None) -> Loaded:
+    """A model of timm, ``timm:NAME`` or ``timm:NAME?ARGUMENT=VALUE&…``, with its weights."""
     try:
-        import timm
+        timm: Any = import_module("timm")
     except ImportError:
         raise InputError(
             f"--encoder {name}: timm is not installed; pip install 'msiscale[timm]'"
@@ -71,23 +50,21 @@ def load_timm(
             "or give --weights FILE (.pth or .safetensors) or --weights random:SEED"
         ) from None
     model.eval()
-    network: nn.Module
+    tile = 0
     if hasattr(model, "num_prefix_tokens") and hasattr(model, "patch_embed"):
-        height, width = model.patch_embed.img_size
-        if height != width:
-            raise InputError(f"--encoder {name}: its tiles are {height} x {width} px, not square")
-        network = Tiled(Tokens(model), height)
-        shape = tiled_geometry(name, network, height)
-    else:
-        network = _TimmTrunk(model)
-        shape = geometry_of(name, network)
-    prefix = str(model.default_cfg.get("classifier") or "fc") + "."
-    sha256 = fill(model, weights, (prefix,), shape.tile)
-    model.eval()
-    if not shape.tile:
-        check_exact(name, network, shape)
+        tile, width = model.patch_embed.img_size
+        if tile != width:
+            raise InputError(f"--encoder {name}: its tiles are {tile} x {width} px, not square")
     config = timm.data.resolve_model_data_config(model)
-    return network, sha256, shape, tuple(config["mean"]), tuple(config["std"])
+    return measured(
+        name,
+        Tiled(Tokens(model), tile) if tile else _TimmTrunk(model),
+        model,
+        weights,
+        (tuple(config["mean"]), tuple(config["std"])),
+        tile=tile,
+        ignored=(str(model.default_cfg.get("classifier") or "fc") + ".",),
+    )
 
 
 def _value(text: str) -> Any:

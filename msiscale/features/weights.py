@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from msiscale.errors import InputError
+from msiscale.grid import Floats
 from msiscale.store import file_sha256, is_url, local_copy
 
 State = dict[str, Tensor]
@@ -22,16 +23,8 @@ _RANDOM = "random:"
 
 
 def read_state(path: str) -> State:
-    """The tensors of a ``.pth``/``.pt`` (``weights_only``) or ``.safetensors`` file, by name.
-
-    A ``{"state_dict": ...}`` (or ``"model"``) wrapper and the prefix ``module.`` of data-parallel
-    training are taken off.
-
-    Raises
-    ------
-    InputError
-        The file is missing, is not of its kind, or would execute code on loading.
-    """
+    """The tensors of a ``.pth``/``.pt`` or ``.safetensors`` file; InputError if it holds more."""
+    # taken off: a {"state_dict": ...} (or "model") wrapper, the prefix of data-parallel training
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; check --weights")
     try:
@@ -58,13 +51,7 @@ def read_state(path: str) -> State:
 
 
 def fetched(weights: str | None) -> str | None:
-    """`weights`, a URL as the path of a local copy.
-
-    Raises
-    ------
-    InputError
-        Nothing can be read there.
-    """
+    """`weights`, a URL as the path of a local copy; InputError where nothing can be read."""
     if weights is None or not is_url(weights):
         return weights
     try:
@@ -76,20 +63,7 @@ def fetched(weights: str | None) -> str | None:
 
 
 def load_into(network: nn.Module, state: State, what: str, ignored: tuple[str, ...]) -> None:
-    """Give `network` the tensors of `state`, all of them or an error.
-
-    Parameters
-    ----------
-    what : str
-        What an error names: the file or the weights' name.
-    ignored : tuple of str
-        Prefixes of tensors that the network rightly has no place for (its classifier).
-
-    Raises
-    ------
-    InputError
-        Tensors are missing, unknown, or of another shape.
-    """
+    """Give `network` all tensors of `state` but those of `ignored` prefixes, or InputError."""
     wanted = network.state_dict()
     given = {name: value for name, value in state.items() if not name.startswith(ignored)}
     for name in wanted:  # a counter of the training, not saved by old versions of torch
@@ -114,34 +88,9 @@ def load_into(network: nn.Module, state: State, what: str, ignored: tuple[str, .
     )
 
 
-def torchvision_state(enum: Any, name: str, encoder: str) -> tuple[State, str]:
-    """Weights published by torchvision, from its cache or the network, and their SHA-256."""
-    entry = enum[name]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the digest's start
-            torch.hub.download_url_to_file(entry.url, str(path), prefix, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                _missing(encoder, f"{name} of torchvision", entry.url, error)
-            ) from None
-    return read_state(str(path)), sha256_of(str(path))
-
-
 def reason(error: Exception) -> str:
     """What an exception says, in one line."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _missing(encoder: str, what: str, source: str, error: Exception) -> str:
-    return (
-        f"{encoder}: its weights ({what}) are not here and {source} cannot be had "
-        f"({reason(error)}); "
-        "give --weights FILE (.pth or .safetensors), or --weights random:SEED for a trial, "
-        "or take --encoder efficientnet-lite0, whose weights are installed with msiscale"
-    )
 
 
 def random_seed(weights: str | None) -> int | None:
@@ -155,9 +104,7 @@ def random_seed(weights: str | None) -> int | None:
 
 
 def randomise(network: nn.Module, seed: int, side: int = 160) -> None:
-    """Weights that mean nothing but behave: He's init, then batch norms set on a random image.
-
-    The image has `side` pixels on a side.
+    """Weights that mean nothing but behave: He's init, then batch norms set on `side` px of noise.
 
     Calibrated norms keep activations of order one through the depth of the network. All draws are
     of a generator of their own, and the calibration runs in float64 and is rounded, so the same
@@ -194,7 +141,7 @@ def randomise(network: nn.Module, seed: int, side: int = 160) -> None:
     network.float().eval()
 
 
-def _texture(random: np.random.Generator, n: int, size: int) -> np.ndarray:
+def _texture(random: np.random.Generator, n: int, size: int) -> Floats:
     """(n, 3, size, size) float64: noise of every scale, about as normalised H&E is distributed."""
     times = -(-size // 160)
     image = np.zeros((n, 3, 160 * times, 160 * times))
@@ -202,7 +149,7 @@ def _texture(random: np.random.Generator, n: int, size: int) -> np.ndarray:
         cells = 160 * times // pixels
         noise = random.standard_normal((n, 3, cells, cells))
         image += noise.repeat(pixels, axis=2).repeat(pixels, axis=3)
-    return 0.7 + 0.9 * image[:, :, :size, :size] / np.sqrt(6)
+    return np.asarray(0.7 + 0.9 * image[:, :, :size, :size] / np.sqrt(6))
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -221,6 +168,7 @@ def sha256_of(path: str) -> str:
     return _sha256_of(path, status.st_size, status.st_mtime_ns)
 
 
+# every task loads its encoder by its digest, and a file of weights takes seconds to read
 @lru_cache(maxsize=64)
 def _sha256_of(path: str, size: int, mtime_ns: int) -> str:
     return file_sha256(path)
@@ -238,16 +186,17 @@ def write_state(state: Mapping[str, Tensor], path: str) -> None:
 
 
 def fill(
-    network: nn.Module, weights: str | None, ignored: tuple[str, ...] = (), side: int = 0
+    network: nn.Module,
+    weights: str | None,
+    ignored: tuple[str, ...] = (),
+    side: int = 0,
+    what: str | None = None,
 ) -> str:
-    """Values from ``random:SEED`` or a file, or None for those that are there; their SHA-256.
-
-    `side`: of the images that it takes, if it takes no other.
-    """
+    """Weights from a file or ``random:SEED``, or None for those there are; their SHA-256."""
     seed = random_seed(weights)
     if seed is not None:
         randomise(network, seed, side or 160)
     elif weights is not None:
-        load_into(network, read_state(weights), weights, ignored)
+        load_into(network, read_state(weights), what or weights, ignored)
         return sha256_of(weights)
     return state_sha256(network.state_dict())

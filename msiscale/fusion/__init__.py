@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from msiscale.fusion.pls import PLSPath
 from msiscale.fusion.restoring import (
     DEFAULT,
     METHODS,
@@ -24,7 +23,6 @@ __all__ = [
     "Fit",
     "InMemory",
     "Measured",
-    "PLSPath",
     "Scores",
     "fit",
     "measured_grid",

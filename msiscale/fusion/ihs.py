@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from msiscale.fusion.nested import Floats, degrade, filled, upsample
+from msiscale.fusion.nested import degrade, filled, upsample
+from msiscale.grid import Floats
 from msiscale.models.moments import Moments, reciprocal
 
 COLOURS = 3
@@ -36,19 +37,7 @@ def generalised_ihs(coarse: Floats, pan: Floats, factor: int, slope: Floats) -> 
 
 
 def ihs(coarse: Floats, pan: Floats, factor: int, sums: Moments) -> Floats:
-    """Ions three by three, in their order, each in units of its own standard deviation.
-
-    Parameters
-    ----------
-    coarse, pan, factor
-        As in `msiscale.fusion.pyramid.laplacian`.
-    sums : Moments
-        Of the guide (x, 1) and the ions (m, t) on the coarse grid, over the whole specimen.
-
-    Returns
-    -------
-    float64 (h * factor, w * factor, t)
-    """
+    """Ions three by three, in units of their standard deviations; arguments as in `laplacian`."""
     image = upsample(filled(coarse), factor, "bicubic")
     known = np.isfinite(pan)
     for start in range(0, sums.q, COLOURS):

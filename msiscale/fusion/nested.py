@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.grid import Block, blocks
+from msiscale.grid import Block, Floats, blocks
 
-Floats = NDArray[np.float64]
 Kernel = Literal["nearest", "bilinear", "bicubic"]
 
 FILL = 3  # coarse pixels that an image is continued beyond what was measured
@@ -55,16 +54,18 @@ def degrade(values: NDArray[Any], factor: int) -> Floats:
     values : (h, w) or (h, w, n)
         NaN where not measured.
     factor : int
+        Fine pixels to a coarse one, each way.
 
     Returns
     -------
-    float64 (ceil(h / factor), ceil(w / factor)[, n]), NaN where nothing was measured.
+    float64 (ceil(h / factor), ceil(w / factor)[, n])
+        NaN where nothing was measured.
     """
     whole = padded(values, factor)
     known = np.isfinite(whole)
     total = _sums(np.where(known, whole, 0.0), factor)
     count = _sums(known.astype(np.float64), factor)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 def share(mask: NDArray[np.bool_], factor: int) -> Floats:
@@ -79,29 +80,22 @@ def repeat(values: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def filled(values: Floats, steps: int = FILL) -> Floats:
-    """`values (h, w, n)` with what was not measured continued from its neighbours.
-
-    Each step gives the pixels next to known ones the mean of those (of 8); what is still unknown
-    after `steps` is 0.
-    """
+    """What was not measured in (h, w, n) continued from its 8 neighbours, step by step; then 0."""
     values = values.copy()
     for _ in range(steps):
         unknown = ~np.isfinite(values)
         if not unknown.any():
             break
-        total = _around(np.where(unknown, 0.0, values), 1)
-        count = _around((~unknown).astype(np.float64), 1)
+        total = window_sums(np.where(unknown, 0.0, values), 1)
+        count = window_sums((~unknown).astype(np.float64), 1)
         means = np.divide(total, count, out=np.full(values.shape, np.nan), where=count > 0)
         values = np.where(unknown, means, values)
     return np.nan_to_num(values)
 
 
 def upsample(values: Floats, factor: int, kernel: Kernel) -> Floats:
-    """`values (h, w, n)` on the fine grid, (h * factor, w * factor, n); no NaN may be in it.
-
-    Bicubic is the convolution of Keys (1981, IEEE Trans. ASSP 29:1153) with a = -1/2; beyond the
-    border the outermost pixels go on.
-    """
+    """(h, w, n) without NaN on the fine grid; beyond the border the outermost pixels go on."""
+    # bicubic is the convolution of Keys (1981, IEEE Trans. ASSP 29:1153) with a = -1/2
     if kernel == "nearest":
         return np.asarray(repeat(values, factor))
     weights = _weights(factor, kernel)
@@ -110,14 +104,8 @@ def upsample(values: Floats, factor: int, kernel: Kernel) -> Floats:
     return values
 
 
-def window_sums(values: Floats, radius: int) -> Floats:
-    """Sums over (2 radius + 1)² pixels around each of (h, w, n); beyond the border there is 0."""
-    return _around(values, radius)
-
-
 def windows(shape: tuple[int, int], factor: int, halo: int = HALO) -> Iterator[tuple[Block, Block]]:
-    """Blocks of coarse pixels that tile `shape`, of about `CELL` fine pixels a side, and each with
-    `halo` pixels around it as far as there are any; in raster order."""
+    """Blocks of coarse pixels of about `CELL` fine ones a side, and each with `halo` around it."""
     side = max(1, CELL // factor)
     for core in blocks(shape, (side, side)):
         yield core, grown(core, halo, shape)
@@ -125,20 +113,18 @@ def windows(shape: tuple[int, int], factor: int, halo: int = HALO) -> Iterator[t
 
 def grown(block: Block, halo: int, shape: tuple[int, int]) -> Block:
     """`block` with `halo` pixels around it, cut at the border of `shape`."""
-    return Block(
-        max(block.y0 - halo, 0),
-        min(block.y1 + halo, shape[0]),
-        max(block.x0 - halo, 0),
-        min(block.x1 + halo, shape[1]),
-    )
+    return _cut(block.grown(by=halo), shape)
 
 
 def times(block: Block, factor: int, shape: tuple[int, int] | None = None) -> Block:
     """The fine pixels of a block of coarse ones, cut at the border of the fine `shape`."""
-    y1, x1 = block.y1 * factor, block.x1 * factor
-    if shape is not None:
-        y1, x1 = min(y1, shape[0]), min(x1, shape[1])
-    return Block(block.y0 * factor, y1, block.x0 * factor, x1)
+    fine = block.scaled(factor)
+    return fine if shape is None else _cut(fine, shape)
+
+
+def _cut(block: Block, shape: tuple[int, int]) -> Block:
+    y1, x1 = min(block.y1, shape[0]), min(block.x1, shape[1])
+    return Block(max(block.y0, 0), y1, max(block.x0, 0), x1)
 
 
 def _sums(values: Floats, factor: int) -> Floats:
@@ -151,7 +137,8 @@ def _sums(values: Floats, factor: int) -> Floats:
     return total
 
 
-def _around(values: Floats, radius: int) -> Floats:
+def window_sums(values: Floats, radius: int) -> Floats:
+    """Sums over (2 radius + 1)² pixels around each of (h, w, n); beyond the border there is 0."""
     for axis in (0, 1):
         pad = [(0, 0)] * values.ndim
         pad[axis] = (radius, radius)
@@ -169,7 +156,7 @@ def _weights(factor: int, kernel: Kernel) -> Floats:
     place = (np.arange(factor) + 0.5) / factor - 0.5
     distance = np.abs(place[:, None] - np.array(_TAPS, dtype=np.float64))
     if kernel == "bilinear":
-        return np.maximum(1 - distance, 0)
+        return np.asarray(np.maximum(1 - distance, 0))
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

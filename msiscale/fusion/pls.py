@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msiscale.grid import Floats
 from msiscale.models.moments import Moments, leave_one_out, reciprocal
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +36,7 @@ class PLSPath:
 
     @classmethod
     def of(cls, sums: Moments, most: int) -> PLSPath:
-        """Decompose the sums of the training rows.
-
-        Raises
-        ------
-        ValueError
-            `most` is below 1.
-        """
+        """Decompose the sums of the training rows; ValueError for less than one component."""
         if most < 1:
             raise ValueError(f"n_components={most}: give 1 or more")
         p, n = sums.p, max(sums.n, 1e-300)
@@ -77,11 +70,10 @@ class PLSPath:
     @property
     def most(self) -> int:
         """Components that were found."""
-        return self.rotations.shape[1]
+        return int(self.rotations.shape[1])
 
     def coefficients(self, n_components: ArrayLike) -> tuple[Floats, Floats]:
-        """``coef (t, p), intercept (t,)`` for x as it comes; a number of components for all
-        targets or one for each, of which those that were found are used."""
+        """``coef (t, p), intercept (t,)`` for one number of components, or one for each target."""
         wanted = np.broadcast_to(np.asarray(n_components), (self.sums.q,))
         used = np.where(np.arange(self.most)[None, :] < wanted[:, None], self.loadings, 0.0)
         coef = used @ self.rotations.T
@@ -116,7 +108,7 @@ def pls_losses(parts: Sequence[Moments], most: int) -> Floats:
 
 def fewest(losses: Floats) -> NDArray[np.int64]:
     """Of each target the number of components with the smallest loss; ties to the fewer."""
-    return np.argmin(losses, axis=0).astype(np.int64) + 1
+    return np.asarray(np.argmin(losses, axis=0) + 1, np.int64)
 
 
 def _first_left_vector(xy: Floats) -> Floats:

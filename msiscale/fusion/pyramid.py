@@ -10,14 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from msiscale.fusion.nested import (
-    Floats,
-    degrade,
-    filled,
-    prime_factors,
-    upsample,
-    window_sums,
-)
+from msiscale.fusion.nested import degrade, filled, prime_factors, upsample, window_sums
+from msiscale.grid import Floats
 
 GAIN_RADIUS = 3  # coarse pixels around one that its slope is found from
 PRIOR = 0.1  # of the slide's variance: how far a local slope leans on that of the whole specimen
@@ -33,7 +27,8 @@ def laplacian(coarse: Floats, pan: Floats, factor: int, slope: Floats, variance:
     pan : float64 (h * factor, w * factor)
         The guide (the slide's luminance), NaN where it does not count.
     factor : int
-    slope : (t,)
+        Fine pixels to a coarse one, each way.
+    slope : float64 (t,)
         Of the ions on the guide over the whole specimen.
     variance : float
         Of the guide on the coarse grid, over the whole specimen.
@@ -56,11 +51,8 @@ def laplacian(coarse: Floats, pan: Floats, factor: int, slope: Floats, variance:
 
 
 def local_slope(coarse: Floats, pan: Floats, slope: Floats, variance: float) -> Floats:
-    """Slope (h, w, t) of each ion on the guide around every pixel of the coarse grid.
-
-    Where there is little to go by (few pixels, or a guide that hardly varies) it is that of the
-    whole specimen.
-    """
+    """Slope (h, w, t) of each ion on the guide around every pixel of the coarse grid."""
+    # where there is little to go by (few pixels, or a guide that hardly varies) it is the whole's
     known = np.isfinite(pan) & np.isfinite(coarse).all(axis=-1)
     p = np.where(known, pan, 0.0)[..., None]
     m = np.where(known[..., None], coarse, 0.0)

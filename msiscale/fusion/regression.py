@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.fusion.pls import PLSPath, fewest, pls_losses
+from msiscale.grid import Floats
 from msiscale.models.moments import Moments, reciprocal
 from msiscale.models.ridge import RidgePath, choose, heldout_losses, r2_from_moments
 from msiscale.models.validation import LEAST_SCALE
-
-Floats = NDArray[np.float64]
 
 FOLDS = 5
 LEAST_PIXELS = 10  # below, there is no regression
@@ -51,9 +50,8 @@ class Regression:
 
 
 def fold_of(y: NDArray[Any], x: NDArray[Any], side: int) -> NDArray[np.int64]:
-    """Fold of the pixels at rows `y` and columns `x`: squares of `side` pixels, five in turn, no
-    two of a fold side by side."""
-    return (y // side + 2 * (x // side)) % FOLDS
+    """Fold (n,) of pixels at rows and columns: squares of `side` px, no two of a fold adjacent."""
+    return np.asarray((y // side + 2 * (x // side)) % FOLDS)
 
 
 def side_of(pixels: int) -> int:
@@ -63,42 +61,37 @@ def side_of(pixels: int) -> int:
 
 def fit_pls(folds: Sequence[Moments], most: int = COMPONENTS) -> Regression:
     """PLS2 of the ions (m) on the variables (x), from the sums of each fold."""
-
-    def losses(parts: Sequence[Moments]) -> Floats:
-        return pls_losses(parts, most)
-
-    def fit(sums: Moments, chosen: Any) -> tuple[Floats, Floats]:
-        return PLSPath.of(sums, most).coefficients(chosen)
-
-    return _fit(folds, losses, fewest, fit)
+    return _fit(
+        folds,
+        lambda parts: fewest(pls_losses(parts, most)),
+        lambda sums, chosen: PLSPath.of(sums, most).coefficients(chosen),
+    )
 
 
 def fit_ridge(folds: Sequence[Moments], alphas: Sequence[float]) -> Regression:
     """Ridge of the ions (m) on deep features (x), from the sums of each fold."""
 
-    def losses(parts: Sequence[Moments]) -> Floats:
-        return heldout_losses(parts, alphas, least_scale=LEAST_SCALE)
-
-    def best(found: Floats) -> Any:
-        return choose(found, alphas, per_target=True)
+    def best(parts: Sequence[Moments]) -> Any:
+        return choose(
+            heldout_losses(parts, alphas, least_scale=LEAST_SCALE), alphas, per_target=True
+        )
 
     def fit(sums: Moments, chosen: Any) -> tuple[Floats, Floats]:
         return RidgePath.of(sums, least_scale=LEAST_SCALE).coefficients(chosen)
 
-    return _fit(folds, losses, best, fit)
+    return _fit(folds, best, fit)
 
 
 def _fit(
     folds: Sequence[Moments],
-    losses: Callable[[Sequence[Moments]], Floats],
-    best: Callable[[Floats], Any],
+    best: Callable[[Sequence[Moments]], Any],
     fit: Callable[[Moments, Any], tuple[Floats, Floats]],
 ) -> Regression:
     test, *rest = folds
     parts = [part for part in rest if part.n > 0]
     if len(parts) < 2 or not test.n:
         raise ValueError("too few squares of pixels to choose a model by")
-    chosen = best(losses(parts))
+    chosen = best(parts)
     training = Moments.merge(parts)
     coef, intercept = fit(training, chosen)
     r2 = r2_from_moments(coef, intercept, test, training.mean_m).per_target

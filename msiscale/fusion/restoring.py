@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.fusion import ihs, nested, pyramid
-from msiscale.fusion.nested import Floats
 from msiscale.fusion.regression import (
     FOLDS,
     LEAST_PIXELS,
@@ -27,14 +26,10 @@ from msiscale.fusion.regression import (
     side_of,
 )
 from msiscale.fusion.scores import REACH, Scores
-from msiscale.grid import Block, blocks
+from msiscale.grid import Block, Floats, blocks
 from msiscale.models.moments import Moments
 
-INTERPOLATIONS: dict[str, nested.Kernel] = {
-    "nearest": "nearest",
-    "bilinear": "bilinear",
-    "bicubic": "bicubic",
-}
+INTERPOLATIONS: dict[str, nested.Kernel] = {kernel: kernel for kernel in get_args(nested.Kernel)}
 PANSHARPENING = ("laplacian", "ihs", "gihs")
 MODELS = ("pls", "pls_deep", "ours")
 RESIDUAL = "_residual"  # a model's prediction, and what it leaves of the coarse image
@@ -110,7 +105,7 @@ class Measured:
         return self.mask.shape[0], self.mask.shape[1]
 
     def read(self, name: str, block: Block) -> Floats:
-        """A block of one of them as float64, NaN off the mask."""
+        """A block of one of them, float64 (h, w, ...), NaN off the mask."""
         values = np.asarray(getattr(self, name)[block.slices], dtype=np.float64)
         values[~self.mask[block.slices]] = np.nan
         return values
@@ -143,10 +138,29 @@ def model_of(method: str) -> str | None:
 def fit(
     data: Measured, factor: int, methods: Sequence[str], *, alphas: Sequence[float] = (1.0,)
 ) -> Fit:
-    """One reading of the grid that is `factor` times as coarse as the MSI (1: the MSI itself).
+    """One reading of a coarse grid, on which a pixel counts by its share of measured pixels.
 
     Memory: a cell of pixels, and the sums of p variables for each of the folds and two more, at
-    ``8 (p + t)²`` bytes. A coarse pixel counts by its share of measured pixels.
+    ``8 (p + t)²`` bytes.
+
+    Parameters
+    ----------
+    data : Measured
+    factor : int
+        Pixels of the MSI to one of the grid, each way (1: the MSI itself).
+    methods : sequence of str
+        What is to be restored.
+    alphas : sequence of float
+        Penalties of the ridge.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    ValueError
+        No pixel is measured, or a method needs deep features and there are none.
     """
     names = {m for m in map(model_of, methods) if m}
     deep = bool(names - {"pls"})
@@ -231,7 +245,19 @@ def measured_grid(data: Measured, factor: int) -> Fine:
 def restore(found: Fit, fine: Fine, methods: Sequence[str], images: Images) -> list[str]:
     """Write the images of each method on the fine grid; values below zero become zero.
 
-    Those of a model come before what adds their residual. Returns the methods that were possible.
+    Parameters
+    ----------
+    found : Fit
+    fine : Fine
+    methods : sequence of str
+        Those of a model come before what adds their residual.
+    images : Images
+        Where to.
+
+    Returns
+    -------
+    list of str
+        The methods that were possible.
     """
     possible = [m for m in methods if found.can(m)]
     models = sorted({m for m in map(model_of, possible) if m})

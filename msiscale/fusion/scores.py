@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-Floats = NDArray[np.float64]
+from msiscale.grid import Floats
 
 WINDOW = 7  # pixels a side of a window of SSIM
 REACH = WINDOW // 2
@@ -48,19 +48,7 @@ class Scores:
         core: tuple[slice, slice],
         span: Floats,
     ) -> Scores:
-        """Sums of a cell.
-
-        Parameters
-        ----------
-        truth, restored : (h, w, t)
-            With `REACH` pixels around the cell, as far as there are any.
-        mask : bool (h, w)
-            Pixels that count; a window of SSIM counts when all of its pixels do.
-        core : (slice, slice)
-            The cell itself.
-        span (t,) : float64
-            Range of each ion's truth over the whole image.
-        """
+        """Sums of a cell; the images have `REACH` pixels around it, as far as there are any."""
         inside = np.zeros(mask.shape, bool)
         inside[core] = mask[core]
         a, b = (v[inside].astype(np.float64) for v in (truth, restored))
@@ -99,8 +87,7 @@ class Scores:
         )
 
     def values(self) -> dict[str, Floats]:
-        """``correlation``, ``rmse`` (in standard deviations of the ion) and ``ssim``, (t,) each;
-        NaN where there is none (an image that does not vary, no whole window)."""
+        """``correlation``, ``rmse`` (in the ion's standard deviations), ``ssim``: (t,), or NaN."""
         with np.errstate(invalid="ignore", divide="ignore"):
             correlation = self.sab / np.sqrt(self.saa * self.sbb)
             rmse = np.sqrt(self.square / self.saa)
@@ -127,6 +114,7 @@ def _similarity(
         return total, 0.0
     for i in np.flatnonzero(span > 0):
         a, b = (np.where(mask, v[..., i], 0).astype(np.float64) for v in (truth, restored))
-        _, found = structural_similarity(a, b, win_size=WINDOW, data_range=span[i], full=True)
+        options = {"win_size": WINDOW, "data_range": span[i], "full": True}
+        _, found = structural_similarity(a, b, **options)  # type: ignore[no-untyped-call]
         total[i] = found[whole].sum()
     return total, float(whole.sum())

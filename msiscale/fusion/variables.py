@@ -13,9 +13,10 @@ from scipy import ndimage
 from skimage.color import hed_from_rgb
 
 from msiscale.features.extract import Image, to_cells
-from msiscale.fusion.nested import Floats, degrade
-from msiscale.grid import Block, as_matrix
-from msiscale.regridding import overlap
+from msiscale.features.preview import on_white_ground
+from msiscale.fusion.nested import degrade
+from msiscale.grid import Block, Floats, as_matrix
+from msiscale.regridding import finer_index
 
 RASTER_UM = 4.0  # the raster is this fine, up to twice as coarse
 TEXTURE = (1.0, 2.0, 4.0)  # raster pixels
@@ -52,9 +53,7 @@ def halo_of(per_pixel: int) -> int:
     return max(_radius(s) for s in (*TEXTURE, *_neighbourhood(per_pixel)))
 
 
-def slide_on_raster(
-    image: Image, matrix: Floats, per_pixel: int, block: Block
-) -> NDArray[np.float64]:
+def slide_on_raster(image: Image, matrix: Floats, per_pixel: int, block: Block) -> Floats:
     """RGB of a block of raster pixels by exact area overlap, 0..255; white off the slide.
 
     Parameters
@@ -72,34 +71,26 @@ def slide_on_raster(
     -------
     float64 (h, w, 3)
     """
-    to_index = np.eye(3)
-    to_index[:2] /= per_pixel
-    to_index[:2, 2] = 0.5 / per_pixel - 0.5
-    to_image = to_cells(as_matrix(matrix) @ to_index, image, 1)
-    shared = overlap(to_image, block, image.shape)
-    region = shared.bounds()
-    if region is None:
-        return np.full((*block.shape, 3), 255.0)
-    pixels = image.read(region.y0, region.x0, *region.shape)
-    rgb = 255 * (1 - shared.coverage().reshape(-1, 1)).repeat(3, axis=1)
-    rgb[shared.touched()] += shared.weighted_sum(pixels, region) / shared.pixel_area
-    return np.clip(rgb, 0, 255).reshape(*block.shape, 3)
+    to_image = to_cells(as_matrix(matrix) @ finer_index(per_pixel), image, 1)
+    return np.clip(on_white_ground(image, to_image, block), 0, 255)
 
 
-def slide_variables(rgb: NDArray[np.float64], per_pixel: int, parts: int) -> Floats:
+def slide_variables(rgb: Floats, per_pixel: int, parts: int) -> Floats:
     """Variables of the H&E on pixels of which `parts` make an MSI pixel, each way.
 
     Parameters
     ----------
-    rgb : (h, w, 3)
+    rgb : float64 (h, w, 3)
         0..255 on the raster, with `halo_of(per_pixel)` pixels around what is wanted.
     per_pixel : int
         Raster pixels to an MSI pixel; a multiple of `parts`.
     parts : int
+        Pixels of the result to an MSI pixel, each way.
 
     Returns
     -------
-    float64 (h', w', len(NAMES)), of whole pixels without the halo.
+    float64 (h', w', len(NAMES))
+        Of whole pixels, without the halo.
     """
     halo = halo_of(per_pixel)
     maps = [m[halo:-halo, halo:-halo] for m in _maps(rgb / 255, per_pixel)]
@@ -135,10 +126,8 @@ def _maps(rgb: Floats, per_pixel: int) -> list[Floats]:
 
 
 def _stain(absorbed: Floats, which: int) -> Floats:
-    """Optical density of a stain (Ruifrok and Johnston 2001, Anal. Quant. Cytol. Histol. 23:291).
-
-    Element by element: a matrix product may round a pixel otherwise in another block.
-    """
+    """Optical density of a stain (Ruifrok, Johnston 2001, Anal. Quant. Cytol. Histol. 23:291)."""
+    # element by element: a matrix product may round a pixel otherwise in another block
     r, g, b = hed_from_rgb[:, which]
     return np.asarray(absorbed[..., 0] * r + absorbed[..., 1] * g + absorbed[..., 2] * b)
 

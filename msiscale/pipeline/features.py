@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from msiscale.cluster import task_device
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, RunStopped
+from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
@@ -20,9 +20,6 @@ from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
 from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
-
-if TYPE_CHECKING:  # torch, which a client need not load
-    from msiscale.features.encoders import Encoder, Encoders
 
 MODES = {"dense": "dense, with context", "tiles": "tiles without context, as published"}
 
@@ -90,19 +87,6 @@ def encoder_facts(run: Run) -> dict[str, Any]:
         raise InputError(outcome.failed[""])
     run.encoder = dict(outcome.results["encoder"])
     return run.encoder
-
-
-def encoder_of(config: RunConfig) -> Encoder | Encoders:
-    """The encoder, or encoders, of a run on this worker's device."""
-    from msiscale.features.encoders import load_encoders  # torch, on workers only
-
-    return load_encoders(
-        config.encoder,
-        config.weights,
-        device=task_device(),
-        precision=config.precision,
-        compiled=config.compile,
-    )
 
 
 def _encoder_facts(config: RunConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
+from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.fusion import Fine, Fit, Measured, fit, measured_grid, nested, restore, score
 from msiscale.fusion.regression import Regression
@@ -23,7 +24,6 @@ from msiscale.fusion.variables import (
 from msiscale.grid import Block, Floats, blocks, centres_um
 from msiscale.models import Moments
 from msiscale.models.moments import reciprocal
-from msiscale.pipeline.features import encoder_of
 from msiscale.pipeline.fuse_figure import draw_restored
 from msiscale.pipeline.fuse_specimen import FusedSpecimen, InStore
 from msiscale.pipeline.pixel_rows import PixelRows, sound

@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
-from msiscale.grid import Block, Floats, blocks, scaling, translation
+from msiscale.grid import Block, Floats, PixelSize, blocks, scaling, translation
 from msiscale.models.moments import Moments
 from msiscale.models.pca import PCA
 from msiscale.registration.picture import Picture, smoothed
@@ -26,9 +26,7 @@ MOST_MZ = 256  # strongest m/z that the modes are made of
 _SIDE = 64  # of the blocks that are read, always the same: sums depend on the cut in the last bits
 
 
-def slide_picture(
-    slide: Slide, pixel_um: tuple[float, float]
-) -> tuple[Picture, Floats, NDArray[np.uint8]]:
+def slide_picture(slide: Slide, pixel_um: PixelSize) -> tuple[Picture, Floats, NDArray[np.uint8]]:
     """Tissue, haematoxylin, eosin, optical density and its texture, as an MSI pixel sees them.
 
     Returns
@@ -47,7 +45,7 @@ def slide_picture(
     return picture, to_level @ np.linalg.inv(picture.to_um), rgb
 
 
-def slide_channels(rgb: NDArray[np.uint8], mpp: tuple[float, float], side_um: float) -> Picture:
+def slide_channels(rgb: NDArray[np.uint8], mpp: PixelSize, side_um: float) -> Picture:
     """The channels of `slide_picture` of an image ``rgb (h, w, 3)``, smoothed to `side_um`."""
     tissue = tissue_pixels(rgb).astype(np.float32)
     stains = rgb2hed(rgb)[..., :2].astype(np.float32)
@@ -58,7 +56,7 @@ def slide_channels(rgb: NDArray[np.uint8], mpp: tuple[float, float], side_um: fl
     return Picture(np.concatenate([found[..., :4], texture[..., None]], axis=-1), mpp)
 
 
-def msi_picture(group: zarr.Group, pixel_um: tuple[float, float]) -> Picture:
+def msi_picture(group: zarr.Group, pixel_um: PixelSize) -> Picture:
     """Logarithm of the total and the first modes of a specimen's cube, at its own resolution.
 
     Modes are of the square roots of the shares of the total, which makes counting noise even.

@@ -13,9 +13,9 @@ from msiscale import registration
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.grid import Floats, apply
+from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
-from msiscale.registration import Deformation, Found, Pair, Registration
+from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.report.registration_figure import placement_figure
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
@@ -34,9 +34,7 @@ def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
     return is_automatic(specimen, config) or config.refine != "none"
 
 
-def given(
-    specimen: Specimen, mpp: tuple[float, float], pixel_um: tuple[float, float]
-) -> Registration:
+def given(specimen: Specimen, mpp: PixelSize, pixel_um: PixelSize) -> Registration:
     """The registration that the manifest gives for a specimen."""
     if specimen.matrix:
         return registration.read_matrix(specimen.matrix)
@@ -74,7 +72,7 @@ def place(
         The registration cannot be believed; ``placement`` in the group's attributes has the
         figures.
     """
-    pixel_um = _pair_of(group.attrs["pixel_um"])
+    pixel_um = PixelSize.of(group.attrs["pixel_um"])
     msi = msi_picture(group, pixel_um)
     picture, to_slide, rgb = slide_picture(slide, pixel_um)
     with one_blas_thread():
@@ -92,7 +90,7 @@ def place(
         known = _compared(known, specimen, slide.mpp, pixel_um, msi.counts)
         placed = Placed(known)
         if found.accepted:
-            placed = _deformed(placed, found.pair, found.place.matrix, msi, config)
+            placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
     figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
     write_bytes(join(out, FIGURE.format(specimen.name)), figure)
     group.attrs["placement"] = {
@@ -124,7 +122,7 @@ def _refusal(specimen: Specimen, why: str) -> str:
     return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}"
 
 
-def _as_registration(found: Found, matrix: Floats) -> Registration:
+def _as_registration(found: Alignment, matrix: Floats) -> Registration:
     return Registration(
         matrix,
         "automatic",
@@ -138,8 +136,8 @@ def _as_registration(found: Found, matrix: Floats) -> Registration:
 def _compared(
     known: Registration,
     specimen: Specimen,
-    mpp: tuple[float, float],
-    pixel_um: tuple[float, float],
+    mpp: PixelSize,
+    pixel_um: PixelSize,
     measured: NDArray[np.bool_],
 ) -> Registration:
     """With its distance from the landmarks, or from the matrix over the measured pixels."""
@@ -178,8 +176,3 @@ def put_deformation(group: zarr.Group, placed: Placed) -> None:
         put(group, "deformation", placed.field, ("y", "x", "xy"), attrs=says)
     elif "deformation" in group:
         del group["deformation"]
-
-
-def _pair_of(values: Any) -> tuple[float, float]:
-    y, x = values
-    return float(y), float(x)

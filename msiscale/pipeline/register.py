@@ -16,7 +16,7 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.features.preview import preview
-from msiscale.grid import as_matrix, centres_um, scaling
+from msiscale.grid import PixelSize, as_matrix, centres_um, scaling
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.placement import (
     REFUSED,
@@ -97,7 +97,7 @@ def _register(
     out: str, cohort_url: str, specimen: Specimen, peaks: dict[str, Any], config: RunConfig
 ) -> dict[str, Any]:
     shape: tuple[int, int] = tuple(peaks["shape"])
-    pixel_um: tuple[float, float] = tuple(peaks["pixel_um"])
+    pixel_um = PixelSize.of(peaks["pixel_um"])
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MsiscaleWarning)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
+from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.grid import Block, Floats, as_matrix, scaling, translation
-from msiscale.pipeline.features import encoder_of
 from msiscale.prediction.grid import group_means
 from msiscale.prediction.model import Model, load_model, probability, spectra
 from msiscale.regridding import regrid

@@ -15,7 +15,7 @@ from skimage.measure import find_contours
 
 from msiscale.grid import Block, Floats, apply, as_matrix
 from msiscale.slide.annotations import write_geojson
-from msiscale.slide.regions import Region, polygonal
+from msiscale.slide.outlines import Outline, polygonal
 
 Mask = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -128,7 +128,7 @@ def write_regions(url: str, found: Mapping[str, Sequence[tuple[str, Found]]]) ->
     regions, properties = [], []
     for kind, named in found.items():
         for name, region in named:
-            regions.append(Region(region.polygon, kind))
+            regions.append(Outline(region.polygon, kind))
             properties.append(
                 {
                     "name": name,

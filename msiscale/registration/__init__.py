@@ -1,12 +1,10 @@
 """Co-registration: from landmarks or a matrix that are given, or found from the images."""
 
-from msiscale.registration.automatic import Found, register_pictures, working_pair
+from msiscale.registration.automatic import Alignment, register_pictures, working_pair
 from msiscale.registration.deformation import Deformation, deform, field_at
 from msiscale.registration.landmarks import (
     AUTOMATIC,
-    COLUMNS,
     RESIDUALS,
-    Kind,
     Registration,
     fit_landmarks,
     read_landmarks,
@@ -18,11 +16,9 @@ from msiscale.registration.refine import Pair
 
 __all__ = [
     "AUTOMATIC",
-    "COLUMNS",
     "RESIDUALS",
+    "Alignment",
     "Deformation",
-    "Found",
-    "Kind",
     "Pair",
     "Picture",
     "Registration",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, svd
 
 from msiscale.grid import Floats
@@ -28,10 +29,10 @@ class Agreement:
     Attributes
     ----------
     total : nats, summed over the pixels that count in both
-    each : (h, w) float64, what every pixel adds to it (sums to it); 0 where they do not overlap
+    each : float64 (h, w), what every pixel adds to it; 0 where they do not overlap
     overlap : share of the pixels of the first that lie on pixels of the second
-    correlations : (k,) canonical correlations, strongest first
-    x_weights (p, k), y_weights (q, k) : of the canonical variates
+    correlations : float64 (k,), canonical, strongest first
+    x_weights (p, k), y_weights (q, k) : float64, of the canonical variates
     """
 
     total: float
@@ -42,12 +43,9 @@ class Agreement:
     y_weights: Floats
 
 
-def whitened(values: np.ndarray) -> np.ndarray:
-    """Channels (h, w, c) made uncorrelated, of variance 1 over the pixels that count.
-
-    Directions without variance are dropped. The result has the same span, so that agreement does
-    not depend on units.
-    """
+def whitened(values: NDArray[np.floating]) -> Floats:
+    """Channels (h, w, c) made uncorrelated, of variance 1 over the pixels that count."""
+    # directions without variance are dropped; the span stays, so that agreement has no units
     counts = np.isfinite(values).all(axis=-1)
     rows = values[counts].astype(np.float64)
     centred = rows - rows.mean(axis=0)
@@ -63,7 +61,7 @@ def whitened(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def information(x: np.ndarray, y: np.ndarray) -> float:
+def information(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
     """Nats of the whitened channels ``x (h, w, p)`` and ``y (h, w, q)``, NaN: not counted."""
     rows, _ = _together(x, y)
     p = x.shape[-1]
@@ -74,7 +72,7 @@ def information(x: np.ndarray, y: np.ndarray) -> float:
     return float(len(rows) * 0.5 * (own + other - whole))
 
 
-def agreement(x: np.ndarray, y: np.ndarray) -> Agreement:
+def agreement(x: NDArray[np.floating], y: NDArray[np.floating]) -> Agreement:
     """`information` with all that it is made of."""
     rows, both = _together(x, y)
     p, q, n = x.shape[-1], y.shape[-1], len(rows)
@@ -96,7 +94,7 @@ def agreement(x: np.ndarray, y: np.ndarray) -> Agreement:
     return Agreement(n * log_ratio, each, share, r, *weights)
 
 
-def _together(x: np.ndarray, y: np.ndarray) -> tuple[Floats, np.ndarray]:
+def _together(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, NDArray[np.bool_]]:
     """Centred rows (n, p + q) of the pixels that count in both, and where those are."""
     both = np.isfinite(x).all(axis=-1) & np.isfinite(y).all(axis=-1)
     rows = np.concatenate([x[both], y[both]], axis=1).astype(np.float64)

@@ -2,7 +2,7 @@
 
 Nothing is known but the pixel sizes. Every rotation and both mirror images are tried at every
 translation (`search`), the best few of each mirror image are refined (`refine`), and the best of
-all is believed only if it beats every other place by more than chance: the difference of the two
+all is believed only if it beats every other pose by more than chance: the difference of the two
 log-likelihoods is compared with its spread over blocks of the MSI, as in Vuong's test of models
 that do not contain each other [1]_. Blocks, not pixels, as neighbouring pixels are much alike.
 
@@ -24,12 +24,12 @@ from msiscale.registration.search import Start, search
 from msiscale.threads import one_blas_thread
 
 PIXELS = 256  # of the MSI on its longer side, at most, when refining
-OF_EACH = 3  # places of each mirror image that are refined
-APART = 0.12  # of the MSI's diagonal: places nearer than that are one place
+OF_EACH = 3  # poses of each mirror image that are refined
+APART = 0.12  # of the MSI's diagonal: poses nearer than that are one
 STARTS_APART = 0.2  # likewise of starts, so that no two climb the same hill
 BLOCKS = 8  # on the MSI's longer side, for the spread of a difference
 
-LEAST_Z = 3.0  # by which the best place must beat every other
+LEAST_Z = 3.0  # by which the best pose must beat every other
 LEAST_MARGIN = 0.15  # of its score, likewise
 LEAST_DICE = 0.7
 LEAST_OVERLAP = 0.5
@@ -38,7 +38,7 @@ MOST_SCALE = 0.08  # deviation from the pixel sizes, in any direction
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Pose:
     """A map from µm of the MSI to µm of the slide (`Picture.to_um`), refined, and its agreement."""
 
     matrix: Floats
@@ -54,21 +54,21 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Alignment:
     """The outcome of an automatic registration.
 
     Attributes
     ----------
     matrix : (3, 3), from MSI pixel indices to µm of the slide picture
-    confidence : 0..1, one minus the best other place's score over this one's
-    z : by how many standard errors it beats the best other place
+    confidence : 0..1, one minus the best other pose's score over this one's
+    z : by how many standard errors it beats the best other pose
     overlap : share of the measured pixels that lie on the slide
     dice : of tissue on the slide and as the MSI tells it
     correlation : of the first canonical variates
     mirrored : whether the slide shows a mirror image of the MSI
     why : what speaks against it; empty when it is to be believed
     pair : what was compared; the MSI perhaps at less than its own resolution
-    place, rivals : the place (in the pair's µm), and the others that were refined, best first
+    pose, rivals : the pose (in the pair's µm), and the others that were refined, best first
     starts : what the search found, best first
     """
 
@@ -81,8 +81,8 @@ class Found:
     mirrored: bool
     why: tuple[str, ...]
     pair: Pair = field(repr=False)
-    place: Place
-    rivals: tuple[Place, ...] = ()
+    pose: Pose
+    rivals: tuple[Pose, ...] = ()
     starts: tuple[Start, ...] = field(default=(), repr=False)
 
     @property
@@ -90,24 +90,24 @@ class Found:
         return not self.why
 
 
-def register_pictures(msi: Picture, slide: Picture) -> Found:
-    """Find how an MSI lies on a slide.
+def register_pictures(msi: Picture, slide: Picture) -> Alignment:
+    """Find how an MSI lies on a slide: deterministic, in a few times the memory of the pictures.
 
     Parameters
     ----------
-    msi
+    msi : Picture
         Channels of the MSI, NaN where it was not measured.
-    slide
+    slide : Picture
         Channels of the slide smoothed to about an MSI pixel; the first is the share of tissue.
+
+    Returns
+    -------
+    Alignment
 
     Raises
     ------
     ValueError
-        A picture of which nothing counts or nothing varies.
-
-    Notes
-    -----
-    Deterministic, on one thread. Memory: a few times the slide picture.
+        A picture of which nothing counts or nothing varies, or that fits nowhere on the other.
     """
     for name, picture in (("MSI", msi), ("slide", slide)):
         rows = picture.values[picture.counts]
@@ -117,20 +117,18 @@ def register_pictures(msi: Picture, slide: Picture) -> Found:
         return _registered(msi, slide)
 
 
-def _registered(msi: Picture, slide: Picture) -> Found:
+def _registered(msi: Picture, slide: Picture) -> Alignment:
     starts = search(msi, slide, least_overlap=LEAST_OVERLAP)
     pair, to_msi = working_pair(msi, slide)
-    places = []
-    for start in _distinct(starts, pair):
-        matrix = refine(pair, start.matrix @ to_msi)
-        places.append(Place(matrix, pair.agreement(matrix)))
-    if not places:
+    refined = [refine(pair, start.matrix @ to_msi) for start in _distinct(starts, pair)]
+    poses = [Pose(matrix, pair.agreement(matrix)) for matrix in refined]
+    if not poses:
         raise ValueError("the MSI fits nowhere on the slide; look at the pixel sizes")
-    places.sort(key=lambda place: -place.score)
-    best = places[0]
-    # two starts may have come to one place, but never a proper one and its mirror image
+    poses.sort(key=lambda pose: -pose.score)
+    best = poses[0]
+    # two starts may have come to one pose, but never a proper one and its mirror image
     rivals = tuple(
-        p for p in places[1:] if p.mirrored != best.mirrored or _apart(pair, best.matrix, p.matrix)
+        p for p in poses[1:] if p.mirrored != best.mirrored or _apart(pair, best.matrix, p.matrix)
     )
     margin = min((1 - p.score / best.score for p in rivals), default=1.0)
     z = min((_z(best.agreement.each - p.agreement.each) for p in rivals), default=np.inf)
@@ -138,7 +136,7 @@ def _registered(msi: Picture, slide: Picture) -> Found:
     strongest = float(best.agreement.correlations.max(initial=0))
     why = tuple(_against(best, margin, z, dice, strongest))
     matrix = best.matrix @ np.linalg.inv(to_msi) @ msi.to_um
-    return Found(
+    return Alignment(
         matrix,
         float(margin),
         float(z),
@@ -156,8 +154,7 @@ def _registered(msi: Picture, slide: Picture) -> Found:
 
 def working_pair(msi: Picture, slide: Picture) -> tuple[Pair, Floats]:
     """Both whitened and no finer than is needed; the matrix from the pair's MSI µm to the MSI's."""
-    extent = max(n * um for n, um in zip(msi.shape, msi.pixel_um, strict=True))
-    side, to_msi = extent / PIXELS, np.eye(3)
+    side, to_msi = msi.longest_um / PIXELS, np.eye(3)
     if side > max(msi.pixel_um):
         msi, to_msi = coarsened(msi, side)
         slide = smoothed(slide, side)
@@ -166,7 +163,7 @@ def working_pair(msi: Picture, slide: Picture) -> tuple[Pair, Floats]:
 
 
 def _distinct(starts: list[Start], pair: Pair) -> list[Start]:
-    """The best starts of each mirror image that are not one place."""
+    """The best starts of each mirror image that are not one pose."""
     chosen: list[Start] = []
     for mirrored in (False, True):
         mine: list[Start] = []
@@ -209,7 +206,7 @@ def _dice(pair: Pair, matrix: Floats, slide: Picture) -> float:
     return float(2 * (seen & told).sum() / max(int(seen.sum() + told.sum()), 1))
 
 
-def _against(best: Place, margin: float, z: float, dice: float, strongest: float) -> list[str]:
+def _against(best: Pose, margin: float, z: float, dice: float, strongest: float) -> list[str]:
     """Reasons not to believe it."""
     scales = np.linalg.svd(best.matrix[:2, :2], compute_uv=False)
     stretch = float(np.abs(scales - 1).max())

@@ -13,7 +13,7 @@ chance (Schwarz's criterion [2]_ on the agreement of all channels, which took no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,7 @@ from msiscale.grid import Floats, apply
 from msiscale.registration.agreement import information
 from msiscale.registration.itk import itk
 from msiscale.registration.picture import Picture
-from msiscale.registration.refine import Pair, image, mattes, variates
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
+from msiscale.registration.refine import Pair, mattes, variates
 
 SPACING_PX = 10  # MSI pixels between control points, at least
 MOST_MESH = 8  # spline pieces on a side
@@ -63,29 +60,27 @@ class Deformation:
 def deform(pair: Pair, matrix: Floats) -> Deformation:
     """The B-spline deformation that is left over by `matrix` (µm to µm); deterministic."""
     msi = pair.msi
-    fixed, moving = variates(pair, matrix)
-    still = image(fixed, msi.pixel_um)
+    method, still, moving = mattes(pair, *variates(pair, matrix))
     mesh = [int(np.clip(n // SPACING_PX, 2, MOST_MESH)) for n in msi.shape[::-1]]
     spline = itk().BSplineTransformInitializer(still, mesh, order=3)
     affine = itk().AffineTransform(2)
     affine.SetMatrix(matrix[:2, :2].ravel().tolist())
     affine.SetTranslation(matrix[:2, 2].tolist())
-    method = mattes(fixed, msi.pixel_um, moving, pair.slide.pixel_um)
     method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-6, numberOfIterations=60)
     # SimpleITK optimises the transform that is applied first
     method.SetMovingInitialTransform(affine)
     method.SetInitialTransform(spline, inPlace=True)
-    method.Execute(still, image(moving, pair.slide.pixel_um))
+    method.Execute(still, moving)
     field, jacobian = _field(spline, still)
     return _judged(pair, matrix, field, jacobian, len(spline.GetParameters()))
 
 
 def field_at(found: Deformation, pair: Pair, msi: Picture) -> NDArray[np.float32]:
-    """The field at every pixel of `msi`, of which the pair may hold a coarser copy."""
+    """The field, float32 (h, w, 2), at the pixels of `msi`; the pair may hold a coarser copy."""
     if pair.msi.shape == msi.shape:
         return found.field
-    steps = [own / small for own, small in zip(msi.pixel_um, pair.msi.pixel_um, strict=True)]
-    places = [(np.arange(n) + 0.5) * step - 0.5 for n, step in zip(msi.shape, steps, strict=True)]
+    sizes = zip(msi.shape, msi.pixel_um, pair.msi.pixel_um, strict=True)
+    places = [(np.arange(n) + 0.5) * (own / small) - 0.5 for n, own, small in sizes]
     grid = np.meshgrid(*places, indexing="ij")
     layers = [
         ndimage.map_coordinates(found.field[..., k], grid, np.float32, order=1, mode="nearest")
@@ -94,14 +89,7 @@ def field_at(found: Deformation, pair: Pair, msi: Picture) -> NDArray[np.float32
     return np.stack(layers, axis=-1)
 
 
-def warped(pair: Pair, matrix: Floats, field: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Channels of the slide at the pixels of the MSI, each displaced by `field` (µm) first."""
-    y, x = np.indices(pair.msi.shape)
-    points = apply(pair.msi.to_um, np.stack([x, y], axis=-1)) + field
-    return pair.sample.at(apply(pair.from_um @ matrix, points))
-
-
-def _field(spline: sitk.Transform, still: sitk.Image) -> tuple[NDArray[np.float32], Floats]:
+def _field(spline: Any, still: Any) -> tuple[NDArray[np.float32], Floats]:
     filled = itk().TransformToDisplacementFieldFilter()
     filled.SetReferenceImage(still)
     shown = filled.Execute(spline)
@@ -117,7 +105,10 @@ def _judged(
 ) -> Deformation:
     counts = pair.msi.counts
     size = np.hypot(*np.moveaxis(field, -1, 0)) / pair.side
-    gain = information(pair.msi.values, warped(pair, matrix, field)) - pair.information(matrix)
+    y, x = np.indices(pair.msi.shape)
+    points = apply(pair.msi.to_um, np.stack([x, y], axis=-1)) + field
+    warped = pair.sample.at(apply(pair.from_um @ matrix, points))
+    gain = information(pair.msi.values, warped) - pair.information(matrix)
     needed = 0.5 * parameters * float(np.log(max(int(counts.sum()), 2)))
     low, high = float(jacobian.min()), float(jacobian.max())
     most = float(size[counts].max())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from types import ModuleType
+from importlib import import_module
+from typing import Any
 
 
-@cache
-def itk() -> ModuleType:
-    """The library, on one thread."""
-    import SimpleITK
-
+@cache  # the number of threads is set once
+def itk() -> Any:
+    """The library, on one thread; its own types say little."""
+    library: Any = import_module("SimpleITK")
     # sums of several threads come in any order, and only this reaches the threads of the metrics
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return SimpleITK
+    library.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return library

@@ -17,7 +17,7 @@ import pandas as pd
 from skimage.transform import SimilarityTransform
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import Floats, apply, as_matrix, scaling
+from msiscale.grid import Floats, PixelSize, apply, as_matrix, scaling
 from msiscale.store import open_file, read_json
 
 Kind = Literal["auto", "affine", "similarity"]
@@ -87,7 +87,7 @@ def read_matrix(path: str) -> Registration:
 
 
 def read_landmarks(path: str) -> tuple[Floats, Floats]:
-    """Landmark pairs of a CSV: ``(slide (n, 2), msi (n, 2))``, both (x, y)."""
+    """Landmark pairs of a CSV: slide and MSI, float64 (n, 2) each, (x, y)."""
     try:
         with open_file(path) as file:
             table = pd.read_csv(file, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
@@ -125,8 +125,8 @@ def fit_landmarks(
     slide_xy: Floats,
     msi_xy: Floats,
     *,
-    mpp: tuple[float, float],
-    pixel_um: tuple[float, float],
+    mpp: PixelSize,
+    pixel_um: PixelSize,
     kind: Kind = "auto",
     source: str = "landmarks",
 ) -> Registration:
@@ -134,13 +134,19 @@ def fit_landmarks(
 
     Parameters
     ----------
-    slide_xy, msi_xy
-        (n, 2) float64, (x, y): level-0 pixels and MSI pixel indices of the same places.
-    mpp, pixel_um
-        (y, x) pixel sizes in µm; distances are measured, and the fit is made, in µm.
-    kind
-        ``affine`` (3 pairs at least), ``similarity`` (2 at least; rotation, one scale,
-        translation, mirror image allowed), or ``auto``: affine from 4 pairs on.
+    slide_xy, msi_xy : float64 (n, 2)
+        (x, y): level-0 pixels and MSI pixel indices of the same places.
+    mpp, pixel_um : PixelSize
+        Of the slide and the MSI; distances are measured, and the fit is made, in µm.
+    kind : {'auto', 'affine', 'similarity'}
+        Affine (3 pairs at least), similarity (2 at least; rotation, one scale, translation, mirror
+        image allowed), or affine from 4 pairs on.
+    source : str
+        What an error names.
+
+    Returns
+    -------
+    Registration
 
     Raises
     ------
@@ -153,16 +159,15 @@ def fit_landmarks(
     least = {"affine": 3, "similarity": 2}[kind]
     if n < least:
         raise InputError(f"{source}: {n} landmark pairs; {kind} registration needs {least}")
-    to_um = scaling(mpp[1], mpp[0]), scaling(pixel_um[1], pixel_um[0])
-    slide_um, msi_um = apply(to_um[0], slide_xy), apply(to_um[1], msi_xy)
+    slide_um, msi_um = apply(mpp.scaling, slide_xy), apply(pixel_um.scaling, msi_xy)
     fit = _affine if kind == "affine" else _similarity
     if _degenerate(fit, msi_um) or _degenerate(fit, slide_um):
         raise InputError(f"{source}: the landmarks lie on one line or point; add one off the line")
     matrix_um = fit(msi_um, slide_um)
     residual = _rms(apply(matrix_um, msi_um) - slide_um)
     left_out = _leave_one_out(fit, msi_um, slide_um) if n > least else float("nan")
-    size = float(np.sqrt(pixel_um[0] * pixel_um[1]))
-    matrix = np.linalg.inv(to_um[0]) @ matrix_um @ to_um[1]
+    size = pixel_um.side
+    matrix = np.linalg.inv(mpp.scaling) @ matrix_um @ pixel_um.scaling
     found = Registration(matrix, kind, n, residual, residual / size, left_out, left_out / size)
     if found.residual_px > 1:
         warnings.warn(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msiscale.grid import Floats, scaling
+from msiscale.grid import Floats, PixelSize, scaling
 
 _PART = 0.5  # of an interpolated value that must come from pixels that count
 
@@ -24,11 +24,11 @@ class Picture:
     ----------
     values : (h, w, c) float32
         NaN (in every channel) where the pixel does not count: not measured, not scanned.
-    pixel_um : (y, x), µm
+    pixel_um : PixelSize
     """
 
     values: NDArray[np.float32]
-    pixel_um: tuple[float, float]
+    pixel_um: PixelSize
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,22 +42,20 @@ class Picture:
     @property
     def to_um(self) -> Floats:
         """Matrix from indices (x, y) to µm."""
-        return scaling(self.pixel_um[1], self.pixel_um[0])
+        return self.pixel_um.scaling
+
+    @property
+    def longest_um(self) -> float:
+        """Its longer side."""
+        return max(self.shape[0] * self.pixel_um.y, self.shape[1] * self.pixel_um.x)
 
     def channels(self, values: NDArray[np.floating]) -> Picture:
-        """Other channels of the same pixels."""
+        """Other channels ``(h, w, c)`` of the same pixels."""
         return Picture(np.asarray(values, np.float32), self.pixel_um)
-
-    def crop(self, y0: int, y1: int, x0: int, x1: int) -> Picture:
-        """A rectangle of it, whose own first pixel is its new origin."""
-        return Picture(self.values[y0:y1, x0:x1], self.pixel_um)
 
 
 def smoothed(picture: Picture, side_um: float) -> Picture:
-    """Gaussian mean with the variance of a square pixel of `side_um`, over the pixels that count.
-
-    What a coarser pixel sees, whichever way it is turned.
-    """
+    """What a square pixel of `side_um` sees: a Gaussian mean of its variance, of what counts."""
     sigma = [np.sqrt(max(side_um**2 - own**2, 0) / 12) / own for own in picture.pixel_um]
     counts = picture.counts
     weight = ndimage.gaussian_filter(counts.astype(np.float32), sigma, mode="constant")
@@ -82,11 +80,12 @@ class Sampler:
         ----------
         to_index : (3, 3) float64
             From (x, y) indices of the other grid to (x, y) indices of the picture.
-        shape : (h, w) of the other grid
+        shape : (h, w)
+            Of the other grid.
 
         Returns
         -------
-        (h, w, c) float32, NaN where less than half of a value comes from pixels that count.
+        float32 (h, w, c), NaN where less than half of a value comes from pixels that count.
         """
         linear, offset = to_index[1::-1, 1::-1], to_index[1::-1, 2]
         taken = np.empty((len(self.layers), *shape), np.float32)
@@ -95,7 +94,7 @@ class Sampler:
         return _mean(taken)
 
     def at(self, points: Floats) -> NDArray[np.float32]:
-        """Values (..., c) at points ``(..., 2)``, (x, y) indices of the picture."""
+        """Values, float32 (..., c), at points ``(..., 2)``, (x, y) indices of the picture."""
         places = np.moveaxis(points[..., ::-1], -1, 0)
         taken = [
             ndimage.map_coordinates(layer, places, np.float32, order=1, cval=0.0)
@@ -113,13 +112,11 @@ def _mean(taken: NDArray[np.float32]) -> NDArray[np.float32]:
 def coarsened(picture: Picture, side_um: float) -> tuple[Picture, Floats]:
     """The picture at `side_um` µm a pixel, and the matrix from its µm to those of `picture`."""
     step_y, step_x = (max(1.0, side_um / own) for own in picture.pixel_um)
-    shape = tuple(
-        max(1, int(np.ceil(n / step - 1e-6)))
-        for n, step in zip(picture.shape, (step_y, step_x), strict=True)
-    )
+    h, w = picture.shape
+    shape = max(1, int(np.ceil(h / step_y - 1e-6))), max(1, int(np.ceil(w / step_x - 1e-6)))
     to_index = scaling(step_x, step_y)
     to_index[:2, 2] = (step_x - 1) / 2, (step_y - 1) / 2
-    values = Sampler(smoothed(picture, side_um))(to_index, (shape[0], shape[1]))
+    values = Sampler(smoothed(picture, side_um))(to_index, shape)
     own = picture.pixel_um
-    found = Picture(values, (own[0] * step_y, own[1] * step_x))
+    found = Picture(values, PixelSize(own.y * step_y, own.x * step_x))
     return found, picture.to_um @ to_index @ np.linalg.inv(found.to_um)

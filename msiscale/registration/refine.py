@@ -14,19 +14,16 @@ by L-BFGS-B [2]_. No step is kept that lowers it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from msiscale.grid import Floats, apply, scaling, translation
+from msiscale.grid import Floats, PixelSize, apply, scaling, translation
 from msiscale.registration.agreement import Agreement, agreement, information
 from msiscale.registration.itk import itk
 from msiscale.registration.picture import Picture, Sampler
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 BINS = 20
 STEP_PX = 0.03  # difference by which a gradient is taken
@@ -43,13 +40,13 @@ class Pair:
         self.msi, self.slide = msi, slide
         self.sample = Sampler(slide)
         self.from_um = np.linalg.inv(slide.to_um)
-        self.side = float(np.sqrt(msi.pixel_um[0] * msi.pixel_um[1]))
+        self.side = msi.pixel_um.side
         h, w = msi.shape
-        self.corner = np.array([w * msi.pixel_um[1], h * msi.pixel_um[0]]) / 2
+        self.corner = np.array([w * msi.pixel_um.x, h * msi.pixel_um.y]) / 2
         self.middle = apply(msi.to_um, [(w - 1) / 2, (h - 1) / 2])
 
     def slide_under(self, matrix: Floats) -> NDArray[np.float32]:
-        """Channels of the slide at the pixels of the MSI."""
+        """Channels of the slide at the pixels of the MSI, float32 (h, w, c)."""
         return self.sample(self.from_um @ matrix @ self.msi.to_um, self.msi.shape)
 
     def agreement(self, matrix: Floats) -> Agreement:
@@ -115,7 +112,7 @@ def _executed(
     pair: Pair,
     matrix: Floats,
     start: Floats,
-    transform: sitk.Similarity2DTransform | sitk.AffineTransform,
+    transform: Any,
     mirrored: bool,
 ) -> Floats:
     """Optimise `transform`, which has the linear part of `start`, about the MSI's middle."""
@@ -124,7 +121,7 @@ def _executed(
     fixed, moving = variates(pair, matrix)
     if mirrored:
         fixed = fixed[:, ::-1]
-    method = mattes(fixed, pair.msi.pixel_um, moving, pair.slide.pixel_um)
+    method, *images = mattes(pair, fixed, moving)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=0.25 * pair.side,
         minStep=2e-3 * pair.side,
@@ -134,12 +131,12 @@ def _executed(
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
-    method.Execute(image(fixed, pair.msi.pixel_um), image(moving, pair.slide.pixel_um))
-    return as_affine(transform)
+    method.Execute(*images)
+    return _as_affine(transform)
 
 
 def variates(pair: Pair, matrix: Floats) -> tuple[Floats, Floats]:
-    """First canonical variates of the MSI and of the slide where `matrix` puts them; NaN stays."""
+    """First canonical variates (h, w) of the MSI and of the slide where `matrix` puts them."""
     found = pair.agreement(matrix)
     return (
         np.asarray(pair.msi.values @ found.x_weights[:, 0]),
@@ -147,36 +144,30 @@ def variates(pair: Pair, matrix: Floats) -> tuple[Floats, Floats]:
     )
 
 
-def mattes(
-    fixed: Floats,
-    fixed_um: tuple[float, float],
-    moving: Floats,
-    moving_um: tuple[float, float],
-) -> sitk.ImageRegistrationMethod:
-    """Mattes' mutual information over all pixels that are not NaN; one thread, so repeatable."""
+def mattes(pair: Pair, fixed: Floats, moving: Floats) -> tuple[Any, Any, Any]:
+    """Mattes' mutual information of two channels (h, w) over all that is not NaN, and both."""
     method = itk().ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.NONE)
-    method.SetMetricFixedMask(_mask(fixed, fixed_um))
-    method.SetMetricMovingMask(_mask(moving, moving_um))
     method.SetInterpolator(itk().sitkLinear)
-    return method
+    images = []
+    for values, pixel_um, mask in (
+        (fixed, pair.msi.pixel_um, method.SetMetricFixedMask),
+        (moving, pair.slide.pixel_um, method.SetMetricMovingMask),
+    ):
+        mask(_image(np.isfinite(values).astype(np.uint8), pixel_um))
+        images.append(_image(np.nan_to_num(values).astype(np.float32), pixel_um))
+    return method, images[0], images[1]
 
 
-def image(values: Floats, pixel_um: tuple[float, float]) -> sitk.Image:
-    """A channel as SimpleITK has it: float32, spacing in µm, origin at the first pixel."""
-    found = itk().GetImageFromArray(np.nan_to_num(values).astype(np.float32))
-    found.SetSpacing((pixel_um[1], pixel_um[0]))
+def _image(values: NDArray[Any], pixel_um: PixelSize) -> Any:
+    """A channel as SimpleITK has it: spacing in µm, origin at the first pixel."""
+    found = itk().GetImageFromArray(values)
+    found.SetSpacing((pixel_um.x, pixel_um.y))
     return found
 
 
-def _mask(values: Floats, pixel_um: tuple[float, float]) -> sitk.Image:
-    found = itk().GetImageFromArray(np.isfinite(values).astype(np.uint8))
-    found.SetSpacing((pixel_um[1], pixel_um[0]))
-    return found
-
-
-def as_affine(transform: sitk.Transform) -> Floats:
+def _as_affine(transform: Any) -> Floats:
     """The 3x3 matrix of a linear transform."""
     zero, x, y = (
         np.array(transform.TransformPoint(p)) for p in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))

@@ -33,10 +33,7 @@ _AT_ONCE = 4096  # determinants
 
 @dataclass(frozen=True)
 class Start:
-    """A rotation, mirror image and translation, and what it scores in nats.
-
-    ``matrix`` maps µm of the MSI to µm of the slide (`Picture.to_um`).
-    """
+    """A rotation, mirror image and translation, from µm to µm as in a `Pose`; ``score`` in nats."""
 
     score: float
     degrees: float
@@ -55,21 +52,9 @@ def turned(degrees: float, mirrored: bool) -> Floats:
 def search(
     msi: Picture, slide: Picture, *, least_overlap: float = 0.5, step: float = STEP
 ) -> list[Start]:
-    """The best places of every rotation and mirror image, best first.
-
-    Parameters
-    ----------
-    msi, slide
-        Channels that tell of the same tissue; the pixel sizes give the scale.
-    least_overlap
-        Share of the MSI's counted pixels that must lie on the slide.
-    step
-        Degrees between rotations.
-
-    Memory is bounded by `FIELD` and `PIXELS`, whatever the size of the pictures.
-    """
-    extent = max(n * um for n, um in zip(msi.shape, msi.pixel_um, strict=True))
-    field = max(n * um for n, um in zip(slide.shape, slide.pixel_um, strict=True))
+    """The best translations of every rotation and mirror image, best first."""
+    # memory is bounded by `FIELD` and `PIXELS`, whatever the size of the pictures
+    extent, field = msi.longest_um, slide.longest_um
     side = max(extent / PIXELS, min(field / FIELD, extent / LEAST_ACROSS), *msi.pixel_um)
     small_msi, msi_um = coarsened(msi, side)
     small_slide, slide_um = coarsened(slide, side)
@@ -91,7 +76,7 @@ class _Correlator:
     def __init__(self, msi: Picture, slide: Picture, least_overlap: float) -> None:
         self.msi, self.slide, self.least = msi, slide, least_overlap
         self.sample = Sampler(msi)
-        diagonal = math.hypot(*(n * um for n, um in zip(msi.shape, msi.pixel_um, strict=True)))
+        diagonal = math.hypot(msi.shape[0] * msi.pixel_um.y, msi.shape[1] * msi.pixel_um.x)
         self.across = math.ceil(diagonal / min(slide.pixel_um)) + 2
         self.shape = tuple(fft.next_fast_len(n + self.across, real=True) for n in slide.shape)
         self.of_slide = fft.rfft2(_layers(slide.values), self.shape)
@@ -111,12 +96,9 @@ class _Correlator:
             best.append((score, matrix))
         return best
 
-    def _sums(self, x: np.ndarray) -> NDArray[np.float32]:
-        """Sums over the overlap at every shift of the copy ``x (n, n, p)``.
-
-        Layers (1 + c + c (c + 1) / 2, h, w): the count, the sums of the c = p + q channels, and
-        those of their products. At [:, n - 1, n - 1] the copy is not shifted.
-        """
+    def _sums(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sums over the overlap at every shift of the copy ``x (n, n, p)``; none: n - 1, n - 1."""
+        # layers (1 + c + c (c + 1) / 2, h, w) of c = p + q channels, as those of `_layers`
         n, p, q = self.across, x.shape[-1], self.slide.values.shape[-1]
         own = np.conj(fft.rfft2(_layers(x), self.shape))
         # layer 0 is the mask, 1... the channels, then their products
@@ -146,11 +128,11 @@ def _peaks(
     valid = sums[0] >= max(least * most, 4.0 * p)
     total = np.zeros(valid.shape)
 
-    def fill(where: np.ndarray) -> None:
+    def fill(where: NDArray[np.bool_]) -> None:
         rows, columns = np.nonzero(where & valid & (total == 0))
         total[rows, columns] = _scores(sums[:, rows, columns].astype(np.float64), p)
 
-    def peaks() -> tuple[np.ndarray, np.ndarray]:
+    def peaks() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         top = (total == ndimage.maximum_filter(total, max(3, apart) | 1)) & (total > 0)
         rows, columns = np.nonzero(top)
         order = np.argsort(-total[rows, columns], kind="stable")[:A_ROTATION]
@@ -182,7 +164,7 @@ def _scores(sums: Floats, p: int) -> Floats:
     return np.asarray(count * np.concatenate(parts))
 
 
-def _layers(values: np.ndarray) -> NDArray[np.float32]:
+def _layers(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Mask, channels, and their products: float32 (1 + c + c (c + 1) / 2, h, w)."""
     mask = np.isfinite(values).all(axis=-1)
     filled = np.moveaxis(np.where(mask[..., None], values, 0.0), -1, 0).astype(np.float32)

@@ -58,15 +58,16 @@ def read_transforms(
 
     Parameters
     ----------
-    path
-    section
+    path : str
+        Path or URL.
+    section : str
         The column of names.
-    columns
+    columns : sequence of str
         Six of the first two rows of the matrix, row by row, or nine of all three.
 
     Returns
     -------
-    dict of str to (3, 3) float64, as the table has them; see `to_level0`
+    dict of str to float64 (3, 3), as the table has them; see `to_level0`
 
     Raises
     ------
@@ -108,15 +109,17 @@ def to_level0(transform: Floats, origin: tuple[int, int], convention: Convention
 
     Parameters
     ----------
-    transform : (3, 3)
-    origin : (y, x)
-        Position in the imzML of the first measured row and column, from which indices count:
+    transform : float64 (3, 3)
+        As the table has it.
+    origin : (int, int)
+        Position (y, x) in the imzML of the first measured row and column, from which indices count:
         ``open_msi(path).attrs["origin"]``.
-    convention
+    convention : Convention
+        What its numbers mean.
 
     Returns
     -------
-    (3, 3) float64
+    float64 (3, 3)
     """
     matrix: Floats = as_matrix(transform)
     if convention.rows_first:

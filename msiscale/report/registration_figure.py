@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from msiscale.grid import Floats, apply
-from msiscale.registration import Deformation, Found, Pair
+from msiscale.grid import Floats, PixelSize, apply
+from msiscale.registration import Alignment, Deformation, Pair
 from msiscale.registration.refine import variates
 from msiscale.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILION, plain, png, spread
 
@@ -18,9 +18,9 @@ _ARROWS = 14  # on the longer side
 
 def placement_figure(
     name: str,
-    found: Found,
+    found: Alignment,
     rgb: NDArray[np.uint8],
-    slide_um: tuple[float, float],
+    slide_um: PixelSize,
     deformation: Deformation | None = None,
 ) -> bytes:
     """PNG of an automatic registration, believed or refused.
@@ -29,10 +29,10 @@ def placement_figure(
     ----------
     name : of the specimen
     rgb : (h, w, 3), the slide picture
-    slide_um : (y, x) µm a pixel of it
+    slide_um : of a pixel of it
     deformation : what the affine map leaves over, drawn as arrows
     """
-    pair, matrix = found.pair, found.place.matrix
+    pair, matrix = found.pair, found.pose.matrix
     figure = Figure(figsize=(11.5, 10), layout="constrained")
     (slide, starts), (msi, seen) = figure.subplots(2, 2)
     of_msi, of_slide = variates(pair, matrix)
@@ -78,7 +78,7 @@ def _slide(
     pair: Pair,
     matrix: Floats,
     rgb: NDArray[np.uint8],
-    slide_um: tuple[float, float],
+    slide_um: PixelSize,
     of_msi: Floats,
 ) -> None:
     """The slide with the MSI's frame before and after, and contours of what the MSI shows."""
@@ -116,7 +116,7 @@ def _slide(
     axes.set_title("slide", fontsize=9, loc="left")
 
 
-def _starts(axes: Axes, found: Found) -> None:
+def _starts(axes: Axes, found: Alignment) -> None:
     """The best score of every rotation of both mirror images, and what was refined."""
     for mirrored, colour, label in ((False, BLUE, "as it is"), (True, ORANGE, "mirror image")):
         best: dict[float, float] = {}
@@ -125,11 +125,11 @@ def _starts(axes: Axes, found: Found) -> None:
                 best[start.degrees] = max(best.get(start.degrees, 0.0), start.score)
         degrees = sorted(best)
         axes.plot(degrees, [best[d] for d in degrees], color=colour, lw=1.0, label=label)
-        refined = [p for p in (found.place, *found.rivals) if p.mirrored == mirrored]
+        refined = [p for p in (found.pose, *found.rivals) if p.mirrored == mirrored]
         angles = [_degrees(p.matrix) for p in refined]
         scores = [p.score for p in refined]
         axes.plot(angles, scores, "o", color=colour, ms=5, label=f"{label}, refined")
-    axes.plot(_degrees(found.place.matrix), found.place.score, "o", mfc="none", mec=INK, ms=12)
+    axes.plot(_degrees(found.pose.matrix), found.pose.score, "o", mfc="none", mec=INK, ms=12)
     axes.set_xlim(0, 360)
     axes.set_ylim(0, None)
     axes.set_xlabel("rotation (degrees)", fontsize=8)

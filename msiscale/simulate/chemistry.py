@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msiscale.simulate.tissue import Floats
+from msiscale.grid import Floats
+from msiscale.simulate.tissue import Floats32
 
 MZ_RANGE = 300.0, 1000.0
 CARBON_13 = 1.0033548351  # Da heavier than carbon-12
 _CARBON_13_SHARE = 0.0108157  # of carbon-13 to carbon-12 in nature
 _RESOLVED_PPM = 12.0  # ions of the phantom lie at least this far apart
 
-# formula of the neutral lipid with c carbons and d double bonds in its chains:
-# C(c + a) H(2c + b - 2d) and the rest; then species (c:d) of tissue, the adducts that it forms
-# with their relative yield in MALDI, and the usual abundance
-_CLASSES: dict[str, tuple[int, int, str, str, dict[str, float], float]] = {
-    "PC": (
-        *(8, 16, "NO8P"),
-        "30:0 32:0 32:1 32:2 34:0 34:1 34:2 34:3 36:1 36:2 36:3 36:4 38:4 38:5 38:6 40:5 40:6 40:7",
-        {"[M+H]+": 0.6, "[M+Na]+": 0.25, "[M+K]+": 0.5},
-        1.0,
-    ),
-    "PC O-": (
-        *(8, 18, "NO7P"),
-        "32:0 34:0 34:1 36:1 36:4 38:4 38:5",
-        {"[M+H]+": 0.5, "[M+K]+": 0.2},
-        0.4,
-    ),
-    "LPC": (
-        *(8, 18, "NO7P"),
-        "16:0 16:1 18:0 18:1 18:2 20:4",
-        {"[M+H]+": 0.6, "[M+Na]+": 0.3, "[M+K]+": 0.4},
-        0.5,
-    ),
-    "SM": (
-        *(5, 13, "N2O6P"),
-        "32:1 34:0 34:1 34:2 36:1 36:2 38:1 40:1 40:2 41:1 42:1 42:2 42:3",
-        {"[M+H]+": 0.5, "[M+Na]+": 0.4, "[M+K]+": 0.4},
-        0.6,
-    ),
-    "PE": (
-        *(5, 10, "NO8P"),
-        "34:1 34:2 36:1 36:2 36:3 36:4 38:4 38:5 38:6 40:4 40:5 40:6",
-        {"[M+H]+": 0.3, "[M+Na]+": 0.2, "[M+K]+": 0.3},
-        0.4,
-    ),
-    "PS": (6, 10, "NO10P", "34:1 36:1 36:2 38:4 40:6", {"[M+H]+": 0.2, "[M+K]+": 0.3}, 0.3),
-    "PA": (3, 5, "O8P", "34:1 36:1 36:2 36:3 38:4", {"[M+Na]+": 0.3, "[M+K]+": 0.6}, 0.4),
-    "PI": (9, 15, "O13P", "34:1 36:1 38:4", {"[M+Na]+": 0.2, "[M+K]+": 0.3}, 0.3),
-    "Cer": (0, 1, "NO3", "34:1 36:1 40:1 42:1 42:2", {"[M+H]+": 0.3, "[M+Na]+": 0.3}, 0.3),
-    "HexCer": (6, 11, "NO8", "34:1 40:1 42:1 42:2", {"[M+Na]+": 0.4, "[M+K]+": 0.4}, 0.3),
-    "DG": (3, 4, "O5", "34:1 34:2 36:2 36:3 36:4 38:4", {"[M+Na]+": 0.4, "[M+K]+": 0.3}, 0.3),
-    "TG": (
-        *(3, 2, "O6"),
-        "46:0 48:0 48:1 50:1 50:2 52:1 52:2 52:3 54:2 54:3 54:4",
-        {"[M+Na]+": 0.5, "[M+K]+": 0.5},
-        0.4,
-    ),
-    "CE": (27, 44, "O2", "18:1 18:2 20:4", {"[M+Na]+": 0.4, "[M+K]+": 0.4}, 0.3),
-}
+# of a class: what a neutral lipid with c carbons and d double bonds in its chains has beyond
+# C(c) H(2c - 2d), the relative yield of its adducts in MALDI, its usual abundance, species (c:d)
+_CLASSES = Path(__file__).with_name("lipid_classes.csv")
 _TWO_HYDROXYLS = ("SM", "Cer", "HexCer")
 # two of these are raised in the tumour: common, and with no usual lipid within 15 ppm
 _BIOMARKERS = ("PC 32:0", "PC 34:1", "PC 36:1", "PC 36:2", "SM 34:1;O2", "SM 42:2;O2")
@@ -97,9 +54,9 @@ class Chemistry:
     ions: tuple[Ion, ...]
     biomarkers: tuple[int, ...]
     isotopes: tuple[int, ...]  # index of the lipid of each carbon-13 peak
-    mz: NDArray[np.float64]
-    profile: NDArray[np.float64]
-    matrix: NDArray[np.float64]
+    mz: Floats
+    profile: Floats
+    matrix: Floats
 
 
 @dataclass(frozen=True)
@@ -130,23 +87,24 @@ def ion_mz(formula: str, added: str = "", removed: str = "") -> float:
     return float(total - electron)
 
 
-@cache
 def lipid_ions() -> tuple[Ion, ...]:
     """Every lipid ion that a phantom may hold, from the class rules; abundances are relative."""
     found = []
-    for name, (a, b, rest, species, adducts, abundance) in _CLASSES.items():
-        for spec in species.split():
+    for row in csv.DictReader(_CLASSES.read_text(encoding="utf-8").splitlines()):
+        name, a, b = row["class"], int(row["carbons"]), int(row["hydrogens"])
+        for spec in row["species"].split():
             c, d = map(int, spec.split(":"))
-            formula = f"C{c + a}H{2 * c + b - 2 * d}{rest}"
+            formula = f"C{c + a}H{2 * c + b - 2 * d}{row['rest']}"
             full = f"{name}{'' if name.endswith('-') else ' '}{spec}"
             full += ";O2" if name in _TWO_HYDROXYLS else ""
-            for adduct, part in adducts.items():
-                mz = ion_mz(formula, _ADDED[adduct])
-                found.append(Ion(full, formula, adduct, mz, c + a, abundance * part))
+            for adduct, added in _ADDED.items():
+                if row[adduct]:
+                    abundance = float(row["abundance"]) * float(row[adduct])
+                    mz = ion_mz(formula, added)
+                    found.append(Ion(full, formula, adduct, mz, c + a, abundance))
     return tuple(found)
 
 
-@cache
 def matrix_clusters() -> tuple[float, ...]:
     """m/z of clusters of 2,5-dihydroxybenzoic acid, n (M) - k (water) + H, Na or K."""
     found = []
@@ -160,17 +118,7 @@ def matrix_clusters() -> tuple[float, ...]:
 def design(
     rng: np.random.Generator, *, lipids: int = 100, effect: float = 3.0, difference: float = 0.12
 ) -> Chemistry:
-    """The chemistry of a cohort.
-
-    Parameters
-    ----------
-    lipids
-        Ions of lipids, at most; fewer where no more can be told apart by 12 ppm.
-    effect
-        Times by which the two biomarkers are more abundant in tumour than in benign epithelium.
-    difference
-        Spread (sd of the logarithm) of all other lipids between the two.
-    """
+    """The chemistry of a cohort; `difference` is the sd of the logarithm of other lipids."""
     pool = lipid_ions()
     raised = set(rng.choice(_BIOMARKERS, 2, replace=False).tolist())
     weight = np.array([ion.abundance for ion in pool]) * np.exp(
@@ -217,11 +165,11 @@ def _apart(mz: Sequence[float], taken: Sequence[float]) -> bool:
 
 def _profiles(
     rng: np.random.Generator,
-    base: NDArray[np.float64],
+    base: Floats,
     markers: Sequence[int],
     effect: float,
     difference: float,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Counts of each lipid per unit of each programme (programme, lipid)."""
     n = len(base)
     marked = list(markers)
@@ -249,14 +197,9 @@ def _profiles(
 
 
 def programmes(
-    rng: np.random.Generator, maps: Mapping[str, Floats], *, tumour: bool = True
-) -> NDArray[np.float64]:
-    """How much of each programme is in each pixel (y, x, programme).
-
-    `maps` are the fractions of `tissue`, `cancer`, `stroma`, `epithelium`, `tumour_epithelium`,
-    `lumen`, `nuclei` and `immune`, (y, x). The hidden programmes vary over the tissue and leave no
-    trace on the slide.
-    """
+    rng: np.random.Generator, maps: Mapping[str, Floats32], *, tumour: bool = True
+) -> Floats:
+    """How much of each programme is in each pixel (y, x, programme); hidden ones do not show."""
     tissue = maps["tissue"].astype(np.float64)
     cancer, crowded = (maps[name].astype(np.float64) for name in ("cancer", "tumour_epithelium"))
     if not tumour:
@@ -270,19 +213,12 @@ def programmes(
     epithelium = maps["epithelium"].astype(np.float64)
     if not tumour:
         epithelium = epithelium + maps["tumour_epithelium"]
-    layers = [
-        maps["stroma"],
-        epithelium,
-        bad,
-        maps["lumen"],
-        maps["nuclei"],
-        maps["immune"],
-        *hidden,
-    ]
+    rest = (maps[name] for name in ("lumen", "nuclei", "immune"))
+    layers = [maps["stroma"], epithelium, bad, *rest, *hidden]
     return np.stack([np.asarray(layer, dtype=np.float64) for layer in layers], axis=-1)
 
 
-def _field(rng: np.random.Generator, shape: tuple[int, int], length: float) -> NDArray[np.float64]:
+def _field(rng: np.random.Generator, shape: tuple[int, int], length: float) -> Floats:
     """Gaussian random field (y, x), mean 0 and sd 1, smooth over `length` pixels."""
     field = ndimage.gaussian_filter(rng.standard_normal(shape), length, mode="wrap")
     field -= field.mean()
@@ -295,11 +231,11 @@ class Measurement:
 
     chemistry: Chemistry
     instrument: Instrument
-    weights: NDArray[np.float64]  # (y, x, programme)
-    profile: NDArray[np.float64]  # (programme, n), of this specimen
-    matrix: NDArray[np.float64]  # (y, x): how much of the matrix signal is left
-    gain: NDArray[np.float64]  # (y, x): crystals, laser, and the specimen's own factor
-    drift_ppm: NDArray[np.float64]  # (y,)
+    weights: Floats  # (y, x, programme)
+    profile: Floats  # (programme, n), of this specimen
+    matrix: Floats  # (y, x): how much of the matrix signal is left
+    gain: Floats  # (y, x): crystals, laser, and the specimen's own factor
+    drift_ppm: Floats  # (y,)
     seed: tuple[int, ...]
 
     @property
@@ -307,14 +243,14 @@ class Measurement:
         height, width = self.gain.shape
         return height, width
 
-    def expected(self, row: int) -> NDArray[np.float64]:
+    def expected(self, row: int) -> Floats:
         """Mean counts of the ions in one row, (x, n)."""
         # einsum, not matmul: the same sum on every machine and with any number of threads
         mean = np.einsum("xk,kn->xn", self.weights[row], self.profile)
         mean = np.maximum(mean, 0) + self.matrix[row][:, None] * self.chemistry.matrix
-        return mean * self.gain[row][:, None]
+        return np.asarray(mean * self.gain[row][:, None])
 
-    def spectra(self, row: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    def spectra(self, row: int) -> Iterator[tuple[Floats, NDArray[np.float32]]]:
         """Peaks (m/z ascending, intensity) of each pixel of one row, left to right."""
         rng = np.random.default_rng([*self.seed, row])
         errors = self.instrument
@@ -336,7 +272,7 @@ class Measurement:
 def measure(
     seed: tuple[int, ...],
     chemistry: Chemistry,
-    maps: Mapping[str, Floats],
+    maps: Mapping[str, Floats32],
     instrument: Instrument | None = None,
     *,
     tumour: bool = True,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import uuid
 from collections.abc import Sequence
@@ -11,17 +9,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.errors import InputError
-from msiscale.grid import Floats, apply, scaling, translation
+from msiscale.grid import Floats, PixelSize, apply, scaling, translation
 from msiscale.simulate import drawn, write
 from msiscale.simulate.chemistry import Chemistry, Instrument, design, measure
 from msiscale.simulate.tissue import Section, grow, mean_of_cells, outlines
-from msiscale.store import write_bytes, write_json
+from msiscale.store import write_csv, write_json
 
 if TYPE_CHECKING:
     from msiscale.slide.reader import Slide
@@ -36,7 +34,7 @@ _SALT = {"chemistry": 1, "patient": 2, "tissue": 3, "frame": 4, "picture": 5, "m
 
 
 @dataclass(frozen=True)
-class Plan:
+class PhantomPlan:
     """What is to be simulated; the same plan gives the same bytes."""
 
     seed: int
@@ -53,9 +51,6 @@ class Plan:
 
     def rng(self, purpose: str, index: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, _SALT[purpose], index])
-
-    def chemistry(self) -> Chemistry:
-        return design(self.rng("chemistry"), lipids=self.lipids, effect=self.effect)
 
 
 def simulate(
@@ -86,37 +81,42 @@ def simulate(
 
     Parameters
     ----------
-    directory
+    directory : str or path
         Where to; made if need be.
-    specimens
+    specimens : int, optional
         How many; default 6, or one a slide.
-    pixels
+    seed : int
+        Another one makes another cohort.
+    pixels : (int, int), optional
         Rows and columns of the MSI; default (40, 44), or what the tissue of a real slide needs.
-    pixel_um
+    pixel_um : float, optional
         µm an MSI pixel; default 100, or 50 on a real slide (these are often small).
-    mpp
+    mpp : float
         µm per pixel of the slides that are drawn.
-    slide
+    slide : str or sequence of str, optional
         Real slides: only the MSI and the annotation are simulated, on the tissue that they show.
         The manifest points at them where they are. Specimens beyond their number take them again.
-    slide_mpp
+    slide_mpp : float, optional
         µm per pixel of those slides; needed where the file has none.
-    patients
+    patients : int, optional
         Of how many patients; default one a specimen.
-    lipids
+    lipids : int
         Lipid ions, at most.
-    effect
+    effect : float
         Times by which the two biomarkers are higher in tumour than in benign epithelium.
-    null
+    null : bool
         Make the annotated region a place like any other, in morphology and chemistry.
-    instrument
+    instrument : Instrument, optional
         Errors of the measurement and differences between specimens.
-    workers
+    annotations : sequence of str
+        Forms of annotation, out of `FORMS`, in turn.
+    workers : int
         Processes to use.
 
     Returns
     -------
-    Path of ``manifest.csv``.
+    str
+        Path of ``manifest.csv``.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def simulate(
     """
     slides = (slide,) if isinstance(slide, str) else tuple(slide or ())
     count = specimens if specimens is not None else (len(slides) or 6)
-    plan = Plan(
+    plan = PhantomPlan(
         seed=seed,
         pixels=None if pixels is None else (int(pixels[0]), int(pixels[1])),
         pixel_um=pixel_um if pixel_um is not None else (50.0 if slides else 100.0),
@@ -141,23 +141,19 @@ def simulate(
     _check(plan, count, patients, workers)
     folder = Path(directory)
     (folder / "truth").mkdir(parents=True, exist_ok=True)
-    jobs = [(plan, folder, i, i % (patients or count)) for i in range(count)]
+    chemistry = design(plan.rng("chemistry"), lipids=lipids, effect=effect)
+    jobs = [(plan, chemistry, folder, i, i % (patients or count)) for i in range(count)]
     if workers == 1 or count == 1:
         rows = [_specimen(*job) for job in jobs]
     else:
         with ProcessPoolExecutor(min(workers, count), mp_context=get_context("spawn")) as pool:
             rows = list(pool.map(_specimen, *zip(*jobs, strict=True)))
-    text = io.StringIO()
-    used = [c for c in COLUMNS if any(row.get(c) for row in rows)]
-    table = csv.DictWriter(text, used, restval="", extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    manifest = folder / "manifest.csv"
-    write_bytes(str(manifest), text.getvalue().encode())
-    return str(manifest)
+    manifest = str(folder / "manifest.csv")
+    write_csv(manifest, rows, [c for c in COLUMNS if any(row.get(c) for row in rows)])
+    return manifest
 
 
-def _check(plan: Plan, count: int, patients: int | None, workers: int) -> None:
+def _check(plan: PhantomPlan, count: int, patients: int | None, workers: int) -> None:
     def need(good: bool, option: str, value: object, remedy: str) -> None:
         if not good:
             raise InputError(f"simulate: {option} = {value!r}; {remedy}")
@@ -176,7 +172,9 @@ def _check(plan: Plan, count: int, patients: int | None, workers: int) -> None:
     need(bool(plan.forms), "annotations", plan.forms, f"use {', '.join(FORMS)}")
 
 
-def _specimen(plan: Plan, folder: Path, index: int, patient: int) -> dict[str, str]:
+def _specimen(
+    plan: PhantomPlan, chemistry: Chemistry, folder: Path, index: int, patient: int
+) -> dict[str, str]:
     """Write one specimen; its row of the manifest."""
     name = f"S{index + 1:02d}"
     row = {"specimen": name, "patient": f"P{patient + 1:02d}", "msi": f"{name}.imzML"}
@@ -210,7 +208,6 @@ def _specimen(plan: Plan, folder: Path, index: int, patient: int) -> dict[str, s
         row["landmarks"] = f"{name}_landmarks.csv"
         points = _landmarks(rng, maps["tissue"])
         write.write_landmarks(folder / row["landmarks"], rng, matrix, points, _LANDMARK_NOISE)
-    chemistry = plan.chemistry()
     seed = (plan.seed, _SALT["msi"], index)
     measurement = measure(seed, chemistry, maps, plan.instrument, tumour=plan.tumour)
     identity = uuid.UUID(bytes=np.random.default_rng([*seed, 2]).bytes(16), version=4)
@@ -221,17 +218,13 @@ def _specimen(plan: Plan, folder: Path, index: int, patient: int) -> dict[str, s
 
 
 def fractions(section: Section, pixels: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
-    """Share of each MSI pixel (y, x) that each compartment covers.
-
-    ``epithelium`` is of benign glands, ``gland`` all epithelium with its lumina.
-    """
-    bad = section.epithelium & section.cancer
-    layers: dict[str, NDArray] = {
+    """Share, float32 (y, x), of each MSI pixel that each compartment covers."""
+    layers: dict[str, NDArray[Any]] = {
         "tissue": section.tissue,
         "cancer": section.cancer,
         "gland": section.epithelium | section.lumen,
-        "epithelium": section.epithelium & ~section.cancer,
-        "tumour_epithelium": bad,
+        "epithelium": section.epithelium & ~section.cancer,  # of benign glands
+        "tumour_epithelium": section.epithelium & section.cancer,
         "lumen": section.lumen,
         "stroma": section.tissue & ~section.epithelium & ~section.lumen,
         "nuclei": section.nuclei,
@@ -240,8 +233,8 @@ def fractions(section: Section, pixels: tuple[int, int]) -> dict[str, NDArray[np
     return {name: mean_of_cells(layer, pixels) for name, layer in layers.items()}
 
 
-def _frame(plan: Plan, index: int, mpp: tuple[float, float]) -> Floats:
-    """A random linear map (2x2) from MSI pixels to slide pixels of `mpp` (y, x) µm."""
+def _frame(plan: PhantomPlan, index: int, mpp: PixelSize) -> Floats:
+    """A random linear map (2x2) from MSI pixels to slide pixels."""
     rng = plan.rng("frame", index)
     angle = rng.uniform(-np.pi, np.pi)
     if (index + plan.seed) % 3 == 1:  # a slide that was only laid down another way round
@@ -251,7 +244,7 @@ def _frame(plan: Plan, index: int, mpp: tuple[float, float]) -> Floats:
         stretch[0] *= -1
     cos, sin = np.round([np.cos(angle), np.sin(angle)], 12)  # a quarter turn is exact
     turn = np.array([[cos, -sin], [sin, cos]])
-    return np.diag([1 / mpp[1], 1 / mpp[0]]) @ turn @ np.diag(stretch)
+    return np.asarray(np.diag([1 / mpp.x, 1 / mpp.y]) @ turn @ np.diag(stretch))
 
 
 def _um_to_slide(matrix: Floats, pixel_um: float) -> Floats:
@@ -260,7 +253,7 @@ def _um_to_slide(matrix: Floats, pixel_um: float) -> Floats:
 
 
 def _drawn(
-    plan: Plan, path: Path, index: int
+    plan: PhantomPlan, path: Path, index: int
 ) -> tuple[Section, Floats, tuple[int, int], tuple[int, int], NDArray[np.uint8]]:
     """Grow a section, draw its slide: section, matrix, pixels, shape of the slide, small image."""
     from msiscale.simulate.render import bands, scanner
@@ -269,7 +262,7 @@ def _drawn(
     section, stain = grow(plan.rng("tissue", index), pixels, plan.pixel_um, tumour=plan.tumour)
     rng = plan.rng("picture", index)
     matrix = np.eye(3)
-    matrix[:2, :2] = _frame(plan, index, (plan.mpp, plan.mpp))
+    matrix[:2, :2] = _frame(plan, index, PixelSize.of(plan.mpp))
     row, column = np.nonzero(section.tissue[::4, ::4])
     own = (np.column_stack([column, row]) * 4 + 0.5) * section.step_um
     spread = apply(_um_to_slide(matrix, plan.pixel_um), own)
@@ -286,7 +279,7 @@ def _drawn(
 
 
 def _on_slide(
-    plan: Plan, index: int
+    plan: PhantomPlan, index: int
 ) -> tuple[Section, Floats, tuple[int, int], tuple[int, int], float, NDArray[np.uint8]]:
     """Lay an MSI grid on a real slide: as `_drawn`, with the slide's µm per pixel."""
     from msiscale.simulate.on_slide import fit_grid, overview, section_of
@@ -326,7 +319,7 @@ def _landmarks(rng: np.random.Generator, tissue: NDArray[np.float32]) -> Floats:
     return candidates[chosen]
 
 
-def _truth(chemistry: Chemistry, matrix: Floats, plan: Plan) -> dict[str, object]:
+def _truth(chemistry: Chemistry, matrix: Floats, plan: PhantomPlan) -> dict[str, object]:
     raised = chemistry.biomarkers if plan.tumour else ()
     first = len(chemistry.ions)
     isotopes = [

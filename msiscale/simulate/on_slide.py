@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -21,11 +23,11 @@ _LEAST_UM2 = 40_000.0  # of tissue: two of the study's MSI pixels on a side
 
 def overview(slide: Slide) -> tuple[NDArray[np.uint8], Mask, tuple[float, float]]:
     """The slide at low resolution: RGB (h, w, 3), tissue (h, w), level-0 px a pixel (y, x)."""
-    area = slide.shape[0] * slide.mpp[0] * slide.shape[1] * slide.mpp[1]
+    area = slide.shape[0] * slide.mpp.y * slide.shape[1] * slide.mpp.x
     image = working(slide, max(_MPP, *slide.mpp, float(np.sqrt(area / _MOST_PIXELS))))
     rgb = image.read(0, 0, *image.shape)
     mask = ndimage.binary_closing(tissue_pixels(rgb), iterations=3)
-    cell = image.mpp[0] * image.mpp[1]
+    cell = image.mpp.area
     mask = remove_small_holes(mask, max_size=int(_LEAST_UM2 / cell))
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
@@ -38,19 +40,7 @@ def overview(slide: Slide) -> tuple[NDArray[np.uint8], Mask, tuple[float, float]
 def fit_grid(
     tissue: Mask, downsample: tuple[float, float], linear: Floats, pixels: tuple[int, int] | None
 ) -> tuple[Floats, tuple[int, int]]:
-    """Place an MSI grid over the tissue.
-
-    Parameters
-    ----------
-    linear
-        2x2, from MSI pixels to level-0 pixels.
-    pixels
-        Rows and columns of the grid; by default what holds the tissue and a pixel around it.
-
-    Returns
-    -------
-    matrix (3x3, MSI index -> level-0 pixel), pixels
-    """
+    """Place an MSI grid over the tissue: matrix (MSI index to level-0 pixel), rows and columns."""
     row, column = np.nonzero(tissue)
     xy = np.column_stack([(column + 0.5) * downsample[1], (row + 0.5) * downsample[0]])
     own = xy @ np.linalg.inv(linear).T
@@ -72,11 +62,9 @@ def section_of(
     pixels: tuple[int, int],
     pixel_um: float,
 ) -> Section:
-    """Compartments under an MSI grid, judged by the colours of the slide.
-
-    Haematoxylin stands for nuclei and, smoothed, for epithelium; white inside the tissue for
-    lumina. The tumour is drawn at random, to places rich in haematoxylin.
-    """
+    """Compartments under an MSI grid, judged by the colours of the slide."""
+    # haematoxylin stands for nuclei and, smoothed, for epithelium; white inside the tissue for
+    # lumina; the tumour is drawn at random, to places rich in haematoxylin
     from skimage.color import rgb2hed
 
     rgb, mask, downsample = view
@@ -93,7 +81,7 @@ def section_of(
         @ translation(0.5, 0.5)
     )
 
-    def sample(layer: NDArray) -> NDArray[np.float32]:
+    def sample(layer: NDArray[Any]) -> NDArray[np.float32]:
         offset = apply(to_view, (0.0, 0.0))[::-1]
         return np.asarray(
             ndimage.affine_transform(
@@ -112,18 +100,11 @@ def section_of(
     broad = _blur(nuclei, tissue, 0.05 * float(np.sqrt(tissue.sum())))
     likely = (broad - broad[tissue].mean()) / max(float(broad[tissue].std()), 1e-6)
     cancer = tumour_regions(rng, tissue, tissue, np.where(tissue, likely, 0).astype(np.float32))
-    return Section(
-        step,
-        tissue,
-        cancer,
-        epithelium,
-        lumen,
-        (0.6 * nuclei).astype(np.float32),
-        np.zeros(shape, dtype=np.float32),
-    )
+    density, immune = (0.6 * nuclei).astype(np.float32), np.zeros(shape, dtype=np.float32)
+    return Section(step, tissue, cancer, epithelium, lumen, density, immune)
 
 
-def _blur(values: NDArray, mask: Mask, sigma: float) -> NDArray[np.float32]:
+def _blur(values: NDArray[Any], mask: Mask, sigma: float) -> NDArray[np.float32]:
     """Gaussian mean of `values` over the part of the neighbourhood that is in `mask`."""
     weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
     total = ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), sigma)

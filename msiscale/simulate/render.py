@@ -52,15 +52,7 @@ def bands(
     *,
     rows: int = 256,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Bands of `rows` rows (the last may be lower) of the slide, uint8 (rows, width, 3).
-
-    Parameters
-    ----------
-    to_slide
-        3x3, from µm of the section (x, y, 1) to slide pixels.
-    shape
-        (height, width) of the slide in pixels of `mpp` µm.
-    """
+    """The slide in bands of `rows` rows (the last may be lower), uint8 (rows, width, 3)."""
     to_cells = np.linalg.inv(to_slide)
     to_cells[:2] /= section.step_um
     linear = to_cells[1::-1, 1::-1]  # acting on (y, x)

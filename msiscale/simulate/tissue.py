@@ -8,13 +8,16 @@ list of ellipses, so that they are sharp at any magnification.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import measure
+from skimage.measure import approximate_polygon, find_contours
 
-Floats = NDArray[np.float32]
+from msiscale.grid import Floats
+
+Floats32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _TARGET_STEP_UM = 2.0
@@ -36,28 +39,28 @@ class Section:
     cancer: Mask
     epithelium: Mask
     lumen: Mask
-    nuclei: Floats
-    immune: Floats
+    nuclei: Floats32
+    immune: Floats32
 
 
 @dataclass(frozen=True)
 class Nuclei:
     """Ellipses: centres and semi-axes in µm, angle of the long axis (rad), stain (OD)."""
 
-    x: Floats
-    y: Floats
-    major: Floats
-    minor: Floats
-    angle: Floats
-    stain: Floats
+    x: Floats32
+    y: Floats32
+    major: Floats32
+    minor: Floats32
+    angle: Floats32
+    stain: Floats32
 
 
 @dataclass(frozen=True)
 class Stain:
     """What the slide shows: optical density of haematoxylin and eosin without the nuclei [y, x]."""
 
-    haematoxylin: Floats
-    eosin: Floats
+    haematoxylin: Floats32
+    eosin: Floats32
     nuclei: Nuclei
 
 
@@ -75,10 +78,8 @@ def grow(
     *,
     tumour: bool = True,
 ) -> tuple[Section, Stain]:
-    """A section of prostate that covers about 80 % of an image of `pixels` (y, x).
-
-    With ``tumour=False`` the region called cancer is a place like any other (a null phantom).
-    """
+    """A section of prostate that covers about 80 % of an image of `pixels` (y, x)."""
+    # without a `tumour` what is called cancer is a place like any other (a null phantom)
     step = raster_step(pixels, pixel_um)
     cells = round(pixel_um / step)
     shape = pixels[0] * cells, pixels[1] * cells
@@ -108,8 +109,8 @@ def grow(
     return section, stain
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], length: float) -> Floats:
-    """Gaussian random field [y, x], mean 0 and sd 1, that varies over `length` cells."""
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], length: float) -> Floats32:
+    """Gaussian random field, float32 (y, x), mean 0 and sd 1, that varies over `length` cells."""
     spacing = max(1.0, length / 6)
     coarse = tuple(int(np.ceil(n / spacing)) + 3 for n in shape)
     field = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 2.5, mode="wrap")
@@ -122,19 +123,19 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], length: float
     )
 
 
-def mean_of_cells(raster: NDArray, pixels: tuple[int, int]) -> Floats:
-    """Mean of a raster over each of `pixels` (y, x), which it must divide into exactly."""
+def mean_of_cells(raster: NDArray[Any], pixels: tuple[int, int]) -> Floats32:
+    """Mean of a raster over each of `pixels` (y, x), which divide it exactly; float32."""
     height, width = raster.shape[0] // pixels[0], raster.shape[1] // pixels[1]
     blocks = raster.reshape(pixels[0], height, pixels[1], width)
-    return blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float64), np.float32)
 
 
-def outlines(mask: Mask, step_um: float) -> list[NDArray[np.float64]]:
-    """Outer outlines of the parts of `mask`, each (n, 2) as (x, y) in µm, closed, largest first."""
+def outlines(mask: Mask, step_um: float) -> list[Floats]:
+    """Outer outlines of the parts of a mask, (n, 2) as (x, y) in µm, closed, largest first."""
     smooth = ndimage.gaussian_filter(np.pad(mask, 2).astype(np.float32), 1.5)
     rings = []
-    for contour in measure.find_contours(smooth, 0.5):
-        ring = measure.approximate_polygon(contour, 0.6)
+    for contour in find_contours(smooth, 0.5):  # type: ignore[no-untyped-call]
+        ring = approximate_polygon(contour, 0.6)  # type: ignore[no-untyped-call]
         # a cell's centre is half a cell from its corner; holes run the other way round
         xy = (ring[:, ::-1] - 2 + 0.5) * step_um
         if len(xy) > 4 and _area(ring) * _area(contour) > 0:
@@ -142,7 +143,7 @@ def outlines(mask: Mask, step_um: float) -> list[NDArray[np.float64]]:
     return sorted(rings, key=lambda xy: -abs(_area(xy)))
 
 
-def _area(ring: NDArray) -> float:
+def _area(ring: NDArray[Any]) -> float:
     x, y = ring[:, 0], ring[:, 1]
     return 0.5 * float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
 
@@ -154,7 +155,7 @@ def _largest(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_fill_holes(mask), dtype=bool)
 
 
-def _outline(rng: np.random.Generator, shape: tuple[int, int], step: float) -> Floats:
+def _outline(rng: np.random.Generator, shape: tuple[int, int], step: float) -> Floats32:
     """About the distance in µm to the edge of the tissue, positive inside."""
     y = ((np.arange(shape[0], dtype=np.float32) + 0.5) / shape[0] - 0.5)[:, None]
     x = ((np.arange(shape[1], dtype=np.float32) + 0.5) / shape[1] - 0.5)[None, :]
@@ -169,17 +170,13 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int], step: float) -> F
     smallest = min(shape) * step
     distance = (np.minimum(edge, 0.49) - radius) * np.float32(smallest)
     rough = smooth_noise(rng, shape, 150 / step)
-    return distance + np.float32(min(18.0, 0.01 * smallest)) * rough
+    return np.asarray(distance + np.float32(min(18.0, 0.01 * smallest)) * rough)
 
 
 def tumour_regions(
-    rng: np.random.Generator, tissue: Mask, inner: Mask, likely: Floats | None = None
+    rng: np.random.Generator, tissue: Mask, inner: Mask, likely: Floats32 | None = None
 ) -> Mask:
-    """One to three tumour regions, together 15 to 35 % of the tissue.
-
-    Their middles lie in `inner`, if there is any of it; `likely` (mean 0, sd 1) draws them to
-    places.
-    """
+    """One to three tumours, 15 to 35 % of the tissue, with their middles `inner` and `likely`."""
     extent = float(np.sqrt(tissue.sum()))  # cells
     field = np.full(tissue.shape, -1e6, dtype=np.float32)
     places = np.flatnonzero(inner if inner.any() else tissue)
@@ -204,7 +201,7 @@ def tumour_regions(
 
 def _lattice(
     rng: np.random.Generator, shape: tuple[int, int], spacing: float, jitter: float
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats32, Floats32]:
     """Points (y, x) in cells on a jittered hexagonal lattice that covers `shape`."""
     y = np.arange(0, shape[0] + spacing, spacing * np.sqrt(0.75))
     x = np.arange(0, shape[1] + spacing, spacing)
@@ -218,8 +215,8 @@ def _lattice(
 
 
 def _glands(
-    rng: np.random.Generator, cancer: Mask, outline: Floats, step: float
-) -> tuple[Floats, Floats]:
+    rng: np.random.Generator, cancer: Mask, outline: Floats32, step: float
+) -> tuple[Floats32, Floats32]:
     """About the distance in µm into a gland and into its lumen, positive inside."""
     shape = cancer.shape
     gland = np.full(shape, -1e3, dtype=np.float32)
@@ -230,10 +227,10 @@ def _glands(
         ~cancer[::4, ::4]
     )
 
-    def at(field: NDArray, y: Floats, x: Floats, scale: int = 1) -> NDArray:
+    def at(field: NDArray[Any], y: Floats32, x: Floats32, scale: int = 1) -> NDArray[Any]:
         rows = np.minimum((y / scale).astype(int), field.shape[0] - 1)
         columns = np.minimum((x / scale).astype(int), field.shape[1] - 1)
-        return field[rows, columns]
+        return np.asarray(field[rows, columns])
 
     # benign glands that crowd as a tumour's do (adenosis), here and there
     adenosis = smooth_noise(rng, shape, 450 / step)
@@ -266,8 +263,8 @@ def _glands(
 
 def _paint(
     rng: np.random.Generator,
-    gland: Floats,
-    lumen: Floats,
+    gland: Floats32,
+    lumen: Floats32,
     cy: float,
     cx: float,
     radius: float,
@@ -298,7 +295,7 @@ def _paint(
     np.maximum(lumen[region], edge - np.float32(wall) - fold - rho, out=lumen[region])
 
 
-def _immune(rng: np.random.Generator, stroma: Mask, step: float) -> Floats:
+def _immune(rng: np.random.Generator, stroma: Mask, step: float) -> Floats32:
     """Lymphocyte aggregates: 0...1, a few per section, in the stroma."""
     field = smooth_noise(rng, stroma.shape, 260 / step) + 0.4 * smooth_noise(
         rng, stroma.shape, 1200 / step
@@ -306,7 +303,9 @@ def _immune(rng: np.random.Generator, stroma: Mask, step: float) -> Floats:
     return np.where(stroma, np.clip((field - 1.5) / 1.2, 0, 1), 0).astype(np.float32)
 
 
-def _fibres(rng: np.random.Generator, shape: tuple[int, int], step: float) -> tuple[Floats, Floats]:
+def _fibres(
+    rng: np.random.Generator, shape: tuple[int, int], step: float
+) -> tuple[Floats32, Floats32]:
     """Wavy coordinate across the fibres of the stroma (cells), and their texture (mean 0, sd 1)."""
     angle = rng.uniform(0, np.pi)
     y = np.arange(shape[0], dtype=np.float32)[:, None]
@@ -329,11 +328,11 @@ def _nuclei(
     step: float,
     tissue: Mask,
     cancer: Mask,
-    gland: Floats,
-    lumen: Floats,
-    cellularity: Floats,
-    immune: Floats,
-    flow: Floats,
+    gland: Floats32,
+    lumen: Floats32,
+    cellularity: Floats32,
+    immune: Floats32,
+    flow: Floats32,
 ) -> Nuclei:
     """Nuclei by compartment: rows at the rim of benign glands, crowded and large in the tumour."""
     parts = []
@@ -373,8 +372,8 @@ _NUCLEI = {
 
 
 def _shapes(
-    rng: np.random.Generator, kind: str, y: Floats, x: Floats, flow: Floats, step: float
-) -> tuple[NDArray, ...]:
+    rng: np.random.Generator, kind: str, y: Floats32, x: Floats32, flow: Floats32, step: float
+) -> tuple[NDArray[Any], ...]:
     major, minor, spread, stain = _NUCLEI[kind]
     n = len(y)
     angle = rng.uniform(0, np.pi, n)
@@ -390,7 +389,7 @@ def _shapes(
     return centre_x, centre_y, major * size[0], minor * size[1], angle, depth
 
 
-def _nuclear_density(nuclei: Nuclei, shape: tuple[int, int], step: float) -> Floats:
+def _nuclear_density(nuclei: Nuclei, shape: tuple[int, int], step: float) -> Floats32:
     """Area of the nuclei whose centre is in a cell, over the area of the cell."""
     row = np.minimum((nuclei.y / step).astype(np.int64), shape[0] - 1)
     column = np.minimum((nuclei.x / step).astype(np.int64), shape[1] - 1)
@@ -403,17 +402,17 @@ def _stain(
     rng: np.random.Generator,
     section: Section,
     growth: Mask,
-    gland: Floats,
-    lumen: Floats,
-    outline: Floats,
-    fibres: Floats,
+    gland: Floats32,
+    lumen: Floats32,
+    outline: Floats32,
+    fibres: Floats32,
     nuclei: Nuclei,
 ) -> Stain:
     step = section.step_um
     shape = section.tissue.shape
 
-    def soft(distance: Floats) -> Floats:
-        return np.clip(distance / np.float32(step) + np.float32(0.5), 0, 1)
+    def soft(distance: Floats32) -> Floats32:
+        return np.asarray(np.clip(distance / np.float32(step) + np.float32(0.5), 0, 1))
 
     inside = soft(outline) * ndimage.uniform_filter(section.tissue.astype(np.float32), 3)
     in_gland, in_lumen = soft(gland), soft(lumen)

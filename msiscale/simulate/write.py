@@ -21,10 +21,7 @@ _SMALLEST_LEVEL = 700  # px: the longer side of the last level may be up to twic
 
 
 def write_imzml(path: Path, measurement: Measurement, pixel_um: float, identity: uuid.UUID) -> None:
-    """Write `path` (.imzML) and its .ibd: processed centroids of every pixel, positive mode.
-
-    m/z float64, intensity float32; coordinates from 1; pixel size in the header.
-    """
+    """Write `path` (.imzML) and its .ibd: processed centroids of every pixel, positive mode."""
     from pyimzml.ImzMLWriter import ImzMLWriter
 
     writer = ImzMLWriter(
@@ -70,14 +67,8 @@ def _add_pixel_size(path: Path, shape: tuple[int, int], pixel_um: float) -> None
 def write_slide(
     path: Path, bands: Iterable[NDArray[np.uint8]], shape: tuple[int, int], mpp: float
 ) -> NDArray[np.uint8]:
-    """Write a tiled pyramidal JPEG TIFF whose levels halve, from bands of 256 rows.
-
-    OpenSlide reads it as generic TIFF; µm per pixel are in the resolution tags.
-
-    Returns
-    -------
-    The coarsest level, uint8 (h, w, 3).
-    """
+    """Write a tiled pyramidal JPEG TIFF from bands of 256 rows; its coarsest level."""
+    # its levels halve; OpenSlide reads it as generic TIFF; µm per pixel are in resolution tags
     import tifffile
 
     levels = pyramid_shapes(shape)
@@ -151,7 +142,7 @@ def _all_tiles(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 def write_landmarks(
     path: Path, rng: np.random.Generator, matrix: Floats, points: Floats, noise_px: float
 ) -> None:
-    """Write landmark pairs: `points` (n, 2), MSI (x, y), each side as a person would place it."""
+    """Write landmark pairs of MSI points (n, 2), (x, y), as a person would place them."""
     slide = apply(matrix, points)
     msi = points + noise_px * rng.standard_normal(points.shape)
     lines = ["slide_x,slide_y,msi_x,msi_y"]
@@ -163,7 +154,7 @@ def write_landmarks(
 
 
 def write_fractions(url: str, maps: dict[str, NDArray[np.float32]], pixel_um: float) -> None:
-    """Write label fractions (y, x) as a Zarr group with coordinates in µm."""
+    """Write label fractions, float32 (y, x), as a Zarr group with coordinates in µm."""
     group = open_group(url, "a")
     shape = next(iter(maps.values())).shape
     for name, size in zip(("y", "x"), shape, strict=True):

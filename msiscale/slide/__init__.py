@@ -24,15 +24,19 @@ def open_slide(
 
     Parameters
     ----------
-    path : any slide that `msiscale.slide.reader.open_reader` reads
-    mpp : µm per level-0 pixel; overrules the file
-    level : resolution, 0 the finest
+    path : str or path
+        Any slide that `msiscale.slide.reader.open_reader` reads.
+    mpp : float, optional
+        µm per level-0 pixel; overrules the file.
+    level : int
+        Resolution, 0 the finest.
 
     Returns
     -------
-    ``image`` (y, x, c) uint8, Dask-backed; ``y`` and ``x`` are pixel centres in µm from the corner
-    of the slide, ``c`` is R, G, B. attrs: ``path``, ``mpp`` (y, x) of this level, ``level``,
-    ``levels`` (shape and downsample of each).
+    xarray.DataArray
+        ``image`` (y, x, c) uint8, Dask-backed; ``y`` and ``x`` are pixel centres in µm from the
+        corner of the slide, ``c`` is R, G, B. attrs: ``path``, ``mpp`` (y, x) of this level,
+        ``level``, ``levels`` (shape and downsample of each).
 
     Raises
     ------
@@ -50,8 +54,8 @@ def open_slide(
     >>> slide.sel(y=slice(1000, 1200), x=slice(1000, 1400)).shape  # in µm
     (50, 100, 3)
     """
-    import dask.array as da
     import xarray as xr
+    from dask.array import core, map_blocks
 
     from msiscale.slide.reader import open_reader
 
@@ -59,10 +63,11 @@ def open_slide(
     if not 0 <= level < len(slide.levels):
         raise ValueError(f"level {level}: {slide.path} has levels 0 to {len(slide.levels) - 1}")
     this = slide.levels[level]
+    chunks = core.normalize_chunks(CHUNK, this.shape)  # type: ignore[no-untyped-call]
     size = [m * d for m, d in zip(slide.mpp, this.downsample, strict=True)]
-    image = da.map_blocks(
+    image = map_blocks(  # type: ignore[no-untyped-call]
         _read_chunk,
-        chunks=(*da.core.normalize_chunks(CHUNK, this.shape), (3,)),
+        chunks=(*chunks, (3,)),
         dtype=np.uint8,
         meta=np.empty((0, 0, 0), np.uint8),
         slide=slide,

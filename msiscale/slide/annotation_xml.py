@@ -9,24 +9,14 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from msiscale.errors import InputError
-from msiscale.slide.regions import FARTHEST, Region, polygonal, ring
+from msiscale.slide.outlines import FARTHEST, Outline, polygonal, ring
 
-_IMAGESCOPE_AREAS = {
-    "0",
-    "1",
-    "2",
-}  # free hand, rectangle, ellipse; the others are rulers and arrows
+_IMAGESCOPE_AREAS = ("0", "1", "2")  # free hand, rectangle, ellipse; others: rulers and arrows
 _ASAP_AREAS = {"Polygon", "Spline", "Rectangle"}
 
 
-def read_xml(path: str, data: bytes) -> list[Region]:
-    """Regions of an ImageScope or ASAP document.
-
-    Raises
-    ------
-    InputError
-        Not XML, or neither form.
-    """
+def read_xml(path: str, data: bytes) -> list[Outline]:
+    """Outlines of an ImageScope or ASAP document; InputError if it is neither."""
     try:
         root = ElementTree.fromstring(data, forbid_dtd=True)
     except (ElementTree.ParseError, LookupError) as error:  # also of an unknown encoding
@@ -55,9 +45,9 @@ def _number(text: str) -> float:
     return number
 
 
-def _imagescope(root: Any) -> list[Region]:
-    """Layers of regions. A region marked as negative is cut out of its layer."""
-    regions = []
+def _imagescope(root: Any) -> list[Outline]:
+    """Layers of outlines. One that is marked as negative is cut out of its layer."""
+    outlines = []
     for layer in root.iter("Annotation"):
         named = (layer.get("Name") or "").strip()
         values = (a.get("Value") or "" for a in layer.iterfind("Attributes/Attribute"))
@@ -75,8 +65,8 @@ def _imagescope(root: Any) -> list[Region]:
             else:
                 areas.append((area, named or (region.get("Text") or "").strip() or described))
         cut = shapely.union_all(holes)
-        regions += [Region(polygonal(area.difference(cut)), name or None) for area, name in areas]
-    return regions
+        outlines += [Outline(polygonal(area.difference(cut)), name or None) for area, name in areas]
+    return outlines
 
 
 def _ellipse(points: list[tuple[float, float]]) -> Any:
@@ -89,14 +79,14 @@ def _ellipse(points: list[tuple[float, float]]) -> Any:
     return shapely.transform(circle, lambda xy: xy * half + centre)
 
 
-def _asap(root: Any) -> list[Region]:
+def _asap(root: Any) -> list[Outline]:
     """Annotations whose class is the group that they are part of."""
-    regions = []
+    outlines = []
     for item in root.iter("Annotation"):
         if item.get("Type") not in _ASAP_AREAS:
             continue
         points = sorted(item.iter("Coordinate"), key=lambda c: _number(c.get("Order", "0")))
         xy = [(_number(c.attrib["X"]), _number(c.attrib["Y"])) for c in points]
         group = (item.get("PartOfGroup") or "").strip()
-        regions.append(Region(ring(xy), None if group in ("", "None") else group))
-    return regions
+        outlines.append(Outline(ring(xy), None if group in ("", "None") else group))
+    return outlines

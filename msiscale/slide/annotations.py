@@ -1,4 +1,4 @@
-"""A pathologist's annotation, in whatever form it came, as regions in level-0 pixels."""
+"""A pathologist's annotation, in whatever form it came, as outlines in level-0 pixels."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely.geometry import mapping, shape
 
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.slide.annotation_xml import read_xml
 from msiscale.slide.labels import label_fraction
+from msiscale.slide.outlines import Outline, placed, polygonal, rings
 from msiscale.slide.painted import read_painted
 from msiscale.slide.reader import Slide
-from msiscale.slide.regions import Region, moved, placed, polygonal, rings
 from msiscale.store import read_bytes, write_json
 
-__all__ = ["Region", "label_fraction", "read_annotation", "write_geojson"]
+__all__ = ["Outline", "label_fraction", "read_annotation", "write_geojson"]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".zarr"}
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -33,42 +34,48 @@ def read_annotation(
     *,
     offset: tuple[float, float] = (0.0, 0.0),
     slide: Slide | None = None,
-) -> list[Region]:
-    """Annotated regions of a slide.
+) -> list[Outline]:
+    """Annotated outlines of a slide.
 
     Parameters
     ----------
-    path : QuPath GeoJSON (FeatureCollection, bare list, one Feature), Darwin JSON, Aperio
-        ImageScope XML, ASAP XML, or a picture: a copy of the slide at any scale with coloured
-        outlines
-    slide_shape : (height, width) of level 0
-    offset : (x, y) added to the coordinates of a vector form; `Slide.bounds` for what QuPath wrote
-        of a slide with empty margins
-    slide : the slide itself; a painted picture is then compared with it, so that outlines of any
-        colour (black too) are found
+    path : str or path
+        QuPath GeoJSON (FeatureCollection, bare list, one Feature), Darwin JSON, Aperio ImageScope
+        XML, ASAP XML, or a picture: a copy of the slide at any scale with coloured outlines.
+    slide_shape : (int, int)
+        Height and width of level 0.
+    offset : (float, float)
+        (x, y) added to the coordinates of a vector form; `Slide.bounds` for what QuPath wrote of a
+        slide with empty margins.
+    slide : Slide, optional
+        The slide itself; a painted picture is then compared with it, so that outlines of any colour
+        (black too) are found.
 
     Returns
     -------
-    regions, areas only, in the order of the file; empty ones are left out
+    list of Outline
+        Areas only, in the order of the file; empty ones are left out.
 
     Raises
     ------
     InputError
-        A form that is not known, a damaged file, or regions that all lie outside the slide.
+        A form that is not known, a damaged file, or outlines that all lie outside the slide.
     """
     url = os.fspath(path)
     if PurePosixPath(url.rstrip("/")).suffix.lower() in _IMAGES:
-        regions = read_painted(url, slide_shape, slide=slide)
+        outlines = read_painted(url, slide_shape, slide=slide)
     else:
-        regions = [
-            Region(moved(region.polygon, offset), region.name) for region in _read_vector(url)
+        by = np.asarray(offset, dtype=np.float64)
+        outlines = [
+            Outline(shapely.transform(one.polygon, lambda xy: xy + by), one.name)
+            for one in _read_vector(url)
         ]
-    regions = [region for region in regions if not region.polygon.is_empty]
-    _check_inside(url, regions, slide_shape)
-    return regions
+    outlines = [one for one in outlines if not one.polygon.is_empty]
+    _check_inside(url, outlines, slide_shape)
+    return outlines
 
 
-def _read_vector(url: str) -> list[Region]:
+def _read_vector(url: str) -> list[Outline]:
     try:
         data = read_bytes(url)
     except FileNotFoundError:
@@ -83,7 +90,7 @@ def _read_vector(url: str) -> list[Region]:
     raise InputError(f"{url}: not an annotation; known are {_FORMS}")
 
 
-def _read_json(url: str, data: bytes) -> list[Region]:
+def _read_json(url: str, data: bytes) -> list[Outline]:
     try:
         document = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -103,19 +110,18 @@ def _read_json(url: str, data: bytes) -> list[Region]:
     raise InputError(f"{url}: JSON that is no annotation; known are {_FORMS}")
 
 
-def _geojson(features: Iterable[Mapping[str, Any]]) -> list[Region]:
-    """Regions of GeoJSON features; QuPath's cells and tiles are no annotations."""
-    regions = []
+def _geojson(features: Iterable[Mapping[str, Any]]) -> list[Outline]:
+    """Outlines of GeoJSON features; QuPath's cells and tiles are no annotations."""
+    outlines = []
     for feature in features:
         properties = feature.get("properties") or {}
         kind = properties.get("objectType") or properties.get("object_type") or "annotation"
         if kind != "annotation" or feature.get("geometry") is None:
             continue
-        outline = shape(feature["geometry"])
-        placed(shapely.get_coordinates(outline))
-        area = polygonal(outline)
-        regions.append(Region(area, _class_name(properties)))
-    return regions
+        geometry = shape(feature["geometry"])
+        placed(shapely.get_coordinates(geometry))
+        outlines.append(Outline(polygonal(geometry), _class_name(properties)))
+    return outlines
 
 
 def _class_name(properties: Mapping[str, Any]) -> str | None:
@@ -129,26 +135,26 @@ def _class_name(properties: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _darwin(annotations: Iterable[Mapping[str, Any]]) -> list[Region]:
-    """Regions of a Darwin (V7) document: every polygon may have several rings, holes among them."""
-    regions = []
+def _darwin(annotations: Iterable[Mapping[str, Any]]) -> list[Outline]:
+    """Outlines of Darwin (V7) JSON: every polygon may have several rings, holes among them."""
+    outlines = []
     for item in annotations:
         polygon = item.get("polygon")
         if not polygon:  # a bounding box, an ellipse, a tag
             continue
         paths = polygon["paths"] if "paths" in polygon else [polygon["path"]]
         area = rings([[(point["x"], point["y"]) for point in path] for path in paths])
-        regions.append(Region(area, str(item["name"]).strip() or None))
-    return regions
+        outlines.append(Outline(area, str(item["name"]).strip() or None))
+    return outlines
 
 
-def _check_inside(url: str, regions: Sequence[Region], slide_shape: tuple[int, int]) -> None:
+def _check_inside(url: str, outlines: Sequence[Outline], slide_shape: tuple[int, int]) -> None:
     """An annotation of another slide, or at another scale, does not pass for one without cancer."""
-    if not regions:
+    if not outlines:
         warnings.warn(f"{url}: no annotated region in it", MsiscaleWarning, stacklevel=3)
         return
     height, width = slide_shape
-    extent = shapely.union_all([shapely.box(*region.polygon.bounds) for region in regions]).bounds
+    extent = shapely.union_all([shapely.box(*one.polygon.bounds) for one in outlines]).bounds
     inside = shapely.box(0, 0, width, height).intersection(shapely.box(*extent))
     told = "{:.0f}, {:.0f} to {:.0f}, {:.0f}".format(*extent)
     if inside.is_empty or inside.area == 0:
@@ -166,30 +172,32 @@ def _check_inside(url: str, regions: Sequence[Region], slide_shape: tuple[int, i
 
 def write_geojson(
     url: str,
-    regions: Iterable[Region],
+    outlines: Iterable[Outline],
     *,
     properties: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write regions as a GeoJSON FeatureCollection that QuPath opens.
+    """Write outlines as a GeoJSON FeatureCollection that QuPath opens.
 
     Parameters
     ----------
-    url : path or URL
-    regions : polygons in level-0 pixels with names
-    properties : further properties of each region, such as ``{"measurements": {...}}``
+    url : str
+        Path or URL.
+    outlines : iterable of Outline
+    properties : sequence of mapping, optional
+        Further properties of each, such as ``{"measurements": {...}}``.
     """
-    regions = list(regions)
-    extra = list(properties) if properties is not None else [{} for _ in regions]
+    outlines = list(outlines)
+    extra = list(properties) if properties is not None else [{} for _ in outlines]
     features = [
         {
             "type": "Feature",
-            "geometry": mapping(region.polygon),
+            "geometry": mapping(one.polygon),
             "properties": {
                 "objectType": "annotation",
-                **({"classification": {"name": region.name}} if region.name else {}),
+                **({"classification": {"name": one.name}} if one.name else {}),
                 **more,
             },
         }
-        for region, more in zip(regions, extra, strict=True)
+        for one, more in zip(outlines, extra, strict=True)
     ]
     write_json(url, {"type": "FeatureCollection", "features": features})

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from msiscale.grid import PixelSize
+
 Pixels = NDArray[np.uint8]
 
 # Outside this range (µm) a number in a file is a print resolution (72 dpi is 353 µm), not a scan.
@@ -41,29 +43,27 @@ class Backend(Protocol):
     Attributes
     ----------
     levels : resolutions, finest first
-    mpp : (y, x) in µm per level-0 pixel as the file says, None where it does not
+    mpp : µm per level-0 pixel as the file says, None where it does not
     bounds : (x, y) in level-0 pixels, the corner of the scanned area; QuPath counts from there
     hint : what the file says instead of an mpp ("objective power 40"), or ""
     """
 
     levels: tuple[Level, ...]
-    mpp: tuple[float, float] | None
+    mpp: PixelSize | None
     bounds: tuple[int, int]
     hint: str
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
-        """Pixels ``(h, w, 3)`` of a rectangle that lies inside the level."""
+        """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
 
     def close(self) -> None:
         """Release the file."""
 
 
 def axis_downsample(full: int, size: int) -> float:
-    """Level-0 pixels per level pixel along one axis.
-
-    Scanners halve and drop, or round up, an odd last pixel: 4443 -> 2221 is a factor of 2, not of
-    2.00045. A whole factor that explains the size within its rounding is taken as the true one.
-    """
+    """Level-0 pixels per level pixel along one axis."""
+    # Scanners halve and drop, or round up, an odd last pixel: 4443 -> 2221 is a factor of 2, not of
+    # 2.00045. A whole factor that explains the size within its rounding is taken as the true one.
     whole = round(full / size)
     if whole >= 1 and size in (floor(full / whole), ceil(full / whole)):
         return float(whole)
@@ -78,13 +78,13 @@ def level_table(shapes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
     )
 
 
-def plausible_mpp(y: float | None, x: float | None) -> tuple[float, float] | None:
-    """``(y, x)`` in µm per pixel if it can be a scan's; one that is missing is as the other."""
+def plausible_mpp(y: float | None, x: float | None) -> PixelSize | None:
+    """µm per pixel if it can be a scan's; one that is missing is as the other."""
     y, x = (x, x) if y is None else (y, y if x is None else x)
     low, high = PLAUSIBLE_MPP
     if y is None or x is None or not (low <= y <= high and low <= x <= high):
         return None
-    return float(y), float(x)
+    return PixelSize(float(y), float(x))
 
 
 def on_white(pixels: Pixels) -> Pixels:

@@ -44,10 +44,14 @@ def convert(
 
     Parameters
     ----------
-    slide_path : any slide that `open_reader` reads
-    url : where to write; an unfinished or older conversion there is replaced
-    mpp : µm per level-0 pixel; overrules the file
-    progress : called with shards done and in all
+    slide_path : str or path
+        Any slide that `open_reader` reads.
+    url : str
+        Where to write; an unfinished or older conversion there is replaced.
+    mpp : float, optional
+        µm per level-0 pixel; overrules the file.
+    progress : callable, optional
+        Called with shards done and in all.
 
     Raises
     ------

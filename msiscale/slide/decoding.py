@@ -9,7 +9,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-_pool: ThreadPoolExecutor | None = None
+_pool: ThreadPoolExecutor | None = None  # one for all slides and threads of a process
 
 
 def use_threads(count: int) -> None:
@@ -21,6 +21,6 @@ def use_threads(count: int) -> None:
         _pool = None
 
 
-def each(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+def decoded(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     """``function(item)`` of every item, in order. Decoders do without the interpreter's lock."""
     return map(function, items) if _pool is None else _pool.map(function, items)

@@ -1,4 +1,4 @@
-"""The share of every MSI pixel that is cancer, from annotated regions."""
+"""The share of every MSI pixel that is cancer, from annotated outlines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import Block, as_matrix, blocks
-from msiscale.slide.regions import Region, polygonal
+from msiscale.grid import Block, apply, as_matrix, blocks
+from msiscale.slide.outlines import Outline, polygonal
 
 # Class names, without regard to case; * stands for anything. "_0", "_1", "_2" are Camelyon's.
 CANCER = (
@@ -32,7 +32,7 @@ LEAF = 16  # pixels on a side of the squares whose overlaps are computed at once
 
 
 def label_fraction(
-    regions: Sequence[Region],
+    outlines: Sequence[Outline],
     matrix: NDArray[np.float64],
     shape: tuple[int, int],
     *,
@@ -42,27 +42,33 @@ def label_fraction(
     """Fraction of each MSI pixel that is cancer.
 
     The exact overlap of polygons with the pixels' parallelograms, of the part of the pixel that is
-    not excluded. Benign regions inside a cancer region are cut out of it.
+    not excluded. Benign outlines inside one of cancer are cut out of it.
 
     Parameters
     ----------
-    regions : from `read_annotation`
-    matrix : (3, 3), MSI pixel index to level-0 slide pixel
-    shape : (ny, nx) of the MSI grid
-    cancer : class names that are cancer, case ignored, ``*`` a wildcard; None: the usual names
-        (`CANCER`), and regions without a name
-    exclude : class names to leave unknown; None: `EXCLUDE`
+    outlines : sequence of Outline
+        From `read_annotation`.
+    matrix : (3, 3) float64
+        MSI pixel index to level-0 slide pixel.
+    shape : (ny, nx)
+        The MSI grid.
+    cancer : sequence of str, optional
+        Class names that are cancer, case ignored, ``*`` a wildcard; default the usual names
+        (`CANCER`), and outlines without a name.
+    exclude : sequence of str, optional
+        Class names to leave unknown; default `EXCLUDE`.
 
     Returns
     -------
-    (ny, nx) float32, 0 to 1; NaN where excluded regions cover more than half of the pixel
+    float32 (ny, nx)
+        0 to 1; NaN where what is excluded covers more than half of the pixel.
 
     Raises
     ------
     InputError
-        No class among the regions is known to be cancer or not.
+        No class among the outlines is known to be cancer or not.
     """
-    chosen, excluded, benign = _sort(regions, cancer, exclude)
+    chosen, excluded, benign = _sort(outlines, cancer, exclude)
     to_index = np.asarray(np.linalg.inv(as_matrix(matrix)), dtype=np.float64)
     out_area = _overlap(_union(excluded, to_index), shape)
     tumour = polygonal(shapely.difference(_union(chosen, to_index), _union(benign, to_index)))
@@ -74,34 +80,33 @@ def label_fraction(
 
 
 def _sort(
-    regions: Sequence[Region], cancer: Sequence[str] | None, exclude: Sequence[str] | None
-) -> tuple[list[Region], list[Region], list[Region]]:
-    """Regions of cancer, to exclude, and benign."""
+    outlines: Sequence[Outline], cancer: Sequence[str] | None, exclude: Sequence[str] | None
+) -> tuple[list[Outline], list[Outline], list[Outline]]:
+    """Outlines of cancer, to exclude, and benign."""
     wanted = CANCER if cancer is None else tuple(cancer)
     unwanted = EXCLUDE if exclude is None else tuple(exclude)
     # a painted copy has no classes: what is outlined there is cancer whatever was asked for
-    unnamed = cancer is None or all(region.name is None for region in regions)
+    unnamed = cancer is None or all(one.name is None for one in outlines)
     chosen, excluded, benign, foreign = [], [], [], []
-    for region in regions:
-        if region.name is None:
+    for one in outlines:
+        if one.name is None:
             if unnamed:
-                chosen.append(region)
-        elif _matches(region.name, wanted):
-            chosen.append(region)
-        elif _matches(region.name, unwanted):
-            excluded.append(region)
-        elif _matches(region.name, BENIGN):
-            benign.append(region)
-        elif not _matches(region.name, NEUTRAL):
-            foreign.append(region.name)
+                chosen.append(one)
+        elif _matches(one.name, wanted):
+            chosen.append(one)
+        elif _matches(one.name, unwanted):
+            excluded.append(one)
+        elif _matches(one.name, BENIGN):
+            benign.append(one)
+        elif not _matches(one.name, NEUTRAL):
+            foreign.append(one.name)
+    found = ", ".join(sorted({one.name for one in outlines if one.name}))
     if cancer is None and foreign and not chosen:
-        found = ", ".join(sorted({region.name for region in regions if region.name}))
         raise InputError(
             f"annotation: none of its classes ({found}) is known as cancer;"
             " name those that are with --cancer-class"
         )
-    if cancer is not None and regions and not chosen:
-        found = ", ".join(sorted({region.name for region in regions if region.name}))
+    if cancer is not None and outlines and not chosen:
         warnings.warn(
             f"annotation: none of its classes ({found}) is among {', '.join(cancer)};"
             " the slide counts as one without cancer",
@@ -121,11 +126,10 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _union(regions: Iterable[Region], to_index: NDArray[np.float64]) -> BaseGeometry:
-    """The regions together, in MSI index coordinates."""
-    area = shapely.union_all([region.polygon for region in regions])
-    moved = shapely.transform(area, lambda xy: xy @ to_index[:2, :2].T + to_index[:2, 2])
-    return polygonal(moved)
+def _union(outlines: Iterable[Outline], to_index: NDArray[np.float64]) -> BaseGeometry:
+    """The areas together, in MSI index coordinates."""
+    area = shapely.union_all([one.polygon for one in outlines])
+    return polygonal(shapely.transform(area, lambda xy: apply(to_index, xy)))
 
 
 def _overlap(geometry: BaseGeometry, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -112,7 +112,7 @@ class OmeZarrBackend:
         self.hint = ""
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
-        """Pixels ``(h, w, 3)`` of a rectangle that lies inside the level."""
+        """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
         window: dict[str, Any] = {"y": slice(y, y + h), "x": slice(x, x + w), "c": slice(None)}
         pixels = np.asarray(self._arrays[level][tuple(window.get(name, 0) for name in self._names)])
         kept = [name for name in self._names if name in window]

@@ -86,7 +86,7 @@ class OpenSlideBackend:
         return self._region(level, y * round(step), x * round(step), h, w)
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
-        """Pixels ``(h, w, 3)`` of a rectangle that lies inside the level."""
+        """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
         step = self._steps[level]
         if self._tiff is not None:
             return self._tiff.read(level, y, x, h, w)

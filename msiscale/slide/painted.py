@@ -17,9 +17,9 @@ from skimage.color import rgb2hsv
 from skimage.measure import find_contours
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import Block, blocks
+from msiscale.grid import Block, PixelSize, blocks
+from msiscale.slide.outlines import Outline, polygonal, ring
 from msiscale.slide.reader import Slide, open_reader
-from msiscale.slide.regions import Region, polygonal, ring
 from msiscale.slide.working import WorkingImage
 
 MAX_SIDE = 4096  # of the mask in which outlines are followed
@@ -32,25 +32,10 @@ GAP = 0.004  # of the diagonal; gaps in an outline up to this are closed
 
 def read_painted(
     path: str, slide_shape: tuple[int, int], *, slide: Slide | None = None
-) -> list[Region]:
-    """Regions inside the outlines drawn on a copy of the slide.
-
-    Parameters
-    ----------
-    path : PNG, JPEG or TIFF, a copy of the whole slide at any scale
-    slide_shape : (height, width) of level 0
-    slide : the slide; outlines are then what differs from it, of whatever colour. Without it they
-        are saturated colours that H&E has not: green, blue, cyan, yellow, pure red, black
-
-    Returns
-    -------
-    one unnamed region an outline, level-0 pixels
-
-    Raises
-    ------
-    InputError
-        The picture cannot be read or has not the slide's shape.
-    """
+) -> list[Outline]:
+    """What is outlined in colour on a copy of the slide, compared with the slide if given."""
+    # without the slide, lines are saturated colours that H&E has not: green, blue, cyan, yellow,
+    # pure red, black
     picture = open_reader(path, mpp=1.0)
     height, width = picture.shape
     scale = slide_shape[0] / height, slide_shape[1] / width
@@ -61,28 +46,25 @@ def read_painted(
         )
     drawn, pool = _drawn(picture, slide, scale)
     areas = _insides(drawn, (pool * scale[0], pool * scale[1]))
-    regions = [Region(area) for area in areas if not area.is_empty]
-    if len(regions) < len(areas):
+    outlines = [Outline(area) for area in areas if not area.is_empty]
+    if len(outlines) < len(areas):
         warnings.warn(
-            f"{path}: {len(areas) - len(regions)} drawn line(s) enclose nothing and are left out;"
+            f"{path}: {len(areas) - len(outlines)} drawn line(s) enclose nothing and are left out;"
             " close them if they are outlines",
             MsiscaleWarning,
             stacklevel=3,
         )
-    return regions
+    return outlines
 
 
 def _drawn(
     picture: Slide, slide: Slide | None, scale: tuple[float, float]
 ) -> tuple[NDArray[np.bool_], int]:
-    """Mask of drawn pixels, and the picture pixels on a side of each of its pixels.
-
-    A mask pixel is drawn if any picture pixel in it is, so that thin lines survive.
-    """
+    """Mask where any pixel of the picture is drawn, and the side of its pixels in those."""
     height, width = picture.shape
     pool = -(-max(height, width) // MAX_SIDE)
     mask = np.zeros((-(-height // pool), -(-width // pool)), bool)
-    original = WorkingImage(slide, *_level_for(slide, scale)) if slide is not None else None
+    original = None if slide is None else _at_scale(slide, scale)
     for block in blocks((height, width), (max(1, TILE // pool) * pool,) * 2):
         h, w = block.shape
         pixels = picture.read(0, block.y0, block.x0, h, w)
@@ -95,22 +77,17 @@ def _drawn(
     return mask, pool
 
 
-def _level_for(
-    slide: Slide, scale: tuple[float, float]
-) -> tuple[int, tuple[int, int], tuple[float, float], tuple[float, float]]:
-    """Level, shape, mpp and downsample of the slide at the picture's scale."""
+def _at_scale(slide: Slide, scale: tuple[float, float]) -> WorkingImage:
+    """The slide at the picture's scale (y, x), level-0 pixels a pixel."""
     fine = [i for i, v in enumerate(slide.levels) if max(v.downsample) <= max(scale) * 1.001]
-    shape = tuple(round(n / s) for n, s in zip(slide.shape, scale, strict=True))
-    mpp = tuple(m * s for m, s in zip(slide.mpp, scale, strict=True))
-    return max(fine, default=0), (shape[0], shape[1]), (mpp[0], mpp[1]), scale
+    shape = round(slide.shape[0] / scale[0]), round(slide.shape[1] / scale[1])
+    mpp = PixelSize(slide.mpp.y * scale[0], slide.mpp.x * scale[1])
+    return WorkingImage(slide, max(fine, default=0), shape, mpp, scale)
 
 
 def _differs(pixels: NDArray[np.uint8], original: WorkingImage, block: Block) -> NDArray[np.bool_]:
-    """Pixels that differ from every pixel of the slide nearby.
-
-    The neighbourhood allows for another resampling and for a copy that is shifted by a pixel.
-    """
-    h, w = block.shape
+    """Pixels that differ from every pixel of the slide nearby."""
+    h, w = block.shape  # the neighbourhood allows for another resampling and a shift by a pixel
     around = original.read(block.y0 - 1, block.x0 - 1, h + 2, w + 2)
     high = ndimage.maximum_filter(around, size=(3, 3, 1))[1:-1, 1:-1].astype(np.int16)
     low = ndimage.minimum_filter(around, size=(3, 3, 1))[1:-1, 1:-1].astype(np.int16)
@@ -130,13 +107,7 @@ def unlike_he(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _insides(drawn: NDArray[np.bool_], scale: tuple[float, float]) -> list[BaseGeometry]:
-    """For each outline the area inside it, to the middle of the line; empty for an open line.
-
-    Parameters
-    ----------
-    drawn : (h, w) mask of drawn pixels
-    scale : (y, x), level-0 pixels per mask pixel
-    """
+    """For each line the area inside it, to the middle of the line; empty for an open line."""
     if not drawn.any():
         return []
     diagonal = float(np.hypot(*drawn.shape))
@@ -177,12 +148,10 @@ def _contour(
     corner: tuple[int, int],
     scale: tuple[float, float],
 ) -> BaseGeometry:
-    """Area where `field` exceeds `border`, in level-0 pixels.
-
-    `corner` is the (y, x) of its first pixel in the mask, `scale` level-0 pixels per mask pixel.
-    """
+    """Area, in level-0 pixels, where `field`, which begins at the mask's `corner`, exceeds it."""
     y0, x0 = corner
-    lines = find_contours(np.pad(field, 1, mode="constant", constant_values=-1.0), border)
+    padded = np.pad(field, 1, mode="constant", constant_values=-1.0)
+    lines = find_contours(padded, border)  # type: ignore[no-untyped-call]
     # The centre of the first padded pixel is half a pixel outside the corner.
     rings = [
         ring([((x - 0.5 + x0) * scale[1], (y - 0.5 + y0) * scale[0]) for y, x in line])

@@ -15,10 +15,11 @@ import numpy as np
 import openslide
 
 from msiscale.errors import InputError
+from msiscale.grid import Block, PixelSize
 from msiscale.slide.backend import Backend, Level, Pixels
 from msiscale.slide.omezarr import OmeZarrBackend
 from msiscale.slide.openslides import OpenSlideBackend
-from msiscale.slide.picture import PictureBackend
+from msiscale.slide.png_jpeg import PngJpegBackend
 from msiscale.slide.tiff import TiffBackend
 from msiscale.store import is_url, local_copy, local_path, open_file, size_and_state
 
@@ -26,7 +27,7 @@ BACKENDS: dict[str, Callable[[str], Backend]] = {
     "openslide": lambda path: OpenSlideBackend(local_copy(path)),  # it reads no URLs
     "tiff": TiffBackend,
     "omezarr": OmeZarrBackend,
-    "picture": PictureBackend,
+    "picture": PngJpegBackend,
 }
 HANDLES_KEPT = 4  # open slides a thread keeps
 MOST_PIXELS = 1 << 40  # a million on a side; what says more is damaged
@@ -35,7 +36,15 @@ _ONE_FILE = {".ndpi", ".scn", ".svslide", ".bif"}  # of OpenSlide alone, so copi
 _LOCAL_ONLY = {".mrxs", ".vms", ".vmu", ".czi", ".dcm"}  # of several files, most of them
 _PICTURES = {".png", ".jpg", ".jpeg"}
 
-_open = threading.local()
+
+class _Handles(threading.local):
+    """Slides that are open in this thread, the last used at the end: a handle is of one thread."""
+
+    def __init__(self) -> None:
+        self.of: OrderedDict[tuple[str, str, str, int], Backend] = OrderedDict()
+
+
+_handles = _Handles()
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Slide:
     Attributes
     ----------
     path : path or URL
-    mpp : (y, x) in µm per level-0 pixel
+    mpp : µm per level-0 pixel
     levels : resolutions, finest first
     bounds : (x, y) in level-0 pixels, where QuPath has its origin (``read_annotation(offset=)``)
     backend : key of `BACKENDS`
@@ -56,7 +65,7 @@ class Slide:
     """
 
     path: str
-    mpp: tuple[float, float]
+    mpp: PixelSize
     levels: tuple[Level, ...]
     bounds: tuple[int, int]
     backend: str
@@ -72,13 +81,17 @@ class Slide:
 
         Parameters
         ----------
-        level : index into `levels`
-        y, x : corner in pixels of that level; may lie outside
-        h, w : size in pixels of that level
+        level : int
+            Index into `levels`.
+        y, x : int
+            Corner in pixels of that level; may lie outside.
+        h, w : int
+            Size in pixels of that level.
 
         Returns
         -------
-        (h, w, 3) uint8; outside the slide 255
+        uint8 (h, w, 3)
+            255 outside the slide.
 
         Raises
         ------
@@ -86,24 +99,24 @@ class Slide:
             The file is damaged there, on a fresh handle too.
         """
         height, width = self.levels[level].shape
-        y0, y1 = max(y, 0), min(y + h, height)
-        x0, x1 = max(x, 0), min(x + w, width)
+        wanted = Block(y, y + h, x, x + w)
+        inside = wanted & Block(0, height, 0, width)
+        if inside == wanted:
+            return np.ascontiguousarray(self._read(level, inside))
         out = np.full((h, w, 3), 255, np.uint8)
-        if y1 > y0 and x1 > x0:
-            inside = self._read(level, y0, x0, y1 - y0, x1 - x0)
-            if inside.shape == out.shape:
-                return np.ascontiguousarray(inside)
-            out[y0 - y : y1 - y, x0 - x : x1 - x] = inside
+        if inside is not None:
+            out[inside.within(wanted)] = self._read(level, inside)
         return out
 
-    def _read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
+    def _read(self, level: int, block: Block) -> Pixels:
         """The same inside the level; a handle that failed stays broken, so it is replaced once."""
+        y, x = block.y0, block.x0
         try:
-            return _handle(self).read(level, y, x, h, w)
+            return _handle(self).read(level, y, x, *block.shape)
         except Exception:
             _drop(self)
         try:
-            return _handle(self).read(level, y, x, h, w)
+            return _handle(self).read(level, y, x, *block.shape)
         except InputError:
             _drop(self)
             raise
@@ -120,31 +133,23 @@ def _key(slide: Slide) -> tuple[str, str, str, int]:
     return slide.backend, slide.path, slide.token, os.getpid()
 
 
-def _handles() -> OrderedDict[tuple[str, str, str, int], Backend]:
-    if not hasattr(_open, "handles"):
-        _open.handles = OrderedDict()
-    handles: OrderedDict[tuple[str, str, str, int], Backend] = _open.handles
-    return handles
-
-
 def _handle(slide: Slide) -> Backend:
     """This thread's open handle of the slide."""
-    handles, key = _handles(), _key(slide)
-    if key not in handles:
+    key = _key(slide)
+    if key not in _handles.of:
         _keep(slide, BACKENDS[slide.backend](slide.path))
-    handles.move_to_end(key)
-    return handles[key]
+    _handles.of.move_to_end(key)
+    return _handles.of[key]
 
 
 def _keep(slide: Slide, backend: Backend) -> None:
-    handles = _handles()
-    handles[_key(slide)] = backend
-    while len(handles) > HANDLES_KEPT:
-        handles.popitem(last=False)[1].close()
+    _handles.of[_key(slide)] = backend
+    while len(_handles.of) > HANDLES_KEPT:
+        _handles.of.popitem(last=False)[1].close()
 
 
 def _drop(slide: Slide) -> None:
-    backend = _handles().pop(_key(slide), None)
+    backend = _handles.of.pop(_key(slide), None)
     if backend is not None:
         with contextlib.suppress(Exception):
             backend.close()
@@ -155,9 +160,15 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
 
     Parameters
     ----------
-    path : OpenSlide format, plain or OME TIFF (8-bit RGB), OME-Zarr 0.4 or 0.5, PNG or JPEG;
-        OME-Zarr, TIFF (also svs) and pictures may be behind a URL
-    mpp : µm per level-0 pixel; overrules the file
+    path : str or path
+        OpenSlide format, plain or OME TIFF (8-bit RGB), OME-Zarr 0.4 or 0.5, PNG or JPEG; OME-Zarr,
+        TIFF (also svs) and pictures may be behind a URL.
+    mpp : float, optional
+        µm per level-0 pixel; overrules the file.
+
+    Returns
+    -------
+    Slide
 
     Raises
     ------
@@ -173,7 +184,7 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
     if min(height, width) < 1 or height * width > MOST_PIXELS:
         backend.close()
         raise InputError(f"{url}: says that it has {width} x {height} px; export the slide again")
-    size = (float(mpp), float(mpp)) if mpp is not None else backend.mpp
+    size = PixelSize.of(mpp) if mpp is not None else backend.mpp
     if size is None:
         backend.close()
         hint = f" (it says only: {backend.hint})" if backend.hint else ""

@@ -21,16 +21,14 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from msiscale.errors import InputError
-from msiscale.slide import decoding
+from msiscale.grid import PixelSize
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
+from msiscale.slide.decoding import decoded
 from msiscale.store import is_url, local_path, open_file
 
 MOST_TILE = 1 << 27  # pixels of a tile or strip, which is decoded whole
 CACHE_BYTES = 64 << 20  # decoded tiles kept by a handle
-_GAP, _RUN = (
-    1 << 16,
-    1 << 23,
-)  # bytes: ranges nearer than the first are one read of up to the second
+_GAP, _RUN = 1 << 16, 1 << 23  # bytes: ranges nearer than that are one read of up to that
 _JPEG = {COMPRESSION.JPEG, COMPRESSION.OJPEG}
 _JPEG2000 = {COMPRESSION.JPEG2000, COMPRESSION.APERIO_JP2000_RGB}
 _MARKS = {  # first and last bytes of a whole tile
@@ -39,12 +37,7 @@ _MARKS = {  # first and last bytes of a whole tile
 }
 # Codecs that turn YCbCr into RGB themselves.
 _OWN_COLOURS = _JPEG | _JPEG2000
-_UM = {
-    "µm": 1.0,
-    "μm": 1.0,
-    "um": 1.0,
-    "micron": 1.0,
-    "micrometer": 1.0,
+_UM = dict.fromkeys(("µm", "μm", "um", "micron", "micrometer"), 1.0) | {
     "nm": 1e-3,
     "mm": 1e3,
     "cm": 1e4,
@@ -72,9 +65,11 @@ class TiffBackend:
 
     Parameters
     ----------
-    path : path or URL
-    second_opinion : gives the pixels of a rectangle ``(level, y, x, h, w)``, or raises, where a
-        tile is missing or damaged. Default: a missing tile is white, a damaged one an error.
+    path : str
+        Path or URL.
+    second_opinion : callable, optional
+        Gives the pixels of a rectangle ``(level, y, x, h, w)``, or raises, where a tile is missing
+        or damaged. Default: a missing tile is white, a damaged one an error.
     """
 
     def __init__(
@@ -108,11 +103,11 @@ class TiffBackend:
             ) from None
         self.bounds = (0, 0)
         self.hint = f"objective power {power[1]}" if power else ""
-        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8] | None] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int, int], Tile] = OrderedDict()
         self._cached = 0
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
-        """Pixels ``(h, w, 3)`` of a rectangle that lies inside the level."""
+        """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
         pages = self._levels[level]
         channels = len(pages) if len(pages) > 1 else pages[0].samplesperpixel
         out = np.full((h, w, channels), 255, np.uint8)
@@ -161,7 +156,7 @@ class TiffBackend:
                 part = data[first : first + page.databytecounts[segment.place]]
                 return self._believed(level, page, segment, part)
 
-            for segment, tile in zip(run, decoding.each(tile_of, run), strict=True):
+            for segment, tile in zip(run, decoded(tile_of, run), strict=True):
                 self._remember((level, plane, segment.place), tile)
                 if tile is not None:
                     yield segment, tile
@@ -230,15 +225,8 @@ def _decoded(page: Any, index: int, data: bytes) -> Tile:
     first, last = _MARKS.get(page.compression, (b"", b""))
     if not (data.startswith(first) and (data.endswith(last) or data.rstrip(b"\0").endswith(last))):
         raise DamagedTile(f"tile {index} is not a whole {COMPRESSION(page.compression).name}")
-    if (
-        page.compression in _JPEG
-        and page.is_tiled
-        and _jpeg_size(data)
-        != (
-            page.tilelength,
-            page.tilewidth,
-        )
-    ):
+    size = page.tilelength, page.tilewidth
+    if page.compression in _JPEG and page.is_tiled and _jpeg_size(data) != size:
         raise DamagedTile(f"tile {index} is not of the size that the file says")
     tables = page.jpegtables
     tile, _, shape = page.decode(data, index, jpegtables=tables, jpegheader=page.jpegheader)
@@ -317,8 +305,8 @@ def _description(tiff: tifffile.TiffFile) -> str:
     return str(tiff.pages.first.description)
 
 
-def _mpp(tiff: tifffile.TiffFile, image: int) -> tuple[float, float] | None:
-    """µm per pixel (y, x) from OME-XML, Aperio's or ImageJ's description or the resolution tags."""
+def _mpp(tiff: tifffile.TiffFile, image: int) -> PixelSize | None:
+    """µm per pixel from OME-XML, Aperio's or ImageJ's description or the resolution tags."""
     text = _description(tiff)
     found = _ome_mpp(tiff.ome_metadata, image) if tiff.is_ome else None
     aperio = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", text)
@@ -338,8 +326,8 @@ def _mpp(tiff: tifffile.TiffFile, image: int) -> tuple[float, float] | None:
     return plausible_mpp(_UM[unit] * y[1] / y[0], _UM[unit] * x[1] / x[0])
 
 
-def _ome_mpp(xml: str | None, image: int) -> tuple[float, float] | None:
-    """Physical pixel size (y, x) of image number `image` of an OME-XML document, in µm."""
+def _ome_mpp(xml: str | None, image: int) -> PixelSize | None:
+    """Physical pixel size of image number `image` of an OME-XML document, in µm."""
     try:
         root = ElementTree.fromstring(xml or "", forbid_dtd=True)
     except (ElementTree.ParseError, DefusedXmlException):

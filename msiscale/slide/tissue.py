@@ -36,19 +36,23 @@ def tissue_mask(
 
     Parameters
     ----------
-    slide : the slide
-    mpp : µm per mask pixel; the slide's own where it is coarser
-    min_area_um2 : pieces smaller than this (dust) are dropped
-    max_hole_um2 : holes smaller than this (lumina, small tears) are filled
+    slide : Slide
+    mpp : float
+        µm per mask pixel; the slide's own where it is coarser.
+    min_area_um2 : float
+        Pieces smaller than this (dust) are dropped.
+    max_hole_um2 : float
+        Holes smaller than this (lumina, small tears) are filled.
 
     Returns
     -------
-    mask : (h, w) bool
-    downsample : (y, x), level-0 pixels per mask pixel
+    mask : bool (h, w)
+    downsample : (float, float)
+        Level-0 pixels per mask pixel (y, x).
     """
     image = working(slide, max(mpp, *slide.mpp))
     mask = tissue_pixels(image.read(0, 0, *image.shape))
-    area = image.mpp[0] * image.mpp[1]
+    area = image.mpp.area
     mask = ndimage.binary_closing(mask, iterations=1) | mask
     mask = remove_small_objects(mask, max_size=int(min_area_um2 / area))
     mask = remove_small_holes(mask, max_size=int(max_hole_um2 / area))
@@ -56,18 +60,19 @@ def tissue_mask(
 
 
 def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels ``(h, w)`` of an RGB image ``(h, w, 3)`` that are coloured as tissue is."""
+    """Pixels, bool ``(h, w)``, of an RGB image, uint8 ``(h, w, 3)``, coloured as tissue is."""
     smooth = ndimage.uniform_filter(rgb.astype(np.float32) / 255, size=(3, 3, 1), mode="nearest")
     high, low = smooth.max(axis=-1), smooth.min(axis=-1)
     saturation = (high - low) / np.maximum(high, 1e-3)
     brightness = smooth.mean(axis=-1)
     usable = brightness > DARK
     if not usable.any():
-        return usable
+        return np.zeros(usable.shape, bool)
     values = saturation[usable]
-    middle = float(threshold_otsu(values)) if float(np.ptp(values)) > 1e-3 else 0.0
+    varied = float(np.ptp(values)) > 1e-3
+    middle = float(threshold_otsu(values)) if varied else 0.0  # type: ignore[no-untyped-call]
     threshold = min(max(middle, SATURATION[0]), SATURATION[1])
     # The glass of this slide, where it has any, is what is brightest in it.
     glass = max(float(np.percentile(brightness[usable], 99)), 0.8)
     pale = brightness > BRIGHT * glass
-    return usable & (saturation > threshold) & ~(pale & (saturation < SATURATION[1]))
+    return np.asarray(usable & (saturation > threshold) & ~(pale & (saturation < SATURATION[1])))

@@ -9,7 +9,6 @@ coordinates and are whole multiples of 2^-20, so that every sum is exact in floa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, floor
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.errors import MsiscaleWarning
-from msiscale.grid import Block, blocks
+from msiscale.grid import Block, PixelSize, blocks
 from msiscale.slide.backend import Pixels
 from msiscale.slide.reader import Slide
 
@@ -35,14 +34,14 @@ class WorkingImage:
     slide : the slide
     level : the level it is made from
     shape : (height, width)
-    mpp : (y, x) in µm per working pixel
+    mpp : µm per working pixel
     downsample : (y, x), level-0 pixels per working pixel
     """
 
     slide: Slide
     level: int
     shape: tuple[int, int]
-    mpp: tuple[float, float]
+    mpp: PixelSize
     downsample: tuple[float, float]
 
     def read(self, y: int, x: int, h: int, w: int) -> Pixels:
@@ -51,28 +50,39 @@ class WorkingImage:
         if source.downsample == self.downsample:
             return self.slide.read(self.level, y, x, h, w)
         out = np.full((h, w, 3), 255, np.uint8)
-        y0, y1 = max(y, 0), min(y + h, self.shape[0])
-        x0, x1 = max(x, 0), min(x + w, self.shape[1])
-        if y1 <= y0 or x1 <= x0:
+        wanted = Block(y, y + h, x, x + w)
+        inside = wanted & Block(0, self.shape[0], 0, self.shape[1])
+        if inside is None:
             return out
         sy, sx = (a / b for a, b in zip(self.downsample, source.downsample, strict=True))
+        rows, columns = _Axis(source.shape[0], sy), _Axis(source.shape[1], sx)
         size = max(1, floor(SOURCE_PX / sy)), max(1, floor(SOURCE_PX / sx))
-        for block in _aligned(Block(y0, y1, x0, x1), size):
-            rows, columns = _Axis(source.shape[0], sy), _Axis(source.shape[1], sx)
+        for part in blocks(inside.shape, size):
+            y0, x0 = inside.y0 + part.y0, inside.x0 + part.x0
+            block = Block(y0, y0 + part.shape[0], x0, x0 + part.shape[1])
             top, bottom = rows.span(block.y0, block.y1)
             left, right = columns.span(block.x0, block.x1)
             pixels = self.slide.read(self.level, top, left, bottom - top, right - left)
-            out[block.y0 - y : block.y1 - y, block.x0 - x : block.x1 - x] = _average(
-                pixels, rows, columns, block, (top, left)
-            )
+            averaged = _average(pixels, rows, columns, block, (top, left))
+            out[block.within(wanted)] = averaged
         return out
 
 
 def working(slide: Slide, mpp: float) -> WorkingImage:
-    """`slide` at `mpp` µm per pixel.
+    """A slide resampled.
 
     Made from the coarsest level that is still as fine as the target; a level within 2 % of it is
     taken as it is, and then `WorkingImage.mpp` is that level's own.
+
+    Parameters
+    ----------
+    slide : Slide
+    mpp : float
+        µm per pixel, the target.
+
+    Returns
+    -------
+    WorkingImage
 
     Raises
     ------
@@ -82,7 +92,7 @@ def working(slide: Slide, mpp: float) -> WorkingImage:
     if not mpp > 0:
         raise ValueError(f"mpp is µm per pixel, not {mpp}")
     sizes = [
-        (slide.mpp[0] * level.downsample[0], slide.mpp[1] * level.downsample[1])
+        PixelSize(slide.mpp.y * level.downsample[0], slide.mpp.x * level.downsample[1])
         for level in slide.levels
     ]
     for index, size in enumerate(sizes):
@@ -97,18 +107,13 @@ def working(slide: Slide, mpp: float) -> WorkingImage:
             stacklevel=2,
         )
     index = max((i for i, size in enumerate(sizes) if max(size) <= mpp), default=0)
-    downsample = (mpp / slide.mpp[0], mpp / slide.mpp[1])
+    downsample = (mpp / slide.mpp.y, mpp / slide.mpp.x)
     level = slide.levels[index]
     shape = (
         max(1, ceil(level.shape[0] * level.downsample[0] / downsample[0] - 1e-6)),
         max(1, ceil(level.shape[1] * level.downsample[1] / downsample[1] - 1e-6)),
     )
-    return WorkingImage(slide, index, shape, (mpp, mpp), downsample)
-
-
-def _aligned(block: Block, size: tuple[int, int]) -> Iterator[Block]:
-    for part in blocks(block.shape, size):
-        yield Block(part.y0 + block.y0, part.y1 + block.y0, part.x0 + block.x0, part.x1 + block.x0)
+    return WorkingImage(slide, index, shape, PixelSize(mpp, mpp), downsample)
 
 
 @dataclass(frozen=True)
@@ -194,4 +199,4 @@ def _average_whole(pixels: Pixels, rows: _Axis, columns: _Axis, block: Block) ->
     count_y = np.clip(have_y - ky * np.arange(h), 1, ky)
     count_x = np.clip(have_x - kx * np.arange(w), 1, kx)
     count = (count_y[:, None] * count_x[None, :])[..., None].astype(np.uint32)
-    return ((2 * total + count) // (2 * count)).astype(np.uint8)
+    return np.asarray((2 * total + count) // (2 * count), np.uint8)

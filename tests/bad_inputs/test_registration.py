@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bad_inputs.rows import READS, REFUSES, Row
 
+from msiscale.grid import PixelSize
 from msiscale.registration.landmarks import fit_landmarks, read_landmarks, read_matrix
 
 HEAD = "slide_x,slide_y,msi_x,msi_y\n"
@@ -27,7 +28,7 @@ def landmarks(
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
         slide, msi = read_landmarks(str(path))
         found = fit_landmarks(
-            slide, msi, mpp=(0.5, 0.5), pixel_um=(5.0, 5.0), source=str(path)
+            slide, msi, mpp=PixelSize.of(0.5), pixel_um=PixelSize.of(5), source=str(path)
         ).matrix
         assert np.isfinite(found).all()
         if good:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msiscale.features import banded
+from msiscale.features.architecture import fold_batch_norms
 from msiscale.features.banded import Banded
-from msiscale.features.encoders import fold_batch_norms, unfolded
+from msiscale.features.encoders import unfolded
 
 
 @pytest.fixture(scope="module")

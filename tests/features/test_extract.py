@@ -218,7 +218,7 @@ def test_a_window_that_cannot_be_read_stops_the_block():
 
 def test_reading_runs_one_item_ahead():
     seen = []
-    for item, result in _ahead(lambda i: (seen.append(i), i * i)[1], range(5)):
+    for item, result in enumerate(_ahead(lambda i: (seen.append(i), i * i)[1], range(5))):
         assert result == item**2
         assert len(seen) <= item + 2
     assert seen == list(range(5))

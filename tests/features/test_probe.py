@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from msiscale.errors import InputError
-from msiscale.features.encoders import _BUILT_IN, load_encoder
+from msiscale.features.encoders import ENCODERS, load_encoder
 from msiscale.features.probe import Geometry, NotLocal, geometry, is_exact
 
 
-@pytest.mark.parametrize("name", _BUILT_IN)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_the_recorded_geometry_is_the_measured_one(name):
-    assert geometry(load_encoder(name, "random:0").network) == _BUILT_IN[name].geometry
+    assert geometry(load_encoder(name, "random:0").network) == ENCODERS[name].geometry
 
 
 def test_known_fields():

@@ -14,8 +14,8 @@ from msiscale import grid
 from msiscale.errors import InputError
 from msiscale.features.encoders import load_encoder, load_encoders
 from msiscale.features.extract import extract_block
-from msiscale.features.probe import Geometry
-from msiscale.features.tiled import Tiled, tiled_geometry
+from msiscale.features.probe import Geometry, tiled_geometry
+from msiscale.features.tiled import Tiled
 from msiscale.features.weights import write_state
 from msiscale.grid import Block
 from tests.features.test_extract import Fake, noise, turned, undivided

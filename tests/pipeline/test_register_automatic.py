@@ -14,7 +14,7 @@ from commands import msiscale
 
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.grid import apply
+from msiscale.grid import PixelSize, apply
 from msiscale.pipeline import run
 from msiscale.pipeline.check import check
 from msiscale.pipeline.pictures import msi_picture
@@ -101,10 +101,12 @@ def test_check_takes_a_specimen_without_landmarks(copied: Path) -> None:
 def test_the_picture_of_an_msi_does_not_depend_on_its_blocks(placed) -> None:
     _, out = placed
     group = zarr.open_group(out / "cohort.zarr" / "S01", mode="r")
-    picture = msi_picture(group, (100.0, 100.0))
+    picture = msi_picture(group, PixelSize(100.0, 100.0))
     assert picture.values.shape == (*group["norm"].shape, 7)
     np.testing.assert_array_equal(picture.counts, np.isfinite(group["norm"][:]))
-    np.testing.assert_array_equal(picture.values, msi_picture(group, (100.0, 100.0)).values)
+    np.testing.assert_array_equal(
+        picture.values, msi_picture(group, PixelSize(100.0, 100.0)).values
+    )
 
 
 def test_options_are_known_to_the_command_line() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from msiscale.grid import apply, scaling, translation
-from msiscale.registration import Found, Pair, Picture, deform, field_at, register_pictures
+from msiscale.grid import PixelSize, apply, scaling, translation
+from msiscale.registration import Alignment, Pair, Picture, deform, field_at, register_pictures
 from msiscale.registration.agreement import agreement, information, whitened
 from msiscale.registration.picture import Sampler, coarsened, smoothed
 from msiscale.registration.refine import refine
@@ -32,7 +32,7 @@ def slide(seed: int = 0) -> Picture:
     tissue = np.hypot((y - 32) / 23, (x - 35) / 26) + 0.12 * noise[0] < 1
     layers = [tissue, tissue * (1 + 0.4 * noise[1]), tissue * noise[2]]
     values = np.stack(layers, axis=-1).astype(np.float32)
-    return smoothed(Picture(values, (SLIDE_UM, SLIDE_UM)), UM)
+    return smoothed(Picture(values, PixelSize(SLIDE_UM, SLIDE_UM)), UM)
 
 
 def truth(degrees: float, mirrored: bool, stretch: float = 1.0) -> np.ndarray:
@@ -49,10 +49,10 @@ def msi_of(matrix: np.ndarray, seed: int = 0, noise: float = 0.5) -> Picture:
     seen = np.nan_to_num(seen)
     mixed = np.exp(0.7 * (seen @ rng.standard_normal((3, 4))))
     mixed += noise * mixed.std(axis=(0, 1)) * rng.standard_normal(mixed.shape)
-    return Picture(mixed.astype(np.float32), (UM, UM))
+    return Picture(mixed.astype(np.float32), PixelSize(UM, UM))
 
 
-def error_px(found: Found, matrix: np.ndarray) -> float:
+def error_px(found: Alignment, matrix: np.ndarray) -> float:
     y, x = np.indices(SHAPE)
     points = np.stack([x, y], axis=-1)
     miss = apply(found.matrix, points) - apply(matrix, points)
@@ -92,9 +92,9 @@ def test_the_slide_of_another_specimen_is_refused() -> None:
 
 def test_noise_is_refused_and_nothing_is_an_error() -> None:
     rng = np.random.default_rng(5)
-    noise = Picture(rng.standard_normal((*SHAPE, 4)).astype(np.float32), (UM, UM))
+    noise = Picture(rng.standard_normal((*SHAPE, 4)).astype(np.float32), PixelSize(UM, UM))
     assert not register_pictures(noise, slide()).accepted
-    flat = Picture(np.ones((*SHAPE, 2), np.float32), (UM, UM))
+    flat = Picture(np.ones((*SHAPE, 2), np.float32), PixelSize(UM, UM))
     with pytest.raises(ValueError, match="MSI has no structure"):
         register_pictures(flat, slide())
 
@@ -103,7 +103,7 @@ def test_a_symmetric_slide_cannot_tell_mirror_images_apart() -> None:
     half = slide().values[:, :35]
     both = slide().channels(np.concatenate([half, half[:, ::-1]], axis=1))
     seen = Sampler(both)(np.linalg.inv(both.to_um) @ truth(20, False), SHAPE)
-    found = register_pictures(Picture(np.nan_to_num(seen), (UM, UM)), both)
+    found = register_pictures(Picture(np.nan_to_num(seen), PixelSize(UM, UM)), both)
     assert not found.accepted
     assert any("another place" in text for text in found.why)
 
@@ -145,7 +145,7 @@ def test_agreement_is_the_mutual_information_of_gaussians() -> None:
 @settings(max_examples=20, deadline=None)
 def test_a_coarser_picture_lies_where_the_finer_does(factor, h, w) -> None:
     y, x = np.indices((h, w))
-    ramp = Picture(np.stack([x, y], axis=-1).astype(np.float32), (2.0, 2.0))
+    ramp = Picture(np.stack([x, y], axis=-1).astype(np.float32), PixelSize(2.0, 2.0))
     small, at = coarsened(ramp, 2.0 * factor)
     middle = np.array([small.shape[1] // 2, small.shape[0] // 2])
     own = apply(np.linalg.inv(ramp.to_um) @ at @ small.to_um, middle)
@@ -204,7 +204,7 @@ def test_no_deformation_is_kept_where_there_is_none() -> None:
 def test_a_field_on_a_finer_grid() -> None:
     pair, matrix, _ = bent(0.0)
     found = deform(pair, matrix)
-    fine = Picture(np.zeros((48, 52, 1), np.float32), (UM / 2, UM / 2))
+    fine = Picture(np.zeros((48, 52, 1), np.float32), PixelSize(UM / 2, UM / 2))
     on = field_at(found, pair, fine)
     assert on.shape == (48, 52, 2)
     middle = on.reshape(24, 2, 26, 2, 2).mean(axis=(1, 3))[1:-1, 1:-1]

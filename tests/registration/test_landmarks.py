@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import apply
+from msiscale.grid import PixelSize, apply
 from msiscale.registration import fit_landmarks, read_landmarks, read_matrix, write_matrix
 
+SIZES = {"mpp": PixelSize(0.5, 0.5), "pixel_um": PixelSize(100.0, 100.0)}
 POINTS = np.array([[2.0, 3.0], [40.0, 5.0], [38.0, 30.0], [4.0, 28.0], [20.0, 15.0]])
 
 
@@ -26,9 +27,7 @@ def rotation(degrees: float, scale: float, mirror: bool) -> np.ndarray:
 @given(st.floats(-360, 360), st.floats(5, 300), st.booleans(), st.sampled_from(["affine", "auto"]))
 def test_exact_pairs_give_the_map_back(angle, scale, mirror, kind) -> None:
     truth = rotation(angle, scale, mirror)
-    found = fit_landmarks(
-        apply(truth, POINTS), POINTS, mpp=(0.5, 0.5), pixel_um=(100.0, 100.0), kind=kind
-    )
+    found = fit_landmarks(apply(truth, POINTS), POINTS, **SIZES, kind=kind)
     np.testing.assert_allclose(found.matrix, truth, atol=1e-6 * scale)
     assert found.residual_um < 1e-3
 
@@ -37,9 +36,7 @@ def test_exact_pairs_give_the_map_back(angle, scale, mirror, kind) -> None:
 @pytest.mark.parametrize("mirror", [False, True])
 def test_similarity_finds_turns_and_mirror_images(degrees: float, mirror: bool) -> None:
     truth = rotation(degrees, 200.0, mirror)
-    found = fit_landmarks(
-        apply(truth, POINTS), POINTS, mpp=(0.5, 0.5), pixel_um=(100, 100), kind="similarity"
-    )
+    found = fit_landmarks(apply(truth, POINTS), POINTS, **SIZES, kind="similarity")
     np.testing.assert_allclose(found.matrix, truth, atol=1e-6)
     assert found.record()["mirrored"] == int(mirror)
 
@@ -47,7 +44,7 @@ def test_similarity_finds_turns_and_mirror_images(degrees: float, mirror: bool) 
 def test_affine_is_the_least_squares_solution_and_residuals_are_in_um_and_pixels() -> None:
     rng = np.random.default_rng(0)
     slide = apply(rotation(20, 200, False), POINTS) + rng.normal(0, 20, POINTS.shape)
-    found = fit_landmarks(slide, POINTS, mpp=(0.5, 0.5), pixel_um=(100.0, 100.0))
+    found = fit_landmarks(slide, POINTS, **SIZES)
     design = np.column_stack([POINTS, np.ones(len(POINTS))])
     expected, *_ = np.linalg.lstsq(design, slide, rcond=None)
     np.testing.assert_allclose(found.matrix[:2], expected.T, rtol=1e-9)
@@ -61,12 +58,10 @@ def test_a_swapped_pair_warns() -> None:
     slide = apply(rotation(0, 200, False), POINTS)
     slide[[0, 1]] = slide[[1, 0]]
     with pytest.warns(MsiscaleWarning, match="MSI pixels"):
-        fit_landmarks(slide, POINTS, mpp=(0.5, 0.5), pixel_um=(100.0, 100.0))
+        fit_landmarks(slide, POINTS, **SIZES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit_landmarks(
-            apply(rotation(0, 200, False), POINTS), POINTS, mpp=(0.5, 0.5), pixel_um=(100, 100)
-        )
+        fit_landmarks(apply(rotation(0, 200, False), POINTS), POINTS, **SIZES)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +69,7 @@ def test_a_swapped_pair_warns() -> None:
 )
 def test_too_few_or_degenerate_landmarks(points: np.ndarray, word: str) -> None:
     with pytest.raises(InputError, match=word):
-        fit_landmarks(points * 10, points, mpp=(0.5, 0.5), pixel_um=(100.0, 100.0))
+        fit_landmarks(points * 10, points, **SIZES)
 
 
 def test_landmark_files(tmp_path: Path) -> None:

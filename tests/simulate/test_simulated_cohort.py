@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from msiscale.cohort import Cohort, Specimen, read_manifest
 from msiscale.errors import InputError
-from msiscale.grid import apply
+from msiscale.grid import PixelSize, apply
 from msiscale.msi.cube import bin_spectra, normalisation
 from msiscale.msi.source import open_source
 from msiscale.registration import fit_landmarks, read_landmarks, read_matrix
@@ -152,7 +152,7 @@ def test_registration(folder: Path, cohort: Cohort) -> None:
         assert specimen.landmarks
         slide_xy, msi_xy = read_landmarks(specimen.landmarks)
         assert 8 <= len(slide_xy) <= 12
-        found = fit_landmarks(slide_xy, msi_xy, mpp=(4.0, 4.0), pixel_um=(100.0, 100.0))
+        found = fit_landmarks(slide_xy, msi_xy, mpp=PixelSize.of(4), pixel_um=PixelSize.of(100))
         corners = np.array([(0, 0), (PIXELS[1], 0), PIXELS[::-1], (0, PIXELS[0])], float)
         miss = apply(found.matrix, corners) - apply(truth["matrix"], corners)
         assert np.hypot(*miss.T).mean() / 25 < 0.5

@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.slide.annotations import Region, read_annotation, write_geojson
+from msiscale.slide.annotations import Outline, read_annotation, write_geojson
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 
@@ -182,7 +182,7 @@ def test_missing_and_empty(tmp_path: Path) -> None:
 def test_geojson_round_trip(tmp_path: Path) -> None:
     holed = shapely.Polygon(SQUARE, [[(2, 2), (4, 2), (4, 4), (2, 4)]])
     two = shapely.MultiPolygon([holed, shapely.box(20, 20, 30, 31)])
-    regions = [Region(holed, "Tumor"), Region(two)]
+    regions = [Outline(holed, "Tumor"), Outline(two)]
     path = tmp_path / "out" / "a.geojson"
     write_geojson(str(path), regions, properties=[{"measurements": {"p": 0.9}}, {}])
     again = read_annotation(path, (50, 50))

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from msiscale.errors import InputError
 from msiscale.grid import Block, pixel_corners
 from msiscale.slide.labels import label_fraction
-from msiscale.slide.regions import Region
+from msiscale.slide.outlines import Outline
 
 EYE = np.eye(3)
 
 
-def box(x0: float, y0: float, x1: float, y1: float, name: str | None = None) -> Region:
-    return Region(shapely.box(x0, y0, x1, y1), name)
+def box(x0: float, y0: float, x1: float, y1: float, name: str | None = None) -> Outline:
+    return Outline(shapely.box(x0, y0, x1, y1), name)
 
 
 def rotation(degrees: float, scale: float, x: float, y: float, flip: bool = False) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_area_is_conserved(degrees: float, scale: float, flip: bool, seed: int) 
     radii = rng.uniform(3, 13, 20)
     star = np.stack([14 + radii * np.cos(angles), 18 + radii * np.sin(angles)], -1)
     polygon = shapely.make_valid(shapely.Polygon(star @ matrix[:2, :2].T + matrix[:2, 2]))
-    fraction = label_fraction([Region(polygon)], matrix, shape)
+    fraction = label_fraction([Outline(polygon)], matrix, shape)
     assert fraction.min() >= 0 and fraction.max() <= 1
     assert fraction.sum(dtype=np.float64) * scale**2 == pytest.approx(polygon.area, rel=1e-5)
 
@@ -64,7 +64,7 @@ def test_agrees_with_shapely_pixel_by_pixel() -> None:
     corners = pixel_corners(matrix, Block(0, shape[0], 0, shape[1]))
     expected = shapely.area(shapely.intersection(shapely.polygons(corners), polygon)) / 49
     np.testing.assert_allclose(
-        label_fraction([Region(polygon)], matrix, shape), expected, atol=1e-6
+        label_fraction([Outline(polygon)], matrix, shape), expected, atol=1e-6
     )
 
 

@@ -1,4 +1,4 @@
-"""Annotated regions: polygons in level-0 pixels with the name that the pathologist gave them."""
+"""Outlines on a slide: areas in level-0 pixels with the name that the pathologist gave them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FARTHEST = 1e9
 
 
 @dataclass(frozen=True)
-class Region:
-    """One annotated region.
+class Outline:
+    """One annotated area.
 
     Attributes
     ----------
@@ -34,11 +34,8 @@ def polygonal(geometry: BaseGeometry) -> BaseGeometry:
         geometry = shapely.make_valid(geometry)
     if geometry.geom_type in ("Polygon", "MultiPolygon"):
         return geometry
-    parts = [
-        part
-        for part in shapely.get_parts(geometry)
-        if part.geom_type in ("Polygon", "MultiPolygon", "GeometryCollection")
-    ]
+    areas = ("Polygon", "MultiPolygon", "GeometryCollection")
+    parts = [part for part in shapely.get_parts(geometry) if part.geom_type in areas]
     return shapely.union_all([polygonal(part) for part in parts])
 
 
@@ -51,10 +48,7 @@ def placed(xy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def ring(points: Sequence[tuple[float, float]]) -> BaseGeometry:
-    """The area inside a closed line of (x, y); empty with fewer than three points.
-
-    ValueError for a corner that is not finite or absurdly far away.
-    """
+    """The area inside a closed line of (x, y), each `placed`; empty with fewer than three."""
     xy = placed(np.asarray(points, dtype=np.float64).reshape(-1, 2))
     if len(xy) < 3:
         return shapely.Polygon()
@@ -67,8 +61,3 @@ def rings(lines: Iterable[Sequence[tuple[float, float]]]) -> BaseGeometry:
     for line in lines:
         area = polygonal(shapely.symmetric_difference(area, ring(line)))
     return area
-
-
-def moved(geometry: BaseGeometry, offset: tuple[float, float]) -> BaseGeometry:
-    """The geometry moved by ``(x, y)``."""
-    return shapely.transform(geometry, lambda xy: xy + np.asarray(offset, dtype=np.float64))

@@ -1,32 +1,30 @@
-"""PNG and JPEG pictures as slides of one level, decoded once and held in memory."""
+"""PNG and JPEG as slides of one level, decoded once and held in memory."""
 
 from __future__ import annotations
 
 import io
-import threading
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from msiscale.errors import InputError
+from msiscale.grid import PixelSize
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
 from msiscale.store import is_url, local_path, read_bytes
 
 MAX_PIXELS = 1 << 27  # 1 GiB while it is decoded, however small the file is
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-_lock = threading.Lock()
 
 
-def _decode(path: str, data: bytes) -> tuple[Pixels, tuple[float, float] | None]:
-    with _lock:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        except Exception:  # UnidentifiedImageError, and whatever a damaged header brings about
-            raise InputError(f"{path}: not a readable PNG or JPEG; export it again") from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+def _decode(path: str, data: bytes) -> tuple[Pixels, PixelSize | None]:
+    # not Image.open, which has a limit of its own for the whole process
+    kind = PngImageFile if data.startswith(b"\x89PNG") else JpegImageFile
+    try:
+        image = kind(io.BytesIO(data))
+    except Exception:  # whatever a damaged header brings about
+        raise InputError(f"{path}: not a readable PNG or JPEG; export it again") from None
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
             f"{path}: {image.width} x {image.height} px is too large for a PNG or JPEG;"
@@ -43,8 +41,8 @@ def _decode(path: str, data: bytes) -> tuple[Pixels, tuple[float, float] | None]
         raise InputError(f"{path}: the picture is damaged ({error}); export it again") from None
 
 
-@lru_cache(maxsize=2)
-def _load(path: str, token: tuple[int, int]) -> tuple[Pixels, tuple[float, float] | None]:
+@lru_cache(maxsize=2)  # handles of all threads share the pixels
+def _load(path: str, token: tuple[int, int]) -> tuple[Pixels, PixelSize | None]:
     """The picture; `token` makes a file that was replaced a new one."""
     try:
         data = read_bytes(path)
@@ -53,7 +51,7 @@ def _load(path: str, token: tuple[int, int]) -> tuple[Pixels, tuple[float, float
     return _decode(path, data)
 
 
-class PictureBackend:
+class PngJpegBackend:
     """A PNG or JPEG; all threads share its pixels."""
 
     def __init__(self, path: str) -> None:
@@ -64,7 +62,7 @@ class PictureBackend:
         self.hint = ""
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
-        """Pixels ``(h, w, 3)`` of a rectangle that lies inside the picture."""
+        """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the picture."""
         return self._pixels[y : y + h, x : x + w]
 
     def close(self) -> None:

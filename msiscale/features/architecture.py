@@ -1,0 +1,111 @@
+"""How an encoder's network comes to be: built in, or made elsewhere and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from msiscale.errors import InputError
+from msiscale.features.probe import Geometry, dense_geometry, is_exact, tiled_geometry
+from msiscale.features.weights import fill, random_seed
+
+Colours = tuple[float, float, float]
+IMAGENET: tuple[Colours, Colours] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Loaded(NamedTuple):
+    """A network with its weights, in evaluation mode.
+
+    ``mean`` and ``std`` are of RGB in 0..1, for the normalisation; ``banded`` says that a CPU may
+    run it in bands of rows.
+    """
+
+    network: nn.Module
+    sha256: str
+    geometry: Geometry
+    mean: Colours
+    std: Colours
+    banded: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that is built in.
+
+    Attributes
+    ----------
+    build : makes it
+    geometry : as `probe.geometry` measures it
+    mean, std : see `Loaded`
+    ignored : prefixes of tensors in a weights file that have no place in it
+    published : of an encoder's name and weights (None: its default), their file and what an error
+        calls them
+    banded : see `Loaded`
+    """
+
+    build: Callable[[], nn.Module]
+    geometry: Geometry
+    mean: Colours
+    std: Colours
+    ignored: tuple[str, ...]
+    published: Callable[[str, str | None], tuple[str, str]]
+    banded: bool = False
+
+    def filled(self, name: str, weights: str | None) -> tuple[nn.Module, str]:
+        """The network with its batch norms in their places, and the SHA-256 of its weights."""
+        with torch.device("meta"):  # no time and no random numbers spent on values
+            network = self.build()
+        what = weights
+        if random_seed(weights) is None:
+            weights, what = self.published(name, weights)
+        return network, fill(network, weights, self.ignored, what=what)
+
+    def __call__(self, name: str, weights: str | None) -> Loaded:
+        network, sha256 = self.filled(name, weights)
+        fold_batch_norms(network.eval())
+        return Loaded(network, sha256, self.geometry, self.mean, self.std, self.banded)
+
+
+def measured(
+    name: str,
+    whole: nn.Module,
+    model: nn.Module,
+    weights: str | None,
+    colours: tuple[Colours, Colours],
+    *,
+    tile: int = 0,
+    ignored: tuple[str, ...] = (),
+) -> Loaded:
+    """A network from elsewhere around a `model` that is given its weights; InputError if unfit."""
+    shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
+    sha256 = fill(model, weights, ignored, tile)
+    model.eval()
+    if not tile and not is_exact(whole, shape):
+        raise InputError(
+            f"--encoder {name}: its features depend on where a window begins; take a model without "
+            "window attention"
+        )
+    return Loaded(whole, sha256, shape, *colours)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Merge each batch norm that follows a convolution into it, in place (a fifth of the time)."""
+    pairs = (
+        *((f"conv{i}", f"bn{i}") for i in (1, 2, 3)),
+        ("0", "1"),
+        ("_expand_conv", "_bn0"),
+        ("_depthwise_conv", "_bn1"),
+        ("_project_conv", "_bn2"),
+        ("_conv_stem", "_bn0"),
+        ("_conv_head", "_bn1"),
+    )
+    for module in network.modules():
+        for conv_name, norm_name in pairs:
+            conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, torch.nn.utils.fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())

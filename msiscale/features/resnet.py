@@ -1,0 +1,58 @@
+"""ResNet-50 of torchvision, up to one of its layers, with the weights that it publishes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from msiscale.errors import InputError
+from msiscale.features.architecture import IMAGENET, Architecture
+from msiscale.features.probe import Geometry
+from msiscale.features.weights import reason
+
+
+def trunk(layers: int) -> nn.Module:
+    """The network up to ``layer1`` ... ``layer4``."""
+    from torchvision.models import resnet50
+
+    full = resnet50(weights=None)
+    found = nn.Sequential()
+    for name in ("conv1", "bn1", "relu", "maxpool", *(f"layer{i}" for i in range(1, layers + 1))):
+        found.add_module(name, getattr(full, name))
+    return found
+
+
+def published(name: str, weights: str | None) -> tuple[str, str]:
+    """Weights by their name at torchvision, from its cache or the network; else a file."""
+    from torchvision.models import ResNet50_Weights
+
+    version = weights or "IMAGENET1K_V1"
+    if version not in ResNet50_Weights.__members__:
+        return version, version
+    url = ResNet50_Weights[version].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            prefix = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the digest's start
+            torch.hub.download_url_to_file(url, str(path), prefix, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"{name}: its weights ({version} of torchvision) are not here and {url} cannot be "
+                f"had ({reason(error)}); "
+                "give --weights FILE (.pth or .safetensors), or --weights random:SEED for a trial, "
+                "or take --encoder efficientnet-lite0, whose weights are installed with msiscale"
+            ) from None
+    return str(path), version
+
+
+# They see 133 px (layer3) and 213 px (layer4) past a cell.
+LAYER3 = Architecture(
+    partial(trunk, 3), Geometry(16, 144, 1024), *IMAGENET, ("fc.", "layer4."), published, True
+)
+LAYER4 = Architecture(
+    partial(trunk, 4), Geometry(32, 224, 2048), *IMAGENET, ("fc.",), published, True
+)
