@@ -1,5 +1,19 @@
 """The stages over a cohort."""
 
-from msiscale.pipeline.driver import STAGES, Result, run
+from __future__ import annotations
 
-__all__ = ["STAGES", "Result", "run"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msiscale.pipeline.driver import Result, run
+
+__all__ = ["Result", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # so that the command line can list the stages without what they need
+    if name in __all__:
+        from msiscale.pipeline import driver
+
+        return getattr(driver, name)
+    raise AttributeError(f"module 'msiscale.pipeline' has no attribute {name!r}")
