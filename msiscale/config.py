@@ -1,4 +1,8 @@
-"""The choices of a run: defaults, a TOML file, and the command line over both."""
+"""The choices of a run: defaults, a TOML file, and the command line over both.
+
+A field of `RunConfig` says all that there is to say of an option. The command line, the schema of
+config files, the checks and the table in docs/cli.md are made from it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ import re
 import tomllib
 import types
 import typing
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from msiscale.errors import InputError
-from msiscale.store import read_bytes
 
 # Working pixels of a forward pass, as large as 4 GiB a worker allow with the largest encoder here.
 WINDOWS = {"float32": 2432, "bfloat16": 3200}
@@ -22,107 +27,244 @@ TILE = 2048  # of the published study
 PROTOCOLS = ("leave_one_patient_out", "spatial_blocks", "pixel_folds")
 
 
+class Check(NamedTuple):
+    """What must hold of a value, and what is said where it does not."""
+
+    holds: Callable[[Any], bool]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of `RunConfig` with what its metadata say."""
+
+    name: str
+    kind: Any  # without the None of what need not be given
+    default: Any
+    help: str  # a phrase without a full stop
+    section: str  # its heading in help and docs
+    stages: tuple[str, ...]  # that use it
+    unit: str | None = None
+    check: Check | None = None  # of all but None
+    unset: str = "none"  # what is the case where the default is None, or says too little
+    spelled: str | None = None  # on the command line, where that is not the name
+    metavar: str | None = None
+    bare: str | None = None  # what its word alone stands for
+
+    @property
+    def flag(self) -> str:
+        """Its word on the command line."""
+        return self.spelled or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def sentence(self) -> str:
+        """Its help with unit and default."""
+        values = self.default if isinstance(self.default, tuple) else (self.default,)
+        given = ",".join(f"{v:g}" if type(v) is float else str(v) for v in values)
+        usual = self.unset if given in ("None", "False", "") else given
+        return f"{self.help}{f', in {self.unit}' if self.unit else ''} (default: {usual})."
+
+
+def option(default: Any, help: str, unit: str | None = None, **metadata: Any) -> Any:
+    """A field with the rest of its `Option`."""
+    return field(default=default, metadata={"help": help, "unit": unit, **metadata})
+
+
+_msi = partial(option, section="MSI", stages=("ingest",))
+_place = partial(option, section="Registration", stages=("register",))
+_slide = partial(option, section="Slide and encoder", stages=("features",))
+_label = partial(option, section="Labels", stages=("register",))
+_model = partial(option, section="Models", stages=("fit", "robustness"))
+_valid = partial(option, section="Validation", stages=("robustness",))
+_ion = partial(option, section="Biomarkers", stages=("biomarkers", "annotate"))
+_lipid = partial(option, section="Lipids with a false-discovery rate", stages=("annotate",))
+_region = partial(option, section="Regions of predicted cancer", stages=("regions",))
+
+_POSITIVE = Check(lambda v: 0 < v < 1e6, "give a positive number")
+_FRACTION = Check(lambda v: 0 <= v <= 1, "give one from 0 to 1")
+_COUNT = Check(lambda v: v >= 1, "give 1 or more")
+_ZERO_OR_MORE = Check(lambda v: v >= 0, "give none below zero")
+_POSITIVES = Check(lambda v: min(v, default=0) > 0, "give one or more positive numbers")
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that changes a result, and nothing that does not (workers, progress, paths)."""
 
-    # MSI
-    normalise: Literal["none", "tic", "rms", "median", "reference"] = "tic"
-    reference_mz: tuple[float, ...] | None = None  # the ions of normalise = "reference"
-    transform: Literal["none", "log", "sqrt"] = "none"  # after it; see docs/preprocessing
-    recalibrate: str | None = None  # a file of m/z, or "builtin:lipids|dhb|chca|9aa"
-    recalibrate_ppm: float = 50.0  # the largest mass error that is looked for
-    tolerance_ppm: float = 5.0
-    axis: str | None = None  # a CSV of m/z, "ppm:LO:HI:STEP" or a run; default: peaks
-    min_frequency: float = 0.01  # a peak must be in this fraction of one specimen's pixels
-    snr: float = 3.0  # and this far above the noise of the summed spectrum
-    # registration
-    registration: Literal["given", "auto"] = "given"  # auto: from the images even where given
-    refine: Literal["none", "bspline"] = "none"  # what the affine map leaves over; see the docs
-    # slide
-    encoder: str = "resnet50:layer3"  # several with commas: their channels one after another
-    weights: str | None = None  # of each of them
-    compile: bool = False  # by torch.compile
-    mpp: float = 0.5  # µm a pixel at which the network sees the slide
-    window: int | None = None  # slide pixels without the halo; see `default_window`
-    precision: Literal["float32", "bfloat16"] = "float32"
-    # tiles: each by itself, with its own batch statistics, as the study had them
-    feature_mode: Literal["dense", "tiles"] = "dense"
-    min_coverage: float = 0.5  # of an MSI pixel by the slide, below which it is left out
-    # labels
-    cancer_classes: tuple[str, ...] | None = None  # default: see slide.annotations
-    exclude_classes: tuple[str, ...] | None = None
-    # models
-    components: int = 200
-    alphas: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
-    costs: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regressions
-    pca: Literal["training", "all"] = "training"  # whose spectra; all: the study's leak
-    scaling: Literal["training", "own"] = "training"  # of held-out rows; own: the study's leak
-    protocols: tuple[str, ...] = PROTOCOLS  # of validation; the first is the headline
-    jitter: tuple[float, ...] = ()  # MSI pixels of error added to the registration
-    null: int = 0  # draws of an annotation that means nothing
-    # biomarkers
-    lipids: str | None = None  # LMSD as CSV, TSV or SDF; default: a built-in table
-    polarity: Literal["+", "-"] | None = None  # default: the files' own
-    adducts: tuple[str, ...] | None = None
-    annotation_ppm: float = 5.0
-    shifts: int = 500  # places where the annotation is laid as well, to see what chance does
-    # lipid annotation (msiscale annotate)
-    decoys: int = 20  # implausible adducts a formula
-    matrix_ions: str | None = None  # CSV or TSV with a column mz
-    resolving_power: float = 140_000.0  # of an Orbitrap, at m/z 200
-    # regions of predicted cancer
-    region_probability: float = 0.5  # mean of the predictors, of a pixel, at least
-    region_um2: float = 20_000.0  # smaller ones are left out
-    # layout: how the work is cut, never what comes out
-    block: int = 64  # MSI pixels on a side of one task and one shard
+    normalise: Literal["none", "tic", "rms", "median", "reference"] = _msi(
+        "tic", "Intensity normalisation applied to each spectrum"
+    )
+    reference_mz: tuple[float, ...] | None = _msi(
+        None, "The m/z of ions whose sum is what --normalise reference divides by", check=_POSITIVES
+    )
+    transform: Literal["none", "log", "sqrt"] = _msi(
+        "none", "Transform applied to the normalised intensities"
+    )
+    recalibrate: str | None = _msi(
+        None,
+        "Known ions that correct the m/z: a CSV, or builtin: with lipids, dhb, chca or 9aa",
+        metavar="FILE|builtin:NAME",
+    )
+    recalibrate_ppm: float = _msi(
+        50.0, "Largest mass error that the recalibration looks for", "ppm", check=_POSITIVE
+    )
+    tolerance_ppm: float = _msi(
+        5.0, "Half the width of the window around a peak", "ppm", check=_POSITIVE
+    )
+    axis: str | None = _msi(
+        None,
+        "The m/z axis: a CSV of m/z, steps as ppm:LO:HI:STEP, or that of another run (its --out)",
+        unset="the peaks that are found",
+        metavar="FILE|ppm:LO:HI:STEP|RUN",
+    )
+    min_frequency: float = _msi(
+        0.01, "Least fraction of a specimen's pixels that must have a peak", check=_FRACTION
+    )
+    snr: float = _msi(
+        3.0, "Least signal-to-noise ratio of a peak in the summed spectrum", check=_ZERO_OR_MORE
+    )
+    registration: Literal["given", "auto"] = _place(
+        "given", "Source of the registration, auto for the images even where it is given"
+    )
+    refine: Literal["none", "bspline"] = _place(
+        "none", "Deformation beyond the affine map, measured on the images"
+    )
+    encoder: str = _slide(
+        "resnet50:layer3",
+        "Network that describes the slide: resnet50:layer3, resnet50:layer4, efficientnet-lite0, "
+        "timm:NAME, own:MODULE:FUNCTION, or several with commas between them",
+    )
+    weights: str | None = _slide(
+        None, "Weights of the encoder", unset="ImageNet", metavar="NAME|FILE|random:SEED"
+    )
+    compile: bool = _slide(
+        False, "Compile the encoder with torch.compile: for GPUs, at a minute a worker", unset="no"
+    )
+    mpp: float = _slide(
+        0.5, "Pixel size at which the encoder sees the slide", "µm", check=_POSITIVE
+    )
+    window: int | None = _slide(
+        None,
+        "Side of a forward pass without its halo",
+        "slide pixels",
+        unset="what fits into 4 GiB a worker",
+        check=Check(lambda v: v > 0 and v % 64 == 0, "give a multiple of 64 pixels, 64 or more"),
+    )
+    precision: Literal["float32", "bfloat16"] = _slide(
+        "float32", "Kind of numbers in which the encoder computes"
+    )
+    feature_mode: Literal["dense", "tiles"] = _slide(
+        "dense", "Features of the slide as a whole, or of tiles each by itself, as published"
+    )
+    cancer_classes: tuple[str, ...] | None = _label(
+        None, "Annotated classes of cancer", unset="the usual names", spelled="--cancer-class"
+    )
+    exclude_classes: tuple[str, ...] | None = _label(
+        None, "Annotated classes that are left out as unknown", spelled="--exclude-class"
+    )
+    min_coverage: float = _model(
+        0.5, "Least fraction of an MSI pixel that the slide must cover", check=_FRACTION
+    )
+    components: int = _model(200, "Largest number of PCA modes of the MSI", check=_COUNT)
+    alphas: tuple[float, ...] = _model(
+        (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2),
+        "Penalties of the ridge regression to choose from, 0 for none",
+        check=Check(lambda v: min(v, default=-1) >= 0, "give one or more, none below zero"),
+    )
+    costs: tuple[float, ...] = _model(
+        (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        "Values of C of the logistic regressions to choose from",
+        check=_POSITIVES,
+    )
+    pca: Literal["training", "all", "incremental"] = _model(
+        "training",
+        "Spectra that the PCA is fitted on: those of a fold's training patients (training), or of "
+        "all patients with one PCA for all folds (all), in batches of 200 as published "
+        "(incremental)",
+    )
+    scaling: Literal["training", "own"] = _model(
+        "training", "Rows whose mean and deviation scale held-out rows; their own as published"
+    )
+    protocols: tuple[str, ...] = _valid(
+        PROTOCOLS,
+        "Protocols of validation, of which the first is the headline",
+        stages=("fit",),
+        check=Check(lambda v: {*v} <= {*PROTOCOLS}, f"use {', '.join(PROTOCOLS)}"),
+    )
+    jitter: tuple[float, ...] = _valid(
+        (),
+        "Distances by which the slide is misplaced to fit again (--jitter alone: 0,0.5,1,2)",
+        "MSI pixels",
+        check=Check(lambda v: min(v, default=0) >= 0, "give none below zero"),
+        metavar="[PX,…]",
+        bare="0,0.5,1,2",
+    )
+    null: int = _valid(
+        0, "Number of fits with a moved annotation, which show chance", check=_ZERO_OR_MORE
+    )
+    lipids: str | None = _ion(
+        None, "Table of LIPID MAPS as CSV, TSV or SDF", unset="a built-in one", metavar="FILE"
+    )
+    polarity: Literal["+", "-"] | None = _ion(
+        None,
+        "Polarity in which the MSI was measured",
+        stages=("ingest", "biomarkers", "annotate"),
+        unset="as the files say",
+    )
+    adducts: tuple[str, ...] | None = _ion(
+        None, "Adducts of the lipids, as [M+H]+,[M+Na]+", unset="those usual for the polarity"
+    )
+    annotation_ppm: float = _ion(
+        5.0, "Largest mass error of a lipid's match", "ppm", check=_POSITIVE
+    )
+    shifts: int = _ion(
+        500,
+        "Number of places where the annotation is laid as well, which show chance, 0 for none",
+        stages=("biomarkers",),
+        check=Check(lambda v: v == 0 or v >= 100, "give 100 or more, or 0 for none"),
+    )
+    decoys: int = _lipid(
+        20,
+        "Number of implausible adducts that are tried for each formula",
+        check=Check(lambda v: 1 <= v <= 80, "give 1 to 80"),
+    )
+    matrix_ions: str | None = _lipid(
+        None, "Ions of the matrix, which are marked: a CSV or TSV with a column mz", metavar="FILE"
+    )
+    resolving_power: float = _lipid(
+        140_000.0,
+        "Resolving power of the Orbitrap at m/z 200",
+        check=Check(lambda v: 1e3 <= v < 1e8, "give m/z over peak width"),
+    )
+    region_probability: float = _region(
+        0.5,
+        "Least probability of a pixel of a region of predicted cancer, mean of the predictors",
+        check=Check(lambda v: 0 < v < 1, "give one between 0 and 1"),
+    )
+    region_um2: float = _region(
+        20_000.0, "Least area of a region of predicted cancer", "µm²", check=_ZERO_OR_MORE
+    )
+    block: int = option(
+        64,
+        "Side of the block that is one task and one shard, which changes no number",
+        "MSI pixels",
+        section="Layout",
+        stages=("ingest", "features"),
+        check=_COUNT,
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for name, own in OPTIONS.items():
+            value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
-                    raise InputError(f"option {field.name} = {value!r}: give finite numbers")
-        for name in ("min_frequency", "min_coverage"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"option {name} = {getattr(self, name)!r}: give one from 0 to 1")
-        if self.snr < 0 or self.null < 0 or min(self.jitter, default=0) < 0:
-            raise InputError("options snr, null and jitter: give none below zero")
-        if self.shifts and self.shifts < 100:
-            raise InputError(f"option shifts = {self.shifts!r}: give 100 or more, or 0 for none")
-        if not 1 <= self.decoys <= 80:
-            raise InputError(f"option decoys = {self.decoys!r}: give 1 to 80")
-        if not 1e3 <= self.resolving_power < 1e8:
-            raise InputError(
-                f"option resolving_power = {self.resolving_power!r}: give m/z over peak width"
-            )
-        for name in ("tolerance_ppm", "recalibrate_ppm", "mpp", "annotation_ppm"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise InputError(f"option {name} = {getattr(self, name)!r}: give a positive number")
-        for name in ("window", "block", "components"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"option {name} = {getattr(self, name)!r}: give 1 or more")
-        if self.window and self.window % 64:
-            raise InputError(f"option window = {self.window}: give a multiple of 64 pixels")
+                    raise InputError(f"option {name} = {value!r}: give finite numbers")
+            if own.check and value is not None and not own.check.holds(value):
+                raise InputError(f"option {name} = {value!r}: {own.check.remedy}")
         if (self.normalise == "reference") != bool(self.reference_mz):
             raise InputError(
                 "option normalise = 'reference' and option reference_mz go together; give both"
             )
-        if self.reference_mz and min(self.reference_mz) <= 0:
-            raise InputError("option reference_mz: give positive m/z")
-        unknown = set(self.protocols) - set(PROTOCOLS)
-        if unknown:
-            raise InputError(f"option protocols = {min(unknown)!r}: use {', '.join(PROTOCOLS)}")
-        if not 0 < self.region_probability < 1:
-            raise InputError(
-                f"option region_probability = {self.region_probability!r}: give one between 0 and 1"
-            )
-        if not 0 <= self.region_um2 < float("inf"):
-            raise InputError(f"option region_um2 = {self.region_um2!r}: give 0 or more")
-        if not self.alphas or min(self.alphas) < 0:
-            raise InputError("option alphas: give one or more numbers, none below zero")
-        if not self.costs or min(self.costs) <= 0:
-            raise InputError("option costs: give one or more positive numbers")
 
     @property
     def pixels_a_window(self) -> int:
@@ -133,6 +275,18 @@ class RunConfig:
     def part(self, *names: str) -> dict[str, Any]:
         """Some of the choices, for the digest of a stage."""
         return {name: getattr(self, name) for name in names}
+
+
+def _without_none(kind: Any) -> Any:
+    inner = [k for k in typing.get_args(kind) if k is not type(None)]
+    return inner[0] if typing.get_origin(kind) in (types.UnionType, typing.Union) else kind
+
+
+_KINDS = typing.get_type_hints(RunConfig)
+OPTIONS = {
+    f.name: Option(f.name, _without_none(_KINDS[f.name]), f.default, **f.metadata)
+    for f in dataclasses.fields(RunConfig)
+}
 
 
 def default_window(encoder: str, precision: str) -> int:
@@ -150,9 +304,11 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "raw_intensities": {"normalise": "none"},
     "tiles_without_context": {"feature_mode": "tiles"},
     "pca_of_all": {"pca": "all"},
+    "pca_incremental": {"pca": "incremental"},
     "test_rows_scaled_by_themselves": {"scaling": "own"},
     "no_penalty": {"alphas": (0.0,)},
 }
+# of two switches of one option the later one counts: the study's PCA was incremental
 PROFILES = {"published": {k: v for switch in SWITCHES.values() for k, v in switch.items()}}
 
 
@@ -167,37 +323,37 @@ def load_config(path: str | None = None, profile: str | None = None, **overrides
     if profile is not None and profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; give {', '.join(PROFILES)}")
     values: dict[str, Any] = dict(PROFILES[profile]) if profile else {}
-    text = ""
-    if path is not None:
-        try:
-            text = read_bytes(path).decode()
-            document = tomllib.loads(text)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such config file") from None
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # TOML's own and that of UTF-8 are ValueErrors
-            found = _AT_LINE.search(str(error))
-            where = f"{path}:{found[1]}" if found else path
-            raise InputError(f"{where}: not valid TOML: {error}; mend it there") from None
-        except OSError as error:
-            raise InputError(f"{path}: the config cannot be read ({error.strerror})") from None
-        for name, value in document.items():
-            values[name] = _checked(_where(path, text, name), name, value)
+    text, document = _read(path) if path is not None else ("", {})
+    for name, value in document.items():
+        values[name] = _checked(_where(str(path), text, name), name, value)
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
         return RunConfig(**values)
     except InputError as error:
         named = re.findall(r"\w+", str(error).partition(":")[0])
-        own = [name for name in named if path is not None and name in document]
-        if path is None or not own:
+        own = [n for n in named if n in document and values[n] is not overrides.get(n)]
+        if not own:
             raise
-        raise InputError(f"{_where(path, text, own[0])}: {error}") from None  # the file says it
+        raise InputError(f"{_where(str(path), text, own[0])}: {error}") from None  # the file's
 
 
-_KINDS = typing.get_type_hints(RunConfig)
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
+
+
+def _read(path: str) -> tuple[str, dict[str, Any]]:
+    from msiscale.store import read_bytes  # Zarr and more, which no --help waits for
+
+    try:
+        text = read_bytes(path).decode()
+        return text, tomllib.loads(text)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file") from None
+    except (ValueError, RecursionError) as error:  # TOML's own and that of UTF-8 are ValueErrors
+        found = _AT_LINE.search(str(error))
+        where = f"{path}:{found[1]}" if found else path
+        raise InputError(f"{where}: not valid TOML: {error}; mend it there") from None
+    except OSError as error:
+        raise InputError(f"{path}: the config cannot be read ({error.strerror})") from None
 
 
 def _where(path: str, text: str, name: str) -> str:
@@ -220,27 +376,24 @@ def _where(path: str, text: str, name: str) -> str:
 
 
 def _checked(path: str, name: str, value: Any) -> Any:
-    if name not in _KINDS:
-        near = difflib.get_close_matches(name, _KINDS, 1)
+    if name not in OPTIONS:
+        near = difflib.get_close_matches(name, OPTIONS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"{path}: unknown option {name!r}{hint}")
     if isinstance(value, list):
         value = tuple(value)
-    if not _fits(value, _KINDS[name]):
+    if not _fits(value, OPTIONS[name].kind):
         kind = str(_KINDS[name]).replace("typing.", "").replace("<class '", "").rstrip("'>")
         raise InputError(f"{path}: option {name} = {value!r} should be {kind}")
-    return float(value) if _KINDS[name] is float else value
+    return float(value) if OPTIONS[name].kind is float else value
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    origin = typing.get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, k) for k in typing.get_args(kind))
-    if origin is Literal:
-        return value in typing.get_args(kind)
-    if origin is tuple:
-        item = typing.get_args(kind)[0]
-        return isinstance(value, tuple) and all(_fits(v, item) for v in value)
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return value in inner
+    if inner:
+        return isinstance(value, tuple) and all(_fits(v, inner[0]) for v in value)
     if kind is float:
         # a whole number that float64 cannot hold would fail later
         whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63

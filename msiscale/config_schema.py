@@ -1,57 +1,78 @@
-"""The JSON schema [1]_ of a config file, for editors that check and complete it.
+"""What the fields of `RunConfig` say to editors and readers.
+
+`schema` is the JSON schema [1]_ of a config file; ``python -m msiscale.config_schema`` writes the
+table of options into docs/cli.md.
 
 .. [1] https://json-schema.org/draft/2020-12
 """
 
 from __future__ import annotations
 
-import dataclasses
-import types
+import sys
 import typing
-from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
-from msiscale.config import RunConfig
+from msiscale.config import OPTIONS, Option
 
 _SIMPLE = {bool: "boolean", float: "number", int: "integer", str: "string"}
+_MARKS = ("<!-- options -->\n", "<!-- end of options -->\n")
 
 
-def schema(descriptions: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The options that a file of ``--config`` may have, with their kinds and defaults.
+def schema() -> dict[str, Any]:
+    """The options that a file of ``--config`` may have, with their kinds, defaults and help.
 
     Kinds and choices only: ranges, and what goes together, are checked when the file is read.
-
-    Parameters
-    ----------
-    descriptions
-        Of options by name, such as their help on the command line.
     """
-    kinds, said = typing.get_type_hints(RunConfig), descriptions or {}
-    properties = {}
-    for field in dataclasses.fields(RunConfig):
-        entry = _of(kinds[field.name])
-        if field.name in said:
-            entry["description"] = said[field.name]
-        if field.default is not None:
-            default = field.default
-            entry["default"] = list(default) if isinstance(default, tuple) else default
-        properties[field.name] = entry
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "msiscale --config",
         "type": "object",
-        "properties": properties,
+        "properties": {name: _property(option) for name, option in OPTIONS.items()},
         "additionalProperties": False,
     }
 
 
+def _property(option: Option) -> dict[str, Any]:
+    entry = {**_of(option.kind), "description": option.sentence}
+    if option.default is not None:
+        default = option.default
+        entry["default"] = list(default) if isinstance(default, tuple) else default
+    return entry
+
+
 def _of(kind: Any) -> dict[str, Any]:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # of something or None, which TOML has not
-        (other,) = (k for k in inner if k is not type(None))
-        return _of(other)
-    if origin is Literal:
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
         return {"enum": list(inner)}
-    if origin is tuple:
-        return {"type": "array", "items": _of(inner[0])}
-    return {"type": _SIMPLE[kind]}
+    return {"type": "array", "items": _of(inner[0])} if inner else {"type": _SIMPLE[kind]}
+
+
+def table() -> str:
+    """The options as Markdown, a heading and a table a section."""
+    lines: list[str] = []
+    for section, options in groupby(OPTIONS.values(), lambda option: option.section):
+        lines += [f"### {section}", "", "| option | what it is | stages |", "|---|---|---|"]
+        for option in options:
+            values = [f"`{v}`" for v in typing.get_args(option.kind) if isinstance(v, str)]
+            cells = (
+                " ".join([f"`{option.flag}`", ", ".join(values)]).strip(),
+                option.sentence,
+                ", ".join(option.stages),
+            )
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def with_table(page: str) -> str:
+    """The text of a page with the table of now between its marks."""
+    before, rest = page.split(_MARKS[0])
+    _, after = rest.split(_MARKS[1])
+    return f"{before}{_MARKS[0]}\n{table()}\n{_MARKS[1]}{after}"
+
+
+if __name__ == "__main__":
+    file = Path(*sys.argv[1:] or ["docs/cli.md"])
+    file.write_text(with_table(file.read_text()))

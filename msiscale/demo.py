@@ -13,26 +13,13 @@ from msiscale.simulate import simulate
 DEMO = RunConfig(encoder="efficientnet-lite0", mpp=1.0, window=1280, components=50)
 
 
-def demo(
-    out: str | Path = "demo",
-    *,
-    specimens: int = 6,
-    seed: int = 0,
-    debug: bool = False,
-    **where: Any,
-) -> Result:
+def demo(out: str | Path = "demo", *, specimens: int = 6, seed: int = 0, **words: Any) -> Result:
     """Simulate a cohort in ``out/cohort``, run everything on it, write ``out/run/report.html``.
 
-    `where` are fields of `msiscale.cluster.Where` by name.
+    `words` are those of `msiscale.run`.
     """
     folder = Path(out) / "cohort"
     manifest = folder / "manifest.csv"
     if not manifest.exists():  # written last
         simulate(folder, specimens=specimens, seed=seed, workers=2)
-    return run(
-        str(manifest),
-        str(Path(out) / "run"),
-        config=DEMO,
-        debug=debug,
-        **where,
-    )
+    return run(str(manifest), str(Path(out) / "run"), config=DEMO, **words)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from msiscale.config import RunConfig, load_config
+from msiscale.config import SWITCHES, RunConfig, load_config
 from msiscale.errors import InputError
 
 
@@ -25,6 +25,10 @@ def test_words_on_the_command_line_win(tmp_path: Path) -> None:
         ("block = 1.5", ["block", "int"]),
         ("window = 100", ["window", "64"]),
         ("mpp = ", ["c.toml", "TOML"]),
+        ("\nalphas = []", ["c.toml:2", "alphas", "one or more"]),
+        ('protocols = ["folds"]', ["c.toml:1", "protocols", "pixel_folds"]),
+        ("shifts = 50", ["shifts", "100 or more"]),
+        ('normalise = "reference"', ["c.toml:1", "reference_mz"]),
     ],
 )
 def test_a_bad_option_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -33,3 +37,18 @@ def test_a_bad_option_is_named(tmp_path: Path, text: str, words: list[str]) -> N
     with pytest.raises(InputError) as error:
         load_config(str(path))
     assert all(w in str(error.value) for w in words)
+
+
+def test_a_bad_word_on_the_command_line_is_not_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("mpp = 1\n")
+    with pytest.raises(InputError, match=r"^option mpp = -1\.0: give a positive number$"):
+        load_config(str(path), mpp=-1.0)
+
+
+def test_the_published_pca_is_incremental() -> None:
+    assert load_config(profile="published").pca == "incremental"
+    assert {SWITCHES[name]["pca"] for name in ("pca_of_all", "pca_incremental")} == {
+        "all",
+        "incremental",
+    }

@@ -3,12 +3,13 @@
 from msiscale.cluster.client import connect
 from msiscale.cluster.environment import WORKER_ENVIRONMENT
 from msiscale.cluster.resources import cpu_workers, has_gpu, resources_of, task_device
-from msiscale.cluster.settings import KINDS, Where
+from msiscale.cluster.settings import KINDS, Where, WhereWords
 
 __all__ = [
     "KINDS",
     "WORKER_ENVIRONMENT",
     "Where",
+    "WhereWords",
     "connect",
     "cpu_workers",
     "has_gpu",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from msiscale.cluster.settings import WAIT_S, Settings, Where, settings_of
 from msiscale.cluster.ssh import ssh_cluster
 from msiscale.cluster.versions import check_versions
 from msiscale.errors import InputError, RunStopped
+from msiscale.log import say
 from msiscale.store import is_url, local_path
 
 START: dict[str, Callable[[Settings, Security | None], Any]] = {
@@ -173,7 +173,7 @@ def _await_workers(client: Client, source: str, seconds: float, *, gpu: bool) ->
                 "logs, or wait longer (wait, in the cluster file)"
             )
         if not said and time.monotonic() > until - seconds + 3:
-            print(f"msiscale: waiting for a first {missing}", file=sys.stderr, flush=True)
+            say(f"waiting for a first {missing}")
             said = True
         time.sleep(0.2)
 

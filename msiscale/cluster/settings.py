@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypedDict
 
 from dask.utils import parse_timedelta
 
@@ -16,6 +16,17 @@ from msiscale.store import read_bytes
 KINDS = ("local", "slurm", "pbs", "sge", "kubernetes", "ssh", "cuda")
 ADAPTIVE = ("slurm", "pbs", "sge", "kubernetes")
 WAIT_S = 600.0
+
+
+class WhereWords(TypedDict, total=False):
+    """The fields of `Where` as keywords of a function."""
+
+    scheduler: str | None
+    workers: int | None
+    cluster: str | None
+    cluster_config: str | None
+    dashboard: str | None
+    performance_report: str | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,10 @@ class Where:
                     f"{option}: is of a cluster that msiscale starts, but --scheduler names one "
                     "that runs; leave one of the two out"
                 )
+
+    def take(self, words: dict[str, Any]) -> Self:
+        """This with the fields that are among `words`, which are taken out of them."""
+        return replace(self, **{f.name: words.pop(f.name) for f in fields(self) if f.name in words})
 
     @property
     def elsewhere(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from typing import Any
 
 from distributed import Client
 
-from msiscale import __version__
+from msiscale import __version__, log
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import redacted
 from msiscale.grid import Block, blocks
 from msiscale.pipeline.account import Account
 from msiscale.pipeline.stages import COHORT, PARTS
@@ -299,7 +297,7 @@ class Run:
 
 def say(text: str) -> None:
     """A line for the user, with no secret of a URL in it."""
-    print(f"msiscale: {redacted(text)}", file=sys.stderr, flush=True)
+    log.say(text)
 
 
 def batched(items: list[Specimen], size: int) -> Iterator[list[Specimen]]:

@@ -92,12 +92,7 @@ def run(
     out: str,
     *,
     config: RunConfig | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    cluster: str | None = None,
-    cluster_config: str | None = None,
-    dashboard: str | None = None,
-    performance_report: str | None = None,
+    where: Where | None = None,
     stages: Sequence[str] | None = None,
     new_axis: bool = False,
     debug: bool = False,
@@ -111,10 +106,8 @@ def run(
         CSV or Parquet of specimens (see `msiscale.cohort.read_manifest`).
     out
         Folder or URL of the results.
-    config, **choices
-        A `RunConfig`, and fields by name, which win.
-    scheduler, workers, cluster, cluster_config, dashboard, performance_report
-        Where it runs (`msiscale.cluster.Where`); default: as Dask is configured, else here.
+    config, where
+        A `RunConfig`, and a `msiscale.cluster.Where`; default: as Dask is configured, else here.
     stages
         Names out of `msiscale.pipeline.STAGES`; default all but those that are asked for. A stage
         whose forerunners are missing says so.
@@ -122,6 +115,8 @@ def run(
         Find the m/z axis anew for the specimens of now; every cube is then made again.
     debug
         Raise unexpected errors with their traceback in place of setting the specimen aside.
+    **choices
+        Fields of `config` and of `where` by name, which win.
 
     Returns
     -------
@@ -137,6 +132,7 @@ def run(
     >>> result.total, result.failed
     (4, {})
     """
+    where = (where or Where()).take(choices)
     chosen = load_config(None, **choices) if config is None else replace(config, **choices)
     asked = [s.name for s in STAGES if not s.asked_for] if stages is None else stages
     chain = [stage_named(name) for name in asked]
@@ -149,7 +145,6 @@ def run(
             given_masses(chosen)
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
     with held(out, say=say) as lease, connect(where) as client:
         job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
         for url in (job.cohort_url, job.state_url, job.predictions_url):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from msiscale.cluster import Where, connect
+from msiscale.cluster import Where, WhereWords, connect
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
@@ -77,13 +77,9 @@ def fuse(
     pixel_um: float | None = None,
     scores_only: bool = False,
     weights: str | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    cluster: str | None = None,
-    cluster_config: str | None = None,
-    dashboard: str | None = None,
-    performance_report: str | None = None,
+    where: Where | None = None,
     debug: bool = False,
+    **words: Unpack[WhereWords],
 ) -> Fused:
     """Degrade the MSI of a run, restore it by each method and score that; then sharpen it.
 
@@ -106,8 +102,8 @@ def fuse(
         Do not write sharpened images.
     weights
         The encoder's weights file, where that of the run has moved.
-    scheduler, workers, cluster, cluster_config, dashboard, performance_report
-        Where it runs (`msiscale.cluster.Where`).
+    where, **words
+        Where it runs, and its fields by name, which win; default: as Dask is configured, else here.
 
     Returns
     -------
@@ -118,6 +114,7 @@ def fuse(
     InputError
         Words that cannot be used; no run at `out`; no specimen of which the stages are done.
     """
+    where = dataclasses.replace(where or Where(), **words)
     wanted = _factors(factors)
     chosen = _methods(methods)
     if pixel_um is not None and not 0 < pixel_um < float("inf"):
@@ -125,7 +122,6 @@ def fuse(
     asked = _ions(ions)
     config = _config(out, weights)
     cohort = read_manifest(manifest)
-    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
     with held(out, say=say) as lease, connect(where) as client:
         run = Run(out, cohort, config, client, lease, debug=debug)
         _set_aside(run)

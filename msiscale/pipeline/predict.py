@@ -7,12 +7,13 @@ dense features never touch the disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from msiscale.cluster import Where, connect
+from msiscale.cluster import Where, WhereWords, connect
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
@@ -46,13 +47,9 @@ def predict(
     region_probability: float | None = None,
     region_um2: float | None = None,
     weights: str | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    cluster: str | None = None,
-    cluster_config: str | None = None,
-    dashboard: str | None = None,
-    performance_report: str | None = None,
+    where: Where | None = None,
     debug: bool = False,
+    **words: Unpack[WhereWords],
 ) -> dict[str, str]:
     """Predict cancer and MSI of slides by a fitted model.
 
@@ -76,8 +73,8 @@ def predict(
         default as in `RunConfig`.
     weights
         The encoder's weights file, where the model was fitted with one that has moved.
-    scheduler, workers, cluster, cluster_config, dashboard, performance_report
-        Where it runs (`msiscale.cluster.Where`); default: as Dask is configured, else here.
+    where, **words
+        Where it runs, and its fields by name, which win; default: as Dask is configured, else here.
 
     Returns
     -------
@@ -96,6 +93,7 @@ def predict(
     >>> ms.predict("results/model.zarr", "new/S01.tiff", out="predicted", workers=1)
     {}
     """
+    where = replace(where or Where(), **words)
     fitted = load_model(model)
     parameters = fitted.attrs["features"]
     if parameters["feature_mode"] != "dense":
@@ -118,7 +116,6 @@ def predict(
         for name, slide in names.items()
     ]
     columns = fitted.columns(mz)
-    where = Where(scheduler, workers, cluster, cluster_config, dashboard, performance_report)
     with held(out) as lease, connect(where) as client:
         run = Run(out, Cohort(model, tuple(specimens)), config, client, lease, debug=debug)
         facts = encoder_facts(run)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import os
 import queue
 import sys
 import time
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 from msiscale.cluster import cpu_workers, has_gpu
 from msiscale.errors import RunStopped
+from msiscale.log import progress, quiet
 from msiscale.work import Report, measured, reason
 
 A_WORKER = 3  # tasks that are under way for each worker thread
@@ -373,7 +373,7 @@ class Progress:
 
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.count = label, total, 0
-        self.quiet = bool(os.environ.get("MSISCALE_QUIET"))
+        self.quiet = quiet()
         self.bar = (
             tqdm(total=total, desc=f"{label:<10}", unit="task", file=sys.stderr, leave=True)
             if sys.stderr.isatty() and not self.quiet
@@ -387,7 +387,7 @@ class Progress:
             self.bar.update()
         elif not self.quiet and time.monotonic() - self.said > 10:
             self.said = time.monotonic()
-            print(f"{self.label}: {self.count}/{self.total} ({name})", file=sys.stderr, flush=True)
+            progress(f"{self.label}: {self.count}/{self.total} ({name})")
 
     def close(self) -> None:
         if self.bar is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from commands import msiscale
 
 from msiscale.cli import cli
+from msiscale.cluster import Where
 
 
 def test_one_line_for_a_cluster_that_cannot_be(tmp_path: Path):
@@ -45,6 +47,23 @@ def test_every_word_is_handed_on(command, monkeypatch, tmp_path):
     done = CliRunner().invoke(cli, [command, *inputs, "--out", str(tmp_path), *words])
     assert done.exit_code == 0, done.output
     assert {k: v for k, v in seen.items() if k in given} == given
+
+
+def test_words_win_over_where(monkeypatch, tmp_path):
+    """And a word that there is not is an error, in every function that takes them."""
+    from msiscale.pipeline import driver, fuse
+    from msiscale.prediction import predict
+
+    seen = []
+    monkeypatch.setattr(driver, "connect", lambda where: seen.append(where) or {}["stop"])
+    (tmp_path / "m.csv").write_text("specimen,patient,msi,slide\na,a,a.imzML,a.svs\n")
+    where = Where(workers=2, cluster="slurm")
+    with pytest.raises(KeyError, match="stop"):
+        driver.run(str(tmp_path / "m.csv"), str(tmp_path / "o"), where=where, workers=3, mpp=1.0)
+    assert seen == [Where(workers=3, cluster="slurm")]
+    for function in (driver.run, fuse.fuse, partial(predict, "model.zarr")):
+        with pytest.raises(TypeError, match="wokers"):
+            function(str(tmp_path / "m.csv"), out=str(tmp_path / "o"), wokers=1)
 
 
 def record_nothing(*_: object, **__: object) -> None:

@@ -82,7 +82,9 @@ def test_the_project_can_be_built_from_what_is_copied(tmp_path: Path) -> None:
     )
     (wheel,) = out.glob("msiscale-*.whl")
     packed = zipfile.ZipFile(wheel).namelist()
-    assert {"msiscale/cli.py", "msiscale/cluster/__init__.py", "msiscale/py.typed"} <= set(packed)
+    assert {"msiscale/cli/__init__.py", "msiscale/cluster/__init__.py", "msiscale/py.typed"} <= set(
+        packed
+    )
 
 
 def test_workers_environment(file: Path) -> None:
