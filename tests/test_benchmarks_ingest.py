@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import _ingest_sides as sides
-from benchmarks.ingest import phantom
+from benchmarks.ingest import sides
+from benchmarks.ingest.phantom import phantom
 
 
 def test_all_sides_make_the_same_cube(tmp_path: Path) -> None:

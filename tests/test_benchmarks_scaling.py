@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import _scaling_scheduler as scheduler  # noqa: E402
-from benchmarks import _scaling_workers as workers  # noqa: E402
-from benchmarks._scaling_model import (  # noqa: E402
+from benchmarks.common.places import status_mib  # noqa: E402
+from benchmarks.scaling import scheduler, workers  # noqa: E402
+from benchmarks.scaling.model import (  # noqa: E402
     Assumed,
     Constants,
     bottlenecks,
@@ -30,7 +30,7 @@ from benchmarks._scaling_model import (  # noqa: E402
     tasks_a_specimen,
     window_px,
 )
-from benchmarks._scaling_plan import copies, replicate  # noqa: E402
+from benchmarks.scaling.plan import copies, replicate  # noqa: E402
 
 MEASURED = Constants(
     network_mpix_s=0.5,
@@ -112,17 +112,18 @@ def test_run_of_simulated_workers_on_a_real_scheduler(tmp_path, monkeypatch):
         found = scheduler.submit(address, [0.01] * 40)
         assert found["wall_s"] >= ideal_wall([0.01] * 40, 6)
         assert scheduler.cpu_s(process) > 0
-        assert scheduler.peak(process.pid) >= scheduler.resident(process.pid) > 10
+        now, peak = (status_mib(key, process.pid) for key in ("VmRSS", "VmHWM"))
+        assert peak >= now > 10
         assert len(sims) == scheduler.PROCESSES
         pids = [process.pid, *(s.pid for s in sims)]
     assert not [p for p in pids if psutil.pid_exists(p)]
 
 
 def test_durations_are_scaled_down_and_never_up():
-    long = scheduler._tasks([10.0], 10, 10, ideal_s=2.0)
+    long = scheduler._tasks([10.0], 10, 10)
     assert len(long) == 10 * scheduler.BLOCKS
-    assert long.sum() / 10 == pytest.approx(2.0)
-    assert set(scheduler._tasks([0.001], 10, 10, ideal_s=2.0)) == {0.001}
+    assert long.sum() / 10 == pytest.approx(scheduler.IDEAL_S)
+    assert set(scheduler._tasks([0.001], 10, 10)) == {0.001}
 
 
 def test_medians_leave_out_disturbed_runs_while_there_are_others():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bad_inputs.rows import READS, REFUSES, Row
 
-from benchmarks._bad_imzml_files import FILES, Maker
+from benchmarks.bad_imzml.files import FILES, Maker
 from msiscale.errors import InputError
 from msiscale.msi.source import open_source
 

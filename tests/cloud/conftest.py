@@ -7,9 +7,9 @@ from itertools import count
 
 import pytest
 
-from benchmarks._faults_proxy import FaultProxy
-from benchmarks._faults_stand import Stand, stand
-from benchmarks.faults import Undisturbed, undisturbed
+from benchmarks.faults.matrix import Undisturbed, undisturbed
+from benchmarks.faults.proxy import FaultProxy
+from benchmarks.faults.stand import Stand, stand
 from deploy.services import S3, Cluster, missing_ceph, s3_server
 
 PIXELS = (12, 14)  # of a specimen: two to four tasks each, and a run takes seconds

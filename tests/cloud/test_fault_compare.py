@@ -11,9 +11,9 @@ import pytest
 import zarr
 from obstore.store import LocalStore, MemoryStore
 
-from benchmarks._faults_compare import compare, snapshot
-from benchmarks._faults_stand import names
-from benchmarks.faults import Row, totals
+from benchmarks.common.places import names
+from benchmarks.faults.compare import compare, snapshot
+from benchmarks.faults.matrix import Row, totals
 from msiscale.errors import InputError
 from msiscale.store import create_array, open_group
 

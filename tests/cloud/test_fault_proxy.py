@@ -9,7 +9,7 @@ import pytest
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from benchmarks._faults_proxy import Fault, FaultProxy
+from benchmarks.faults.proxy import Fault, FaultProxy
 from deploy.services import REGION, S3
 
 DATA = bytes(range(256)) * 3000

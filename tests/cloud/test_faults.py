@@ -7,11 +7,11 @@ import signal
 
 import pytest
 
-from benchmarks._faults_cases import FAULTS, missing
-from benchmarks._faults_compare import compare, snapshot
-from benchmarks._faults_proxy import Fault
-from benchmarks._faults_stand import Stand
-from benchmarks.faults import Undisturbed, one_case
+from benchmarks.faults.cases import FAULTS, missing
+from benchmarks.faults.compare import compare, snapshot
+from benchmarks.faults.matrix import Undisturbed, one_case
+from benchmarks.faults.proxy import Fault
+from benchmarks.faults.stand import Stand
 
 # what ends the client, or the disk under it, cannot be survived, only gone on with
 ENDS_THE_COMMAND = ("client-sigkill", "ctrl-c", "disk-full")

@@ -9,9 +9,9 @@ import obstore
 from commands import msiscale
 from obstore.store import LocalStore
 
-from benchmarks._faults_compare import compare, snapshot
-from benchmarks._faults_stand import BUCKET, CHOICES, STAGES, Stand
-from benchmarks.faults import Undisturbed
+from benchmarks.faults.compare import compare, snapshot
+from benchmarks.faults.matrix import Undisturbed
+from benchmarks.faults.stand import BUCKET, CHOICES, STAGES, Stand
 
 
 def test_from_s3_to_s3_equals_the_local_run(

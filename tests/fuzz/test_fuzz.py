@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import _fuzz_targets
-from benchmarks._fuzz_mutation import CHANGES, LARGEST, mutated
-from benchmarks._fuzz_targets import TARGETS, Files, Target, tried
-from benchmarks._fuzz_worker import Worker
+from benchmarks.fuzz import targets
+from benchmarks.fuzz.mutation import CHANGES, LARGEST, mutated
+from benchmarks.fuzz.targets import TARGETS, Files, Target, tried
+from benchmarks.fuzz.worker import Worker
 from msiscale.errors import InputError
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -84,12 +84,12 @@ def _broken(folder: Path, name: str) -> None:
 
 def test_a_broken_parser_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong exception, two lines, no end, no name; each is kept once, with its input."""
-    from benchmarks import _fuzz_worker
+    from benchmarks.fuzz import worker as fuzzing
 
     inputs = [{"a.txt": text} for text in (b"0", b"1", b"11", b"2", b"3", b"4")]
-    monkeypatch.setitem(_fuzz_targets.TARGETS, "broken", Target(lambda: list(inputs), _broken))
-    monkeypatch.setattr(_fuzz_worker, "MOST_S", 0.2)
-    monkeypatch.setattr(_fuzz_worker.resource, "setrlimit", lambda kind, room: None)
+    monkeypatch.setitem(targets.TARGETS, "broken", Target(lambda: list(inputs), _broken))
+    monkeypatch.setattr(fuzzing, "MOST_S", 0.2)
+    monkeypatch.setattr(fuzzing.resource, "setrlimit", lambda kind, room: None)
     handlers = {s: signal.getsignal(s) for s in (signal.SIGALRM, signal.SIGPROF)}
     worker = Worker("broken", tmp_path, 0)
     try:
@@ -98,7 +98,7 @@ def test_a_broken_parser_is_found_out(tmp_path: Path, monkeypatch: pytest.Monkey
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert worker.counts == {"tried": 6, "read": 0, "refused": 1, "crashes": 5}
-    kinds = {kind.split(" _fuzz")[0].split(" test")[0] for kind in worker.kinds}
+    kinds = {kind.split(" targets")[0].split(" test")[0] for kind in worker.kinds}
     assert {"AssertionError", "too long"} < {k.strip() for k in kinds}
     kept = [p.read_bytes() for p in sorted(tmp_path.glob("crashes/*/a.txt"))]
     assert b"1" in kept and b"3" in kept and (tmp_path / "found.json").exists()

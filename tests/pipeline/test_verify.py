@@ -11,7 +11,7 @@ import pytest
 from commands import CHOICES, Said, msiscale
 from obstore.store import LocalStore
 
-from benchmarks._faults_compare import compare, snapshot
+from benchmarks.faults.compare import compare, snapshot
 
 
 def chunks(out: Path) -> list[Path]:

@@ -1,0 +1,56 @@
+"""Automatic registration: error, wrong mirror images and refusals on phantoms, and a real slide."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.common.progress import Progress
+
+TAKES = "X minutes; --full X"
+FULL = {"pairs": 40, "real": 10}
+REAL = Path(__file__).parents[3] / "shared" / "data" / "slides" / "cmu-1-small-region.svs"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Of the command line."""
+    parser.add_argument("--pairs", type=int, default=40, help="phantom specimens")
+    parser.add_argument("--seed", type=int, default=606, help="of the phantoms and their cuts")
+    parser.add_argument("--real", type=int, default=10, help="warped copies of the real slide")
+    parser.add_argument("--slide", default=str(REAL), metavar="FILE", help="that real slide")
+    parser.add_argument("--workers", type=int, default=2, help="processes [2]")
+
+
+def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
+    """Errors over the tissue, root mean square in MSI pixels."""
+    from benchmarks.registration.pairs import CASES, PIXEL_UM, phantom, real, summary
+    from msiscale.pipeline import run
+    from msiscale.simulate import simulate
+
+    rows = []
+    progress.total = 1 + words.pairs + words.real
+    spawn = get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(words.workers, mp_context=spawn) as pool,
+    ):
+        progress("a cohort of phantoms")
+        cohort = {"specimens": words.pairs, "seed": words.seed, "workers": words.workers}
+        manifest = simulate(Path(folder) / "cohort", mpp=4.0, pixel_um=PIXEL_UM, **cohort)
+        run(manifest, f"{folder}/run", stages=("ingest",))
+        for what, count, job in (
+            ("phantom", words.pairs, partial(phantom, folder=folder, pairs=words.pairs)),
+            ("real slide", words.real, partial(real, path=words.slide)),
+        ):
+            found = pool.map(partial(job, seed=words.seed), range(count))
+            for _ in progress.each(range(count), what):
+                rows += next(found)
+    figures: dict[str, float] = {}
+    for case in (*CASES, "all", "other_slide", "real_slide"):
+        some = [r for r in rows if r["case"] == case or (case == "all" and r["case"] in CASES)]
+        figures |= {f"{case}.{k}": v for k, v in summary(some).items()}
+    return figures

@@ -1,0 +1,63 @@
+"""Workers, scheduler, planning and cost: how the engine scales, and what limits it next."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks.common.progress import Progress
+
+TAKES = "X minutes; --full X"
+FULL = {"repeat": 2, "pixels": 192}
+PARTS = ("workers", "scheduler", "plan", "cost")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    from benchmarks.scaling.model import Assumed
+
+    parser.add_argument("--pixels", type=int, default=128, help="of a specimen, a side [128]")
+    parser.add_argument("--repeat", type=int, default=1, help="runs with each number of workers")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
+        help="of workers, scheduler, plan, cost; cost needs the first two",
+    )  # fmt: skip
+    parser.add_argument("--data", metavar="DIR", help="where the temporary data lie")
+    for name, what in (
+        ("core-hour", "price of a core for an hour"),
+        ("gpu-hour", "price of a GPU for an hour"),
+        ("gb-month", "price of a stored GB for a month"),
+        ("gpu-mpix-s", "megapixels a second of one GPU, halo counted; not measured here"),
+    ):
+        default = getattr(Assumed, name.replace("-", "_"))
+        parser.add_argument(f"--{name}", type=float, default=default, help=f"{what} [{default:g}]")
+    parser.add_argument(
+        "--store-gb-s", type=float, default=5.0, help="GB a second of the store [5]"
+    )
+
+
+def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
+    """Print a table a part; all figures together."""
+    from benchmarks.scaling import plan, scheduler, workers
+    from benchmarks.scaling.cost import cost
+
+    os.environ["MSISCALE_QUIET"] = "1"
+    steps = {"workers": 2 + 2 * words.repeat, "scheduler": scheduler.STEPS, "plan": plan.STEPS}
+    progress.total = sum(steps.get(part, 0) for part in words.only)
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="msiscale-scaling-", dir=words.data) as name:
+        folder = Path(name)
+        durations: workers.Durations = {}
+        if "workers" in words.only:
+            figures, durations = workers.measure(folder, words.pixels, words.repeat, progress)
+            found |= figures
+        if "scheduler" in words.only:
+            durations = durations or workers.recorded(folder)
+            found |= scheduler.measure(folder, durations["features"], progress)
+        if "plan" in words.only:
+            found |= plan.measure(folder, progress)
+    if {"workers", "scheduler", "cost"} <= set(words.only):
+        found |= cost(found, words)
+    return found
