@@ -71,7 +71,7 @@ def sound_spectra(source: Any) -> None:
 
 
 def _read_imzml(folder: Path, name: str) -> None:
-    from msiscale.msi.source import open_source
+    from msiscale.msi import open_source
 
     sound_spectra(open_source(str(folder / name)))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from msiscale.msi.axis import find_axis, fixed_axis, supported
-from msiscale.msi.cube import bin_spectra, cube_block, layout, normalisation
+from msiscale.msi.cube import bin_spectra, cube_block, layout
 from msiscale.msi.dataset import open_msi
-from msiscale.msi.normalisation import inverse_transform
+from msiscale.msi.layouts import companions, open_source
+from msiscale.msi.normalisation import inverse_transform, normalisation
 from msiscale.msi.peaks import PeakSums, peak_sums
-from msiscale.msi.source import MsiSource, companions, open_source
+from msiscale.msi.source import MsiSource
 from msiscale.msi.sparse import write_sparse
 from msiscale.msi.spectra import Spectra
 from msiscale.msi.write import write_hdf5

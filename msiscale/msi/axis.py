@@ -14,11 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from msiscale import store
 from msiscale.errors import InputError
 from msiscale.msi.cube import check_axis
-from msiscale.msi.peaks import SHARE, SUB, PeakSums, peak_sums
-from msiscale.msi.spectra import Floats, Ints
+from msiscale.msi.peaks import SHARE, SUB, PeakSums
+from msiscale.msi.spectra import Floats, Ints, Numbers
 from msiscale.ranges import ranges
-
-__all__ = ["PeakSums", "find_axis", "fixed_axis", "peak_sums", "supported"]
 
 #: Neighbouring windows that the background of one is judged from.
 _BLOCK = 200
@@ -51,6 +49,7 @@ def find_axis(
     sums : statistics of every specimen, in the order in which they are reported
     mz : (k,) an axis that is given: it is kept whole, and only the statistics are found
     tolerance_ppm : half-width of the window around an m/z
+    min_frequency, snr : what a specimen that supports an m/z has at least
     most : the longest axis that can be found; default any
 
     Returns
@@ -62,6 +61,7 @@ def find_axis(
     Raises
     ------
     InputError : no m/z is supported by any specimen, or more than `most` are
+    ValueError : no specimen, or sums of different or too coarse bins
     """
     if not sums:
         raise ValueError("an axis needs at least one specimen")
@@ -76,21 +76,20 @@ def find_axis(
         )
     width = tolerance_ppm * 1e-6 / step  # the tolerance in fine bins
     parts = Parts(sums, list(sums))
-    if mz is None:
+    axis = None if mz is None else check_axis(np.asarray(mz))
+    if axis is None:
         kinds = {
             profile: Parts(sums, [n for n, (_, p, bins) in facts.items() if p == profile and bins])
             for profile in (False, True)
         }
         place = _places(parts, kinds, width, min_frequency, snr)
     else:
-        place = np.log(check_axis(np.asarray(mz))) / step
+        place = np.log(axis) / step
     tables = [_support(place, part, width) for part in parts]
-    data = {
-        name: np.stack([table[name] for table in tables])
-        for name in ("frequency", "mean_intensity", "snr")
-    }
-    if mz is None:
-        good = ((data["frequency"] >= min_frequency) & (data["snr"] >= snr)).any(axis=0)
+    data = {name: np.stack([table[name] for table in tables]) for name in tables[0]}
+    good = np.ones(len(place), bool)
+    if axis is None:
+        good = np.any((data["frequency"] >= min_frequency) & (data["snr"] >= snr), axis=0)
         if not good.any():
             raise InputError(
                 f"no m/z found in {', '.join(list(sums)[:3])}{', ...' if len(sums) > 3 else ''} at "
@@ -99,8 +98,6 @@ def find_axis(
             )
         _check_length("m/z axis", int(good.sum()), most, "raise --min-frequency or --snr")
         axis = np.exp(place[good] * step)
-    else:
-        good, axis = np.ones(len(place), bool), check_axis(np.asarray(mz))
     return xr.Dataset(
         {name: (("specimen", "mz"), values[:, good]) for name, values in data.items()},
         coords={"mz": axis, "specimen": list(sums)},
@@ -170,6 +167,10 @@ def supported(
     Returns
     -------
     (mz,) bool; all True for an axis that was given, as no specimen had a say in it
+
+    Raises
+    ------
+    KeyError : a specimen that the axis does not know
     """
     if axis.attrs.get("fixed"):
         return np.ones(axis.sizes["mz"], bool)
@@ -220,7 +221,7 @@ def fixed_axis(spec: str | ArrayLike, *, most: int | None = None) -> Floats:
         ratio = np.log1p(ppm * 1e-6)
         n = int(np.log(high / low) / ratio) + 1
         _check_length(f"m/z axis {spec!r}", n, most, _COARSER)  # before it is made
-        return low * np.exp(np.arange(n) * ratio)
+        return np.asarray(low * np.exp(np.arange(n) * ratio))
     else:
         axis = _axis_from_csv(spec)
     what = f"m/z axis {spec}" if isinstance(spec, str) else "m/z axis"
@@ -366,10 +367,15 @@ def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
     last = _at(np.ceil(place + width) + 1, part)
     first = np.maximum(first, np.append(0, np.maximum.accumulate(last)[:-1]))  # each bin once
     near = ranges(first, last)[1]
-    centre = part.bins[near] + 0.5
+    hit, index = _owned(place, part.bins[near] + 0.5, width)
+    return near[hit], index
+
+
+def _owned(place: Floats, centre: Numbers, width: float) -> tuple[Ints, Ints]:
+    """Which of some centres are within `width` of a place, and the place they are nearest to."""
     index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
-    hit = np.abs(centre - place[index]) <= width
-    return near[hit], index[hit]
+    hit = np.flatnonzero(np.abs(centre - place[index]) <= width)
+    return hit, index[hit]
 
 
 def _at(bins: Floats | Ints, part: PeakSums) -> Ints:
@@ -400,9 +406,10 @@ def _support(place: Floats, part: PeakSums, width: float) -> dict[str, Floats]:
     hit, index = _windows(place, part, width)
     count = np.bincount(index, part.count[hit], minlength=n)
     weight = np.bincount(index, part.weight[hit], minlength=n)
-    snr = (
-        _profile_snr(place, part, width) if part.profile else _count_snr(place, count, part, width)
-    )
+    if part.profile:
+        snr = _profile_snr(place, part, width)
+    else:
+        snr = _count_snr(place, count, part, width)
     return {
         # Two peaks of one pixel in a window would count twice.
         "frequency": np.minimum(count / part.n_pixels, 1.0),
@@ -411,7 +418,7 @@ def _support(place: Floats, part: PeakSums, width: float) -> dict[str, Floats]:
     }
 
 
-def _count_snr(place: Floats, count: NDArray, part: PeakSums, width: float) -> Floats:
+def _count_snr(place: Floats, count: Numbers, part: PeakSums, width: float) -> Floats:
     """Excess of peaks in a window over the local background, in Poisson standard deviations."""
     size = 2 * width
     low = int(part.bins[0] // size)
@@ -423,7 +430,7 @@ def _count_snr(place: Floats, count: NDArray, part: PeakSums, width: float) -> F
     background = np.median(peaks.reshape(blocks, _BLOCK), axis=1)
     at = ((place // size).astype(np.int64) - low) // _BLOCK
     expected = background[at.clip(0, blocks - 1)]
-    return (count - expected) / np.sqrt(np.maximum(expected, 1.0))
+    return np.asarray((count - expected) / np.sqrt(np.maximum(expected, 1.0)))
 
 
 def _profile_snr(place: Floats, part: PeakSums, width: float) -> Floats:
@@ -444,8 +451,6 @@ def _profile_snr(place: Floats, part: PeakSums, width: float) -> Floats:
     block = np.searchsorted(groups, top).clip(max=len(groups) - 1) // _BLOCK
     ratio = prominence / noise[block]
     snr = np.zeros(len(place))
-    centre = (top + 0.5) * _group(width)
-    index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
-    hit = np.flatnonzero(np.abs(centre - place[index]) <= width)
-    np.maximum.at(snr, index[hit], ratio[hit])
+    hit, index = _owned(place, (top + 0.5) * _group(width), width)
+    np.maximum.at(snr, index, ratio[hit])
     return snr

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from msiscale.msi.peaks import SUB, PeakSums
 from msiscale.msi.spectra import Floats, Ints
-from msiscale.ranges import ranges
+from msiscale.ranges import between, ranges
 
 MIN_MATCHES = 5  #: below which nothing is corrected
 LINE_MATCHES = 20  #: from which the error may change with m/z
@@ -166,9 +166,7 @@ def _spread(error: Floats) -> tuple[float, float]:
 def _pairs(peaks: Floats, references: Floats, window_ppm: float) -> tuple[Ints, Ints, Floats]:
     """Every reference with every peak in its window: both indices, and the error in ppm."""
     width = references * window_ppm * 1e-6
-    first = np.searchsorted(peaks, references - width, side="left")
-    last = np.searchsorted(peaks, references + width, side="right")
-    wanted, found = ranges(first, last)
+    wanted, found = ranges(*between(peaks, references - width, references + width))
     return wanted, found, (peaks[found] / references[wanted] - 1) * 1e6
 
 
@@ -220,9 +218,8 @@ def _votes(
     """Pairs within `reach` of every line, (slope, offset)."""
     votes = np.empty((len(slopes), len(offsets)), np.int64)
     for row, slope in zip(votes, slopes, strict=True):
-        left = np.sort(error - slope * place)
-        row[:] = np.searchsorted(left, offsets + reach, side="right")
-        row -= np.searchsorted(left, offsets - reach, side="left")
+        first, last = between(np.sort(error - slope * place), offsets - reach, offsets + reach)
+        row[:] = last - first
     return votes
 
 

@@ -5,43 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Block
-from msiscale.msi.normalisation import (
-    NORMALISATIONS,
-    Scaling,
-    normalisation,
-    reference_axis,
-    reference_factor,
-)
+from msiscale.msi.calibration import Calibration
+from msiscale.msi.normalisation import Scaling, normalisation, reference_factor
 from msiscale.msi.source import MsiSource, batches
-from msiscale.msi.spectra import Floats, Intensities, Ints, Spectra, starts
-
-if TYPE_CHECKING:
-    from msiscale.msi.calibration import Calibration
-
-__all__ = [
-    "NORMALISATIONS",
-    "bin_dense",
-    "bin_spectra",
-    "check_axis",
-    "cube_block",
-    "indices_in",
-    "layout",
-    "nearest",
-    "normalisation",
-]
+from msiscale.msi.spectra import Floats, Intensities, Ints, Numbers, Spectra
 
 #: Values of a binned batch (float64 while it is summed), few enough to stay in the cache.
 _CELLS = 500_000
 _TABLE = 1 << 16  #: cells of the table that m/z are looked up in
 
 
-def check_axis(mz: NDArray) -> Floats:
+def check_axis(mz: Numbers) -> Floats:
     """`mz` as a float64 axis; ValueError unless finite, positive and strictly ascending."""
     axis = np.asarray(mz, np.float64)
     if axis.ndim != 1 or len(axis) == 0:
@@ -52,17 +31,18 @@ def check_axis(mz: NDArray) -> Floats:
 
 
 def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
-    """Index of the nearest axis m/z within ``±tolerance_ppm`` of it, -1 where there is none.
+    """The axis m/z that each m/z belongs to.
 
     Parameters
     ----------
     mz : (n,) float64
     axis : (k,) float64, strictly ascending
-    tolerance_ppm : half-width of the window, in parts per million of the axis m/z
+    tolerance_ppm : half-width of the window around an axis m/z, in ppm of it
 
     Returns
     -------
-    (n,) int64. A peak half-way between two axis m/z goes to the lower.
+    (n,) int64, index of the nearest within the tolerance, the lower of two that are as near; -1
+    where there is none.
     """
     index = _search((axis[1:] + axis[:-1]) / 2, mz)
     centre = axis[index]
@@ -77,18 +57,19 @@ def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
 def _search(borders: Floats, mz: Floats) -> Ints:
     """`numpy.searchsorted`, from a table of equal cells; a quarter of its time for many m/z."""
     if len(borders) < 16 or len(mz) < _TABLE:
-        return np.searchsorted(borders, mz).astype(np.int64, copy=False)
+        return np.searchsorted(borders, mz)
     low, scale = borders[0], _TABLE / (borders[-1] - borders[0])
 
     def cells(values: Floats) -> NDArray[np.int32]:
         # rounding is monotone, so a border in an earlier cell is below every m/z in this one
-        place = values - low
+        place: Floats = values - low
         place *= scale
-        return np.fmin(np.fmax(place, 0, out=place), _TABLE, out=place).astype(np.int32)
+        np.fmin(np.fmax(place, 0, out=place), _TABLE, out=place)
+        return place.astype(np.int32)
 
     counts = np.bincount(cells(borders), minlength=_TABLE + 1)
     if counts.max() > 8:
-        return np.searchsorted(borders, mz).astype(np.int64, copy=False)
+        return np.searchsorted(borders, mz)
     below = np.cumsum(counts) - counts
     ends = np.append(borders, np.inf)
     index = np.empty(len(mz), np.int64)
@@ -101,7 +82,7 @@ def _search(borders: Floats, mz: Floats) -> Ints:
     return index
 
 
-def bin_spectra(spectra: Spectra, mz: NDArray, tolerance_ppm: float) -> Intensities:
+def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float) -> Intensities:
     """Intensity at every m/z of an axis: the sum of what lies within the tolerance.
 
     Every peak counts towards at most one axis m/z, the nearest, so the intensity of all peaks
@@ -116,6 +97,10 @@ def bin_spectra(spectra: Spectra, mz: NDArray, tolerance_ppm: float) -> Intensit
     Returns
     -------
     (m, k) float32
+
+    Raises
+    ------
+    ValueError : `mz` is no axis
     """
     axis = check_axis(mz)
     index = nearest(spectra.mz, axis, tolerance_ppm)
@@ -129,14 +114,7 @@ def bin_spectra(spectra: Spectra, mz: NDArray, tolerance_ppm: float) -> Intensit
 
 
 def bin_dense(intensity: Intensities, index: Ints, k: int) -> Intensities:
-    """`bin_spectra` for spectra that share an axis: columns summed into the groups `index`.
-
-    Parameters
-    ----------
-    intensity : (m, n) float32
-    index : (n,) int64 ascending where not -1, from `nearest` of the shared axis
-    k : length of the axis binned onto
-    """
+    """`bin_spectra` for (m, n) on a shared axis; `index` (n,) is the `nearest` of its m/z."""
     out = np.zeros((len(intensity), k), np.float32)
     hit = np.flatnonzero(index >= 0)
     if len(hit) == 0:
@@ -160,7 +138,7 @@ def indices_in(source: MsiSource, block: Block) -> Ints:
 
 def cube_block(
     source: MsiSource,
-    mz: NDArray | None,
+    mz: Numbers | None,
     block: Block,
     *,
     tolerance_ppm: float = 5.0,
@@ -173,6 +151,7 @@ def cube_block(
 
     Parameters
     ----------
+    source : the image
     mz : (k,) axis to bin onto; None for the axis of a continuous source, taken as it is
     block : pixels, in the source's own bounding box
     tolerance_ppm : half-width of the window around every m/z
@@ -187,6 +166,11 @@ def cube_block(
     intensity : (h, w, k) float32, divided by the factor and transformed, NaN where not measured,
         and where a spectrum that is blank, or lacks the reference ions, was to be normalised
     factor : (h, w) float32, NaN likewise
+
+    Raises
+    ------
+    ValueError : no m/z axis, or a normalisation or transform that there is not
+    InputError : the file is damaged
     """
     if mz is None and source.mz is None:
         raise ValueError(f"{source.path}: its spectra share no m/z axis; give one")
@@ -205,7 +189,10 @@ def cube_block(
     divisors = _Divisors(scaling, shared, tolerance_ppm)
     for some in batches(source, indices_in(source, block)):
         # read as much as memory allows, work on as little as the cache holds
-        read = source.read(some) if shared is None else _as_spectra(source.read_dense(some))
+        if shared is None:
+            read = source.read(some)
+        else:
+            read = Spectra.on_shared_axis(source.read_dense(some))
         step = max(1, _CELLS // k)
         for i in range(0, len(some), step):
             part, spectra = some[i : i + step], read.part(i, i + step)
@@ -228,7 +215,7 @@ class _Divisors:
 
     def __init__(self, scaling: Scaling, shared: Floats | None, tolerance_ppm: float) -> None:
         self.scaling, self.shared, self.tolerance_ppm = scaling, shared, tolerance_ppm
-        self.axis = reference_axis(scaling.reference_mz)
+        self.axis = np.unique(np.asarray(scaling.reference_mz, np.float64))
         self.columns: Ints | None = None
         if shared is not None and len(self.axis):
             self.columns = np.flatnonzero(nearest(shared, self.axis, tolerance_ppm) >= 0)
@@ -240,15 +227,9 @@ class _Divisors:
         if self.columns is not None:
             assert self.shared is not None
             dense = spectra.intensity.reshape(len(spectra), len(self.shared))
-            spectra = _as_spectra(dense[:, self.columns])
+            spectra = Spectra.on_shared_axis(dense[:, self.columns])
             return reference_factor(spectra, np.ones(len(spectra.intensity), bool))
         return reference_factor(spectra, nearest(spectra.mz, self.axis, self.tolerance_ppm) >= 0)
-
-
-def _as_spectra(dense: Intensities) -> Spectra:
-    """Intensities on a shared axis as spectra without m/z, for what needs none."""
-    m, n = dense.shape
-    return Spectra(np.empty(0), dense.ravel(), starts([n] * m))
 
 
 def layout(shape: tuple[int, int], n_mz: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

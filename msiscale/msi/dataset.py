@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError
 from msiscale.grid import Block, blocks, centres_um
 from msiscale.msi.axis import fixed_axis
-from msiscale.msi.cube import (
-    NORMALISATIONS,
-    cube_block,
-    indices_in,
-    layout,
-    normalisation,
-)
-from msiscale.msi.source import MsiSource, open_source
+from msiscale.msi.cube import cube_block, indices_in, layout
+from msiscale.msi.layouts import open_source
+from msiscale.msi.normalisation import NORMALISATIONS, normalisation
+from msiscale.msi.source import MsiSource
+from msiscale.msi.spectra import Numbers
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -31,7 +28,7 @@ _BAND = 64 * 2**20
 def open_msi(
     path: str,
     *,
-    mz: str | Sequence[float] | NDArray | None = None,
+    mz: str | Sequence[float] | Numbers | None = None,
     tolerance_ppm: float = 5.0,
     normalise: str = "none",
     pixel_um: float | None = None,
@@ -74,21 +71,21 @@ def open_msi(
         raise InputError(f"normalise is {normalise!r}; give one of {', '.join(NORMALISATIONS)}")
     source = open_source(path, pixel_um=pixel_um)
     axis = None if mz is None else fixed_axis(mz)
-    if axis is not None or source.mz is not None:
-        variables = _cube(source, axis, tolerance_ppm, normalise)
-    else:
-        variables = _ragged(source, normalise)
+    shown = source.mz if axis is None else axis
     coords: dict[str, Any] = {}
     for name, n, size in zip("yx", source.shape, source.pixel_um or (None, None), strict=True):
         values = np.arange(n) if size is None else centres_um(n, size)
         coords[name] = (name, values, {} if size is None else {"units": "µm"})
-    if axis is not None or source.mz is not None:
-        coords["mz"] = ("mz", source.mz if axis is None else axis)
+    if shown is None:
+        variables = _ragged(source, normalise)
+    else:
+        variables = _cube(source, axis, len(shown), tolerance_ppm, normalise)
+        coords["mz"] = ("mz", shown)
     attrs = {
         "path": str(path),
         "pixel_um": None if source.pixel_um is None else list(source.pixel_um),
         "polarity": source.polarity,
-        "mode": "processed" if source.mz is None else "continuous",
+        "mode": source.mode,
         "profile": source.profile,
         "origin": list(source.origin),
         "normalise": normalise,
@@ -98,11 +95,9 @@ def open_msi(
 
 
 def _cube(
-    source: MsiSource, axis: NDArray | None, tolerance_ppm: float, normalise: str
+    source: MsiSource, axis: Numbers | None, k: int, tolerance_ppm: float, normalise: str
 ) -> dict[str, Any]:
-    used = source.mz if axis is None else axis
-    assert used is not None
-    _, (side, _, _) = layout(source.shape, len(used))
+    _, (side, _, _) = layout(source.shape, k)
 
     def read(part: Block) -> NDArray[np.float32]:
         intensity, factor = cube_block(
@@ -110,7 +105,7 @@ def _cube(
         )
         return np.concatenate([intensity, factor[..., None]], axis=2)
 
-    both = _tiled(source.shape, (side, side), len(used) + 1, read)
+    both = _tiled(source.shape, (side, side), k + 1, read)
     return {
         "intensity": (("y", "x", "mz"), both[..., :-1]),
         "norm": (("y", "x"), both[..., -1]),
@@ -122,27 +117,23 @@ def _ragged(source: MsiSource, normalise: str) -> dict[str, Any]:
     ny, nx = source.shape
     rows = max(1, min(ny, _BAND // (12 * longest * nx)))
 
-    def fill(part: Block, what: str) -> NDArray:
-        out = np.full((*part.shape, longest), np.nan, np.float64 if what == "mz" else np.float32)
-        indices = indices_in(source, part)
-        spectra = source.read(indices)
-        y, x = (source.positions[indices] - (part.y0, part.x0)).T
-        rows_of = spectra.rows
-        column = np.arange(len(spectra.mz)) - spectra.start[rows_of]
-        if what == "mz":
-            out[y[rows_of], x[rows_of], column] = spectra.mz
+    def array(what: str, depth: int, dtype: type[np.floating]) -> da.Array:
+        def fill(part: Block) -> Numbers:
+            out = np.full((*part.shape, depth), np.nan, dtype)
+            indices = indices_in(source, part)
+            spectra = source.read(indices)
+            y, x = (source.positions[indices] - (part.y0, part.x0)).T
+            if what == "norm":
+                out[y, x, 0] = normalisation(spectra, normalise)
+                return out
+            row = spectra.rows
+            values: Numbers = spectra.mz
+            if what == "intensity":
+                values = spectra.intensity / normalisation(spectra, normalise)[row]
+            out[y[row], x[row], np.arange(len(row)) - spectra.start[row]] = values
             return out
-        factor = normalisation(spectra, normalise)
-        if what == "norm":
-            out = np.full((*part.shape, 1), np.nan, np.float32)
-            out[y, x, 0] = factor
-            return out
-        values = spectra.intensity / factor[rows_of]
-        out[y[rows_of], x[rows_of], column] = values
-        return out
 
-    def array(what: str, depth: int, dtype: Any) -> da.Array:
-        return _tiled(source.shape, (rows, nx), depth, lambda part: fill(part, what), dtype)
+        return _tiled(source.shape, (rows, nx), depth, fill, dtype)
 
     return {
         "intensity": (("y", "x", "peak"), array("intensity", longest, np.float32)),
@@ -155,8 +146,8 @@ def _tiled(
     shape: tuple[int, int],
     size: tuple[int, int],
     depth: int,
-    read: Any,
-    dtype: Any = np.float32,
+    read: Callable[[Block], Numbers],
+    dtype: type[np.floating] = np.float32,
 ) -> da.Array:
     """A dask array (y, x, depth) of blocks of `size` pixels, each made by ``read(block)``."""
     import dask.array as da  # half a second, which ingest does without
@@ -168,9 +159,12 @@ def _tiled(
         (depth,),
     )
 
-    def block(block_info: Any = None) -> NDArray:
+    def block(block_info: Any = None) -> Numbers:
         y, x, _ = block_info[None]["chunk-location"]
         return read(tiles[y, x])
 
     meta = np.empty((0, 0, 0), dtype)
-    return da.map_blocks(block, chunks=chunks, dtype=dtype, meta=meta)
+    made: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
+        block, chunks=chunks, dtype=dtype, meta=meta
+    )
+    return made

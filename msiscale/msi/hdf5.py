@@ -21,7 +21,6 @@ A cube has no list of its pixels: one without any signal is taken as not measure
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,98 +28,54 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi.hdf5_source import MOST_WHOLE, Hdf5Source, dataset, open_file, whole
-from msiscale.msi.source import bounding_box, snap_to_grid
-from msiscale.msi.spectra import (
-    Floats,
-    Ints,
-    regular,
-    smooth,
+from msiscale.errors import InputError
+from msiscale.grid import PixelSize, blocks
+from msiscale.msi.hdf5_source import (
+    MOST_WHOLE,
+    Columns,
+    Csr,
+    Cube,
+    CubeMzFirst,
+    Hdf5File,
+    Hdf5Source,
+    RaggedSpots,
+    Rows,
+    Spots,
+    opened,
 )
+from msiscale.msi.spectra import Ints, Numbers, regular, smooth
 
 #: Values of a cube that are looked at in one go for pixels with signal.
 _SCAN = 8_000_000
 FARTHEST = 1e9  #: of a pixel index
 
 
-def open_hdf5(path: str, *, pixel_um: float | None = None) -> Hdf5Source:
-    """Open an HDF5 image; see `msiscale.msi.source.open_source`."""
-    with open_file(path) as file:
-        for key, opener in _LAYOUTS:
-            if all(name in file for name in key):
-                source = opener(path, file)
+def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
+    """Open an HDF5 image; see `msiscale.msi.layouts.open_source`."""
+    with opened(path) as h5:
+        for keys, opener in LAYOUTS:
+            if all(name in h5 for name in keys):
+                source = opener(h5)
                 break
         else:
-            keys = ", ".join(map(str, list(file)[:8]))  # bytes where they are no UTF-8
+            there = ", ".join(map(str, list(h5.file)[:8]))  # bytes where they are no UTF-8
             raise InputError(
-                f"{path}: HDF5 of no known layout (keys: {keys}); "
+                f"{path}: HDF5 of no known layout (keys: {there}); "
                 "write it with msiscale.msi.write_hdf5"
             )
     if source.mz is not None:
-        if not np.isfinite(source.mz).all():
-            raise InputError(f"{path}: the m/z axis has values that are not finite; mend it")
-        if np.any(np.diff(source.mz) < 0):
-            source.mz_order = np.argsort(source.mz, kind="stable")
-            source.mz = source.mz[source.mz_order]
-            source.notes.append("the m/z axis does not ascend; sorted")
-    if not source.profile and source.layout not in ("msiscale", "ims"):
-        source.profile = _looks_profile(source)
-        if source.profile:
-            source.notes.append("evenly spaced and smooth spectra; read as profile")
-    if pixel_um is not None:
-        known = source.pixel_um
-        if known is not None and not np.allclose(known, pixel_um, rtol=0.01):
-            source.notes.append(f"pixel size {known} µm replaced by {pixel_um} µm as asked")
-        source.pixel_um = (float(pixel_um), float(pixel_um))
+        source.share_axis(source.mz, "mend it")
+        if opener is not _open_general and regular(source.mz):  # the general one says what it is
+            source.profile = all(smooth(intensity) for _, intensity in source.sample())
+            if source.profile:
+                source.notes.append("evenly spaced and smooth spectra; read as profile")
+    source.resize(pixel_um)
     return source
 
 
-def _axis(path: str, file: h5py.File, name: str) -> Floats:
-    mz = np.asarray(whole(path, file, name), np.float64).ravel()
-    if len(mz) == 0:
-        raise InputError(f"{path}: the m/z axis {name} is empty; mend it")
-    return mz
-
-
-def _source(
-    path: str,
-    layout: str,
-    storage: str,
-    names: tuple[str, ...],
-    yx: Ints,
-    address: Ints,
-    mz: Floats | None,
-    *,
-    lengths: Ints | None = None,
-    notes: list[str] | None = None,
-) -> Hdf5Source:
-    if len(yx) == 0:
-        raise InputError(f"{path}: holds no spectra with any signal; export the image again")
-    _, first, count = np.unique(yx, axis=0, return_index=True, return_counts=True)
-    if (count > 1).any():
-        y, x = yx[first[np.argmax(count > 1)]]
-        raise InputError(f"{path}: two spectra lie on the pixel x {x}, y {y}; keep one of them")
-    positions, shape, origin = bounding_box(path, yx)
-    if lengths is None:
-        lengths = np.full(len(yx), 0 if mz is None else len(mz), np.int64)
-    return Hdf5Source(
-        path=path,
-        layout=layout,
-        shape=shape,
-        pixel_um=None,
-        positions=positions,
-        origin=origin,
-        mz=mz,
-        lengths=lengths,
-        profile=False,
-        polarity=None,
-        mode="processed" if mz is None else "continuous",
-        notes=notes or [],
-        storage=storage,
-        names=names,
-        address=address,
-    )
+def is_hdf5(path: str, head: Callable[[], bytes]) -> bool:
+    """Whether a file is HDF5, by its first bytes."""
+    return head().startswith(b"\x89HDF\r\n\x1a\n")
 
 
 def _indices(path: str, values: Any, what: str) -> Ints:
@@ -129,111 +84,89 @@ def _indices(path: str, values: Any, what: str) -> Ints:
         raise InputError(f"{path}: {what} are not whole pixel indices; give them as such")
     if len(values) and np.abs(values).max() > FARTHEST:
         raise InputError(f"{path}: {what} reach beyond {FARTHEST:g}; give pixel indices")
-    return values.astype(np.int64)
+    return np.asarray(values.astype(np.int64))
 
 
-def _rows_of(path: str, data: h5py.Dataset, n: int, k: int, notes: list[str]) -> str:
-    """Whether a matrix is (pixel, mz) or (mz, pixel)."""
-    if data.shape == (n, k):
-        if n == k:
-            notes.append("as many pixels as m/z: rows are taken as pixels")
-        return "rows"
-    if data.shape == (k, n):
-        return "columns"
-    raise InputError(
-        f"{path}: {data.name} is {data.shape} with {n} pixels and {k} m/z; they do not fit"
-    )
+def _matrix(
+    h5: Hdf5File, name: str, yx: Ints, mz: NDArray[np.float64], notes: list[str]
+) -> Hdf5Source:
+    """A dense matrix, (pixel, mz) or (mz, pixel)."""
+    data, n, k = h5.dataset(name, 2), len(yx), len(mz)
+    kind = Rows if data.shape == (n, k) else Columns
+    if data.shape not in ((n, k), (k, n)):
+        raise InputError(
+            f"{h5.path}: {data.name} is {data.shape} with {n} pixels and {k} m/z; they do not fit"
+        )
+    if data.shape == (k, k):
+        notes.append("as many pixels as m/z: rows are taken as pixels")
+    return kind.of(h5, (name,), yx, np.arange(n)[:, None], mz, notes)
 
 
-def _open_general(path: str, file: h5py.File) -> Hdf5Source:
-    mz = _axis(path, file, "mz")
-    xy = _indices(path, whole(path, file, "coordinates", 2), "coordinates")
+def _open_general(h5: Hdf5File) -> Hdf5Source:
+    mz, path = h5.axis("mz"), h5.path
+    xy = _indices(path, h5.whole("coordinates", 2), "coordinates")
     if xy.shape[1] not in (2, 3):
         raise InputError(f"{path}: coordinates is {xy.shape}; give (n, 2), x and y")
     if xy.shape[1] == 3 and len(np.unique(xy[:, 2])) > 1:
         raise InputError(f"{path}: holds several z planes; split it into one file per plane")
-    n = len(xy)
-    notes: list[str] = []
-    if "intensity" in file:
-        data = dataset(path, file, "intensity", 2)
-        storage = _rows_of(path, data, n, len(mz), notes)
-        names: tuple[str, ...] = ("intensity",)
-        address = np.arange(n)[:, None]
+    yx = xy[:, 1::-1]
+    if "intensity" in h5:
+        source = _matrix(h5, "intensity", yx, mz, [])
     else:
-        storage, names = "csr", ("data", "indices")
-        address = _csr_rows(path, file, "indptr", "data", n)
-    source = _source(path, "msiscale", storage, names, xy[:, 1::-1], address, mz, notes=notes)
+        address = h5.csr_rows("indptr", "data", len(yx))
+        source = Csr.of(h5, ("data", "indices"), yx, address, mz, [])
+    attrs = h5.file.attrs
     try:
-        size = np.atleast_1d(np.asarray(file.attrs.get("pixel_um", np.nan), np.float64)).ravel()
+        size = np.atleast_1d(np.asarray(attrs.get("pixel_um", np.nan), np.float64)).ravel()
     except (TypeError, ValueError):
         raise InputError(f"{path}: its attribute pixel_um is no number; give µm") from None
     if np.isfinite(size).all() and (size > 0).all() and len(size) in (1, 2):
-        source.pixel_um = (float(size[0]), float(size[-1]))
-    polarity = str(file.attrs.get("polarity", ""))
+        source.pixel_um = PixelSize.of(size)
+    polarity = str(attrs.get("polarity", ""))
     source.polarity = polarity if polarity in ("+", "-") else None
-    source.profile = bool(file.attrs.get("profile", False))
+    source.profile = bool(attrs.get("profile", False))
     return source
 
 
-def _csr_rows(path: str, file: h5py.File, indptr: str, data: str, n: int) -> Ints:
-    """(n, 2) begin and end of every row of a CSR matrix, checked."""
-    ends = np.asarray(whole(path, file, indptr, 1), np.int64)
-    size = dataset(path, file, data, 1).shape[0]
-    if len(ends) != n + 1 or ends[0] != 0 or ends[-1] != size or np.any(np.diff(ends) < 0):
-        raise InputError(
-            f"{path}: {indptr} does not cut {data} into {n} rows; write the matrix again"
-        )
-    return np.stack([ends[:-1], ends[1:]], axis=1)
+def _open_study(h5: Hdf5File) -> Hdf5Source:
+    return _cube(h5, CubeMzFirst, "interpolated_intensities", "common_mz")
 
 
-def _open_study(path: str, file: h5py.File) -> Hdf5Source:
-    return _open_cube(path, file, "study", "interpolated_intensities", "common_mz", mz_first=True)
+def _open_massvision(h5: Hdf5File) -> Hdf5Source:
+    return _cube(h5, Cube, "peaks", "mz", y_first=True)
 
 
-def _open_massvision(path: str, file: h5py.File) -> Hdf5Source:
-    return _open_cube(path, file, "massvision", "peaks", "mz", rows_first=True)
+def _open_openmsi(h5: Hdf5File) -> Hdf5Source:
+    return _cube(h5, Cube, "entry_0/data_0/data_0", "entry_0/data_0/mz")
 
 
-def _open_openmsi(path: str, file: h5py.File) -> Hdf5Source:
-    return _open_cube(path, file, "openmsi", "entry_0/data_0/data_0", "entry_0/data_0/mz")
-
-
-def _open_cube(
-    path: str,
-    file: h5py.File,
-    layout: str,
-    name: str,
-    mz_name: str,
-    *,
-    mz_first: bool = False,
-    rows_first: bool = False,
+def _cube(
+    h5: Hdf5File, kind: type[Cube], name: str, mz_name: str, *, y_first: bool = False
 ) -> Hdf5Source:
-    """A full cube; `mz_first` (mz, x, y), `rows_first` (y, x, mz), else (x, y, mz)."""
-    mz = _axis(path, file, mz_name)
-    data = dataset(path, file, name, 3)
-    if data.shape[0 if mz_first else 2] != len(mz):
-        raise InputError(f"{path}: {name} is {data.shape} but {mz_name} has {len(mz)} values")
-    measured = _with_signal(data, mz_first)
+    """A full cube, its pixels (x, y) or (y, x)."""
+    mz, data = h5.axis(mz_name), h5.dataset(name, 3)
+    depth_axis = 0 if kind is CubeMzFirst else 2
+    if data.shape[depth_axis] != len(mz):
+        raise InputError(f"{h5.path}: {name} is {data.shape} but {mz_name} has {len(mz)} values")
+    measured = _with_signal(data, depth_axis)
     address = np.argwhere(measured)
-    yx = address if rows_first else address[:, ::-1]
+    yx = address if y_first else address[:, ::-1]
     notes = []
     if not measured.all():
         notes.append(f"{int((~measured).sum())} pixels without any signal taken as not measured")
-    storage = "cube_mz_first" if mz_first else "cube_mz_last"
-    return _source(path, layout, storage, (name,), yx, address, mz, notes=notes)
+    return kind.of(h5, (name,), yx, address, mz, notes)
 
 
-def _with_signal(data: h5py.Dataset, mz_first: bool) -> NDArray[np.bool_]:
+def _with_signal(data: h5py.Dataset, depth_axis: int) -> NDArray[np.bool_]:
     """Pixels of a cube with any value that is neither zero nor NaN; chunks never written count
     as zero and are not read, pixels already known to have signal are not read again."""
-    shape = data.shape[1:] if mz_first else data.shape[:2]
+    shape = data.shape[1:] if depth_axis == 0 else data.shape[:2]
     if np.prod(shape, dtype=float) > MOST_WHOLE:
         raise InputError(
             f"{data.file.filename}: {data.name} is said to have {shape[0]} x {shape[1]} pixels; "
             "export the image again"
         )
     found = np.zeros(shape, bool)
-    depth_axis = 0 if mz_first else 2
     for piece in _pieces(data):
         pixel = tuple(part for i, part in enumerate(piece) if i != depth_axis)
         if found[pixel].all():
@@ -255,122 +188,115 @@ def _pieces(data: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
         return
     step = max(1, _SCAN // max(1, int(np.prod(data.shape[1:]))))
     across = max(1, min(data.shape[1], _SCAN // max(1, data.shape[2])))
-    for begin in range(0, data.shape[0], step):
-        for side in range(0, data.shape[1], across):
-            yield (
-                slice(begin, min(begin + step, data.shape[0])),
-                slice(side, min(side + across, data.shape[1])),
-                slice(None),
-            )
+    for part in blocks(data.shape[:2], (step, across)):
+        yield *part.slices, slice(None)
 
 
-def _open_msipl(path: str, file: h5py.File) -> Hdf5Source:
-    mz = _axis(path, file, "mzArray")
-    x = _indices(path, whole(path, file, "xLocation"), "xLocation").ravel()
-    y = _indices(path, whole(path, file, "yLocation"), "yLocation").ravel()
+def _open_msipl(h5: Hdf5File) -> Hdf5Source:
+    mz = h5.axis("mzArray")
+    x, y = (_indices(h5.path, h5.whole(n), n).ravel() for n in ("xLocation", "yLocation"))
     if len(x) != len(y):
-        raise InputError(f"{path}: {len(x)} xLocation but {len(y)} yLocation; mend the file")
-    notes: list[str] = []
-    storage = _rows_of(path, dataset(path, file, "Data", 2), len(x), len(mz), notes)
-    address = np.arange(len(x))[:, None]
-    yx = np.stack([y, x], axis=1)
-    return _source(path, "msipl", storage, ("Data",), yx, address, mz, notes=notes)
+        raise InputError(f"{h5.path}: {len(x)} xLocation but {len(y)} yLocation; mend the file")
+    return _matrix(h5, "Data", np.stack([y, x], axis=1), mz, [])
 
 
-def _numbered(path: str, file: h5py.File, name: str) -> list[int]:
-    """The members of a group that are called by numbers, ascending."""
-    group = file[name]
-    if not isinstance(group, h5py.Group):
-        raise InputError(f"{path}: {name} is not a group of spectra; export the image again")
-    return sorted(int(key) for key in group if key.isascii() and key.isdecimal() and len(key) < 18)
-
-
-def _open_ims(path: str, file: h5py.File) -> Hdf5Source:
-    keys = _numbered(path, file, "spectral_data")
+def _open_ims(h5: Hdf5File) -> Hdf5Source:
+    keys = h5.numbered("spectral_data")
     names = ("spectral_data/{}/centroid_mzs", "spectral_data/{}/centroid_intensities")
-    xyz, lengths = [], []
+    xy, lengths = [], []
     for key in keys:
-        place = whole(path, file, f"spectral_data/{key}/coordinates")
+        place = h5.whole(f"spectral_data/{key}/coordinates")
         if place.size < 2:
-            raise InputError(f"{path}: spectrum {key} has no x and y; export the image again")
-        xyz.append(np.asarray(place, np.float64).ravel()[:2])
-        sizes = [dataset(path, file, name.format(key), 1).shape[0] for name in names]
+            raise InputError(f"{h5.path}: spectrum {key} has no x and y; export the image again")
+        xy.append(np.asarray(place, np.float64).ravel()[:2])
+        sizes = [h5.dataset(name.format(key), 1).shape[0] for name in names]
         if sizes[0] != sizes[1]:
             raise InputError(
-                f"{path}: spectrum {key} has {sizes[0]} m/z but {sizes[1]} intensities; mend it"
+                f"{h5.path}: spectrum {key} has {sizes[0]} m/z but {sizes[1]} intensities; mend it"
             )
         lengths.append(sizes[0])
     notes: list[str] = []
-    yx = _grid(path, np.array(xyz).reshape(-1, 2), notes)
+    yx = _grid(h5.path, np.array(xy).reshape(-1, 2), notes)
     address = np.array(keys, np.int64)[:, None]
-    return _source(
-        path, "ims", "spots", names, yx, address, None, lengths=np.array(lengths), notes=notes
-    )
+    return RaggedSpots.of(h5, names, yx, address, None, notes, np.array(lengths))
 
 
-def _open_scils(path: str, file: h5py.File) -> Hdf5Source:
-    name = "Registrations/0/Coordinates"
-    places = whole(path, file, name if name in file else "Coordinates", 2)
+def _open_scils(h5: Hdf5File) -> Hdf5Source:
+    name, path = "Registrations/0/Coordinates", h5.path
+    places = h5.whole(name if name in h5 else "Coordinates", 2)
     if places.shape[0] != 3 or not np.isfinite(places).all():
         raise InputError(f"{path}: its coordinates are {places.shape}, not (3, n); export it again")
-    keys = _numbered(path, file, "Spots")
+    keys = h5.numbered("Spots")
     if not keys or keys[-1] >= places.shape[1]:
         raise InputError(f"{path}: has spots without coordinates; export it again")
     axis = "SamplePositions/GlobalMassAxis/SamplePositions"
-    if axis not in file:
+    if axis not in h5:
         axis = f"Spots/{keys[0]}/InitialMeasurement/SamplePositions/SamplePositions"
-    mz = _axis(path, file, axis)
+    mz = h5.axis(axis)
     notes: list[str] = []
     yx = _grid(path, places[:2, keys].T, notes)
     yx[:, 0] = yx[:, 0].max() - yx[:, 0]  # y points up in SCiLS
     address = np.array(keys, np.int64)[:, None]
-    names = ("Spots/{}/InitialMeasurement/Intensities",)
-    return _source(path, "scils", "spots", names, yx, address, mz, notes=notes)
+    return Spots.of(h5, ("Spots/{}/InitialMeasurement/Intensities",), yx, address, mz, notes)
 
 
-def _grid(path: str, xy: NDArray, notes: list[str]) -> Ints:
+def _open_anndata(h5: Hdf5File) -> Hdf5Source:
+    mz = h5.axis("var/mz")
+    notes: list[str] = []
+    xy = np.asarray(h5.whole("obsm/spatial", 2), np.float64)[:, :2]
+    yx, x = _grid(h5.path, xy, notes), h5.file["X"]
+    if isinstance(x, h5py.Dataset):
+        return _matrix(h5, "X", yx, mz, notes)
+    if x.attrs.get("encoding-type", x.attrs.get("h5sparse_format")) not in ("csr_matrix", "csr"):
+        raise InputError(
+            f"{h5.path}: X is not dense or CSR; save it with adata.X = adata.X.tocsr()"
+        )
+    address = h5.csr_rows("X/indptr", "X/data", len(yx))
+    return Csr.of(h5, ("X/data", "X/indices"), yx, address, mz, notes)
+
+
+def _grid(path: str, xy: Numbers, notes: list[str]) -> Ints:
     """(y, x) pixel indices from coordinates that may be in another unit."""
     whole_numbers = bool(len(xy)) and np.isfinite(xy).all() and np.all(xy == np.rint(xy))
     if whole_numbers and np.abs(xy).max() < FARTHEST:
         values = xy.astype(np.int64)
-        steps = [int(np.gcd.reduce(np.diff(np.unique(values[:, i])))) for i in (0, 1)]
-        if max(steps) <= 1:
+        strides = [int(np.gcd.reduce(np.diff(np.unique(column)))) for column in values.T]
+        if max(strides) <= 1:
             return values[:, ::-1].copy()
-    index = np.empty(xy.shape, np.int64)
-    steps_found = []
-    for i in (0, 1):
-        index[:, i], step = snap_to_grid(path, xy[:, i])
-        steps_found.append(f"{step:g}")
+    (x, step_x), (y, step_y) = (_snapped(path, column) for column in xy.T)
+    steps = " and ".join(dict.fromkeys([f"{step_x:g}", f"{step_y:g}"]))
     notes.append(
-        f"coordinates in steps of {' and '.join(dict.fromkeys(steps_found))} taken as pixels; "
-        "if that is µm give it as pixel_um"
+        f"coordinates in steps of {steps} taken as pixels; if that is µm give it as pixel_um"
     )
-    return index[:, ::-1].copy()
+    return np.stack([y, x], axis=1)
 
 
-def _open_anndata(path: str, file: h5py.File) -> Hdf5Source:
-    mz = _axis(path, file, "var/mz")
-    xy = np.asarray(whole(path, file, "obsm/spatial", 2), np.float64)[:, :2]
-    notes: list[str] = []
-    yx = _grid(path, xy, notes)
-    n = len(xy)
-    if isinstance(file["X"], h5py.Dataset):
-        storage = _rows_of(path, dataset(path, file, "X", 2), n, len(mz), notes)
-        names: tuple[str, ...] = ("X",)
-        address = np.arange(n)[:, None]
-    elif file["X"].attrs.get("encoding-type", file["X"].attrs.get("h5sparse_format")) in (
-        "csr_matrix",
-        "csr",
-    ):
-        storage, names = "csr", ("X/data", "X/indices")
-        address = _csr_rows(path, file, "X/indptr", "X/data", n)
-    else:
-        raise InputError(f"{path}: X is not dense or CSR; save it with adata.X = adata.X.tocsr()")
-    return _source(path, "anndata", storage, names, yx, address, mz, notes=notes)
+def _snapped(path: str, values: Numbers) -> tuple[Ints, float]:
+    """Indices of coordinates that lie on a regular grid, and its step in the file's unit.
+
+    The step is the smallest gap between distinct values (gaps below 1e-4 of the span are noise).
+    """
+    values = np.asarray(values, np.float64)
+    distinct = np.unique(values)
+    if not np.isfinite(distinct).all():
+        raise InputError(f"{path}: a pixel coordinate is not finite; export them anew")
+    gaps = np.diff(distinct)
+    gaps = gaps[gaps > 1e-4 * np.ptp(distinct)]
+    if len(gaps) == 0:
+        return np.zeros(len(values), np.int64), 1.0
+    rough = float(gaps.min())
+    step = float(np.mean(gaps[gaps < 1.5 * rough]))
+    scaled = (values - distinct[0]) / step
+    index = np.rint(scaled).astype(np.int64)
+    if np.abs(scaled - index).max() > 0.25:
+        raise InputError(
+            f"{path}: the pixel coordinates lie on no regular grid; give them as pixel indices"
+        )
+    return index, step
 
 
-#: Keys that tell a layout, most telling first.
-_LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[str, h5py.File], Hdf5Source]], ...] = (
+#: Keys that tell a layout, most telling first, and what opens it.
+LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[Hdf5File], Hdf5Source]], ...] = (
     (("mz", "coordinates", "intensity"), _open_general),
     (("mz", "coordinates", "data", "indices", "indptr"), _open_general),
     (("interpolated_intensities", "common_mz"), _open_study),
@@ -381,13 +307,3 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[str, h5py.File], Hdf5Source]], 
     (("X", "obsm/spatial", "var/mz"), _open_anndata),
     (("Spots",), _open_scils),
 )
-
-
-def _looks_profile(source: Hdf5Source) -> bool:
-    if source.mz is None or not regular(source.mz):
-        return False
-    n = len(source.positions)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MsiscaleWarning)
-        dense = source.read_dense(np.unique([0, n // 2, n - 1]))
-    return all(smooth(row) for row in dense)

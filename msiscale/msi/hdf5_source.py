@@ -1,138 +1,161 @@
-"""An HDF5 image once its layout is known: its spectra, read lazily as slabs."""
+"""HDF5 images once their layout is known: what is small read whole, the spectra lazily in slabs."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from msiscale import store
-from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi.source import as_indices
-from msiscale.msi.spectra import (
-    Floats,
-    Intensities,
-    Ints,
-    Repairs,
-    Spectra,
-    clean,
-    sort_mz,
-    starts,
-)
-from msiscale.store import is_url, local_path
+from msiscale.errors import InputError
+from msiscale.msi.source import MsiSource, bounding_box
+from msiscale.msi.spectra import Floats, Ints, Numbers
 
 #: Bytes of a chunk, which is unpacked whole, and values of what is read whole.
 MOST_CHUNK, MOST_WHOLE = 1 << 29, 1 << 25
 
 
-@dataclass
-class Hdf5Source:
-    """An HDF5 image; see `msiscale.msi.source.MsiSource` for the attributes they share.
-
-    ``layout`` names a row of the table in `msiscale.msi.hdf5`. ``address`` (n, d) says where in
-    ``names``, the data sets of the layout, each spectrum lies; how is a matter of the function in
-    `_READ`.
-    """
+@dataclass(frozen=True)
+class Hdf5File:
+    """An open HDF5 file; what is asked of it is checked, and refused in a line that names it."""
 
     path: str
-    layout: str
-    shape: tuple[int, int]
-    pixel_um: tuple[float, float] | None
-    positions: NDArray[np.int32]
-    origin: tuple[int, int]
-    mz: Floats | None
-    lengths: Ints
-    profile: bool
-    polarity: str | None
-    mode: str
-    notes: list[str]
-    storage: str
-    names: tuple[str, ...]
-    address: Ints = field(repr=False)
-    mz_order: Ints | None = field(default=None, repr=False)
+    file: h5py.File
 
-    def read(self, indices: NDArray[np.integer]) -> Spectra:
-        """The spectra `indices`, in that order; m/z ascending. Warns of values read as 0."""
-        indices = as_indices(indices)
-        start = starts(self.lengths[indices])
-        if self.mz is not None:
-            dense, repairs = self._dense(indices)
-            return Spectra(np.tile(self.mz, len(indices)), dense.ravel(), start, repairs)
-        mzs, values = [np.empty(0)], [np.empty(0, np.float32)]
-        with open_file(self.path) as file:
-            for row in self.address[indices, 0]:
-                mzs.append(whole(self.path, file, self.names[0].format(row), 1))
-                values.append(whole(self.path, file, self.names[1].format(row), 1))
-        intensity, repairs = clean(np.concatenate(values))
-        try:
-            mz, intensity, unsorted = sort_mz(
-                np.concatenate(mzs).astype(np.float64), intensity, start
+    def __contains__(self, name: str) -> bool:
+        return name in self.file
+
+    def dataset(self, name: str, ndim: int | None = None) -> h5py.Dataset:
+        """Numbers in this file, and of so many dimensions."""
+        found, path = self.file.get(name), self.path
+        if not isinstance(found, h5py.Dataset):
+            raise InputError(f"{path}: has no data set {name}; export the image again")
+        if found.is_virtual or found.external or found.file.filename != self.file.filename:
+            raise InputError(f"{path}: {name} points into other files; repack it with h5repack")
+        if ndim is not None and found.ndim != ndim:
+            raise InputError(
+                f"{path}: {name} has {found.ndim} dimensions instead of {ndim}; mend it"
             )
-        except ValueError as error:
-            raise InputError(f"{self.path}: {error}; export the image again") from None
-        repairs += Repairs(unsorted=unsorted)
-        _warn(self.path, repairs)
-        return Spectra(mz, intensity, start, repairs)
+        if found.dtype.kind not in "fiub":
+            raise InputError(f"{path}: {name} holds {found.dtype}, not numbers; mend it")
+        if found.chunks is not None and math.prod(found.chunks) * found.dtype.itemsize > MOST_CHUNK:
+            raise InputError(
+                f"{path}: {name} has chunks of {found.chunks}; repack it with h5repack"
+            )
+        return found
 
-    def read_dense(self, indices: NDArray[np.integer]) -> Intensities:
-        """(m, k) float32 intensities on the shared axis, in the order of `indices`."""
-        return self._dense(as_indices(indices))[0]
+    def whole(self, name: str, ndim: int | None = None) -> Numbers:
+        """All values of a data set that is small in any image (an axis, coordinates)."""
+        found = self.dataset(name, ndim)
+        if found.size > MOST_WHOLE:
+            raise InputError(
+                f"{self.path}: {name} is said to have {found.size} values; export the image again"
+            )
+        return np.asarray(found[...])
 
-    def _dense(self, indices: Ints) -> tuple[Intensities, Repairs]:
-        if self.mz is None:
-            raise TypeError(f"{self.path}: its spectra share no m/z axis")
-        with open_file(self.path) as file:
-            found = _READ[self.storage](self, file, self.address[indices])
-        values, repairs = clean(found)
-        if self.mz_order is not None:
-            values = values[:, self.mz_order]
-        _warn(self.path, repairs)
-        return values, repairs
+    def axis(self, name: str) -> Floats:
+        """An m/z axis, (k,) in whatever order."""
+        mz = np.asarray(self.whole(name), np.float64).ravel()
+        if len(mz) == 0:
+            raise InputError(f"{self.path}: the m/z axis {name} is empty; mend it")
+        return mz
+
+    def numbered(self, name: str) -> list[int]:
+        """The members of a group that are called by numbers, ascending."""
+        group = self.file[name]
+        if not isinstance(group, h5py.Group):
+            raise InputError(
+                f"{self.path}: {name} is not a group of spectra; export the image again"
+            )
+        names = (key for key in group if key.isascii() and key.isdecimal() and len(key) < 18)
+        return sorted(int(key) for key in names)
+
+    def csr_rows(self, indptr: str, data: str, n: int) -> Ints:
+        """(n, 2) begin and end of every row of a CSR matrix, checked."""
+        ends = np.asarray(self.whole(indptr, 1), np.int64)
+        size = self.dataset(data, 1).shape[0]
+        if len(ends) != n + 1 or ends[0] != 0 or ends[-1] != size or np.any(np.diff(ends) < 0):
+            raise InputError(
+                f"{self.path}: {indptr} does not cut {data} into {n} rows; write the matrix again"
+            )
+        return np.stack([ends[:-1], ends[1:]], axis=1)
 
 
 @contextmanager
-def open_file(path: str) -> Iterator[h5py.File]:
+def opened(path: str) -> Iterator[Hdf5File]:
+    """The HDF5 file at a path or URL; a damaged one is refused in a line."""
     try:
-        if is_url(path):
+        if store.is_url(path):
             with store.open_file(path) as remote, h5py.File(remote, "r") as file:
-                yield file
+                yield Hdf5File(path, file)
         else:
-            with h5py.File(local_path(path), "r") as file:
-                yield file
+            with h5py.File(store.local_path(path), "r") as file:
+                yield Hdf5File(path, file)
     except (OSError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: damaged HDF5 ({reason}); copy the file again") from None
 
 
-def dataset(path: str, file: h5py.File, name: str, ndim: int | None = None) -> h5py.Dataset:
-    found = file.get(name)
-    if not isinstance(found, h5py.Dataset):
-        raise InputError(f"{path}: has no data set {name}; export the image again")
-    if found.is_virtual or found.external or found.file.filename != file.filename:
-        raise InputError(f"{path}: {name} points into other files; repack it with h5repack")
-    if ndim is not None and found.ndim != ndim:
-        raise InputError(f"{path}: {name} has {found.ndim} dimensions instead of {ndim}; mend it")
-    if found.dtype.kind not in "fiub":
-        raise InputError(f"{path}: {name} holds {found.dtype}, not numbers; mend it")
-    if found.chunks is not None and math.prod(found.chunks) * found.dtype.itemsize > MOST_CHUNK:
-        raise InputError(f"{path}: {name} has chunks of {found.chunks}; repack it with h5repack")
-    return found
+@dataclass(kw_only=True)
+class Hdf5Source(MsiSource):
+    """An HDF5 image; a subclass says how the spectra are laid out in it.
 
+    Attributes
+    ----------
+    names : the data sets of the layout
+    address : (n, d) int64, where each spectrum lies in them
+    """
 
-def whole(path: str, file: h5py.File, name: str, ndim: int | None = None) -> NDArray:
-    """All values of a data set that is small in any image (an axis, coordinates)."""
-    found = dataset(path, file, name, ndim)
-    if found.size > MOST_WHOLE:
-        raise InputError(
-            f"{path}: {name} is said to have {found.size} values; export the image again"
+    names: tuple[str, ...]
+    address: Ints = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        h5: Hdf5File,
+        names: Sequence[str],
+        yx: Ints,
+        address: Ints,
+        mz: Floats | None,
+        notes: list[str],
+        lengths: Ints | None = None,
+    ) -> Self:
+        """A source of spectra at the pixels `yx` (n, 2); `lengths` where they share no axis."""
+        if len(yx) == 0:
+            raise InputError(f"{h5.path}: holds no spectra with any signal; export the image again")
+        _, first, count = np.unique(yx, axis=0, return_index=True, return_counts=True)
+        if (count > 1).any():
+            y, x = yx[first[np.argmax(count > 1)]]
+            raise InputError(
+                f"{h5.path}: two spectra lie on the pixel x {x}, y {y}; keep one of them"
+            )
+        positions, shape, origin = bounding_box(h5.path, yx)
+        if lengths is None:
+            lengths = np.full(len(yx), 0 if mz is None else len(mz), np.int64)
+        return cls(
+            path=h5.path,
+            shape=shape,
+            positions=positions,
+            origin=origin,
+            mz=mz,
+            lengths=lengths,
+            notes=notes,
+            names=tuple(names),
+            address=address,
         )
-    return np.asarray(found[...])
+
+    def stored_values(self, indices: Ints) -> Numbers:
+        with opened(self.path) as h5:
+            return self.slabs(h5, self.address[indices], int(self.lengths[0]))
+
+    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        """(m, k) intensities of the spectra at `address`."""
+        raise NotImplementedError
 
 
 def _runs(sorted_rows: Ints) -> Iterator[tuple[int, int]]:
@@ -142,99 +165,104 @@ def _runs(sorted_rows: Ints) -> Iterator[tuple[int, int]]:
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
-def _read_matrix(source: Hdf5Source, file: h5py.File, address: Ints, by_row: bool) -> NDArray:
-    data = dataset(source.path, file, source.names[0], 2)
-    assert source.mz is not None
-    out = np.empty((len(address), len(source.mz)), data.dtype)
-    rows = address[:, 0]
-    order = np.argsort(rows, kind="stable")
-    if len(rows) == 0:
+class Rows(Hdf5Source):
+    """A matrix (pixel, mz)."""
+
+    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        data = h5.dataset(self.names[0], 2)
+        out = np.empty((len(address), k), data.dtype)
+        rows = address[:, 0]
+        order = np.argsort(rows, kind="stable")
+        for a, b in _runs(rows[order]) if len(rows) else ():
+            some = rows[order[a:b]]
+            slab = self.slab(data, int(some[0]), int(some[-1]) + 1)
+            out[order[a:b]] = slab[some - some[0]]
         return out
-    for a, b in _runs(rows[order]):
-        some = rows[order[a:b]]
-        low, high = int(some[0]), int(some[-1]) + 1
-        slab = data[low:high] if by_row else data[:, low:high].T
-        out[order[a:b]] = slab[some - low]
-    return out
+
+    def slab(self, data: h5py.Dataset, low: int, high: int) -> Numbers:
+        """The spectra [low, high)."""
+        return np.asarray(data[low:high])
 
 
-def _read_rows(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
-    return _read_matrix(source, file, address, by_row=True)
+class Columns(Rows):
+    """A matrix (mz, pixel)."""
+
+    def slab(self, data: h5py.Dataset, low: int, high: int) -> Numbers:
+        return np.asarray(data[:, low:high].T)
 
 
-def _read_columns(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
-    return _read_matrix(source, file, address, by_row=False)
+class Cube(Hdf5Source):
+    """A cube with m/z last, read line by line of the first axis, in runs along the second."""
+
+    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        data = h5.dataset(self.names[0], 3)
+        out = np.empty((len(address), k), data.dtype)
+        for line in np.unique(address[:, 0]).tolist():
+            at = np.flatnonzero(address[:, 0] == line)
+            at = at[np.argsort(address[at, 1], kind="stable")]
+            for a, b in _runs(address[at, 1]):
+                some = address[at[a:b], 1]
+                slab = self.slab(data, line, int(some[0]), int(some[-1]) + 1)
+                out[at[a:b]] = slab[some - some[0]]
+        return out
+
+    def slab(self, data: h5py.Dataset, line: int, low: int, high: int) -> Numbers:
+        """The spectra [low, high) of a line."""
+        return np.asarray(data[line, low:high])
 
 
-def _read_cube(source: Hdf5Source, file: h5py.File, address: Ints, mz_first: bool) -> NDArray:
-    """Line by line of the first pixel axis, in runs along the second."""
-    data = dataset(source.path, file, source.names[0], 3)
-    assert source.mz is not None
-    out = np.empty((len(address), len(source.mz)), data.dtype)
-    for line in np.unique(address[:, 0]).tolist():
-        at = np.flatnonzero(address[:, 0] == line)
-        at = at[np.argsort(address[at, 1], kind="stable")]
-        for a, b in _runs(address[at, 1]):
-            some = address[at[a:b], 1]
-            low, high = int(some[0]), int(some[-1]) + 1
-            slab = data[:, line, low:high].T if mz_first else data[line, low:high]
-            out[at[a:b]] = slab[some - low]
-    return out
+class CubeMzFirst(Cube):
+    """A cube (mz, x, y)."""
+
+    def slab(self, data: h5py.Dataset, line: int, low: int, high: int) -> Numbers:
+        return np.asarray(data[:, line, low:high].T)
 
 
-def _read_cube_mz_first(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
-    return _read_cube(source, file, address, mz_first=True)
+class Csr(Hdf5Source):
+    """A CSR matrix (pixel, mz): its data and column indices."""
+
+    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        data, columns = h5.dataset(self.names[0], 1), h5.dataset(self.names[1], 1)
+        out = np.zeros((len(address), k), np.float64 if data.dtype == np.float64 else np.float32)
+        order = np.argsort(address[:, 0], kind="stable")
+        begin, end = address[order].T
+        cuts = np.flatnonzero(begin[1:] != end[:-1]) + 1
+        for part in np.split(np.arange(len(order)), cuts):
+            if len(part) == 0 or begin[part[0]] == end[part[-1]]:
+                continue
+            low, high = int(begin[part[0]]), int(end[part[-1]])
+            column = np.asarray(columns[low:high], np.int64)
+            if column.min() < 0 or column.max() >= k:
+                raise InputError(f"{self.path}: {self.names[1]} names an m/z that is not there")
+            row = np.repeat(order[part], end[part] - begin[part])
+            np.add.at(out, (row, column), data[low:high])  # entries written twice add up
+        return out
 
 
-def _read_cube_mz_last(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
-    return _read_cube(source, file, address, mz_first=False)
+class Spots(Hdf5Source):
+    """A data set a spectrum."""
+
+    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        out = np.empty((len(address), k), np.float64)
+        for i, row in enumerate(address[:, 0]):
+            values = h5.whole(self.names[0].format(row)).ravel()
+            if len(values) != k:
+                raise InputError(
+                    f"{self.path}: spot {row} has {len(values)} intensities on an axis of "
+                    f"{k} m/z; export it again"
+                )
+            out[i] = values
+        return out
 
 
-def _read_csr(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
-    data = dataset(source.path, file, source.names[0], 1)
-    columns = dataset(source.path, file, source.names[1], 1)
-    assert source.mz is not None
-    k = len(source.mz)
-    out = np.zeros((len(address), k), np.float64 if data.dtype == np.float64 else np.float32)
-    order = np.argsort(address[:, 0], kind="stable")
-    begin, end = address[order].T
-    cuts = np.flatnonzero(begin[1:] != end[:-1]) + 1
-    for part in np.split(np.arange(len(order)), cuts):
-        if len(part) == 0 or begin[part[0]] == end[part[-1]]:
-            continue
-        low, high = int(begin[part[0]]), int(end[part[-1]])
-        column = np.asarray(columns[low:high], np.int64)
-        if column.min() < 0 or column.max() >= k:
-            raise InputError(f"{source.path}: {source.names[1]} names an m/z that is not there")
-        row = np.repeat(order[part], end[part] - begin[part])
-        np.add.at(out, (row, column), data[low:high])  # entries written twice add up
-    return out
+class RaggedSpots(Hdf5Source):
+    """A data set of m/z and one of intensities a spectrum."""
 
-
-def _read_spots(source: Hdf5Source, file: h5py.File, address: Ints) -> NDArray:
-    assert source.mz is not None
-    out = np.empty((len(address), len(source.mz)), np.float64)
-    for i, row in enumerate(address[:, 0]):
-        values = whole(source.path, file, source.names[0].format(row)).ravel()
-        if len(values) != len(source.mz):
-            raise InputError(
-                f"{source.path}: spot {row} has {len(values)} intensities on an axis of "
-                f"{len(source.mz)} m/z; export it again"
-            )
-        out[i] = values
-    return out
-
-
-_READ: dict[str, Callable[[Hdf5Source, h5py.File, Ints], NDArray]] = {
-    "rows": _read_rows,
-    "columns": _read_columns,
-    "cube_mz_first": _read_cube_mz_first,
-    "cube_mz_last": _read_cube_mz_last,
-    "csr": _read_csr,
-    "spots": _read_spots,
-}
-
-
-def _warn(path: str, repairs: Repairs) -> None:
-    if repairs:
-        warnings.warn(f"{path}: {repairs}", MsiscaleWarning, stacklevel=3)
+    def stored_spectra(self, indices: Ints) -> tuple[Numbers, Numbers]:
+        found: tuple[list[Numbers], ...] = ([np.empty(0)], [np.empty(0, np.float32)])
+        with opened(self.path) as h5:
+            for row in self.address[indices, 0]:
+                for values, name in zip(found, self.names, strict=True):
+                    values.append(h5.whole(name.format(row), 1))
+        mz, intensity = (np.concatenate(values) for values in found)
+        return mz, intensity

@@ -12,6 +12,7 @@ from defusedxml.common import DefusedXmlException
 from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
 from msiscale.errors import InputError
+from msiscale.grid import PixelSize
 from msiscale.msi.spectra import Ints
 from msiscale.msi.spectrum_list import ArrayFormat, SpectrumList, xml_error
 from msiscale.store import open_file
@@ -32,7 +33,7 @@ class ImzmlHeader:
     intensity: ArrayFormat
     uuid: str | None
     terms: set[str]
-    pixel_um: tuple[float, float] | None
+    pixel_um: PixelSize | None
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
     declared_spectra: int | None
     notes: list[str] = field(default_factory=list)
@@ -52,11 +53,11 @@ def read_header(path: str) -> ImzmlHeader:
     if spectra.other_arrays:
         notes.append("arrays other than m/z and intensity (ion mobility, ...) are not read")
     pixel_um = _pixel_um(metadata, notes)
-    content = metadata.file_description
-    uuid = content.param_by_accession.get("IMS:1000080")
-    terms = set(content.param_by_accession) | spectra.first_terms
-    for group in metadata.referenceable_param_groups.values():
-        terms |= set(group.param_by_accession)
+    content = metadata.file_description.param_by_accession
+    uuid = content.get("IMS:1000080")
+    groups = metadata.referenceable_param_groups.values()
+    terms = spectra.first_terms.union(content, *(group.param_by_accession for group in groups))
+    y, x = (_scan_setting(metadata, f"IMS:{number}") for number in (1000043, 1000042))
     return ImzmlHeader(
         xyz=np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3),
         mz=spectra.arrays("m/z"),
@@ -64,10 +65,7 @@ def read_header(path: str) -> ImzmlHeader:
         uuid=str(uuid) if uuid else None,
         terms=terms,
         pixel_um=pixel_um,
-        declared=(
-            _scan_setting(metadata, "IMS:1000043"),
-            _scan_setting(metadata, "IMS:1000042"),
-        ),
+        declared=(y, x),
         declared_spectra=count,
         notes=notes,
     )
@@ -120,8 +118,8 @@ def _scan_setting(metadata: Metadata, accession: str) -> int | None:
     return None
 
 
-def _pixel_um(metadata: Metadata, notes: list[str]) -> tuple[float, float] | None:
-    """(y, x) pixel size in µm from the first scan settings that state one."""
+def _pixel_um(metadata: Metadata, notes: list[str]) -> PixelSize | None:
+    """Pixel size from the first scan settings that state one."""
     found = []
     for settings in metadata.scan_settings.values():
         size: dict[str, float] = {}
@@ -155,4 +153,4 @@ def _pixel_um(metadata: Metadata, notes: list[str]) -> tuple[float, float] | Non
     notes[:] = list(dict.fromkeys(notes))
     if len(set(found)) > 1:
         notes.append(f"scan settings disagree on the pixel size; the first, {found[0]}, is used")
-    return found[0] if found else None
+    return PixelSize(*found[0]) if found else None

@@ -8,29 +8,19 @@ odd and could be read is said in `ImzmlSource.notes`, what could not is an `Inpu
 from __future__ import annotations
 
 import uuid as uuid_module
-import warnings
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi.header import ArrayFormat, ImzmlHeader, read_header
-from msiscale.msi.source import as_indices, bounding_box
-from msiscale.msi.spectra import (
-    Floats,
-    Intensities,
-    Ints,
-    Repairs,
-    Spectra,
-    clean,
-    regular,
-    smooth,
-    sort_mz,
-    starts,
-)
+from msiscale.errors import InputError
+from msiscale.msi.header import ImzmlHeader, read_header
+from msiscale.msi.source import MsiSource, bounding_box
+from msiscale.msi.spectra import Ints, Numbers, regular, smooth
+from msiscale.msi.spectrum_list import ArrayFormat
 from msiscale.store import is_file, listing, open_file, size_and_state
 
 #: Byte ranges closer than this are read together; a read stops growing at the second figure.
@@ -49,74 +39,96 @@ class Stored:
     length: Ints
     stored: Ints  #: bytes in the .ibd
 
+    def take(self, which: Ints) -> Stored:
+        """Those of some spectra."""
+        columns = (self.offset, self.length, self.stored)
+        return Stored(self.dtype, self.zlib, *(column[which] for column in columns))
 
-@dataclass
-class ImzmlSource:
-    """An imzML image; see `msiscale.msi.source.MsiSource` for the attributes they share.
 
-    ``mode`` is 'continuous' when all spectra point at the same m/z array, else 'processed',
-    whatever the header calls it.
-    """
+@dataclass(kw_only=True)
+class ImzmlSource(MsiSource):
+    """An imzML image, continuous when all spectra point at the same m/z array, whatever it says."""
 
-    path: str
     ibd: str
-    shape: tuple[int, int]
-    pixel_um: tuple[float, float] | None
-    positions: NDArray[np.int32]
-    origin: tuple[int, int]
-    mz: Floats | None
-    lengths: Ints
-    profile: bool
-    polarity: str | None
-    mode: str
-    notes: list[str]
     mz_arrays: Stored = field(repr=False)
     intensity_arrays: Stored = field(repr=False)
-    mz_order: Ints | None = field(default=None, repr=False)  #: sorts a shared axis that is not
 
-    def read(self, indices: NDArray[np.integer]) -> Spectra:
-        """The spectra `indices`, in that order; m/z ascending.
+    def stored_values(self, indices: Ints) -> Numbers:
+        (values,) = self.arrays(indices, self.intensity_arrays)
+        return _join(values, self.intensity_arrays).reshape(len(indices), self.lengths[0])
 
-        Raises InputError for arrays that cannot be decoded; warns of values read as 0.
+    def stored_spectra(self, indices: Ints) -> tuple[Numbers, Numbers]:
+        mz, values = self.arrays(indices, self.mz_arrays, self.intensity_arrays)
+        return _join(mz, self.mz_arrays), _join(values, self.intensity_arrays)
+
+    def arrays(self, indices: Ints, *kinds: Stored) -> list[list[Numbers]]:
+        """Arrays of every kind for every index, in order, from few large reads.
+
+        All byte ranges are sorted by offset, and neighbours read together, as interleaved m/z and
+        intensity arrays then come in one sweep of the file.
         """
-        indices = as_indices(indices)
-        start = starts(self.lengths[indices])
-        if self.mz is not None:
-            dense, repairs = self._dense(indices)
-            return Spectra(np.tile(self.mz, len(indices)), dense.ravel(), start, repairs)
+        n = len(indices)
+        out: list[list[Numbers]] = [[np.empty(0, kind.dtype)] * n for kind in kinds]
+        offset = np.concatenate([kind.offset[indices] for kind in kinds])
+        stored = np.concatenate([kind.stored[indices] for kind in kinds])
+        order = np.argsort(offset, kind="stable")
+        order = order[stored[order] > 0]
+        begin = offset[order]
+        end = begin + stored[order]
+        reach = np.maximum.accumulate(end) if len(end) else end
+        first = 0
         with open_file(self.ibd) as file:
-            both = _read_arrays(self.path, file, indices, (self.mz_arrays, self.intensity_arrays))
-        intensity, repairs = clean(_join(both[1], self.intensity_arrays.dtype))
-        mz = _join(both[0], self.mz_arrays.dtype).astype(np.float64, copy=False)
+            while first < len(order):
+                last = first + 1
+                while (
+                    last < len(order)
+                    and begin[last] - reach[last - 1] <= _GAP
+                    and max(reach[last - 1], end[last]) - begin[first] <= _RUN
+                ):
+                    last += 1
+                base, size = int(begin[first]), int(end[first:last].max() - begin[first])
+                file.seek(base)
+                data = file.read(size)
+                if len(data) < size:
+                    raise InputError(
+                        f"{self.path}: its .ibd became shorter while it was read; copy it again"
+                    )
+                for j in order[first:last].tolist():
+                    kind, i = divmod(j, n)
+                    at = int(offset[j]) - base
+                    out[kind][i] = self._decoded(data, at, kinds[kind], int(indices[i]))
+                first = last
+        return out
+
+    def _decoded(self, data: bytes, begin: int, kind: Stored, index: int) -> Numbers:
+        count = int(kind.length[index])
+        if not kind.zlib:
+            return np.frombuffer(data, kind.dtype, count, begin)
+        wanted = count * np.dtype(kind.dtype).itemsize
+        packed = data[begin : begin + int(kind.stored[index])]
         try:
-            mz, intensity, unsorted = sort_mz(mz, intensity, start)
-        except ValueError as error:
-            raise InputError(f"{self.path}: {error}; export the image again") from None
-        repairs += Repairs(unsorted=unsorted)
-        _warn(self.path, repairs)
-        return Spectra(mz, intensity, start, repairs)
-
-    def read_dense(self, indices: NDArray[np.integer]) -> Intensities:
-        """(m, k) float32 intensities on the shared axis, in the order of `indices`."""
-        return self._dense(as_indices(indices))[0]
-
-    def _dense(self, indices: Ints) -> tuple[Intensities, Repairs]:
-        if self.mz is None:
-            raise TypeError(f"{self.path}: its spectra share no m/z axis")
-        with open_file(self.ibd) as file:
-            (arrays,) = _read_arrays(self.path, file, indices, (self.intensity_arrays,))
-        values, repairs = clean(_join(arrays, self.intensity_arrays.dtype))
-        dense = values.reshape(len(indices), len(self.mz))
-        if self.mz_order is not None:
-            dense = dense[:, self.mz_order]
-        _warn(self.path, repairs)
-        return dense, repairs
+            plain = zlib.decompressobj().decompress(packed, wanted + 1)
+        except zlib.error as error:
+            raise InputError(
+                f"{self.path}: spectrum {index} is not the zlib stream it is called ({error}); "
+                "export the image again"
+            ) from None
+        if len(plain) != wanted:
+            raise InputError(
+                f"{self.path}: spectrum {index} decompresses to another length than the {count} "
+                "values declared; export the image again"
+            )
+        return np.frombuffer(plain, kind.dtype)
 
 
-def open_imzml(path: str, *, pixel_um: float | None = None) -> ImzmlSource:
-    """Open an imzML file; see `msiscale.msi.source.open_source`."""
+def _join(arrays: Sequence[Numbers], kind: Stored) -> Numbers:
+    return np.concatenate(arrays) if arrays else np.empty(0, kind.dtype)
+
+
+def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
+    """Open an imzML file; see `msiscale.msi.layouts.open_source`."""
     header = read_header(path)
-    ibd, size = find_ibd(path)
+    ibd, size = _ibd_and_size(path)
     notes = header.notes
     _check_uuid(path, ibd, header, notes)
     mz_arrays = _stored(path, ibd, size, header.mz, "m/z", notes)
@@ -134,11 +146,8 @@ def open_imzml(path: str, *, pixel_um: float | None = None) -> ImzmlSource:
         pixel_um=header.pixel_um,
         positions=np.zeros((0, 2), np.int32),
         origin=(0, 0),
-        mz=None,
         lengths=intensity_arrays.length,
-        profile=False,
         polarity=_polarity(header.terms, notes),
-        mode="processed",
         notes=notes,
         mz_arrays=mz_arrays,
         intensity_arrays=intensity_arrays,
@@ -146,15 +155,25 @@ def open_imzml(path: str, *, pixel_um: float | None = None) -> ImzmlSource:
     _place(source, header)
     _share_axis(source, header.terms)
     _judge_profile(source, header.terms)
-    if pixel_um is not None:
-        known = source.pixel_um
-        if known is not None and not np.allclose(known, pixel_um, rtol=0.01):
-            notes.append(f"pixel size {known} µm of the file replaced by {pixel_um} µm as asked")
-        source.pixel_um = (float(pixel_um), float(pixel_um))
+    source.resize(pixel_um, "µm of the file")
     return source
 
 
-def find_ibd(path: str) -> tuple[str, int]:
+def is_imzml(path: str, head: Callable[[], bytes]) -> bool:
+    """Whether a file is imzML, by its suffix or its first bytes."""
+    return _called_imzml(path) or b"mzML" in head()
+
+
+def _called_imzml(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() == ".imzml"
+
+
+def beside_imzml(path: str) -> tuple[str, ...]:
+    """The .ibd of an imzML; none of a file with another suffix."""
+    return (_ibd_and_size(path)[0],) if _called_imzml(path) else ()
+
+
+def _ibd_and_size(path: str) -> tuple[str, int]:
     """Path and size of the binary file beside the .imzML, in whatever letter case."""
     folder, slash, name = path.replace("\\", "/").rpartition("/")
     stem = name[: name.rfind(".")] if "." in name else name
@@ -200,40 +219,22 @@ def _stored(
     """Number format and extents of one kind of array, checked against the size of the .ibd."""
     offset = _unwrap(form.offset, size, kind, notes)
     length, declared = form.length, form.encoded
-    some = (length > 0) & (declared > 0)
-    dtype = form.dtypes[-1]
-    compressed = form.zlib
-    if compressed and form.plain:
-        # Both terms: bytes that are not a whole number of values tell.
-        compressed = bool(np.any(declared[some] != length[some] * np.dtype(dtype).itemsize))
-        notes.append(f"{kind} arrays are called both compressed and not; judged by their length")
-    if not compressed and some.any():
-        fitting = [
-            name
-            for name in form.dtypes
-            if np.array_equal(length[some] * np.dtype(name).itemsize, declared[some])
-        ]
-        if fitting:
-            dtype = fitting[-1]
-        else:
-            notes.append(f"encoded lengths of the {kind} arrays do not fit {dtype}; ignored")
-    if len(form.dtypes) > 1:
-        notes.append(f"{kind} arrays name {len(form.dtypes)} number formats; {dtype} is used")
-    itemsize = np.dtype(dtype).itemsize
-    _refuse(path, offset < 0, f"{kind} offset is negative")
-    _refuse(path, length < 0, f"{kind} array length is negative")
-    _refuse(path, length > MOST_VALUES, f"{kind} array length is absurd (above {MOST_VALUES})")
+    dtype, compressed = _format(form, kind, notes)
+
+    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise InputError(f"{path}: spectrum {first}: its {kind} {what}; export the image again")
+
+    refuse(offset < 0, "offset is negative")
+    refuse(length < 0, "array length is negative")
+    refuse(length > MOST_VALUES, f"array length is absurd (above {MOST_VALUES})")
+    stored = length * np.dtype(dtype).itemsize
     if compressed:
-        stored = np.where(declared > 0, declared, _until_next(offset, size))
+        plain, stored = stored, np.where(declared > 0, declared, _until_next(offset, size))
         stored[length == 0] = 0
         # zlib cannot shrink further than about 1:1032; a longer array is a bomb or a mistake.
-        _refuse(
-            path,
-            length * itemsize > 1100 * stored + 1024,
-            f"{kind} array is longer than its compressed bytes can hold",
-        )
-    else:
-        stored = length * itemsize
+        refuse(plain > 1100 * stored + 1024, "array is longer than its compressed bytes can hold")
     end = offset.clip(max=2**61) + stored.clip(max=2**61)  # what is written may be any number
     beyond = np.flatnonzero((end > size) & (stored > 0))
     if len(beyond):
@@ -246,11 +247,26 @@ def _stored(
     return Stored(dtype, compressed, offset, length, stored)
 
 
-def _refuse(path: str, wrong: NDArray[np.bool_], what: str) -> None:
-    if wrong.any():
-        raise InputError(
-            f"{path}: spectrum {int(np.argmax(wrong))}: its {what}; export the image again"
-        )
+def _format(form: ArrayFormat, kind: str, notes: list[str]) -> tuple[str, bool]:
+    """Number format of one kind of array, and whether it is compressed."""
+    length, declared = form.length, form.encoded
+    some = (length > 0) & (declared > 0)
+    length, declared = length[some], declared[some]
+    dtype, compressed = form.dtypes[-1], form.zlib
+    if compressed and form.plain:
+        # Both terms: bytes that are not a whole number of values tell.
+        compressed = bool(np.any(declared != length * np.dtype(dtype).itemsize))
+        notes.append(f"{kind} arrays are called both compressed and not; judged by their length")
+    if not compressed and some.any():
+        sizes = {name: length * np.dtype(name).itemsize for name in form.dtypes}
+        fitting = [name for name, bytes_ in sizes.items() if np.array_equal(bytes_, declared)]
+        if fitting:
+            dtype = fitting[-1]
+        else:
+            notes.append(f"encoded lengths of the {kind} arrays do not fit {dtype}; ignored")
+    if len(form.dtypes) > 1:
+        notes.append(f"{kind} arrays name {len(form.dtypes)} number formats; {dtype} is used")
+    return dtype, compressed
 
 
 def _unwrap(offset: Ints, size: int, kind: str, notes: list[str]) -> Ints:
@@ -266,68 +282,57 @@ def _unwrap(offset: Ints, size: int, kind: str, notes: list[str]) -> Ints:
 def _until_next(offset: Ints, size: int) -> Ints:
     """Bytes from every offset to the next larger one, or to the end of the file."""
     borders = np.append(np.unique(offset), size)
-    return (
-        borders[np.searchsorted(borders, offset, side="right").clip(max=len(borders) - 1)] - offset
-    )
+    following = np.searchsorted(borders, offset, side="right").clip(max=len(borders) - 1)
+    return np.asarray(borders[following] - offset)
 
 
 def _place(source: ImzmlSource, header: ImzmlHeader) -> None:
     """Positions, shape and origin; planes, and pixels that differ in one place, are refused."""
-    xyz = header.xyz
+    xyz, notes = header.xyz, source.notes
     planes = np.unique(xyz[:, 2])
     if len(planes) > 1:
         raise InputError(
             f"{source.path}: holds {len(planes)} z planes (z {planes[0]} to {planes[-1]}); "
             "split it into one imzML per plane"
         )
-    yx = xyz[:, 1::-1]
-    _, first, place = np.unique(yx, axis=0, return_index=True, return_inverse=True)
-    if len(first) < len(yx):
-        again = np.setdiff1d(np.arange(len(yx)), first)
-        for i in again:
-            same = first[place.ravel()[i]]
-            a, b = (_raw(source, int(j)) for j in (same, i))
-            if a != b:
-                raise InputError(
-                    f"{source.path}: spectra {same} and {i} lie on the same pixel "
-                    f"(x {yx[i, 1]}, y {yx[i, 0]}) and differ; keep one of them"
-                )
-        source.notes.append(f"{len(again)} spectra are written twice; each was read once")
-        keep = np.sort(first)
-        yx = yx[keep]
-        source.mz_arrays = _take(source.mz_arrays, keep)
-        source.intensity_arrays = _take(source.intensity_arrays, keep)
-        source.lengths = source.intensity_arrays.length
+    yx = _once(source, xyz[:, 1::-1])
     source.positions, source.shape, source.origin = bounding_box(source.path, yx)
-    for axis, declared, size, low in zip(
-        "yx", header.declared, source.shape, source.origin, strict=True
-    ):
+    extents = zip("yx", header.declared, source.shape, source.origin, strict=True)
+    for axis, declared, size, low in extents:
         if declared is not None and low + size - 1 > max(declared, 1):
-            source.notes.append(
+            notes.append(
                 f"{declared} pixels declared in {axis} but coordinates run to "
                 f"{low + size - 1}; the coordinates are used"
             )
     if source.origin != (1, 1):
         y, x = source.origin
-        source.notes.append(f"coordinates start at x {x}, y {y}; moved to the bounding box")
+        notes.append(f"coordinates start at x {x}, y {y}; moved to the bounding box")
     if header.declared_spectra is not None and header.declared_spectra != len(xyz):
-        source.notes.append(
+        notes.append(
             f"{header.declared_spectra} spectra declared, {len(xyz)} found; those found are used"
         )
 
 
-def _take(arrays: Stored, keep: Ints) -> Stored:
-    return Stored(
-        arrays.dtype, arrays.zlib, arrays.offset[keep], arrays.length[keep], arrays.stored[keep]
-    )
-
-
-def _raw(source: ImzmlSource, i: int) -> tuple[bytes, bytes]:
-    with open_file(source.ibd) as file:
-        mz, intensity = _read_arrays(
-            source.path, file, np.array([i]), (source.mz_arrays, source.intensity_arrays)
-        )
-    return mz[0].tobytes(), intensity[0].tobytes()
+def _once(source: ImzmlSource, yx: Ints) -> Ints:
+    """Pixels without those that are written twice, which `source` reads once from here on."""
+    _, first, place = np.unique(yx, axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(yx):
+        return yx
+    again = np.setdiff1d(np.arange(len(yx)), first)
+    for i in again.tolist():
+        same = int(first[place.ravel()[i]])
+        pair = source.stored_spectra(np.array([same])), source.stored_spectra(np.array([i]))
+        if any(a.tobytes() != b.tobytes() for a, b in zip(*pair, strict=True)):
+            raise InputError(
+                f"{source.path}: spectra {same} and {i} lie on the same pixel "
+                f"(x {yx[i, 1]}, y {yx[i, 0]}) and differ; keep one of them"
+            )
+    source.notes.append(f"{len(again)} spectra are written twice; each was read once")
+    keep = np.sort(first)
+    source.mz_arrays = source.mz_arrays.take(keep)
+    source.intensity_arrays = source.intensity_arrays.take(keep)
+    source.lengths = source.intensity_arrays.length
+    return yx[keep]
 
 
 def _share_axis(source: ImzmlSource, terms: set[str]) -> None:
@@ -339,23 +344,12 @@ def _share_axis(source: ImzmlSource, terms: set[str]) -> None:
     shared &= bool(arrays.length[0] > 0)
     if len(arrays.offset) == 1 and labels == ["processed"]:
         shared = False
-    source.mode = "continuous" if shared else "processed"
-    if labels and source.mode not in labels:
-        source.notes.append(f"called {labels[0]}, but its offsets are {source.mode}; read as such")
-    if not shared:
-        return
-    with open_file(source.ibd) as file:
-        (found,) = _read_arrays(source.path, file, np.array([0]), (arrays,))
-    mz = found[0].astype(np.float64)
-    if not np.isfinite(mz).all():
-        raise InputError(
-            f"{source.path}: the m/z axis has values that are not finite; export it again"
-        )
-    if np.any(mz[1:] < mz[:-1]):
-        source.mz_order = np.argsort(mz, kind="stable")
-        mz = mz[source.mz_order]
-        source.notes.append("the m/z axis does not ascend; sorted")
-    source.mz = mz
+    mode = "continuous" if shared else "processed"
+    if labels and mode not in labels:
+        source.notes.append(f"called {labels[0]}, but its offsets are {mode}; read as such")
+    if shared:
+        ((mz,),) = source.arrays(np.array([0]), arrays)
+        source.share_axis(mz.astype(np.float64), "export it again")
 
 
 def _polarity(terms: set[str], notes: list[str]) -> str | None:
@@ -369,95 +363,16 @@ def _polarity(terms: set[str], notes: list[str]) -> str | None:
 def _judge_profile(source: ImzmlSource, terms: set[str]) -> None:
     """Profile or centroid: by the header, unless it says nothing or the spectra say otherwise."""
     profile, centroid = "MS:1000128" in terms, "MS:1000127" in terms
-    source.profile = profile
     if profile and not centroid:
+        source.profile = True
         return
-    filled = np.flatnonzero(source.lengths > 0)
-    sample = np.unique(filled[[0, len(filled) // 2, -1]]) if len(filled) else filled
-    with warnings.catch_warnings():  # what is repaired is said when it is read in earnest
-        warnings.simplefilter("ignore", MsiscaleWarning)
-        spectra = source.read(sample)
-    even = [regular(mz) for mz, _ in spectra]
+    spectra = source.sample()
+    even = len(spectra) > 0 and all(regular(mz) for mz, _ in spectra)
     if profile or not centroid:
-        source.profile = bool(even) and all(even)
-        word = "profile" if source.profile else "centroids"
-        source.notes.append(
-            (
-                "both profile and centroid are named"
-                if profile
-                else "neither profile nor centroid is named"
-            )
-            + f"; taken as {word} from the m/z spacing"
-        )
-    elif even and all(even) and all(smooth(intensity) for _, intensity in spectra):
+        source.profile = even
+        named = "both profile and centroid are" if profile else "neither profile nor centroid is"
+        word = "profile" if even else "centroids"
+        source.notes.append(f"{named} named; taken as {word} from the m/z spacing")
+    elif even and all(smooth(intensity) for _, intensity in spectra):
         source.profile = True
         source.notes.append("called centroid, but evenly spaced and smooth; read as profile")
-
-
-def _read_arrays(
-    path: str, file: IO[bytes], indices: Ints, kinds: tuple[Stored, ...]
-) -> list[list[NDArray]]:
-    """Arrays of every kind for every index, in order, from few large reads.
-
-    All byte ranges are sorted by offset, and neighbours read together, as interleaved m/z and
-    intensity arrays then come in one sweep of the file.
-    """
-    n = len(indices)
-    out: list[list[NDArray]] = [[np.empty(0, kind.dtype)] * n for kind in kinds]
-    offset = np.concatenate([kind.offset[indices] for kind in kinds])
-    stored = np.concatenate([kind.stored[indices] for kind in kinds])
-    order = np.argsort(offset, kind="stable")
-    order = order[stored[order] > 0]
-    begin = offset[order]
-    end = begin + stored[order]
-    reach = np.maximum.accumulate(end) if len(end) else end
-    first = 0
-    while first < len(order):
-        last = first + 1
-        while (
-            last < len(order)
-            and begin[last] - reach[last - 1] <= _GAP
-            and max(reach[last - 1], end[last]) - begin[first] <= _RUN
-        ):
-            last += 1
-        base = int(begin[first])
-        file.seek(base)
-        data = file.read(int(end[first:last].max()) - base)
-        if len(data) < int(end[first:last].max()) - base:
-            raise InputError(f"{path}: its .ibd became shorter while it was read; copy it again")
-        for j in order[first:last].tolist():
-            kind, i = divmod(j, n)
-            out[kind][i] = _decode(
-                path, data, int(offset[j]) - base, int(stored[j]), kinds[kind], int(indices[i])
-            )
-        first = last
-    return out
-
-
-def _decode(path: str, data: bytes, begin: int, stored: int, kind: Stored, index: int) -> NDArray:
-    count = int(kind.length[index])
-    if not kind.zlib:
-        return np.frombuffer(data, kind.dtype, count, begin)
-    wanted = count * np.dtype(kind.dtype).itemsize
-    try:
-        plain = zlib.decompressobj().decompress(data[begin : begin + stored], wanted + 1)
-    except zlib.error as error:
-        raise InputError(
-            f"{path}: spectrum {index} is not the zlib stream it is called ({error}); "
-            "export the image again"
-        ) from None
-    if len(plain) != wanted:
-        raise InputError(
-            f"{path}: spectrum {index} decompresses to another length than the {count} values "
-            "declared; export the image again"
-        )
-    return np.frombuffer(plain, kind.dtype)
-
-
-def _join(arrays: list[NDArray], dtype: str) -> NDArray:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype)
-
-
-def _warn(path: str, repairs: Repairs) -> None:
-    if repairs:
-        warnings.warn(f"{path}: {repairs}", MsiscaleWarning, stacklevel=3)

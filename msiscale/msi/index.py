@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 
 from msiscale import store
+from msiscale.grid import PixelSize
 from msiscale.msi.imzml import ImzmlSource, Stored
 from msiscale.msi.source import MsiSource
 
@@ -20,12 +21,10 @@ def save_index(source: MsiSource, group: zarr.Group) -> None:
         return
     kinds = (source.mz_arrays, source.intensity_arrays)
     columns = [source.positions, *(np.c_[a.offset, a.length, a.stored] for a in kinds)]
-    index = np.hstack(columns).astype(np.int64)
-    store.put(group, "index", index, ("spectrum", "quantity"))
-    if source.mz is not None:
-        store.put(group, "mz", source.mz, ("mz",))
-    if source.mz_order is not None:
-        store.put(group, "mz_order", source.mz_order, ("mz",))
+    store.put(group, "index", np.hstack(columns).astype(np.int64), ("spectrum", "quantity"))
+    for name in ("mz", "mz_order"):
+        if (values := getattr(source, name)) is not None:
+            store.put(group, name, values, ("mz",))
     facts: dict[str, Any] = {name: getattr(source, name) for name in _KEPT}
     facts["ibd"] = source.ibd.rpartition("/")[2]
     facts["stored"] = [[a.dtype, a.zlib] for a in kinds]
@@ -49,16 +48,15 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         path=path,
         ibd=folder + slash + facts["ibd"],
         shape=tuple(facts["shape"]),
-        pixel_um=None if facts["pixel_um"] is None else tuple(facts["pixel_um"]),
+        pixel_um=None if facts["pixel_um"] is None else PixelSize(*facts["pixel_um"]),
         positions=index[:, :2].astype(np.int32),
         origin=tuple(facts["origin"]),
         mz=store.read(group, "mz") if shared else None,
+        mz_order=store.read(group, "mz_order") if ordered else None,
         lengths=intensity_arrays.length,
         profile=facts["profile"],
         polarity=facts["polarity"],
-        mode=facts["mode"],
         notes=facts["notes"],
         mz_arrays=mz_arrays,
         intensity_arrays=intensity_arrays,
-        mz_order=store.read(group, "mz_order") if ordered else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,12 +37,8 @@ class Scaling:
     transform: str = "none"
 
     def __post_init__(self) -> None:
-        if self.normalise not in (*NORMALISATIONS, "reference"):
-            known = ", ".join((*NORMALISATIONS, "reference"))
-            raise ValueError(f"normalisation {self.normalise!r} is none of {known}")
-        if self.transform not in TRANSFORMS:
-            known = ", ".join(TRANSFORMS)
-            raise ValueError(f"transform {self.transform!r} is none of {known}")
+        _check("normalisation", self.normalise, (*NORMALISATIONS, "reference"))
+        _check("transform", self.transform, TRANSFORMS)
         if (self.normalise == "reference") != bool(self.reference_mz):
             raise ValueError("reference ions go with the normalisation 'reference'; give both")
 
@@ -57,21 +54,33 @@ class Scaling:
         if self.transform == "none":
             return values
         scaled = values / np.float32(self.unit)
-        return np.log1p(scaled) if self.transform == "log" else np.sqrt(scaled)
+        return np.asarray(np.log1p(scaled) if self.transform == "log" else np.sqrt(scaled))
+
+
+def _check(what: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ValueError(f"{what} {given!r} is none of {', '.join(known)}")
 
 
 def inverse_transform(values: ArrayLike, transform: str, unit: float) -> Floats:
-    """Normalised intensities from transformed ones, float64 of the same shape.
+    """Undo the transform of normalised intensities.
 
     What a linear model predicts below zero, which no intensity transforms to, becomes 0.
 
     Parameters
     ----------
-    values : transformed intensities, such as predicted spectra
+    values : transformed intensities of any shape, such as predicted spectra
     transform, unit : as in `Scaling`; both are attributes of the cube and of ``model.zarr``
+
+    Returns
+    -------
+    Normalised intensities, float64 of the same shape; NaN stays NaN.
+
+    Raises
+    ------
+    ValueError : no such transform
     """
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform {transform!r} is none of {', '.join(TRANSFORMS)}")
+    _check("transform", transform, TRANSFORMS)
     given = np.asarray(values, np.float64)
     if transform == "none":
         return given
@@ -84,6 +93,7 @@ def normalisation(spectra: Spectra, how: str) -> Intensities:
 
     Parameters
     ----------
+    spectra : m spectra
     how : 'none' (1), 'tic' (sum), 'rms' (root mean square) or 'median'; the latter two over the
         intensities above zero, so they do not depend on whether zeros were stored
 
@@ -91,9 +101,12 @@ def normalisation(spectra: Spectra, how: str) -> Intensities:
     -------
     (m,) float32; NaN where a spectrum is blank, as its composition is then unknown (a zero would
     divide to infinity, a one would pass for a measurement).
+
+    Raises
+    ------
+    ValueError : no such normalisation
     """
-    if how not in NORMALISATIONS:
-        raise ValueError(f"normalisation {how!r} is none of {', '.join(NORMALISATIONS)}")
+    _check("normalisation", how, NORMALISATIONS)
     m = len(spectra)
     if how == "none":
         return np.ones(m, np.float32)
@@ -111,27 +124,15 @@ def normalisation(spectra: Spectra, how: str) -> Intensities:
         squares = np.square(spectra.intensity, dtype=np.float64)
         count = np.bincount(rows[spectra.intensity > 0], minlength=m)
         factor = np.sqrt(np.bincount(rows, squares, minlength=m) / np.maximum(count, 1))
-    factor = factor.astype(np.float32)
-    return np.where(factor > 0, factor, np.float32(np.nan))
+    return _above_zero(factor)
 
 
 def reference_factor(spectra: Spectra, near: NDArray[np.bool_]) -> Intensities:
-    """Summed intensity of the values `near` reference ions; NaN where a spectrum has none.
-
-    Parameters
-    ----------
-    near : (n,) bool, which values of the spectra lie within the tolerance of a reference ion
-
-    Returns
-    -------
-    (m,) float32
-    """
-    factor = np.bincount(
-        spectra.rows[near], spectra.intensity[near], minlength=len(spectra)
-    ).astype(np.float32)
-    return np.where(factor > 0, factor, np.float32(np.nan))
+    """(m,) float32 summed intensity of the values `near` (n,) reference ions; NaN without any."""
+    own = np.bincount(spectra.rows[near], spectra.intensity[near], minlength=len(spectra))
+    return _above_zero(own)
 
 
-def reference_axis(mz: Sequence[float]) -> Floats:
-    """Reference ions as an ascending axis, (k,) float64, each once."""
-    return np.unique(np.asarray(mz, np.float64))
+def _above_zero(factor: NDArray[Any]) -> Intensities:
+    kept = factor.astype(np.float32)
+    return np.where(kept > 0, kept, np.float32(np.nan))

@@ -8,7 +8,7 @@ from deciding where the peaks are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,13 @@ import zarr
 from numpy.typing import NDArray
 
 from msiscale import store
-from msiscale.msi.cube import normalisation
+from msiscale.msi.normalisation import normalisation
 from msiscale.msi.source import MsiSource, batches
-from msiscale.msi.spectra import Floats, Ints, Repairs, Spectra, starts
+from msiscale.msi.spectra import Floats, Ints, Numbers, Repairs, Spectra
 
 SHARE = 2**30  #: units of a spectrum's total ion current
 SUB = 256  #: positions within a fine bin
 _CACHE = 64_000  #: values whose arrays stay in the cache
-
-
 TABLE = "table"  # name of the array that holds the sums
 
 
@@ -91,7 +89,7 @@ class PeakSums:
             step=self.step,
             n_pixels=self.n_pixels,
             profile=self.profile,
-            repairs=[self.repairs.not_finite, self.repairs.negative, self.repairs.unsorted],
+            repairs=list(astuple(self.repairs)),
         )
 
     @classmethod
@@ -129,11 +127,23 @@ def peak_sums(
 
     Parameters
     ----------
-    indices : the spectra to sum; default all. Sums of the parts of a split add up to the sums of
-        the whole, bit for bit.
+    source : the image
+    indices : (m,) of the spectra to sum; default all. Sums of the parts of a split add up to the
+        sums of the whole, bit for bit.
     tolerance_ppm : the tolerance that the axis is wanted with; a fine bin is a tenth of it, but
         at least 0.25 ppm or a quarter of it
 
+    Returns
+    -------
+    The sums.
+
+    Raises
+    ------
+    ValueError : a tolerance beyond 0.1 to 100000 ppm
+    InputError : the file is damaged
+
+    Notes
+    -----
     Memory: 24 bytes a fine bin (32 of profiles) between the lowest and highest m/z (177 MB
     for m/z 50 to 2000 at 0.5 ppm) and one batch of spectra.
     """
@@ -148,30 +158,24 @@ def peak_sums(
     if source.mz is not None:
         bins, position = _fine(source.mz, step)
         for part in batches(source, indices):
-            dense = source.read_dense(part)
-            m, k = dense.shape
-            spectra = Spectra(np.empty(0), dense.ravel(), starts([k] * m))
-            share = _shares(spectra).reshape(m, k)
-            count = (_maxima(spectra) if source.profile else share > 0).reshape(m, k).sum(axis=0)
-            weight = share.sum(axis=0)
-            sums.add(bins, position, count, (share > 0).sum(axis=0), weight)
+            spectra = Spectra.on_shared_axis(source.read_dense(part))
+            share = _shares(spectra).reshape(len(part), -1)
+            seen = share > 0
+            top = _maxima(spectra).reshape(share.shape) if source.profile else seen
+            sums.add(bins, position, top.sum(axis=0), seen.sum(axis=0), share.sum(axis=0))
     else:
         for part in batches(source, indices):
             read = source.read(part)
             repairs += read.repairs
             for spectra in read.parts(_CACHE):
-                share = _shares(spectra)
-                count = _maxima(spectra) if source.profile else None
-                if not (share > 0).all() or (len(spectra.mz) and spectra.mz.min() <= 0):
-                    keep = (share > 0) & (spectra.mz > 0)
-                    share, mz = share[keep], spectra.mz[keep]
+                share, mz = _shares(spectra), spectra.mz
+                count = _maxima(spectra).astype(np.int64) if source.profile else None
+                if not (share > 0).all() or (len(mz) and mz.min() <= 0):
+                    keep = (share > 0) & (mz > 0)
+                    share, mz = share[keep], mz[keep]
                     count = None if count is None else count[keep]
-                else:
-                    mz = spectra.mz
                 bins, position = _fine(mz, step)
-                sums.add(
-                    bins, position, None if count is None else count.astype(np.int64), None, share
-                )
+                sums.add(bins, position, count, None, share)
     return sums.sparse(len(indices), repairs)
 
 
@@ -187,10 +191,9 @@ def _shares(spectra: Spectra) -> Ints:
     """Intensities in 2^-30 of the spectrum's total; anything above zero is at least one unit."""
     total = normalisation(spectra, "tic")
     scale = np.where(total > 0, SHARE / total.astype(np.float64), 0.0)
-    share = spectra.intensity * np.repeat(scale, spectra.lengths)
+    share: Numbers = spectra.intensity * np.repeat(scale, spectra.lengths)
     share = np.rint(share, out=share).astype(np.int64)
-    small = (share == 0) & (spectra.intensity > 0)
-    share[small] = 1
+    share[(share == 0) & (spectra.intensity > 0)] = 1
     return share
 
 

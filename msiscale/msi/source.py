@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError
-from msiscale.msi.spectra import Floats, Intensities, Ints, Spectra
-from msiscale.store import open_file
+from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.grid import PixelSize
+from msiscale.msi.spectra import (
+    Floats,
+    Intensities,
+    Ints,
+    Numbers,
+    Repairs,
+    Spectra,
+    clean,
+    runs,
+    sort_mz,
+    starts,
+)
 
 #: Values (m/z and intensity pairs) that one read may hold; 12 bytes each.
 BATCH_VALUES = 1_000_000
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-
-class MsiSource(Protocol):
+@dataclass(kw_only=True)
+class MsiSource:
     """A mass-spectrometry image: where its spectra lie, and the spectra on request.
 
     A source is small, holds no open file and can be pickled; every read opens its own handle, so
-    threads and processes may share one.
+    threads and processes may share one. A layout is a subclass with `stored_values` where spectra
+    share an m/z axis, and `stored_spectra` where each has its own.
 
     Attributes
     ----------
     path : str
     shape : (ny, nx) of the bounding box of the measured pixels
-    pixel_um : (y, x) size of a pixel in µm, or None when the file does not tell
+    pixel_um : size of a pixel in µm, or None when the file does not tell
     positions : (n, 2) int32, (y, x) of every spectrum, 0-based within the bounding box
     origin : (y, x) of the bounding box in the file's own coordinates
     mz : (k,) float64 ascending, the axis that all spectra share, or None when each has its own
+    mz_order : (k,) int64 that sorts a shared axis which the file does not have ascending, or None
     lengths : (n,) int64, number of values of every spectrum
     profile : True for profile spectra, False for centroids
     polarity : '+', '-' or None
@@ -41,64 +53,127 @@ class MsiSource(Protocol):
 
     path: str
     shape: tuple[int, int]
-    pixel_um: tuple[float, float] | None
+    pixel_um: PixelSize | None = None
     positions: NDArray[np.int32]
     origin: tuple[int, int]
-    mz: Floats | None
+    mz: Floats | None = None
+    mz_order: Ints | None = field(default=None, repr=False)
     lengths: Ints
-    profile: bool
-    polarity: str | None
+    profile: bool = False
+    polarity: str | None = None
     notes: list[str]
 
+    @property
+    def mode(self) -> str:
+        """'continuous' when all spectra share an m/z axis, else 'processed'."""
+        return "processed" if self.mz is None else "continuous"
+
+    def stored_values(self, indices: Ints) -> Numbers:
+        """(m, k) intensities on the shared axis as the file has them, in the order of `indices`."""
+        raise NotImplementedError
+
+    def stored_spectra(self, indices: Ints) -> tuple[Numbers, Numbers]:
+        """m/z and intensities of the spectra `indices` as the file has them, one after another."""
+        raise NotImplementedError
+
     def read(self, indices: NDArray[np.integer]) -> Spectra:
-        """The spectra `indices`, in that order."""
+        """Read spectra, and warn of values that are read otherwise than written.
+
+        Parameters
+        ----------
+        indices : (m,) of the spectra, in any order
+
+        Returns
+        -------
+        The spectra in that order, m/z ascending.
+
+        Raises
+        ------
+        InputError : the file is damaged, or an m/z is not finite
+        """
+        indices = as_indices(indices)
+        start = starts(self.lengths[indices])
+        if self.mz is not None:
+            dense, repairs = self._dense(indices)
+            return Spectra(np.tile(self.mz, len(indices)), dense.ravel(), start, repairs)
+        mz, values = self.stored_spectra(indices)
+        intensity, repairs = clean(values)
+        try:
+            mz, intensity, unsorted = sort_mz(mz.astype(np.float64, copy=False), intensity, start)
+        except ValueError as error:
+            raise InputError(f"{self.path}: {error}; export the image again") from None
+        repairs += Repairs(unsorted=unsorted)
+        _warn(self.path, repairs)
+        return Spectra(mz, intensity, start, repairs)
 
     def read_dense(self, indices: NDArray[np.integer]) -> Intensities:
-        """(m, k) intensities on the shared axis, in that order; TypeError without such an axis."""
+        """Read intensities on the shared axis, and warn of values read otherwise than written.
+
+        Parameters
+        ----------
+        indices : (m,) of the spectra, in any order
+
+        Returns
+        -------
+        (m, k) float32, in that order.
+
+        Raises
+        ------
+        TypeError : the spectra share no m/z axis
+        InputError : the file is damaged
+        """
+        return self._dense(as_indices(indices))[0]
+
+    def _dense(self, indices: Ints) -> tuple[Intensities, Repairs]:
+        if self.mz is None:
+            raise TypeError(f"{self.path}: its spectra share no m/z axis")
+        values, repairs = clean(self.stored_values(indices))
+        if self.mz_order is not None:
+            values = values[:, self.mz_order]
+        _warn(self.path, repairs)
+        return values, repairs
+
+    def sample(self) -> Spectra:
+        """The first, middle and last of the spectra that hold anything, read without a warning."""
+        filled = np.flatnonzero(self.lengths > 0)
+        some = np.unique(filled[[0, len(filled) // 2, -1]]) if len(filled) else filled
+        with warnings.catch_warnings():  # what is repaired is said when it is read in earnest
+            warnings.simplefilter("ignore", MsiscaleWarning)
+            return self.read(some)
+
+    def share_axis(self, mz: Floats, remedy: str) -> None:
+        """Take `mz` as the axis that all spectra share; sorted where it does not ascend.
+
+        Parameters
+        ----------
+        mz : (k,) float64
+        remedy : what to do about one that is not finite
+
+        Raises
+        ------
+        InputError : an m/z is not finite
+        """
+        if not np.isfinite(mz).all():
+            raise InputError(f"{self.path}: the m/z axis has values that are not finite; {remedy}")
+        if np.any(mz[1:] < mz[:-1]):
+            self.mz_order = np.argsort(mz, kind="stable")
+            mz = mz[self.mz_order]
+            self.notes.append("the m/z axis does not ascend; sorted")
+        self.mz = mz
+
+    def resize(self, pixel_um: float | None, stated: str = "µm") -> None:
+        """Give the pixels another side, unless it is None; a size `stated` otherwise is noted."""
+        if pixel_um is None:
+            return
+        if self.pixel_um is not None and not np.allclose(self.pixel_um, pixel_um, rtol=0.01):
+            known = tuple(self.pixel_um)
+            self.notes.append(f"pixel size {known} {stated} replaced by {pixel_um} µm as asked")
+        self.pixel_um = PixelSize.of(pixel_um)
 
 
-def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
-    """Open an imzML or HDF5 mass-spectrometry image; only its metadata is read.
-
-    Parameters
-    ----------
-    path : local path or URL of the .imzML (in any letter case) or HDF5 file
-    pixel_um : side of a pixel in µm; overrides what the file says
-
-    Raises
-    ------
-    InputError : no such file, of no known kind, or damaged
-    """
-    path = str(path)
-    if pixel_um is not None and not (np.isfinite(pixel_um) and pixel_um > 0):
-        raise InputError(f"{path}: pixel_um is {pixel_um}; give the pixel size in µm, above 0")
-    try:
-        with open_file(path) as file:
-            head = file.read(512)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
-    if head.startswith(_HDF5_MAGIC):
-        from msiscale.msi.hdf5 import open_hdf5
-
-        return open_hdf5(path, pixel_um=pixel_um)
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is a Git LFS pointer, not data; run `git lfs pull`")
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix == ".imzml" or b"mzML" in head:
-        from msiscale.msi.imzml import open_imzml
-
-        return open_imzml(path, pixel_um=pixel_um)
-    raise InputError(f"{path}: neither imzML nor HDF5; give the .imzML or the .h5 of the image")
-
-
-def companions(path: str) -> tuple[str, ...]:
-    """The other files of an image: the .ibd of an imzML. Raises InputError where it is missing."""
-    if PurePosixPath(path).suffix.lower() != ".imzml":
-        return ()
-    from msiscale.msi.imzml import find_ibd
-
-    return (find_ibd(path)[0],)
+def _warn(path: str, repairs: Repairs) -> None:
+    if repairs:
+        warnings.warn(f"{path}: {repairs}", MsiscaleWarning, stacklevel=3)
 
 
 def as_indices(indices: NDArray[np.integer]) -> Ints:
@@ -109,17 +184,21 @@ def as_indices(indices: NDArray[np.integer]) -> Ints:
 def batches(
     source: MsiSource, indices: NDArray[np.integer], values: int = BATCH_VALUES
 ) -> Iterator[Ints]:
-    """`indices` cut into runs of at most `values` values (and at least one spectrum)."""
+    """Cut `indices` into runs that are read at once.
+
+    Parameters
+    ----------
+    source : whose spectra they are
+    indices : (m,) of the spectra
+    values : that a run has at most, unless it is one spectrum
+
+    Returns
+    -------
+    The runs in order, int64.
+    """
     indices = as_indices(indices)
-    if len(indices) == 0:
-        return
-    ends = np.cumsum(source.lengths[indices])
-    begin = 0
-    while begin < len(indices):
-        before = ends[begin - 1] if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, before + values, side="right")))
-        yield indices[begin:end]
-        begin = end
+    start = starts(source.lengths[indices])
+    return (indices[begin:end] for begin, end in runs(start, values))
 
 
 def bounding_box(path: str, yx: Ints) -> tuple[NDArray[np.int32], tuple[int, int], tuple[int, int]]:
@@ -135,27 +214,3 @@ def bounding_box(path: str, yx: Ints) -> tuple[NDArray[np.int32], tuple[int, int
             "the coordinates are not pixel indices, export them as such"
         )
     return (yx - low).astype(np.int32), shape, (int(low[0]), int(low[1]))
-
-
-def snap_to_grid(path: str, values: NDArray) -> tuple[Ints, float]:
-    """Indices of coordinates that lie on a regular grid, and its step in the file's unit.
-
-    The step is the smallest gap between distinct values (gaps below 1e-4 of the span are noise).
-    """
-    values = np.asarray(values, np.float64)
-    distinct = np.unique(values)
-    if not np.isfinite(distinct).all():
-        raise InputError(f"{path}: a pixel coordinate is not finite; export them anew")
-    gaps = np.diff(distinct)
-    gaps = gaps[gaps > 1e-4 * np.ptp(distinct)]
-    if len(gaps) == 0:
-        return np.zeros(len(values), np.int64), 1.0
-    rough = float(gaps.min())
-    step = float(np.mean(gaps[gaps < 1.5 * rough]))
-    scaled = (values - distinct[0]) / step
-    index = np.rint(scaled).astype(np.int64)
-    if np.abs(scaled - index).max() > 0.25:
-        raise InputError(
-            f"{path}: the pixel coordinates lie on no regular grid; give them as pixel indices"
-        )
-    return index, step

@@ -6,21 +6,22 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from msiscale.csr import ROWS, CsrRows
 from msiscale.msi.axis import fixed_axis
-from msiscale.msi.cube import check_axis, nearest, normalisation
-from msiscale.msi.source import batches, open_source
-from msiscale.msi.spectra import Spectra
+from msiscale.msi.cube import check_axis, nearest
+from msiscale.msi.layouts import open_source
+from msiscale.msi.normalisation import normalisation
+from msiscale.msi.source import batches
+from msiscale.msi.spectra import Floats, Intensities, Spectra
 from msiscale.store import open_group, put
 
 
 def write_sparse(
     path: str,
     where: str,
-    mz: str | Sequence[float] | NDArray,
+    mz: str | Sequence[float] | Floats,
     *,
     tolerance_ppm: float = 5.0,
     normalise: str = "none",
@@ -72,9 +73,7 @@ def write_sparse(
     return rows
 
 
-def _binned(
-    spectra: Spectra, axis: NDArray[np.float64], tolerance_ppm: float, factor: NDArray[np.float32]
-) -> csr_array:
+def _binned(spectra: Spectra, axis: Floats, tolerance_ppm: float, factor: Intensities) -> csr_array:
     """`bin_spectra` as CSR, divided by `factor`."""
     index, row = nearest(spectra.mz, axis, tolerance_ppm), spectra.rows
     hit = (index >= 0) & np.isfinite(factor[row])

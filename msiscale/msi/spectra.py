@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Intensities = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Numbers = NDArray[Any]  #: of whatever type a file has
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,18 @@ class Repairs:
     unsorted: int = 0
 
     def __add__(self, other: Repairs) -> Repairs:
-        return Repairs(
-            self.not_finite + other.not_finite,
-            self.negative + other.negative,
-            self.unsorted + other.unsorted,
-        )
+        return Repairs(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __bool__(self) -> bool:
-        return bool(self.not_finite or self.negative or self.unsorted)
+        return any(astuple(self))
 
     def __str__(self) -> str:
-        parts = []
-        if self.not_finite:
-            parts.append(f"{self.not_finite} intensities that are not finite read as 0")
-        if self.negative:
-            parts.append(f"{self.negative} negative intensities read as 0")
-        if self.unsorted:
-            parts.append(f"{self.unsorted} spectra sorted by m/z")
-        return ", ".join(parts) or "nothing"
+        said = (
+            (self.not_finite, "intensities that are not finite read as 0"),
+            (self.negative, "negative intensities read as 0"),
+            (self.unsorted, "spectra sorted by m/z"),
+        )
+        return ", ".join(f"{n} {what}" for n, what in said if n) or "nothing"
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,11 @@ class Spectra:
         part = slice(int(self.start[i]), int(self.start[i + 1]))
         return self.mz[part], self.intensity[part]
 
+    @classmethod
+    def on_shared_axis(cls, values: Intensities) -> Spectra:
+        """Intensities (m, k) on a shared axis as m spectra without m/z, for what needs none."""
+        return cls(np.empty(0), values.ravel(), starts([values.shape[1]] * len(values)))
+
     def part(self, begin: int, end: int) -> Spectra:
         """The spectra ``[begin, end)``, without their repairs."""
         start = self.start[begin : end + 1]
@@ -80,13 +81,8 @@ class Spectra:
         return Spectra(self.mz[values], self.intensity[values], start - start[0])
 
     def parts(self, values: int) -> Iterator[Spectra]:
-        """Runs of whole spectra of about so many values."""
-        begin = 0
-        while begin < len(self):
-            ahead = np.searchsorted(self.start, self.start[begin] + values, side="right") - 1
-            end = max(begin + 1, int(ahead))
-            yield self.part(begin, end)
-            begin = end
+        """Runs of whole spectra of at most so many values, and at least one spectrum."""
+        return (self.part(begin, end) for begin, end in runs(self.start, values))
 
     def __iter__(self) -> Iterator[tuple[Floats, Intensities]]:
         return (self[i] for i in range(len(self)))
@@ -109,7 +105,17 @@ def starts(lengths: Sequence[int] | NDArray[np.integer]) -> Ints:
     return out
 
 
-def clean(intensity: NDArray) -> tuple[Intensities, Repairs]:
+def runs(start: Ints, values: int) -> Iterator[tuple[int, int]]:
+    """Ranges ``[begin, end)`` of spectra with these boundaries, each of at most `values` values."""
+    begin = 0
+    while begin < len(start) - 1:
+        ahead = int(np.searchsorted(start, start[begin] + values, side="right")) - 1
+        end = max(begin + 1, ahead)
+        yield begin, end
+        begin = end
+
+
+def clean(intensity: Numbers) -> tuple[Intensities, Repairs]:
     """Intensities as float32; those that are not finite, or negative, become 0 and are counted."""
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is counted
         values = np.asarray(intensity).astype(np.float32, copy=False)

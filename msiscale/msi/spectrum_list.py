@@ -42,16 +42,7 @@ _PRECISION_ACCESSION = {
 _ZLIB = "MS:1000574"
 _NO_COMPRESSION = "MS:1000576"
 #: Compressions that exist in the vocabulary and that no imzML reader here decodes.
-_FOREIGN_COMPRESSION = {
-    "MS:1002312",
-    "MS:1002313",
-    "MS:1002314",
-    "MS:1002746",
-    "MS:1002747",
-    "MS:1002748",
-    "MS:1003088",
-    "MS:1003089",
-}
+_FOREIGN_COMPRESSION = {f"MS:100{n}" for n in (2312, 2313, 2314, 2746, 2747, 2748, 3088, 3089)}
 _MZ_ARRAY, _INTENSITY_ARRAY = "MS:1000514", "MS:1000515"
 _READ = 1 << 22  #: bytes of XML at once
 _LONGEST = 1 << 24  #: bytes of XML that a spectrum, or what is before the first, may take here
@@ -253,13 +244,9 @@ class SpectrumList:
         for accession, axis in ((X, "x"), (Y, "y")):
             if accession not in self._position:
                 raise self._error(f"has no position {axis}")
-        self.xyz.extend(
-            (
-                self._integer(self._position[X], "position x"),
-                self._integer(self._position[Y], "position y"),
-                self._integer(self._position.get(Z, "1"), "position z"),
-            )
-        )
+        self._position.setdefault(Z, "1")
+        places = ((X, "position x"), (Y, "position y"), (Z, "position z"))
+        self.xyz.extend([self._integer(self._position[axis], what) for axis, what in places])
         self._position.clear()
 
     def _integer(self, text: str, what: str) -> int:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from bad_inputs.rows import READS, REFUSES, Row
 
-from msiscale.msi import write_hdf5
-from msiscale.msi.source import open_source
+from msiscale.msi import open_source, write_hdf5
 
 MZ = np.linspace(100, 200, 5)
 XY = np.array([(x, y) for y in range(2) for x in range(3)])

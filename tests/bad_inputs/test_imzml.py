@@ -11,7 +11,7 @@ from bad_inputs.rows import READS, REFUSES, Row
 
 from benchmarks.bad_imzml.files import FILES, Maker
 from msiscale.errors import InputError
-from msiscale.msi.source import open_source
+from msiscale.msi import open_source
 
 CUT = (
     "<file>.ibd: cut short or not of this imzML: the <m/z or intensity> array of spectrum <i> ends "

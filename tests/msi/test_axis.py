@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from msiscale import store
 from msiscale.errors import InputError
+from msiscale.msi import open_source
 from msiscale.msi.axis import find_axis, fixed_axis, supported
 from msiscale.msi.cube import nearest
 from msiscale.msi.peaks import PeakSums, peak_sums
-from msiscale.msi.source import open_source
 
 IONS = np.array([150.1, 300.2, 300.2054, 512.7, 780.55, 781.55, 999.9])
 FIELDS = ("bins", "count", "points", "weight", "moment")

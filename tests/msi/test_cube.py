@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msiscale.grid import Block, blocks
-from msiscale.msi.cube import bin_dense, bin_spectra, cube_block, layout, nearest, normalisation
-from msiscale.msi.source import open_source
+from msiscale.msi import normalisation, open_source
+from msiscale.msi.cube import bin_dense, bin_spectra, cube_block, layout, nearest
 from msiscale.msi.spectra import Spectra, starts
 
 MZ = st.floats(50, 2000, allow_nan=False)

@@ -13,7 +13,8 @@ from pyimzml.compression import ZlibCompression
 from pyimzml.ImzMLParser import ImzMLParser
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi.source import batches, companions, open_source
+from msiscale.msi import companions, open_source
+from msiscale.msi.source import batches
 
 SOUND = [
     "example_continuous/Example_Continuous.imzML",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi.source import open_source
+from msiscale.msi import open_source
 
 
 def refused(file, *words: str) -> None:

@@ -18,8 +18,7 @@ from sklearn.metrics import roc_auc_score
 from msiscale.cohort import Cohort, Specimen, read_manifest
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize, apply
-from msiscale.msi.cube import bin_spectra, normalisation
-from msiscale.msi.source import open_source
+from msiscale.msi import bin_spectra, normalisation, open_source
 from msiscale.registration import fit_landmarks, read_landmarks, read_matrix
 from msiscale.simulate import FORMS, simulate
 from msiscale.simulate.write import pyramid_shapes

@@ -1,0 +1,85 @@
+"""The layouts in which images are read, and what opens a file of any of them.
+
+To add one, write a file with what tells it and what opens it, and a row of `LAYOUTS`; or, for one
+in HDF5, a row of `msiscale.msi.hdf5.LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from msiscale.errors import InputError
+from msiscale.msi.hdf5 import is_hdf5, open_hdf5
+from msiscale.msi.imzml import beside_imzml, is_imzml, open_imzml
+from msiscale.msi.source import MsiSource
+from msiscale.store import open_file
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How images of one kind are told, opened, and kept together.
+
+    Attributes
+    ----------
+    tells : whether a path is of this layout; the second argument gives the file's first 512 bytes
+    open : the source at a path; the second argument is the pixel size in µm that the user gives
+    beside : the other files of the image at a path, () of a path that is of no such image
+    """
+
+    tells: Callable[[str, Callable[[], bytes]], bool]
+    open: Callable[[str, float | None], MsiSource]
+    beside: Callable[[str], tuple[str, ...]] = lambda path: ()
+
+
+#: Most telling first; those that are told by the path alone (folders) before those by the bytes.
+LAYOUTS = (
+    Layout(is_hdf5, open_hdf5),
+    Layout(is_imzml, open_imzml, beside_imzml),
+)
+
+
+def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
+    """Open a mass-spectrometry image of any layout; only its metadata is read.
+
+    Parameters
+    ----------
+    path : local path or URL of the .imzML (in any letter case) or HDF5 file
+    pixel_um : side of a pixel in µm; overrides what the file says
+
+    Returns
+    -------
+    The source, whose spectra are read on request.
+
+    Raises
+    ------
+    InputError : no such file, of no known kind, or damaged
+    """
+    path = str(path)
+    if pixel_um is not None and not (np.isfinite(pixel_um) and pixel_um > 0):
+        raise InputError(f"{path}: pixel_um is {pixel_um}; give the pixel size in µm, above 0")
+    head = cache(lambda: _head(path))  # one request, and none where the path tells the layout
+    for layout in LAYOUTS:
+        if layout.tells(path, head):
+            return layout.open(path, pixel_um)
+    raise InputError(f"{path}: neither imzML nor HDF5; give the .imzML or the .h5 of the image")
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open_file(path) as file:
+            head = file.read(512)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path}: is a Git LFS pointer, not data; run `git lfs pull`")
+    return head
+
+
+def companions(path: str) -> tuple[str, ...]:
+    """The other files of an image: the .ibd of an imzML. Raises InputError where it is missing."""
+    return tuple(other for layout in LAYOUTS for other in layout.beside(path))
