@@ -181,5 +181,5 @@ def nearest_column(axis: NDArray[np.float64], mz: float, within_ppm: float = NEA
     nearest = int(np.abs(axis - mz).argmin()) if len(axis) else -1
     if nearest < 0 or not mz > 0 or abs(axis[nearest] / mz - 1) > within_ppm * 1e-6:
         near = f"the nearest is {axis[nearest]:.4f}" if nearest >= 0 else "it is empty"
-        raise InputError(f"m/z {mz} is not on the m/z axis; {near}")
+        raise InputError(f"m/z {mz} is not on the axis; {near}")
     return nearest
