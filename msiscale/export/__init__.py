@@ -5,8 +5,9 @@ What the run holds stays the truth; an export can be deleted and made again. See
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from msiscale.errors import InputError
@@ -14,7 +15,16 @@ from msiscale.export.source import open_run
 
 __all__ = ["FORMATS", "Exported", "export"]
 
-FORMATS = ("ome-zarr", "spatialdata", "anndata", "parquet", "imzml", "geojson")
+# each written by a module of this package, which is imported when it is used
+_WRITERS = {
+    "ome-zarr": "ome_zarr",
+    "spatialdata": "spatialdata",
+    "anndata": "anndata",
+    "parquet": "tables",
+    "imzml": "imzml",
+    "geojson": "geojson",
+}
+FORMATS = tuple(_WRITERS)
 WITH_MZ = ("ome-zarr", "spatialdata", "parquet")
 
 
@@ -55,6 +65,11 @@ def export(
     slides
         Whether ome-zarr has the H&E too, at full size.
 
+    Returns
+    -------
+    Exported
+        What was written, and what is not in it.
+
     Raises
     ------
     InputError
@@ -69,31 +84,6 @@ def export(
     options: dict[str, Any] = {"mz": list(mz) if mz else None} if format in WITH_MZ else {}
     if format == "ome-zarr":
         options["slides"] = slides
-    return Exported(list(_writer(format)(opened, out, **options)), opened.left_out)
-
-
-def _writer(format: str) -> Callable[..., Iterator[str]]:
-    """Each is imported when it is used."""
-    if format == "ome-zarr":
-        from msiscale.export.ome_zarr import export_ome_zarr
-
-        return export_ome_zarr
-    if format == "spatialdata":
-        from msiscale.export.spatialdata import export_spatialdata
-
-        return export_spatialdata
-    if format == "anndata":
-        from msiscale.export.anndata import export_anndata
-
-        return export_anndata
-    if format == "parquet":
-        from msiscale.export.tables import export_tables
-
-        return export_tables
-    if format == "imzml":
-        from msiscale.export.imzml import export_imzml
-
-        return export_imzml
-    from msiscale.export.geojson import export_geojson
-
-    return export_geojson
+    module = import_module(f"msiscale.export.{_WRITERS[format]}")
+    write = getattr(module, f"export_{_WRITERS[format]}")
+    return Exported(list(write(opened, out, **options)), opened.left_out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,18 @@ from msiscale import __version__
 from msiscale.errors import InputError
 from msiscale.export.files import made
 from msiscale.export.layers import named
-from msiscale.export.optional import need
-from msiscale.export.pixels import pixel_rows, rows_of
-from msiscale.export.source import Opened, Source
+from msiscale.export.pixels import pixel_rows
+from msiscale.export.source import ExportSpecimen, Opened
 from msiscale.grid import Block
-from msiscale.store import array_of, has_group, join, open_group, read
+from msiscale.store import has_group, join, open_group, read
 
 Float32 = NDArray[np.float32]
 
 
 def export_anndata(opened: Opened, out: str) -> Iterator[str]:
-    """Write ``out/<specimen>.h5ad``; yields their URLs. See `pixel_table`.
-
-    The m/z are the same in all, so that ``anndata.experimental.concat_on_disk`` makes one of them.
-    Memory: spectra of 64 x 64 pixels, and a row of `obs` a pixel.
-
-    Raises
-    ------
-    InputError
-        anndata is not installed; a slide without MSI.
-    """
+    """Write ``out/<specimen>.h5ad`` (`pixel_table`); yields their URLs."""
+    # the m/z are the same in all, so that ``anndata.experimental.concat_on_disk`` makes one of
+    # them; in memory: spectra of 64 x 64 pixels, and a row of `obs` a pixel
     need("anndata", "export", "anndata")
     import dask
 
@@ -48,29 +41,45 @@ def export_anndata(opened: Opened, out: str) -> Iterator[str]:
         yield url
 
 
-def pixel_table(opened: Opened, source: Source) -> Any:
+def need(library: str, extra: str, format: str) -> Any:
+    """Import a library that only one format needs, or say in one line how to get it."""
+    try:
+        return import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library.partition(".")[0]:
+            raise
+        raise InputError(
+            f"--format {format} needs {library}: pip install 'msiscale[{extra}]', in an "
+            "environment of its own (docs/formats)"
+        ) from None
+
+
+def pixel_table(opened: Opened, source: ExportSpecimen) -> Any:
     """The measured pixels of a specimen as an AnnData whose X is read when it is written.
+
+    Parameters
+    ----------
+    opened, source
+        The run, and one of its specimens.
 
     Returns
     -------
-    AnnData with
+    anndata.AnnData
+        ``X``: Dask float32 (pixel, mz), normalised intensities on the cohort's axis. ``obs``: as
+        `msiscale.export.pixels.pixel_rows`, index ``<specimen>_<y>_<x>``. ``var``: ``mz``.
+        ``obsm``: ``spatial`` and ``spatial_slide`` (x, y), pixel centres in µm on the MSI grid and
+        on the slide; ``X_pca``, scores by the PCA of ``model.zarr``, where there is one, with
+        loadings in ``varm["PCs"]``. That PCA is of all specimens: for display, not for validation
+        (scores out of fold are in ``predictions.zarr``, each fold with modes of its own).
+        ``uns["msiscale"]``: version, normalisation, polarity, pixel size, the map to the slide.
 
-    X : Dask float32 (pixel, mz)
-        Normalised intensities on the cohort's axis.
-    obs
-        As `msiscale.export.pixels.pixel_rows`; the index is ``<specimen>_<y>_<x>``.
-    var
-        ``mz``.
-    obsm
-        ``spatial`` and ``spatial_slide`` (x, y), pixel centres in µm, on the MSI grid and on the
-        slide; ``X_pca``, scores by the PCA of ``model.zarr``, where there is one, with loadings in
-        ``varm["PCs"]``. That PCA is of all specimens: for display, not for validation (scores out
-        of fold are in ``predictions.zarr``, each fold with modes of its own).
-    uns
-        ``msiscale``: version, normalisation, polarity, pixel size, the map to the slide.
+    Raises
+    ------
+    InputError
+        anndata is not installed, the slide has no MSI, or no pixel was measured.
     """
     anndata = need("anndata", "export", "anndata")
-    group, mask = source.measurements, rows_of(source)
+    stored, mask = source.measurements, source.rows
     cells = [cell for cell in source.cells if mask[cell.slices].any()]
     if not cells:
         raise InputError(f"{source.name}: no pixel was measured; leave it out")
@@ -78,16 +87,15 @@ def pixel_table(opened: Opened, source: Source) -> Any:
     obs = pd.concat([pixel_rows(source, cell, mask) for cell in cells], ignore_index=True)
     places = zip(obs["y"], obs["x"], strict=True)
     obs.index = pd.Index([f"{source.name}_{y}_{x}" for y, x in places])
-    intensity = array_of(group, "intensity")
+    intensity = stored.intensity
     x = _lazy(cells, counts, len(source.mz), partial(_rows, intensity, mask))
-    facts: dict[str, Any] = dict(group.attrs)
     said = {
         "version": __version__,
         "normalisation": str(intensity.attrs.get("normalisation", "")),
         "polarity": source.polarity or "",
         "pixel_um": np.array(source.pixel_um),
         "matrix": source.matrix,
-        "encoder": str(facts.get("encoder", "")),
+        "encoder": str(stored.facts.get("encoder", "")),
     }
     var = pd.DataFrame({"mz": source.mz}, index=pd.Index(named(source.mz)))
     table = anndata.AnnData(x, obs=obs, var=var, uns={"msiscale": said})
@@ -120,10 +128,10 @@ def _lazy(cells: list[Block], counts: tuple[int, ...], columns: int, make: Any) 
     """A Dask array (pixel, column), one chunk a cell."""
     import dask.array as da
 
-    def block(block_info: Any = None) -> Float32:
+    def block(block_info: Any = None) -> Any:
         return make(cells[block_info[None]["chunk-location"][0]])
 
-    return da.map_blocks(
+    return da.map_blocks(  # type: ignore[no-untyped-call]
         block,
         chunks=(counts, (columns,)),
         dtype=np.float32,

@@ -17,10 +17,7 @@ from msiscale.store.urls import scheme
 
 @contextmanager
 def made(url: str) -> Iterator[Path]:
-    """A local path to write; what is there at the end of the block is put at `url`, whole.
-
-    For a store, the file lies in the temporary folder until then.
-    """
+    """A local path to write; what is there at the end of the block is put at `url`, whole."""
     name = PurePosixPath(url.rstrip("/")).name
     if is_url(url):
         with tempfile.TemporaryDirectory(prefix="msiscale-") as folder:

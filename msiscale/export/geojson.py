@@ -10,14 +10,7 @@ from msiscale.store import join, read_bytes, write_bytes
 
 
 def export_geojson(opened: Opened, out: str) -> Iterator[str]:
-    """Put a run's outlines (`msiscale.prediction.regions`) at ``out/<specimen>.geojson``.
-
-    Raises
-    ------
-    InputError
-        A specimen has none: the stage ``regions`` was not run, or there is no annotation to learn
-        from.
-    """
+    """Put a run's outlines (`msiscale.prediction.regions`) at ``out/<specimen>.geojson``."""
     there = region_files(opened)
     for source in opened.sources:
         if source.name not in there:

@@ -20,25 +20,17 @@ from numpy.typing import NDArray
 
 from msiscale import __version__
 from msiscale.export.files import made
-from msiscale.export.source import Opened, Source
+from msiscale.export.source import ExportSpecimen, Opened
 from msiscale.prediction.model import spectra
-from msiscale.store import array_of, join, read
+from msiscale.store import join
 
 _PIECE = 1 << 22
 _SPACE = uuid.UUID("8d6c1c1e-6a0d-5b7e-9d3f-2f1b9a1c7e55")  # of our names, for UUIDs
 
 
 def export_imzml(opened: Opened, out: str) -> Iterator[str]:
-    """Write ``out/<specimen>.imzML`` and ``.ibd`` of predicted spectra; yields the .imzML's URLs.
-
-    Of a run the predictions are out of fold: by a model that saw nothing of the patient. Pixels
-    without a prediction have no spectrum. Memory: spectra of 64 x 64 pixels.
-
-    Raises
-    ------
-    InputError
-        A specimen without predictions.
-    """
+    """Write ``out/<specimen>.imzML`` and ``.ibd`` of predicted spectra; yields URLs."""
+    # of a run, by a model that saw nothing of the patient; in memory: spectra of 64 x 64 pixels
     for source in opened.sources:
         url = join(out, f"{source.name}.imzML")
         with made(join(out, f"{source.name}.ibd")) as ibd, made(url) as xml:
@@ -46,13 +38,10 @@ def export_imzml(opened: Opened, out: str) -> Iterator[str]:
         yield url
 
 
-def _write(source: Source, ibd: Path, xml: Path) -> None:
-    group, mz = source.predicted, source.predicted_mz
-    mean, components = read(group, "mean"), read(group, "components")
-    scores = array_of(group, "predicted_scores")
-    known = np.zeros(source.shape, bool)
-    for cell in source.cells:
-        known[cell.slices] = np.isfinite(np.asarray(scores[(*cell.slices, 0)]))
+def _write(source: ExportSpecimen, ibd: Path, xml: Path) -> None:
+    stored, mz, known = source.predicted, source.predicted_mz, source.predicted_pixels()
+    mean, components = stored.read("mean"), stored.read("components")
+    scores = stored.array("predicted_scores")
     rank = np.cumsum(known.ravel()).reshape(known.shape) - 1
     content = hashlib.sha1(usedforsecurity=False)
     for array in (mz, mean, components, known):
@@ -100,7 +89,7 @@ _POLARITY = {"+": ("MS:1000130", "positive scan"), "-": ("MS:1000129", "negative
 
 
 def _lines(
-    source: Source, known: NDArray[np.bool_], k: int, identity: uuid.UUID, sha1: str
+    source: ExportSpecimen, known: NDArray[np.bool_], k: int, identity: uuid.UUID, sha1: str
 ) -> Iterator[str]:
     """The XML, a line or a spectrum at a time."""
     n, (ny, nx), (um_y, um_x) = int(known.sum()), source.shape, source.pixel_um

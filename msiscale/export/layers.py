@@ -8,17 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.export.source import Source, column_of
+from msiscale.export.source import ExportSpecimen
 from msiscale.grid import Block
 from msiscale.prediction.model import spectra
-from msiscale.store import array_of, read
+from msiscale.store import nearest_column
 
 Float32 = NDArray[np.float32]
-PREDICTED = (
-    "cancer_from_msi",
-    "cancer_from_he",
-    "cancer_from_predicted_msi",
-)
+PREDICTED = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")
 
 
 @dataclass(frozen=True)
@@ -27,10 +23,14 @@ class Layer:
 
     Attributes
     ----------
-    name : str
-    channels : names, in order
-    limits : (low, high) of its values as shown, or None
-    read : block of pixels -> float32 (h, w, channel), NaN where unknown
+    name
+        Of the image.
+    channels
+        Their names, in order.
+    limits
+        (low, high) of its values as shown, or None.
+    read
+        Block of pixels -> (h, w, channel) float32, NaN where unknown.
     """
 
     name: str
@@ -39,14 +39,13 @@ class Layer:
     read: Callable[[Block], Float32]
 
 
-def maps(source: Source) -> Layer | None:
+def maps(source: ExportSpecimen) -> Layer | None:
     """``cancer``: the annotated fraction and the predicted probabilities; None without any."""
     found = []
-    if source.cohort is not None and np.isfinite(read(source.cohort, "cancer")).any():
-        found.append(("annotated", array_of(source.cohort, "cancer")))
-    if source.predictions is not None:
-        group = source.predictions
-        found += [(name, array_of(group, name)) for name in PREDICTED if name in group]
+    if source.cohort is not None and np.isfinite(source.cohort.cancer).any():
+        found.append(("annotated", source.cohort.array("cancer")))
+    if (there := source.predictions) is not None:
+        found += [(name, there.array(name)) for name in PREDICTED if name in there]
     if not found:
         return None
 
@@ -56,12 +55,12 @@ def maps(source: Source) -> Layer | None:
     return Layer("cancer", tuple(name for name, _ in found), (0.0, 1.0), values)
 
 
-def ions(source: Source, mz: Sequence[float]) -> Layer | None:
+def ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
     """``ions``: normalised intensities as measured; None for a slide without MSI."""
     if source.cohort is None or not mz:
         return None
-    columns = [column_of(source.mz, value) for value in mz]
-    array = array_of(source.cohort, "intensity")
+    columns = [nearest_column(source.mz, value) for value in mz]
+    array = source.cohort.intensity
 
     def values(block: Block) -> Float32:
         every = [np.asarray(array[(*block.slices, c)], np.float32) for c in columns]
@@ -70,13 +69,13 @@ def ions(source: Source, mz: Sequence[float]) -> Layer | None:
     return Layer("ions", tuple(named(source.mz[columns])), None, values)
 
 
-def predicted_ions(source: Source, mz: Sequence[float]) -> Layer | None:
+def predicted_ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
     """``predicted_ions``: from the H&E, NaN also for an m/z that the fold leaves out."""
     if source.predictions is None or "predicted_scores" not in source.predictions or not mz:
         return None
-    group, axis = source.predictions, source.predicted_mz
-    mean, components = read(group, "mean"), read(group, "components")
-    array = array_of(group, "predicted_scores")
+    axis, stored = source.predicted_mz, source.predictions
+    mean, components = stored.read("mean"), stored.read("components")
+    array = stored.array("predicted_scores")
     places = [np.flatnonzero(np.isclose(axis, value, rtol=1e-9, atol=0)) for value in mz]
     known = [i for i, place in enumerate(places) if place.size]
     columns = [int(places[i][0]) for i in known]
@@ -91,7 +90,7 @@ def predicted_ions(source: Source, mz: Sequence[float]) -> Layer | None:
 
 
 def named(mz: Sequence[float] | NDArray[np.float64]) -> list[str]:
-    """Names of m/z: four decimals, or as many as tell them apart."""
+    """Names of the m/z `mz` (k,): four decimals, or as many as tell them apart."""
     for digits in range(4, 13):
         names = [f"{value:.{digits}f}" for value in mz]
         if len(set(names)) == len(names):

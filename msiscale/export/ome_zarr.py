@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.export.layers import Layer, ions, maps, predicted_ions
-from msiscale.export.source import Opened, Source, wanted_mz
+from msiscale.export.source import ExportSpecimen, Opened, wanted_mz
 from msiscale.grid import Block, Floats, apply, blocks, scaling, translation
 from msiscale.slide.convert import convert
 from msiscale.store import create_array, exists, join, open_group
@@ -36,20 +36,8 @@ Float32 = NDArray[np.float32]
 def export_ome_zarr(
     opened: Opened, out: str, *, mz: list[float] | None = None, slides: bool = True
 ) -> Iterator[str]:
-    """Write ``out/<specimen>/{slide,cancer,ions,predicted_ions}.ome.zarr``; yields their URLs.
-
-    Memory: a shard of `SIDE` cells a side with all channels, and the MSI pixels under it.
-
-    Parameters
-    ----------
-    opened
-    out
-        A folder; images of an earlier export are replaced.
-    mz
-        Of the ion images; default the strongest of ``biomarkers.csv``.
-    slides
-        Also the H&E, at full size.
-    """
+    """Write ``out/<specimen>/{slide,cancer,ions,predicted_ions}.ome.zarr``; yields their URLs."""
+    # in memory: a shard of `SIDE` cells a side with all channels, and the MSI pixels under it
     wanted = wanted_mz(opened, mz)
     for source in opened.sources:
         if slides:
@@ -60,7 +48,9 @@ def export_ome_zarr(
                     "--no-slides"
                 )
             url = join(out, source.name, "slide.ome.zarr")
-            convert(source.slide, url, mpp=_one(source))
+            # one number, which the manifest may have given
+            mpp = source.mpp.x if source.mpp.x == source.mpp.y else None
+            convert(source.slide, url, mpp=mpp)
             yield url
         for layer in (maps(source), ions(source, wanted), predicted_ions(source, wanted)):
             if layer is not None:
@@ -69,19 +59,8 @@ def export_ome_zarr(
                 yield url
 
 
-def _one(source: Source) -> float | None:
-    """µm a pixel where it is one number, which the manifest may have given."""
-    return source.mpp[0] if source.mpp[0] == source.mpp[1] else None
-
-
-def write_layer(source: Source, layer: Layer, url: str) -> None:
-    """Write one image with its pyramid; its metadata come last.
-
-    Raises
-    ------
-    InputError
-        Something other than an OME-Zarr is at `url`.
-    """
+def write_layer(source: ExportSpecimen, layer: Layer, url: str) -> None:
+    """Write one image with its pyramid; its metadata come last."""
     group = open_group(url, "a")
     attrs = group.attrs.asdict()
     if not {"ome", "msiscale"} & set(attrs) and any(True for _ in group.members()):
@@ -123,11 +102,9 @@ def write_layer(source: Source, layer: Layer, url: str) -> None:
     )
 
 
-def upright(source: Source) -> tuple[tuple[int, int], float, tuple[float, float]]:
-    """An upright grid over the MSI: shape, µm of a cell, and µm (x, y) of its top left corner.
-
-    The corner is a whole number of cells from the slide's own.
-    """
+def upright(source: ExportSpecimen) -> tuple[tuple[int, int], float, tuple[float, float]]:
+    """An upright grid over the MSI: shape, µm of a cell, and µm (x, y) of its top left corner."""
+    # the corner is a whole number of cells from the slide's own
     size = min(source.pixel_um) / FINER
     ny, nx = source.shape
     corners = apply(source.corner_to_um, [(0, 0), (nx, 0), (nx, ny), (0, ny)])
@@ -138,7 +115,7 @@ def upright(source: Source) -> tuple[tuple[int, int], float, tuple[float, float]
 
 
 def _laid(
-    source: Source, layer: Layer, block: Block, size: float, corner: tuple[float, float]
+    source: ExportSpecimen, layer: Layer, block: Block, size: float, corner: tuple[float, float]
 ) -> Float32:
     """(h, w, channel): of each cell the MSI pixel under its centre."""
     to_index: Floats = np.linalg.inv(source.to_um) @ translation(*corner) @ scaling(size)
@@ -172,11 +149,11 @@ def _halved(above: Any, block: Block) -> Float32:
     known = np.isfinite(cells)
     with np.errstate(invalid="ignore"):
         mean = np.where(known, cells, 0).sum(axis=(2, 4)) / known.sum(axis=(2, 4))
-    return mean.astype(np.float32).transpose(1, 2, 0)
+    return np.asarray(mean, np.float32).transpose(1, 2, 0)
 
 
 def _metadata(
-    source: Source,
+    source: ExportSpecimen,
     layer: Layer,
     levels: int,
     size: float,

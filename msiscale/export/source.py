@@ -2,67 +2,105 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import zarr
 from numpy.typing import NDArray
 
 from msiscale.errors import InputError
-from msiscale.grid import Block, Floats, as_matrix, blocks, scaling, translation
+from msiscale.grid import Block, Floats, PixelSize, blocks, translation
 from msiscale.store import (
     Ledger,
-    array_of,
+    StoredSpecimen,
     exists,
     has_group,
     join,
     listing,
+    nearest_column,
     open_group,
-    read,
-    read_bytes,
+    read_csv,
     read_json,
 )
 
 CELL = 64  # MSI pixels on a side that are in memory at a time; no file depends on the run's blocks
-NEAR_PPM = 20.0  # of an m/z that was asked for
 STRONGEST = 10  # m/z whose ion images are exported where none was asked for
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSpecimen:
     """One specimen of a run, or one slide of `msiscale predict`.
 
     Attributes
     ----------
-    name, patient : str
-    shape : (ny, nx) of the MSI grid, or of the grid of the prediction
-    pixel_um, mpp : (y, x) µm of its pixels, and of a level-0 pixel of the slide
-    matrix : (3, 3) pixel index to level-0 pixels
-    slide : str
-    polarity : '+', '-' or None
-    cohort, predictions : groups of ``cohort.zarr`` and ``predictions.zarr``, None where missing
+    cohort, predictions
+        What ``cohort.zarr`` and ``predictions.zarr`` have of it, None where nothing.
     """
 
-    name: str
-    patient: str
-    shape: tuple[int, int]
-    pixel_um: tuple[float, float]
-    mpp: tuple[float, float]
-    matrix: Floats
-    slide: str
-    polarity: str | None
-    cohort: zarr.Group | None
-    predictions: zarr.Group | None
+    cohort: StoredSpecimen | None
+    predictions: StoredSpecimen | None
+
+    @property
+    def stored(self) -> StoredSpecimen:
+        """What there is of it, the measured part first."""
+        found = self.cohort or self.predictions
+        assert found is not None
+        return found
+
+    @property
+    def name(self) -> str:
+        """Of the specimen, or the slide."""
+        return self.stored.name
+
+    @property
+    def patient(self) -> str:
+        """Of a slide without MSI its own name."""
+        return str(self.stored.facts["patient"]) if self.cohort else self.name
+
+    @property
+    def slide(self) -> str:
+        """The slide's file."""
+        return str(self.stored.facts["slide"])
+
+    @cached_property
+    def polarity(self) -> str | None:
+        """``+`` or ``-``, None where it is not known."""
+        if self.cohort:
+            found: str | None = self.cohort.facts["polarity"]
+            return found
+        model = str(self.stored.facts["model"])
+        signs = open_group(model).attrs.get("polarity", []) if has_group(model) else []
+        return signs[0] if isinstance(signs, list) and signs in (["+"], ["-"]) else None
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx) of the MSI grid, or of the grid of the prediction."""
+        return self.stored.shape
+
+    @property
+    def pixel_um(self) -> PixelSize:
+        """Size of a pixel of that grid."""
+        return self.stored.pixel_um
+
+    @property
+    def mpp(self) -> PixelSize:
+        """Size of a level-0 pixel of the slide."""
+        if self.cohort:
+            return self.cohort.mpp
+        (y, x), matrix = self.pixel_um, self.matrix  # a prediction's grid is the slide's
+        return PixelSize(y / float(matrix[1, 1]), x / float(matrix[0, 0]))
+
+    @property
+    def matrix(self) -> Floats:
+        """(3, 3) float64: pixel index to level-0 pixels."""
+        return self.stored.matrix
 
     @property
     def to_um(self) -> Floats:
-        """(3, 3) pixel index to µm from the slide's top left corner."""
-        return scaling(self.mpp[1], self.mpp[0]) @ self.matrix
+        """(3, 3) float64: pixel index to µm from the slide's top left corner."""
+        return self.mpp.scaling @ self.matrix
 
     @property
     def corner_to_um(self) -> Floats:
@@ -74,38 +112,43 @@ class Source:
         """The grid in cells of `CELL` pixels, in raster order."""
         return list(blocks(self.shape, (CELL, CELL)))
 
-    @cached_property
-    def measured(self) -> NDArray[np.bool_]:
-        """(y, x): pixels with a spectrum."""
-        return np.isfinite(read(self.measurements, "norm"))
-
     @property
-    def measurements(self) -> zarr.Group:
-        """Its group of ``cohort.zarr``. InputError for a slide without MSI."""
+    def measurements(self) -> StoredSpecimen:
+        """What was measured. InputError for a slide without MSI."""
         if self.cohort is None:
             raise InputError(f"{self.name}: no measured MSI there; give the --out of msiscale run")
         return self.cohort
 
     @property
-    def predicted(self) -> zarr.Group:
-        """Its group of ``predictions.zarr``. InputError where nothing is predicted."""
+    def predicted(self) -> StoredSpecimen:
+        """What was predicted. InputError where nothing was."""
         if self.predictions is None or "predicted_scores" not in self.predictions:
             raise InputError(f"{self.name}: no prediction there; run the stage fit first")
         return self.predictions
 
     @cached_property
+    def rows(self) -> NDArray[np.bool_]:
+        """(y, x): the pixels that are a row of a table: measured, or of a slide predicted."""
+        return self.cohort.measured if self.cohort else self.predicted_pixels()
+
+    def predicted_pixels(self) -> NDArray[np.bool_]:
+        """(y, x): pixels with a prediction, read cell by cell."""
+        scores, known = self.predicted.array("predicted_scores"), np.zeros(self.shape, bool)
+        for cell in self.cells:
+            known[cell.slices] = np.isfinite(np.asarray(scores[(*cell.slices, 0)]))
+        return known
+
+    @cached_property
     def mz(self) -> NDArray[np.float64]:
-        """The m/z axis of what was measured, else of what is predicted."""
-        if self.cohort is not None:
-            return read(self.cohort, "mz").astype(np.float64)
-        return self.predicted_mz
+        """(k,): the m/z axis of what was measured, else of what is predicted."""
+        return self.cohort.mz if self.cohort else self.predicted_mz
 
     @property
     def predicted_mz(self) -> NDArray[np.float64]:
-        """The m/z axis of predicted spectra: a fold leaves out what its training hardly has."""
+        """(k,): the m/z of predicted spectra; a fold leaves out what its training hardly has."""
         # a slide's own `mz` are the few that were asked for; the model's axis is beside them
         axis = "mz_axis" if "mz_axis" in self.predicted else "mz"
-        return read(self.predicted, axis).astype(np.float64)
+        return self.predicted.read(axis).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -113,18 +156,24 @@ class Opened:
     """The specimens that can be exported, and why others cannot."""
 
     url: str
-    sources: tuple[Source, ...]
+    sources: tuple[ExportSpecimen, ...]
     left_out: dict[str, str]
 
 
 def open_run(url: str, specimens: Sequence[str] | None = None) -> Opened:
-    """Read what is in the results at `url` (the ``--out`` of `msiscale run` or `predict`).
+    """What there is to export.
 
     Parameters
     ----------
     url
+        Results: the ``--out`` of `msiscale run` or `predict`.
     specimens
         Names; default all that are finished.
+
+    Returns
+    -------
+    Opened
+        They, and why others are not among them.
 
     Raises
     ------
@@ -145,7 +194,7 @@ def open_run(url: str, specimens: Sequence[str] | None = None) -> Opened:
     if not names:
         why = "; ".join(f"{n}: {w}" for n, w in list(left_out.items())[:1]) or "run it first"
         raise InputError(f"{url}: no specimen is finished ({why})")
-    return Opened(url, tuple((_of_run if whole else _of_slide)(url, n) for n in names), left_out)
+    return Opened(url, tuple(_opened(url, n, whole) for n in names), left_out)
 
 
 def _finished(url: str, whole: bool) -> tuple[list[str], dict[str, str]]:
@@ -172,75 +221,24 @@ def _finished(url: str, whole: bool) -> tuple[list[str], dict[str, str]]:
     return good, bad
 
 
-def _of_run(url: str, name: str) -> Source:
-    group = open_group(join(url, "cohort.zarr", name))
-    facts: dict[str, Any] = dict(group.attrs)
-    record = Ledger(url).read("fit", name)
-    fitted = record is not None and record["status"] == "done"
-    height, width = array_of(group, "norm").shape
-    return Source(
-        name=name,
-        patient=str(facts["patient"]),
-        shape=(height, width),
-        pixel_um=_pair(facts["pixel_um"]),
-        mpp=_pair(facts["mpp"]),
-        matrix=as_matrix(facts["matrix"]),
-        slide=str(facts["slide"]),
-        polarity=facts["polarity"],
-        cohort=group,
-        predictions=open_group(join(url, "predictions.zarr", name)) if fitted else None,
-    )
-
-
-def _of_slide(url: str, name: str) -> Source:
-    group = open_group(join(url, "predictions.zarr", name))
-    facts: dict[str, Any] = dict(group.attrs)
-    matrix, pixel = as_matrix(facts["matrix"]), float(facts["pixel_um"])
-    model = str(facts["model"])
-    signs = open_group(model).attrs.get("polarity", []) if has_group(model) else []
-    height, width = array_of(group, "predicted_scores").shape[:2]
-    return Source(
-        name=name,
-        patient=name,
-        shape=(height, width),
-        pixel_um=(pixel, pixel),
-        mpp=(pixel / float(matrix[1, 1]), pixel / float(matrix[0, 0])),  # its grid is the slide's
-        matrix=matrix,
-        slide=str(facts["slide"]),
-        polarity=signs[0] if isinstance(signs, list) and signs in (["+"], ["-"]) else None,
-        cohort=None,
-        predictions=group,
-    )
-
-
-def _pair(values: Any) -> tuple[float, float]:
-    y, x = values
-    return float(y), float(x)
+def _opened(url: str, name: str, whole: bool) -> ExportSpecimen:
+    predicted = StoredSpecimen.predicted(url, name)
+    if not whole:
+        return ExportSpecimen(None, predicted)
+    fitted = Ledger(url).read("fit", name)
+    done = fitted is not None and fitted["status"] == "done"
+    return ExportSpecimen(StoredSpecimen.of(url, name), predicted if done else None)
 
 
 def wanted_mz(opened: Opened, mz: Sequence[float] | None) -> list[float]:
-    """The m/z whose ion images are exported: those asked for, else the strongest of the run.
-
-    Raises
-    ------
-    InputError
-        One that is not within `NEAR_PPM` of the axis.
-    """
+    """The m/z of the axis that are exported: those asked for, else the strongest of the run."""
     axis = opened.sources[0].mz
     if mz is None:
         table = join(opened.url, "biomarkers.csv")
         if not exists(table):
             return []
-        mz = pd.read_csv(io.BytesIO(read_bytes(table)), nrows=STRONGEST)["mz"].tolist()
-    return [float(axis[column_of(axis, value)]) for value in mz]
-
-
-def column_of(axis: NDArray[np.float64], mz: float) -> int:
-    """The column of the axis nearest to `mz`. InputError where it is farther than `NEAR_PPM`."""
-    nearest = int(np.argmin(np.abs(axis - mz)))
-    if not mz > 0 or abs(axis[nearest] / mz - 1) > NEAR_PPM * 1e-6:
-        raise InputError(f"m/z {mz} is not on the axis; the nearest is {axis[nearest]:.4f}")
-    return nearest
+        mz = read_csv(table, nrows=STRONGEST)["mz"].tolist()
+    return [float(axis[nearest_column(axis, value)]) for value in mz]
 
 
 def region_files(opened: Opened) -> dict[str, str]:

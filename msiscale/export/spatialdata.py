@@ -15,23 +15,14 @@ import pandas as pd
 
 from msiscale.cohort import read_manifest
 from msiscale.errors import InputError
-from msiscale.export.anndata import pixel_table
+from msiscale.export.anndata import need, pixel_table
 from msiscale.export.layers import Layer, ions, maps, predicted_ions
-from msiscale.export.optional import need
-from msiscale.export.source import Opened, Source, region_files, wanted_mz
+from msiscale.export.source import ExportSpecimen, Opened, region_files, wanted_mz
 from msiscale.grid import Block, Floats, scaling
 from msiscale.slide.annotations import read_annotation
 from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import open_reader
-from msiscale.store import (
-    array_of,
-    exists,
-    is_url,
-    join,
-    local_path,
-    open_group,
-    read_json,
-)
+from msiscale.store import exists, is_url, join, local_path, open_group, read_json
 
 ANYWHERE = (1 << 31, 1 << 31)  # of a slide's shape: what was predicted lies on it
 TILE = 512  # MSI pixels on a side of a chunk of an image
@@ -55,11 +46,15 @@ def export_spatialdata(opened: Opened, out: str, *, mz: list[float] | None = Non
 
     Memory: spectra of 64 x 64 pixels, one map of a specimen, a row of `obs` a pixel.
 
-    Raises
+    Parameters
+    ----------
+    opened, out, mz
+        The run, a local folder that ends in ``.zarr``, and the m/z of the ion images.
+
+    Yields
     ------
-    InputError
-        spatialdata is not installed; `out` is not a local folder that ends in ``.zarr``, or holds
-        something else; results without MSI.
+    str
+        `out`.
     """
     sd = need("spatialdata", "spatialdata", "spatialdata")
     import dask
@@ -91,12 +86,12 @@ def _check_target(out: str) -> None:
         raise InputError(f"{out}: there is something else there; give another --out")
 
 
-def _affine(sd: Any, source: Source, matrix: Floats) -> dict[str, Any]:
+def _affine(sd: Any, source: ExportSpecimen, matrix: Floats) -> dict[str, Any]:
     transform = sd.transformations.Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))
     return {source.name: transform}
 
 
-def _images(sd: Any, source: Source, mz: list[float]) -> dict[str, Any]:
+def _images(sd: Any, source: ExportSpecimen, mz: list[float]) -> dict[str, Any]:
     import dask.array as da
 
     placed = _affine(sd, source, source.corner_to_um)
@@ -109,10 +104,10 @@ def _images(sd: Any, source: Source, mz: list[float]) -> dict[str, Any]:
                 c_coords=list(layer.channels),
                 transformations=placed,
             )
-    preview = array_of(source.measurements, "preview")
+    preview = source.measurements.array("preview")
     fine = [n / m for n, m in zip(preview.shape, source.shape, strict=False)]
     found[f"{source.name}_he"] = sd.models.Image2DModel.parse(
-        da.from_array(preview, name=False).transpose(2, 0, 1),
+        da.from_array(preview, name=False).transpose(2, 0, 1),  # type: ignore[no-untyped-call]
         dims=("c", "y", "x"),
         c_coords=["r", "g", "b"],
         transformations=_affine(
@@ -120,14 +115,14 @@ def _images(sd: Any, source: Source, mz: list[float]) -> dict[str, Any]:
         ),
     )
     ny, nx = source.shape
-    number = np.where(source.measured, np.arange(1, ny * nx + 1).reshape(ny, nx), 0)
+    number = np.where(source.rows, np.arange(1, ny * nx + 1).reshape(ny, nx), 0)
     found[f"{source.name}_pixels"] = sd.models.Labels2DModel.parse(
         number.astype(np.uint32), dims=("y", "x"), transformations=placed
     )
     return found
 
 
-def _lazy(source: Source, layer: Layer) -> Any:
+def _lazy(source: ExportSpecimen, layer: Layer) -> Any:
     """A Dask array (channel, y, x)."""
     import dask.array as da
 
@@ -137,13 +132,16 @@ def _lazy(source: Source, layer: Layer) -> Any:
         _, (y0, y1), (x0, x1) = block_info[None]["array-location"]
         return layer.read(Block(y0, y1, x0, x1)).transpose(2, 0, 1)
 
-    chunks = da.core.normalize_chunks((n, TILE, TILE), (n, *source.shape), dtype=np.float32)
-    return da.map_blocks(
+    size = (n, *source.shape)
+    chunks = da.core.normalize_chunks(  # type: ignore[no-untyped-call]
+        (n, TILE, TILE), size, dtype=np.float32
+    )
+    return da.map_blocks(  # type: ignore[no-untyped-call]
         block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
 
 
-def _table(sd: Any, opened: Opened, source: Source) -> dict[str, Any]:
+def _table(sd: Any, opened: Opened, source: ExportSpecimen) -> dict[str, Any]:
     table, region = pixel_table(opened, source), f"{source.name}_pixels"
     y, x = (table.obs[name].to_numpy(np.int64) for name in ("y", "x"))
     table.obs["instance_id"] = (1 + y * source.shape[1] + x).astype(np.uint32)
@@ -162,18 +160,18 @@ def _annotations(opened: Opened) -> dict[str, str]:
     return {s.name: s.annotation for s in read_manifest(manifest) if s.annotation}
 
 
-def _annotated(source: Source, path: str | None) -> list[Outline]:
-    """None where the annotation, or the slide that it is checked against, has moved."""
+def _annotated(source: ExportSpecimen, path: str | None) -> list[Outline]:
+    """None of it where the annotation, or the slide that it is checked against, has moved."""
     if path is None or not exists(path) or not exists(source.slide):
         return []
     slide = open_reader(source.slide, mpp=source.mpp[0])
     return read_annotation(path, slide.shape, slide=slide)
 
 
-def _shapes(sd: Any, source: Source, regions: list[Outline]) -> Any:
+def _shapes(sd: Any, source: ExportSpecimen, regions: list[Outline]) -> Any:
     geopandas = need("geopandas", "spatialdata", "spatialdata")
     frame = geopandas.GeoDataFrame(
         {"name": [r.name or "" for r in regions]}, geometry=[r.polygon for r in regions]
     )
-    to_um = scaling(source.mpp[1], source.mpp[0])
+    to_um = source.mpp.scaling
     return sd.models.ShapesModel.parse(frame, transformations=_affine(sd, source, to_um))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,28 +14,17 @@ import pyarrow.parquet as pq
 
 from msiscale.errors import InputError
 from msiscale.export.files import made
-from msiscale.export.pixels import pixel_rows, rows_of
+from msiscale.export.pixels import pixel_rows
 from msiscale.export.source import Opened, wanted_mz
-from msiscale.store import join, listing, open_file
+from msiscale.store import join, listing, read_csv_parts
 
 ROWS = 50_000  # of a CSV in memory
-# pandas 3 reads the last bit by default, and warns where it is asked to
-EXACT: dict[str, Any] = {} if int(pd.__version__[0]) > 2 else {"float_precision": "round_trip"}
 
 
 def export_tables(opened: Opened, out: str, *, mz: list[float] | None = None) -> Iterator[str]:
-    """Write ``out/<table>.parquet`` and ``out/pixels/<specimen>.parquet``; yields their URLs.
-
-    Memory: `ROWS` rows of a table, or the pixels of a cell.
-
-    Parameters
-    ----------
-    opened
-    out
-        A folder.
-    mz
-        Measured and predicted intensities of these are columns of the pixels; default none.
-    """
+    """Write ``out/<table>.parquet`` and ``out/pixels/<specimen>.parquet``; yields their URLs."""
+    # measured and predicted intensities of `mz` are columns of the pixels; in memory: `ROWS` rows
+    # of a table, or the pixels of a cell
     for name in listing(opened.url):
         if name.endswith(".csv"):
             url = join(out, f"{name.removesuffix('.csv')}.parquet")
@@ -45,7 +33,7 @@ def export_tables(opened: Opened, out: str, *, mz: list[float] | None = None) ->
     wanted = wanted_mz(opened, mz or [])
     for source in opened.sources:
         url = join(out, "pixels", f"{source.name}.parquet")
-        mask = rows_of(source)
+        mask = source.rows
         cells = [cell for cell in source.cells if mask[cell.slices].any()]
         if not cells:
             raise InputError(f"{source.name}: no pixel was measured or predicted; leave it out")
@@ -77,12 +65,10 @@ def write_table(csv: str, url: str) -> None:
 
 
 def _parts(csv: str, dtypes: Any) -> Iterator[pd.DataFrame]:
-    with open_file(csv) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8")
-        try:
-            yield from pd.read_csv(text, dtype=dtypes, chunksize=ROWS, **EXACT)
-        except pd.errors.EmptyDataError:
-            raise InputError(f"{csv}: an empty table; run the stage that writes it") from None
+    try:
+        yield from read_csv_parts(csv, ROWS, dtype=dtypes)
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{csv}: an empty table; run the stage that writes it") from None
 
 
 def _kind(column: pd.Series) -> str:

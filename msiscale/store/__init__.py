@@ -1,7 +1,7 @@
 """Where results live: URLs, Zarr arrays with checksums, and the record of what was done."""
 
+from msiscale.errors import LostChunk
 from msiscale.store.arrays import (
-    LostChunk,
     array_of,
     create_array,
     divisor,
@@ -31,7 +31,7 @@ from msiscale.store.objects import (
     write_json,
 )
 from msiscale.store.specimen import StoredSpecimen, nearest_column
-from msiscale.store.tables import read_csv, write_csv
+from msiscale.store.tables import read_csv, read_csv_parts, write_csv
 from msiscale.store.urls import is_url, join, local_path
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "read",
     "read_bytes",
     "read_csv",
+    "read_csv_parts",
     "read_json",
     "remove",
     "size_and_state",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -61,10 +61,27 @@ def _store(url: str, *, read_only: bool) -> tuple[Any, str, str]:
 
 
 def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
-    """The Zarr v3 group at `url`; ``mode="a"`` makes it where it is missing.
+    """The Zarr v3 group at `url`.
 
-    Read with ``mode="r"``, a chunk that is missing raises `LostChunk`; ``whole=False`` is for the
-    stores of others, which may leave chunks of fill values out.
+    Parameters
+    ----------
+    url
+        The group's folder or URL.
+    mode
+        As Zarr's; ``a`` makes the group where it is missing.
+    whole
+        With mode ``r``, a chunk that is missing raises `LostChunk`; False is for the stores of
+        others, which may leave chunks of fill values out.
+
+    Returns
+    -------
+    zarr.Group
+        Its arrays know where they are (`url_of`).
+
+    Raises
+    ------
+    InputError
+        No Zarr store is there, or its metadata are damaged.
     """
     store, root, path = _store(url, read_only=mode == "r")
     if mode == "r" and whole:
@@ -77,21 +94,21 @@ def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
         return open_group(url, "r+", whole=whole)
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         raise InputError(f"{url}: no Zarr store there; run the stage that writes it") from None
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, NotADirectoryError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _damaged(url, "Zarr metadata", error) from None
+        raise InputError(_damaged(url, "Zarr metadata", error)) from None
 
 
-def _damaged(where: str, what: str, error: Exception) -> InputError:
-    return InputError(
+def _damaged(where: str, what: str, error: Exception) -> str:
+    return (
         f"{where}: damaged {what} ({type(error).__name__}: {error}); `msiscale verify` names the "
         "stage to run again"
     )
 
 
-def url_of(array: zarr.Array) -> str:
-    """Where an array of a group of `open_group` is; "" for one of another store."""
+def url_of(array: zarr.Array[Any]) -> str:
+    """URL of an array of a group of `open_group`; "" for one of another store."""
     url = getattr(array.store, "url", "")
     return join(url, array.path) if url else ""
 
@@ -106,11 +123,29 @@ def create_array(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
     attrs: Mapping[str, Any] | None = None,
-) -> zarr.Array:
+) -> zarr.Array[Any]:
     """An array in `group`, labelled for xarray; one that is there and the same is kept.
 
-    `shards` is rounded up to whole `chunks`; without `chunks` the array is one chunk. What is in an
-    array that was kept is to be written anew, shard by shard, so that no reader ever finds none.
+    What is in an array that was kept is to be written anew, shard by shard, so that no reader ever
+    finds none.
+
+    Parameters
+    ----------
+    group, name
+        Where it is made.
+    shape, dims, dtype
+        Of the array, with the name of each dimension; floats fill with NaN, others with 0.
+    chunks
+        Elements a chunk along each dimension; default the whole array.
+    shards
+        The same of a shard, rounded up to whole chunks; default none.
+    attrs
+        Its attributes.
+
+    Returns
+    -------
+    zarr.Array
+        To write to.
     """
     dtype = np.dtype(dtype)
     chunk = tuple(max(1, min(c, s)) for c, s in zip(chunks or shape, shape, strict=True))
@@ -158,7 +193,17 @@ def put(
     chunks: Sequence[int] | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a small array whole (coordinates, maps, coefficients)."""
+    """Write a small array whole (coordinates, maps, coefficients).
+
+    Parameters
+    ----------
+    group, name
+        Where it is made, or made anew.
+    values
+        Of any shape and dtype.
+    dims, chunks, attrs
+        As of `create_array`.
+    """
     array = np.asarray(values)
     target = create_array(group, name, array.shape, dims, array.dtype, chunks=chunks, attrs=attrs)
     url = url_of(target)
@@ -167,19 +212,50 @@ def put(
     written.array(url, array)
 
 
-def array_of(group: zarr.Group, name: str) -> zarr.Array:
-    """The array `name` of a group, lazy."""
+def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """The array `name` of a group, lazy.
+
+    Returns
+    -------
+    zarr.Array
+        Of any shape and dtype.
+
+    Raises
+    ------
+    KeyError
+        It is not there.
+    InputError
+        It is no array, or its metadata are damaged.
+    """
     try:
         found = group[name]
     except (ValueError, TypeError) as error:  # of JSON, and of what it says
-        raise _damaged(f"{group.store_path}/{name}", "Zarr metadata", error) from None
+        raise InputError(_damaged(f"{group.store_path}/{name}", "Zarr metadata", error)) from None
     if not isinstance(found, zarr.Array):
         raise InputError(f"{group.store_path}/{name}: not an array; run the stage that writes it")
     return found
 
 
-def read(group: zarr.Group, name: str) -> np.ndarray:
-    """The array `name` of a group, whole, in memory."""
+def read(group: zarr.Group, name: str) -> NDArray[Any]:
+    """The array `name` of a group, whole, in memory.
+
+    Parameters
+    ----------
+    group, name
+        Of an array of any shape and dtype.
+
+    Returns
+    -------
+    numpy.ndarray
+        Its values.
+
+    Raises
+    ------
+    KeyError
+        It is not there.
+    InputError
+        It is no array, damaged, or of more than `MOST_WHOLE` bytes.
+    """
     array = array_of(group, name)
     if array.nbytes > MOST_WHOLE:
         raise InputError(
@@ -190,11 +266,26 @@ def read(group: zarr.Group, name: str) -> np.ndarray:
         found = shards.whole(array)
         return np.asarray(array[...]) if found is None else found
     except RuntimeError as error:  # of a decoder; zarr has no error of its own for it
-        raise _damaged(f"{group.store_path}/{name}", "chunk", error) from None
+        raise InputError(_damaged(f"{group.store_path}/{name}", "chunk", error)) from None
 
 
-def write_block(array: zarr.Array, block: Block, values: np.ndarray) -> None:
-    """Write ``array[block]``; the block must be whole shards in y and x."""
+def write_block(array: zarr.Array[Any], block: Block, values: NDArray[Any]) -> None:
+    """Write ``array[block]``.
+
+    Parameters
+    ----------
+    array
+        (y, x, …), of a group of `open_group`.
+    block
+        Whole shards in y and x.
+    values
+        (h, w, …) of the block, cast to the array's dtype.
+
+    Raises
+    ------
+    ValueError
+        The block is not made of whole shards.
+    """
     unit = array.shards or array.chunks
     for start, stop, size, total in zip(
         (block.y0, block.x0), (block.y1, block.x1), unit[:2], array.shape[:2], strict=True
@@ -216,5 +307,5 @@ def write_block(array: zarr.Array, block: Block, values: np.ndarray) -> None:
 
 
 def has_group(url: str) -> bool:
-    """Whether a Zarr v3 node is at `url`; one request."""
+    """Whether a Zarr v3 group or array is at `url`; one request."""
     return is_file(join(url, "zarr.json"))

@@ -57,7 +57,12 @@ def held(
     renew_s: float = RENEW_S,
     stale_s: float = STALE_S,
 ) -> Iterator[Lease]:
-    """Hold the lease on `out`; renewed by a thread until the block ends.
+    """Hold the lease on `out`, renewed by a thread until the block ends.
+
+    Yields
+    ------
+    Lease
+        It travels to the tasks, which ask it (`Lease.guard`).
 
     Raises
     ------
@@ -160,7 +165,7 @@ def _is_dead(holder: dict[str, Any]) -> bool:
     if holder["host"] != socket.gethostname():
         return False
     try:
-        process = psutil.Process(holder["pid"])
-        return abs(process.create_time() - holder["process_started"]) > 1
+        started = psutil.Process(holder["pid"]).create_time()
+        return bool(abs(started - holder["process_started"]) > 1)
     except psutil.NoSuchProcess:
         return True

@@ -21,9 +21,9 @@ import fsspec
 
 from msiscale.errors import InputError
 from msiscale.store import remote, written
-from msiscale.store.urls import is_url, local_path, scheme
+from msiscale.store.urls import WEB, is_url, local_path, scheme
 
-_UMASK = os.umask(0)
+_UMASK = os.umask(0)  # asked for once: it can only be read by setting it, for all threads
 os.umask(_UMASK)
 AT_ONCE = 32  # small requests that are under way together
 T = TypeVar("T")
@@ -54,12 +54,10 @@ def open_file(url: str) -> BinaryIO:
 
 def exists(url: str) -> bool:
     """Whether a file or folder is at `url`."""
-    if _remote(url):
-        try:
-            remote.head(url)
-        except FileNotFoundError:
-            return scheme(url) not in ("http", "https") and bool(remote.names(url))
+    if is_file(url):
         return True
+    if _remote(url):
+        return scheme(url) not in WEB and bool(remote.names(url))
     if is_url(url):
         fs, path = fsspec.core.url_to_fs(url)
         return bool(fs.exists(path))
@@ -208,11 +206,7 @@ def digest(document: Any) -> str:
 
 
 def local_copy(url: str) -> str:
-    """Path of a local copy of a file, made once a machine and kept as long as the file is the same.
-
-    For readers that want a path. In ``$MSISCALE_CACHE``, by default ``~/.cache/msiscale``; nothing
-    is ever removed from there.
-    """
+    """Path of a copy of a file, kept in ``$MSISCALE_CACHE`` until the file is another."""
     if not is_url(url):
         return str(local_path(url))
     folder = Path(os.environ.get("MSISCALE_CACHE", "~/.cache/msiscale")).expanduser()

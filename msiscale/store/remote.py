@@ -48,9 +48,9 @@ def client(url: str) -> Any:
     return _client(scheme(url), url, os.getpid())
 
 
+# a client holds its connections and credentials; one a process, as a forked one lacks its threads
 @lru_cache(maxsize=64)
 def _client(kind: str, url: str, process: int) -> Any:
-    # a client has threads, which a forked process has not: one a process
     options = dict(CLIENT)
     words: dict[str, Any] = {}
     if kind in {"s3", "s3a"}:

@@ -16,6 +16,7 @@ import imagecodecs
 import numpy as np
 import zarr
 from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
 from zarr.codecs import (
     BytesCodec,
     Crc32cCodec,
@@ -29,7 +30,7 @@ from zarr.core.sync import sync
 _EMPTY = np.uint64(2**64 - 1)  # place and length of a chunk that is not there
 
 
-def codec_of(array: zarr.Array) -> Zstd | None:
+def codec_of(array: zarr.Array[Any]) -> Zstd | None:
     """The compressor of an array whose shards `write` can make; None for any other."""
     codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
     if array.shards is None or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
@@ -49,8 +50,18 @@ def codec_of(array: zarr.Array) -> Zstd | None:
     return Zstd(level=zstd.level, checksum=zstd.checksum)
 
 
-def whole(array: zarr.Array) -> np.ndarray | None:
+def whole(array: zarr.Array[Any]) -> NDArray[Any] | None:
     """An array of one chunk, decoded at once; None for any other, or without its chunk.
+
+    Parameters
+    ----------
+    array
+        Of any shape and dtype.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Its values.
 
     Raises
     ------
@@ -78,25 +89,35 @@ def whole(array: zarr.Array) -> np.ndarray | None:
     return np.asarray(target.view(array.dtype).reshape(array.shape))
 
 
-def write(array: zarr.Array, corner: tuple[int, ...], values: np.ndarray, codec: Zstd) -> None:
-    """Write the shard that begins at `corner`; at the array's end `values` may be smaller."""
+def write(
+    array: zarr.Array[Any], corner: tuple[int, ...], values: NDArray[Any], codec: Zstd
+) -> None:
+    """Write the shard that begins at `corner`; at the array's end `values` may be smaller.
+
+    Parameters
+    ----------
+    array
+        For which `codec_of` gives a compressor.
+    corner
+        Index of the shard's first element, a multiple of the shard's shape.
+    values
+        The shard, of the array's dtype.
+    codec
+        Of `codec_of`.
+    """
     assert array.shards is not None
     place = tuple(c // s for c, s in zip(corner, array.shards, strict=True))
     key = f"{array.path}/{array.metadata.encode_chunk_key(place)}".lstrip("/")
-    data = encoded(values, array.shards, array.chunks, array.fill_value, codec)
+    data = _encoded(values, array, codec)
     buffer = default_buffer_prototype().buffer.from_bytes(data)
     sync(array.store.set(key, buffer))
 
 
-def encoded(
-    values: np.ndarray,
-    shard: tuple[int, ...],
-    chunk: tuple[int, ...],
-    fill: object,
-    codec: Zstd,
-) -> bytes:
-    """The bytes of a shard; what `values` lack of it is `fill`."""
-    counts = [s // c for s, c in zip(shard, chunk, strict=True)]
+def _encoded(values: NDArray[Any], array: zarr.Array[Any], codec: Zstd) -> bytes:
+    """The bytes of a shard; what `values` lack of it is the fill value."""
+    assert array.shards is not None
+    chunk = array.chunks
+    counts = [s // c for s, c in zip(array.shards, chunk, strict=True)]
     index = np.full((*counts, 2), _EMPTY, "<u8")
     parts: list[bytes] = []
     end = 0
@@ -106,7 +127,7 @@ def encoded(
         if part.size == 0:  # beyond the array
             continue
         if part.shape != chunk:
-            whole = np.full(chunk, fill, values.dtype)
+            whole = np.full(chunk, array.fill_value, values.dtype)
             whole[tuple(slice(n) for n in part.shape)] = part
             part = whole
         data = codec.encode(np.ascontiguousarray(part))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import Floats, PixelSize, as_matrix
-from msiscale.store.arrays import array_of, open_group, read
+from msiscale.store.arrays import array_of, has_group, open_group, read
 from msiscale.store.urls import join
 
 NEAR_PPM = 20.0  # of an m/z that a user asks for
@@ -30,7 +30,6 @@ class StoredSpecimen:
 
     Examples
     --------
-    >>> from msiscale.store import StoredSpecimen
     >>> stored = StoredSpecimen("results/cohort.zarr/S01")
     >>> stored.shape, stored.pixel_um, stored.column(788.6164)
     ((28, 30), PixelSize(y=100.0, x=100.0), 51)
@@ -57,6 +56,11 @@ class StoredSpecimen:
         """Of the specimen."""
         return self.url.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a group; one request."""
+        return has_group(self.url)
+
     @cached_property
     def group(self) -> zarr.Group:
         """The group, to read."""
@@ -70,13 +74,18 @@ class StoredSpecimen:
     def __contains__(self, name: str) -> bool:
         return name in self.group
 
+    def has(self, *names: str) -> bool:
+        """Whether all these arrays are in the group."""
+        return all(name in self for name in names)
+
     # geometry
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of its grid."""
-        size: tuple[int, ...] = array_of(self.group, "norm" if "norm" in self else "coverage").shape
-        return size[0], size[1]
+        of = next(n for n in ("norm", "coverage", "tissue", "predicted_scores") if n in self)
+        height, width = self.array(of).shape[:2]
+        return height, width
 
     @property
     def pixel_um(self) -> PixelSize:
@@ -101,26 +110,24 @@ class StoredSpecimen:
         return read(self.group, "mz").astype(np.float64, copy=False)
 
     def column(self, mz: float, within_ppm: float = NEAR_PPM) -> int:
-        """The column of the axis nearest to an m/z.
-
-        Raises
-        ------
-        InputError
-            The nearest is farther away than `within_ppm`.
-        """
+        """The column of the axis nearest to an m/z; see `nearest_column`."""
         return nearest_column(self.mz, mz, within_ppm)
 
     # arrays, lazy
 
-    @property
-    def intensity(self) -> zarr.Array:
-        """(y, x, mz) float32, NaN where a pixel was not measured."""
-        return array_of(self.group, "intensity")
+    def array(self, name: str) -> zarr.Array[Any]:
+        """An array of the group."""
+        return array_of(self.group, name)
 
     @property
-    def features(self) -> zarr.Array:
+    def intensity(self) -> zarr.Array[Any]:
+        """(y, x, mz) float32, NaN where a pixel was not measured."""
+        return self.array("intensity")
+
+    @property
+    def features(self) -> zarr.Array[Any]:
         """(y, x, channel) float32, NaN off the tissue."""
-        return array_of(self.group, "features")
+        return self.array("features")
 
     # maps, in memory
 
@@ -131,22 +138,22 @@ class StoredSpecimen:
     @property
     def measured(self) -> NDArray[np.bool_]:
         """(y, x): pixels that have a spectrum."""
-        return np.isfinite(self.read("norm"))
+        return np.asarray(np.isfinite(self.read("norm")))
 
     @property
     def tissue(self) -> NDArray[np.bool_]:
         """(y, x): pixels that the slide covers with tissue by half or more."""
-        return self.read("tissue").astype(bool)
+        return np.asarray(self.read("tissue"), bool)
 
     @property
     def cancer(self) -> NDArray[np.float32]:
         """(y, x): annotated fraction of a pixel, NaN where nothing is known."""
-        return self.read("cancer")
+        return np.asarray(self.read("cancer"))
 
     @property
     def coverage(self) -> NDArray[np.float32]:
         """(y, x): the part of a pixel that its slide covers, 0 where none."""
-        return np.nan_to_num(self.read("coverage"))
+        return np.asarray(np.nan_to_num(self.read("coverage")))
 
 
 def nearest_column(axis: NDArray[np.float64], mz: float, within_ppm: float = NEAR_PPM) -> int:
@@ -174,5 +181,5 @@ def nearest_column(axis: NDArray[np.float64], mz: float, within_ppm: float = NEA
     nearest = int(np.abs(axis - mz).argmin()) if len(axis) else -1
     if nearest < 0 or not mz > 0 or abs(axis[nearest] / mz - 1) > within_ppm * 1e-6:
         near = f"the nearest is {axis[nearest]:.4f}" if nearest >= 0 else "it is empty"
-        raise InputError(f"m/z {mz} is not on the m/z axis; {near}")
+        raise InputError(f"m/z {mz} is not on the axis; {near}")
     return nearest

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msiscale.store.objects import read_bytes, write_bytes
+from msiscale.store.objects import open_file, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,26 +40,24 @@ def write_csv(
 
 
 def read_csv(url: str, **options: Any) -> pd.DataFrame:
-    """Read a table, each number to its last bit.
-
-    Parameters
-    ----------
-    url
-        The file or object.
-    **options
-        Of `pandas.read_csv`.
-
-    Returns
-    -------
-    pandas.DataFrame
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing is there.
-    """
+    """Read a table, each number to its last bit; `options` are those of `pandas.read_csv`."""
     import pandas as pd
 
-    if int(pd.__version__.split(".")[0]) < 3:  # from 3 on every number is exact
-        options = {"float_precision": "round_trip", **options}
-    return pd.read_csv(io.BytesIO(read_bytes(url)), **options)
+    table: pd.DataFrame = pd.read_csv(io.BytesIO(read_bytes(url)), **_exact(), **options)
+    return table
+
+
+def read_csv_parts(url: str, rows: int, **options: Any) -> Iterator[pd.DataFrame]:
+    """Read a table as `read_csv` does, at most `rows` rows of it in memory at a time."""
+    import pandas as pd
+
+    with open_file(url) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        yield from pd.read_csv(text, chunksize=rows, **_exact(), **options)
+
+
+def _exact() -> dict[str, Any]:
+    """pandas 3 reads the last bit by default, and warns where it is asked to."""
+    import pandas as pd
+
+    return {} if int(pd.__version__.split(".")[0]) > 2 else {"float_precision": "round_trip"}

@@ -24,14 +24,7 @@ def local_path(url: str) -> Path:
 
 
 def scheme(url: str) -> str:
-    """The scheme of a URL.
-
-    Raises
-    ------
-    InputError
-        It is none of `SCHEMES`, or the URL holds a password or a signature: it would be kept in
-        logs and results.
-    """
+    """The scheme of a URL; InputError for another, or a URL that holds a password or signature."""
     found = url.partition("://")[0].lower()
     if found not in SCHEMES:
         raise InputError(f"{url}: scheme {found!r} is not read; use s3, gs, abfs, https or a path")

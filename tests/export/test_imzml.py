@@ -13,13 +13,12 @@ import msiscale as ms
 from msiscale.export import export
 from msiscale.export.source import open_run
 from msiscale.prediction.model import spectra
-from msiscale.store import read
 
 
 def expected(run: str, name: str) -> np.ndarray:
     """(y, x, mz), NaN where nothing is predicted."""
     (source,) = open_run(run, [name]).sources
-    parts = (read(source.predicted, n) for n in ("predicted_scores", "mean", "components"))
+    parts = (source.predicted.read(n) for n in ("predicted_scores", "mean", "components"))
     return spectra(*parts)
 
 

@@ -11,10 +11,9 @@ import zarr
 
 from msiscale.errors import InputError
 from msiscale.export import export
-from msiscale.export.source import Source, open_run
+from msiscale.export.source import ExportSpecimen, open_run
 from msiscale.grid import apply
 from msiscale.slide.reader import open_reader
-from msiscale.store import read
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +51,19 @@ def test_cells_show_the_pixel_below_them(run: str, folder: Path, image: str, cha
     truth = map_of(source, image, channel)
     found = values[tuple(at[sure].T)]
     assert inside.mean() > 0.4
-    np.testing.assert_array_equal(found[inside], truth[y[inside], x[inside]])
+    # BLAS may add up a part of a spectrum in another order than the whole
+    atol = 1e-5 if image == "predicted_ions" else 0
+    np.testing.assert_allclose(found[inside], truth[y[inside], x[inside]], rtol=0, atol=atol)
     assert np.isnan(found[~inside]).all()
 
 
-def map_of(source: Source, image: str, channel: int) -> np.ndarray:
+def map_of(source: ExportSpecimen, image: str, channel: int) -> np.ndarray:
     if image == "cancer":
-        return read(source.predicted, "cancer_from_msi")
+        return source.predicted.read("cancer_from_msi")
     if image == "ions":
-        return read(source.measurements, "intensity")[..., 1]
+        return source.measurements.read("intensity")[..., 1]
     scores, mean, components = (
-        read(source.predicted, n) for n in ("predicted_scores", "mean", "components")
+        source.predicted.read(n) for n in ("predicted_scores", "mean", "components")
     )
     return np.maximum(scores @ components + mean, 0)[..., 1]
 
@@ -71,7 +72,7 @@ def test_no_pixel_is_lost(run: str, folder: Path) -> None:
     (source,) = open_run(run, ["A"]).sources
     array, _, _ = steps(folder / "ions.ome.zarr", 0)
     shown = np.unique(np.asarray(array[0]))
-    values = read(source.measurements, "intensity")[..., 1]
+    values = source.measurements.read("intensity")[..., 1]
     assert set(np.unique(values[np.isfinite(values)])) <= set(shown)
 
 

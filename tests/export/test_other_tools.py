@@ -24,10 +24,10 @@ done = export(run, out, "anndata")
 s = open_run(run, ["A"]).sources[0]
 a = ad.read_h5ad(f"{out}/A.h5ad")
 y, x = a.obs["y"].to_numpy(), a.obs["x"].to_numpy()
-cube = read(s.measurements, "intensity")
+cube = s.measurements.read("intensity")
 assert a.shape == (s.measured.sum(), 5) and a.X.dtype == np.float32
 np.testing.assert_array_equal(a.X, cube[y, x])
-np.testing.assert_array_equal(a.obs["cancer_from_he"], read(s.predicted, "cancer_from_he")[y, x])
+np.testing.assert_array_equal(a.obs["cancer_from_he"], s.predicted.read("cancer_from_he")[y, x])
 np.testing.assert_array_equal(a.var["mz"], s.mz)
 assert a.var_names.is_unique and a.obs_names.is_unique
 assert a.obs_names[0] == f"A_{y[0]}_{x[0]}" and set(a.obs["patient"]) == {"P1"}
@@ -61,7 +61,6 @@ from msiscale.errors import InputError
 from msiscale.export import export
 from msiscale.export.source import open_run
 from msiscale.grid import apply
-from msiscale.store import read
 run, out = sys.argv[1:]
 (run_out,) = export(run, out, "spatialdata", mz=[600.2]).written
 export(run, out, "spatialdata", mz=[600.2], specimens=["A"])  # again, over it
@@ -74,9 +73,9 @@ data = sd.read_zarr(out)
 source = open_run(run, ["A"]).sources[0]
 assert data.coordinate_systems == ["A"], data.coordinate_systems
 np.testing.assert_array_equal(
-    np.asarray(data["A_cancer"].sel(c="cancer_from_he")), read(source.predicted, "cancer_from_he"))
+    np.asarray(data["A_cancer"].sel(c="cancer_from_he")), source.predicted.read("cancer_from_he"))
 np.testing.assert_array_equal(
-    np.asarray(data["A_ions"].sel(c="600.2000")), read(source.measurements, "intensity")[..., 1])
+    np.asarray(data["A_ions"].sel(c="600.2000")), source.measurements.read("intensity")[..., 1])
 assert data["A_he"].shape == (3, 140, 170)
 affine = get_transformation(data["A_cancer"], "A").to_affine_matrix(("x", "y"), ("x", "y"))
 index = np.array([[0, 0], [84, 69], [30, 20]])
@@ -87,14 +86,14 @@ table = data["A_spectra"]
 labels = np.asarray(data["A_pixels"])
 y, x = table.obs["y"].to_numpy(), table.obs["x"].to_numpy()
 np.testing.assert_array_equal(labels[y, x], table.obs["instance_id"])
-np.testing.assert_array_equal(np.asarray(table.X), read(source.measurements, "intensity")[y, x])
+np.testing.assert_array_equal(np.asarray(table.X), source.measurements.read("intensity")[y, x])
 # annotation and regions lie in the same world as the maps: the painted pixels and no other
 shape = sd.transform(data["A_annotation"], to_coordinate_system="A").geometry.iloc[0]
 grown = sd.transform(data["A_regions"], to_coordinate_system="A").geometry.iloc[0]
 import shapely
 centres = apply(source.to_um, np.column_stack([x, y]))
 inside = shapely.contains_xy(shape.buffer(5), *centres.T)
-np.testing.assert_array_equal(inside, read(source.measurements, "cancer")[y, x] == 1)
+np.testing.assert_array_equal(inside, source.measurements.read("cancer")[y, x] == 1)
 assert grown.equals_exact(shape, 1e-6)
 element, joined = sd.join_spatialelement_table(
     sdata=data, spatial_element_names="A_pixels", table_name="A_spectra", how="left")

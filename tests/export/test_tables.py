@@ -14,7 +14,6 @@ from msiscale.errors import InputError
 from msiscale.export import export, tables
 from msiscale.export.source import open_run
 from msiscale.grid import apply
-from msiscale.store import read
 
 
 def test_pixels_are_what_the_store_has(run: str, tmp_path: Path) -> None:
@@ -23,14 +22,14 @@ def test_pixels_are_what_the_store_has(run: str, tmp_path: Path) -> None:
     (source,) = open_run(run, ["A"]).sources
     found = pd.read_parquet(tmp_path / "pixels" / "A.parquet")
     y, x = found["y"].to_numpy(), found["x"].to_numpy()
-    assert len(found) == source.measured.sum() and source.measured[y, x].all()
+    assert len(found) == source.rows.sum() and source.rows[y, x].all()
     assert set(found["specimen"]) == {"A"} and set(found["patient"]) == {"P1"}
     np.testing.assert_allclose(found["x_um"], (x + 0.5) * 40.0)
     slide = apply(source.matrix, np.column_stack([x, y])) * 2.0  # µm a pixel
     np.testing.assert_allclose(found[["slide_x_um", "slide_y_um"]], slide)
     cohort, group = source.measurements, source.predicted
-    pairs = {"annotated": read(cohort, "cancer"), "cancer_from_he": read(group, "cancer_from_he")}
-    pairs["mz_600.2000"] = read(cohort, "intensity")[..., 1]
+    pairs = {"annotated": cohort.read("cancer"), "cancer_from_he": group.read("cancer_from_he")}
+    pairs["mz_600.2000"] = cohort.read("intensity")[..., 1]
     for name, values in pairs.items():
         np.testing.assert_array_equal(found[name], values[y, x])
     assert found["tissue"].dtype == bool and 0 < found["tissue"].mean() < 1
