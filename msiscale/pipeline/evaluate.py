@@ -20,6 +20,7 @@ import zarr
 from msiscale.errors import SpecimenError
 from msiscale.models import (
     R2,
+    Basis,
     Classifier,
     Fold,
     FoldModel,
@@ -142,6 +143,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
             alphas=run.config.alphas if setting.alpha is None else (setting.alpha,),
             background=setting.background,
             shared_pca=run.config.pca == "all",
+            bases=_published_bases(run, setting) if run.config.pca == "incremental" else None,
         )
         if setting.whole:
             run.say("fit: classifiers, all folds together")
@@ -172,6 +174,27 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         within=not setting.whole,
     )
     return Evaluated(found, models, fitted, sums, {n: wrote for n, (_, wrote) in results})
+
+
+def _published_bases(run: Run, setting: Setting) -> dict[str, Basis]:
+    """The study's PCA, of all specimens and so the same for every fold, found by one worker."""
+    columns = setting.columns(list(setting.tables))
+    args = (dict(setting.tables), columns, run.config.components)
+    outcome = run.tasks([Task("pca", "", _incremental_basis, args)], "pca")
+    if outcome.failed:
+        raise RuntimeError(outcome.failed[""])
+    return dict.fromkeys((fold.name for fold in setting.folds), outcome.results["pca"])
+
+
+def _incremental_basis(tables: dict[str, PixelRows], columns: np.ndarray, components: int) -> Basis:
+    from msiscale.models.incremental import incremental_bases  # dask-ml, which few runs need
+
+    rows = {name: table.lazy_rows("intensity") for name, table in tables.items()}
+    everyone = Fold("all", tuple(rows), ())
+    found = incremental_bases(
+        rows, [everyone], columns=lambda _: columns, n_components=components, shared=True
+    )
+    return found[everyone.name]
 
 
 def _part(table: PixelRows, name: str, mask: np.ndarray) -> PixelRows:

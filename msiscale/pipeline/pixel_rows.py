@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,22 @@ class PixelRows:
     def rows(self, name: str, cell: Block) -> Float32:
         """``(n, columns)`` float32 of the usable pixels of a cell."""
         return read_rows(self.url, name, cell, self.mask[cell.slices], self._from(name))
+
+    def lazy_rows(self, name: str) -> Any:
+        """Dask array ``(n, columns)`` float32 of all usable pixels, a chunk a cell."""
+        import dask.array as da
+        from dask.delayed import delayed
+
+        width = array_of(open_group(self.url), name).shape[2]
+        chunks = [
+            da.from_delayed(
+                delayed(self.rows, pure=False)(name, cell),
+                (int(self.mask[cell.slices].sum()), width),
+                np.float32,
+            )
+            for cell in self.cells
+        ]
+        return da.concatenate(chunks)
 
     def _from(self, name: str) -> Elsewhere:
         return self.features_from if name == "features" else HERE

@@ -16,11 +16,12 @@ import numpy as np
 from msiscale.cohort import Specimen
 from msiscale.errors import SpecimenError
 from msiscale.models import leave_one_group_out
+from msiscale.models.metrics import POOLED
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
 from msiscale.pipeline.evaluate import Setting, evaluate
 from msiscale.pipeline.fit import open_pixels
-from msiscale.pipeline.metrics import POOLED, classification, regression
+from msiscale.pipeline.metrics import classification, regression
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.pipeline.protocols import supported_columns
 from msiscale.store import at_once, digest, join, remove, write_csv
