@@ -1,0 +1,114 @@
+"""The house: lower rooms never import higher ones, no circles, and private names stay private."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import msiscale
+
+ROOT = Path(msiscale.__file__).parent
+# from the ground up; a room may import those before it (CONTRIBUTING.md says what is in each)
+ROOMS = (
+    *("errors", "log", "ranges", "threads", "grid", "store", "csr", "saving", "config"),
+    *("config_schema", "cohort", "cluster", "work", "msi", "slide", "regridding"),
+    *("registration", "features", "models", "biomarkers", "fusion", "simulate", "report"),
+    *("prediction", "export", "pipeline", "demo", "cli", "__main__"),
+)
+PUBLIC = ROOT / "__init__.py"  # the names of the package, found when they are asked for
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its dotted name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imports(name: str) -> Iterator[tuple[str, str]]:
+    """Module and name of each import of our own, those within functions too."""
+    for node in ast.walk(modules()[name]):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("msiscale"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (inner, "") if inner in modules() else (str(node.module), alias.name)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_is_on_its_floor() -> None:
+    assert {room(name) for name in modules()} - {""} <= set(ROOMS)
+
+
+def test_no_room_imports_a_higher_one() -> None:
+    upward = [
+        (name, target)
+        for name in modules()
+        for target, _ in imports(name)
+        if name != "msiscale" and target != "msiscale"
+        if ROOMS.index(room(target)) > ROOMS.index(room(name))
+    ]
+    assert upward == []
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    edges = {n: {t for t, _ in imports(n) if t not in ("msiscale", n)} for n in modules()}
+    # a package's own module imports its parts; what these take from it is its parts' own
+    while leaves := {n for n, targets in edges.items() if not targets & edges.keys()}:
+        edges = {n: targets for n, targets in edges.items() if n not in leaves}
+    assert sorted(edges) in ([], ["msiscale"]), sorted(edges)
+
+
+def test_private_names_stay_at_home() -> None:
+    taken = [
+        (name, target, what)
+        for name in modules()
+        for target, what in imports(name)
+        if (what.startswith("_")
+        and not what.startswith("__"))
+        or any(p.startswith("_") and not p.startswith("__") for p in target.split("."))
+    ]
+    assert taken == []
+
+
+ARRAYS = ("NDArray", "ndarray", "DataArray", "Dataset", "zarr.Array", "Floats", "Mask", "ArrayLike")
+
+
+def test_public_array_functions_say_what_they_take_and_give() -> None:
+    silent = []
+    for name, tree in modules().items():
+        for node in ast.iter_child_nodes(tree):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            if node.name not in exported(name):
+                continue
+            said = ast.get_docstring(node) or ""
+            takes = [a for a in (*node.args.args, *node.args.kwonlyargs) if is_array(a.annotation)]
+            if takes and "Parameters\n---" not in said:
+                silent.append(f"{name}.{node.name}: Parameters")
+            if is_array(node.returns) and "Returns\n---" not in said and len(said.splitlines()) > 1:
+                silent.append(f"{name}.{node.name}: Returns")
+    assert silent == []
+
+
+def is_array(annotation: ast.expr | None) -> bool:
+    return annotation is not None and any(word in ast.unparse(annotation) for word in ARRAYS)
+
+
+@cache
+def exported(module: str) -> frozenset[str]:
+    """Names of a module that its package exports."""
+    package = ".".join(module.split(".")[:2])
+    found: set[str] = set()
+    for node in ast.walk(modules().get(package, ast.Module([], []))):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            found |= {str(v) for v in ast.literal_eval(node.value)}
+    return frozenset(found)
