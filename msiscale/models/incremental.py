@@ -8,17 +8,27 @@ order of the rows matters (`docs/models.md` has figures). `Basis.exact` is what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
+from msiscale.errors import InputError
 from msiscale.models.pca import noise_floor, with_signs
 from msiscale.models.validation import Basis, Columns, Fold
 from msiscale.threads import one_blas_thread
 
 BATCH = 200  # spectra
+
+
+def need_dask_ml() -> None:
+    """Raise `InputError` where dask-ml is not installed."""
+    if find_spec("dask_ml") is None:
+        raise InputError(
+            "option pca = 'incremental': it needs dask-ml; pip install 'msiscale[published]'"
+        )
 
 
 def incremental_bases(

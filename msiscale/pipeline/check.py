@@ -10,6 +10,7 @@ from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import scaling
+from msiscale.models.incremental import need_dask_ml
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.placement import given
 from msiscale.pipeline.recalibration import given_masses
@@ -31,6 +32,7 @@ def check(manifest: str, config: RunConfig) -> list[str]:
     for name, load in (
         ("encoder", lambda: load_encoders(config.encoder, config.weights)),
         ("axis", lambda: given_axis(config)),
+        ("pca", lambda: config.pca == "incremental" and need_dask_ml()),
         ("recalibrate", lambda: config.recalibrate and given_masses(config)),
         ("lipids", lambda: config.lipids and read_lipids(config.lipids)),
     ):

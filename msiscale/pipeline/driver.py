@@ -18,6 +18,7 @@ from msiscale.cluster import Where, connect
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
+from msiscale.models.incremental import need_dask_ml
 from msiscale.pipeline.account import totals
 from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
@@ -139,6 +140,8 @@ def run(
     names = [stage.name for stage in chain]
     if new_axis and chosen.axis:
         raise InputError(f"option axis = {chosen.axis!r}: leave it out to have a new axis found")
+    if "fit" in names and chosen.pca == "incremental":
+        need_dask_ml()
     if "ingest" in names:
         given_axis(chosen)  # one that will not do is said before anything is read
         if chosen.recalibrate is not None:

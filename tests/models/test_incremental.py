@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import IncrementalPCA
 
-from msiscale.models import Basis, Fold, fit_linear_folds, leave_one_group_out
+from msiscale.errors import InputError
+from msiscale.models import Basis, Fold, fit_linear_folds, incremental, leave_one_group_out
 from msiscale.models.incremental import incremental_bases
 
 
@@ -95,3 +96,9 @@ def test_it_is_not_loaded_before_it_is_asked_for():
     code = "import sys, msiscale.models.incremental; print({'dask_ml', 'numba'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_without_dask_ml_the_remedy_is_named(monkeypatch):
+    monkeypatch.setattr(incremental, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'msiscale\[published\]'"):
+        incremental.need_dask_ml()
