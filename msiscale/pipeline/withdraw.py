@@ -49,6 +49,33 @@ def _forget_results(run: Run, name: str) -> bool:
     return any(removed)
 
 
+def _remove_results(out: str, known: set[str]) -> None:
+    """Whatever comes of all specimens together; records go before what they vouch for."""
+    ledger, parts = Ledger(out), PARTS.values()
+    for part in parts:
+        if part.cohort:
+            ledger.forget(part.name, [COHORT])
+        if part.pooled:
+            ledger.forget(part.name, known)
+    for part in parts:
+        found = [p for path in part.of_cohort for p in _matching(out, path)]
+        found += [p for name in known if part.pooled for p in part.of_specimen(name)]
+        for path in found:
+            remove(join(out, path))
+
+
+def _sweep(out: str) -> None:
+    """Remove what a write that was killed left behind, and folders that are empty now."""
+    owned = {path.rpartition("/")[0] for part in PARTS.values() for path in part.owns}
+    folders = {folder for folder in owned if folder and ".zarr" not in folder}
+    for folder in (".", *sorted(folders), *(f"ledger/{stage}" for stage in Ledger(out).stages())):
+        for file in listing(join(out, folder)):
+            if file.startswith(".") and file.endswith(".part"):
+                remove(join(out, folder, file))
+        if folder in folders and not listing(join(out, folder)):
+            remove(join(out, folder))
+
+
 def _matching(out: str, path: str) -> list[str]:
     """The paths that a path of a part means; more than one where its last name has a ``*``."""
     if "*" not in path:
@@ -95,19 +122,7 @@ def _withdraw(
     out: str, names: Sequence[str], document: dict[str, Any], known: set[str]
 ) -> list[str]:
     plan, ledger = join(out, "run.json"), Ledger(out)
-    parts = PARTS.values()
-    for part in parts:  # records go before what they vouch for
-        if part.cohort:
-            ledger.forget(part.name, [COHORT])
-        if part.pooled:
-            ledger.forget(part.name, known)
-    for path in [path for part in parts for path in part.of_cohort]:
-        for found in _matching(out, path):
-            remove(join(out, found))
-    for path in [
-        p for part in parts if part.pooled for name in known for p in part.of_specimen(name)
-    ]:
-        remove(join(out, path))
+    _remove_results(out, known)
     kept = stored_axis(axis_url(out))
     if kept is not None:
         asked = {n: key for n, key in kept[1]["asked"].items() if n not in names}
@@ -117,14 +132,10 @@ def _withdraw(
             if stage != "manifest":  # the name is known until all else is gone
                 ledger.forget(stage, [name])
                 ledger.forget_parts(stage, name)
-        for path in [path for part in parts for path in part.of_specimen(name, whole=True)]:
-            remove(join(out, path))
-    folders = {path.rpartition("/")[0] or "." for part in parts for path in part.owns}
-    folders = {folder for folder in folders if ".zarr" not in folder}
-    for folder in (*sorted(folders), *(f"ledger/{stage}" for stage in ledger.stages())):
-        for file in listing(join(out, folder)):
-            if file.startswith(".") and file.endswith(".part"):  # of a write that was killed
-                remove(join(out, folder, file))
+        for part in PARTS.values():
+            for path in part.of_specimen(name, whole=True):
+                remove(join(out, path))
+    _sweep(out)
     left = [n for n in document["specimens"] if n not in names]
     tables = [k for k in ("patients", "failed", "cost") if k in document]
     facts = {k: {n: v for n, v in document[k].items() if n in left} for k in tables}
