@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Floats
-from msiscale.models.joint import LinearMap, Problem, Solution, fit_many, heldout_losses
+from msiscale.models.joint import LinearMap, Problem, fit_many, heldout_losses
 from msiscale.models.passes import RowBlock
 from msiscale.models.passes import probabilities as from_predictor
 from msiscale.models.rowblocks import Run
@@ -174,21 +174,20 @@ def choose_costs(
     """For each case C, how it was chosen, and where to start from; all cases advance together."""
     if len(costs) == 1:
         return [(float(costs[0]), "given", None)] * len(cases)
-    where: list[tuple[int, int]] = []  # case, cost
-    problems: list[Problem] = []
-    left_out: list[frozenset[Hashable]] = []
-    for i, case in enumerate(cases):
-        for part in case.inner:
-            groups = case.problem.groups - frozenset(part)
-            for j, cost in enumerate(costs):
-                where.append((i, j))
-                problems.append(replace(case.problem, groups=groups, C=cost))
-                left_out.append(frozenset(part))
-    if not problems:
+    tried = [
+        (i, frozenset(part), cost)
+        for i, case in enumerate(cases)
+        for part in case.inner
+        for cost in costs
+    ]
+    if not tried:
         return [_default(costs)] * len(cases)
     fit = fit_many(
         blocks,
-        problems,
+        [
+            replace(cases[i].problem, groups=cases[i].problem.groups - part, C=cost)
+            for i, part, cost in tried
+        ],
         tol=INNER_TOLERANCE,
         dtype=np.float32,
         max_iter=INNER_STEPS,
@@ -196,33 +195,22 @@ def choose_costs(
         warn=False,
         run=run,
     )
+    left_out = [part for _, part, _ in tried]
     loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
-    choices = []
-    for i in range(len(cases)):
-        mine = [n for n, (case, _) in enumerate(where) if case == i and weight[n] > 0]
-        choices.append(_best(mine, where, loss, weight, costs, fit.solutions, cases[i].kind))
+    choices: list[Choice] = []
+    for i, case in enumerate(cases):
+        members: dict[float, list[int]] = {cost: [] for cost in costs}
+        for n, (of, _, cost) in enumerate(tried):
+            if of == i and weight[n] > 0:
+                members[cost].append(n)
+        if not any(members.values()):
+            choices.append(_default(costs))
+            continue
+        mean = {cost: loss[mine].sum() / weight[mine].sum() for cost, mine in members.items()}
+        best = min(sorted(mean), key=mean.__getitem__)  # ties go to the stronger penalty
+        start = np.mean([fit.solutions[n].theta for n in members[best]], axis=0)
+        choices.append((float(best), case.kind, start))
     return choices
-
-
-def _best(
-    mine: Sequence[int],
-    where: Sequence[tuple[int, int]],
-    loss: Floats,
-    weight: Floats,
-    costs: Sequence[float],
-    solutions: Sequence[Solution],
-    kind: str,
-) -> Choice:
-    if not mine:
-        return _default(costs)
-    mean: dict[float, float] = {}
-    members: dict[float, list[int]] = {}
-    for j, cost in enumerate(costs):
-        members[cost] = [n for n in mine if where[n][1] == j]
-        mean[cost] = loss[members[cost]].sum() / weight[members[cost]].sum()
-    best = min(sorted(mean), key=mean.__getitem__)  # ties go to the stronger penalty
-    start = np.mean([solutions[n].theta for n in members[best]], axis=0)
-    return float(best), kind, start
 
 
 def _default(costs: Sequence[float]) -> Choice:

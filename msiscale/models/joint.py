@@ -18,7 +18,7 @@ A label is a class fraction: a pixel that is 30 % cancer is 0.3 of a positive an
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -430,8 +430,18 @@ def _solution(problem: Problem, state: _State | None, n_classes: int) -> Solutio
 
 def _parameters(states: Sequence[_State], dtype: np.dtype[Any], refresh: int | None) -> Parameters:
     """What the next pass needs: the trial points of `states` in the space of x."""
-    coef = _by_map(states, lambda m, theta: m.matrix @ theta[:-1])
-    intercept = _by_map(states, lambda m, theta: m.offset @ theta[:-1] + theta[-1])
+    members: dict[int, list[int]] = {}
+    for i, s in enumerate(states):
+        members.setdefault(id(s.problem.map), []).append(i)
+    found: dict[int, tuple[Floats, Floats]] = {}
+    for indices in members.values():  # one product a shared map
+        mapped = states[indices[0]].problem.map
+        theta = np.concatenate([states[i].trial for i in indices], axis=1)
+        with one_blas_thread():
+            both = mapped.matrix @ theta[:-1], mapped.offset @ theta[:-1] + theta[-1]
+        parts = (np.split(values, len(indices), axis=-1) for values in both)
+        found |= zip(indices, zip(*parts, strict=True), strict=True)
+    coef, intercept = zip(*(found[i] for i in range(len(states))), strict=True)
     old = [refresh is not None and s.descent.steps - s.refreshed >= refresh for s in states]
     costs = sorted({s.problem.C for s, stale in zip(states, old, strict=True) if stale})
     shares = [
@@ -445,20 +455,3 @@ def _parameters(states: Sequence[_State], dtype: np.dtype[Any], refresh: int | N
         dtype,
         shares=np.array(shares) if costs and len(coef[0]) <= MAX_SHARED else None,
     )
-
-
-def _by_map(
-    states: Sequence[_State], function: Callable[[LinearMap, Floats], Floats]
-) -> list[Floats]:
-    """`function` of the map and the trial parameters of each state, one product a shared map."""
-    found: dict[int, Floats] = {}
-    members: dict[int, list[int]] = {}
-    for i, s in enumerate(states):
-        members.setdefault(id(s.problem.map), []).append(i)
-    for indices in members.values():
-        stacked = np.concatenate([states[i].trial for i in indices], axis=1)
-        with one_blas_thread():
-            result = function(states[indices[0]].problem.map, stacked)
-        for i, part in zip(indices, np.split(result, len(indices), axis=-1), strict=True):
-            found[i] = part
-    return [found[i] for i in range(len(states))]

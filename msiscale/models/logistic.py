@@ -196,18 +196,11 @@ class LogisticRegression(ClassifierMixin, SparseTaker):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """The most probable label (...) of X (..., p), in its container."""
-        self._fitted()
-        codes = self._apply(X, lambda x: self._codes(x)[:, None].astype(x.dtype), 1, "class")
-        codes = codes[..., 0]
-        if not is_labelled(codes):
-            return self.classes_[codes.astype(np.intp)]
-        inner = raw(codes)
-        if is_dask(inner):
-            classes = self.classes_
-            labels = inner.map_blocks(lambda c: classes[c.astype(np.intp)], dtype=classes.dtype)
-        else:
-            labels = self.classes_[inner.astype(np.intp)]
-        return labels if is_dask(codes) and codes is inner else codes.copy(data=labels)
+        classes = self._fitted().classes_
+        found = self._apply(
+            X, lambda x: classes[self._codes(x)][:, None], 1, "class", classes.dtype
+        )
+        return found[..., 0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy; rows of Dask or xarray arrays that are unknown are left out."""
@@ -227,8 +220,8 @@ class LogisticRegression(ClassifierMixin, SparseTaker):  # type: ignore[misc]
         check_is_fitted(self, "coef_")
         return self
 
-    def _apply(self, X: Any, function: Any, size: int, dim: str) -> Any:
-        return apply_rows(function, checked_x(self, X, reset=False), size, dim)
+    def _apply(self, X: Any, function: Any, size: int, dim: str, dtype: Any = None) -> Any:
+        return apply_rows(function, checked_x(self, X, reset=False), size, dim, dtype)
 
     def _predictor(self, x: Any) -> NDArray[Any]:
         return np.asarray(x @ self.coef_.T.astype(x.dtype) + self.intercept_.astype(x.dtype))

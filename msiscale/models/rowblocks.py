@@ -307,7 +307,9 @@ def merged_in_order(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
     return total
 
 
-def apply_rows(function: Callable[[Any], NDArray[Any]], x: Any, size: int, dim: str) -> Any:
+def apply_rows(
+    function: Callable[[Any], NDArray[Any]], x: Any, size: int, dim: str, dtype: Any = None
+) -> Any:
     """`function`, ``(n, p) -> (n, size)``, of the rows of `x`, in the container of `x`."""
     # An xarray result keeps the coordinates of the row dimensions; its last one is called `dim`.
     # Of sparse rows `function` gets CSR, and the result is dense; of `CsrRows` a Dask array.
@@ -322,7 +324,7 @@ def apply_rows(function: Callable[[Any], NDArray[Any]], x: Any, size: int, dim: 
     values = raw(x)
     if is_dask(values):
         values = values.rechunk({values.ndim - 1: -1})
-        dtype = np.float32 if values.dtype == np.float32 else np.float64
+        dtype = dtype or (np.float32 if values.dtype == np.float32 else np.float64)
         chunks, meta = (*values.chunks[:-1], (size,)), np.empty((0,) * values.ndim, dtype)
         values = values.map_blocks(on_block, dtype=dtype, chunks=chunks, meta=meta)
     elif isinstance(x, xr.DataArray):
