@@ -18,26 +18,17 @@ REACH = WINDOW // 2
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Sums over pixels of t ion images, truth (a) and restored (b); add those of several cells.
+    """Sums over pixels of t ion images, truth (a) and restored (b); add those of several cells."""
 
-    Attributes
-    ----------
-    n : float
-        Pixels.
-    mean_a, mean_b, saa, sbb, sab (t,) : means, and scatter about them.
-    square (t,) : sum of squared errors.
-    similar (t,), windows : sum of the structural similarities, and number of their windows.
-    """
-
-    n: float
-    mean_a: Floats
+    n: float  # pixels
+    mean_a: Floats  # (t,), as are all others
     mean_b: Floats
-    saa: Floats
+    saa: Floats  # scatter about the means
     sbb: Floats
     sab: Floats
-    square: Floats
-    similar: Floats
-    windows: float
+    square: Floats  # squared errors
+    similar: Floats  # structural similarities
+    windows: float  # of these
 
     @classmethod
     def of(

@@ -37,6 +37,7 @@ def tissue_mask(
     Parameters
     ----------
     slide : Slide
+        All of it decides.
     mpp : float
         µm per mask pixel; the slide's own where it is coarser.
     min_area_um2 : float
@@ -60,7 +61,17 @@ def tissue_mask(
 
 
 def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels, bool ``(h, w)``, of an RGB image, uint8 ``(h, w, 3)``, coloured as tissue is."""
+    """Pixels that are coloured as tissue is.
+
+    Parameters
+    ----------
+    rgb : uint8 (h, w, 3)
+        The whole of a slide, or of a part with glass.
+
+    Returns
+    -------
+    bool (h, w)
+    """
     smooth = ndimage.uniform_filter(rgb.astype(np.float32) / 255, size=(3, 3, 1), mode="nearest")
     high, low = smooth.max(axis=-1), smooth.min(axis=-1)
     saturation = (high - low) / np.maximum(high, 1e-3)
