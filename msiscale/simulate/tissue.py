@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import approximate_polygon, find_contours
+from skimage import measure
 
 from msiscale.grid import Floats
 
@@ -133,8 +133,9 @@ def outlines(mask: Mask, step_um: float) -> list[Floats]:
     """Outer outlines of the parts of a mask, (n, 2) as (x, y) in µm, closed, largest first."""
     smooth = ndimage.gaussian_filter(np.pad(mask, 2).astype(np.float32), 1.5)
     rings = []
-    for contour in find_contours(smooth, 0.5):  # type: ignore[no-untyped-call]
-        ring = approximate_polygon(contour, 0.6)  # type: ignore[no-untyped-call]
+    library: Any = measure  # without types
+    for contour in library.find_contours(smooth, 0.5):
+        ring = library.approximate_polygon(contour, 0.6)
         # a cell's centre is half a cell from its corner; holes run the other way round
         xy = (ring[:, ::-1] - 2 + 0.5) * step_um
         if len(xy) > 4 and _area(ring) * _area(contour) > 0:
