@@ -113,12 +113,39 @@ def blocks(shape: tuple[int, int], size: tuple[int, int]) -> Iterator[Block]:
 
 
 def centres_um(n: int, pixel_um: float) -> Floats:
-    """Coordinates of `n` pixel centres in micrometres, the first at half a pixel."""
+    """Coordinates of pixel centres, the first at half a pixel.
+
+    Parameters
+    ----------
+    n : int
+        Pixels.
+    pixel_um : float
+        Size of one, µm.
+
+    Returns
+    -------
+    float64 (n,), µm
+    """
     return (np.arange(n, dtype=np.float64) + 0.5) * float(pixel_um)
 
 
 def as_matrix(values: ArrayLike) -> Floats:
-    """A 3x3 affine matrix, checked: finite, last row (0, 0, 1), invertible."""
+    """An affine matrix, checked.
+
+    Parameters
+    ----------
+    values : array-like (3, 3)
+        Finite, invertible, with the last row (0, 0, 1).
+
+    Returns
+    -------
+    float64 (3, 3)
+
+    Raises
+    ------
+    ValueError
+        They are not.
+    """
     matrix = np.asarray(values, dtype=np.float64)
     if matrix.shape != (3, 3):
         raise ValueError(f"an affine matrix is 3x3, not {matrix.shape}")
@@ -132,30 +159,49 @@ def as_matrix(values: ArrayLike) -> Floats:
 
 
 def scaling(sx: float, sy: float | None = None) -> Floats:
-    """Matrix that multiplies x by `sx` and y by `sy` (default `sx`)."""
+    """Matrix, float64 (3, 3), that multiplies x by `sx` and y by `sy` (default `sx`)."""
     return np.diag([sx, sx if sy is None else sy, 1.0])
 
 
 def translation(tx: float, ty: float) -> Floats:
-    """Matrix that moves by ``(tx, ty)``."""
+    """Matrix, float64 (3, 3), that moves by ``(tx, ty)``."""
     matrix = np.eye(3)
     matrix[:2, 2] = tx, ty
     return matrix
 
 
 def apply(matrix: Floats, xy: ArrayLike) -> Floats:
-    """Map points ``(..., 2)``, given as (x, y), through `matrix`."""
+    """Map points through an affine matrix.
+
+    Parameters
+    ----------
+    matrix : float64 (3, 3)
+        Acting on (x, y, 1).
+    xy : array-like (..., 2)
+        Points (x, y).
+
+    Returns
+    -------
+    float64 (..., 2)
+    """
     points = np.asarray(xy, dtype=np.float64)
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
 def pixel_corners(matrix: Floats, block: Block) -> Floats:
-    """Corners of every MSI pixel of `block` in the coordinates that `matrix` maps to.
+    """Corners of every MSI pixel of a block.
+
+    Parameters
+    ----------
+    matrix : float64 (3, 3)
+        From MSI indices.
+    block : Block
+        The MSI pixels; a pixel's corners do not depend on it.
 
     Returns
     -------
-    (h, w, 4, 2) float64, (x, y), in the order (-,-), (+,-), (+,+), (-,+) of the pixel's own axes.
-    Computed from absolute indices, so a pixel's corners do not depend on the block it is in.
+    float64 (h, w, 4, 2)
+        (x, y), in the order (-,-), (+,-), (+,+), (-,+) of the pixel's own axes.
     """
     y = np.arange(block.y0, block.y1, dtype=np.float64)
     x = np.arange(block.x0, block.x1, dtype=np.float64)
@@ -165,7 +211,7 @@ def pixel_corners(matrix: Floats, block: Block) -> Floats:
 
 
 def bounds(points: Floats) -> tuple[float, float, float, float]:
-    """``(x_min, y_min, x_max, y_max)`` of points ``(..., 2)``."""
+    """``(x_min, y_min, x_max, y_max)`` of points, float64 ``(..., 2)``."""
     flat = points.reshape(-1, 2)
     (x0, y0), (x1, y1) = flat.min(axis=0), flat.max(axis=0)
     return float(x0), float(y0), float(x1), float(y1)

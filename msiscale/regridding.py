@@ -40,30 +40,15 @@ _ENTRIES = 512  # of an overlap that are summed up at once
 
 @dataclass(frozen=True)
 class Overlap:
-    """Areas shared by the pixels of a block and the cells of a source, as a sparse matrix.
+    """Areas shared by the pixels of a block and the cells of a source, as a sparse matrix."""
 
-    Attributes
-    ----------
-    block : Block
-        The MSI pixels; pixel ``p`` is the p-th of the block in raster order.
-    source_shape : (h, w)
-    start : int64 (pixels + 1,)
-        Entries of pixel ``p`` are ``[start[p]:start[p + 1]]``, its cells in raster order.
-    y, x : int64 (entries,)
-        Row and column of the source cell.
-    area : float64 (entries,)
-        Shared area in source cells, > 0.
-    pixel_area : float
-        Area of one whole MSI pixel in source cells, ``|det A|``.
-    """
-
-    block: Block
+    block: Block  # the MSI pixels; pixel ``p`` is the p-th of the block in raster order
     source_shape: tuple[int, int]
-    start: Ints
-    y: Ints
-    x: Ints
-    area: Floats
-    pixel_area: float
+    start: Ints  # (pixels + 1,): entries of ``p`` are ``[start[p]:start[p + 1]]``, in raster order
+    y: Ints  # (entries,), row of the source cell
+    x: Ints  # (entries,), its column
+    area: Floats  # (entries,), shared, in source cells, > 0
+    pixel_area: float  # of one whole MSI pixel in source cells, ``|det A|``
 
     @property
     def pixel(self) -> Ints:
@@ -309,6 +294,7 @@ def covered_by_half(
     Parameters
     ----------
     mask : bool (h, w)
+        At low resolution.
     downsample : (y, x)
         Level-0 pixels a mask pixel.
     matrix : (3, 3) float64

@@ -18,40 +18,26 @@ IMAGENET: tuple[Colours, Colours] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225
 
 
 class Loaded(NamedTuple):
-    """A network with its weights, in evaluation mode.
-
-    ``mean`` and ``std`` are of RGB in 0..1, for the normalisation; ``banded`` says that a CPU may
-    run it in bands of rows.
-    """
+    """A network with its weights, in evaluation mode."""
 
     network: nn.Module
     sha256: str
     geometry: Geometry
-    mean: Colours
+    mean: Colours  # of RGB in 0..1, for the normalisation
     std: Colours
-    banded: bool = False
+    banded: bool = False  # a CPU may run it in bands of rows
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that is built in.
-
-    Attributes
-    ----------
-    build : makes it
-    geometry : as `probe.geometry` measures it
-    mean, std : see `Loaded`
-    ignored : prefixes of tensors in a weights file that have no place in it
-    published : of an encoder's name and weights (None: its default), their file and what an error
-        calls them
-    banded : see `Loaded`
-    """
+    """A network that is built in."""
 
     build: Callable[[], nn.Module]
-    geometry: Geometry
+    geometry: Geometry  # as `probe.geometry` measures it
     mean: Colours
     std: Colours
-    ignored: tuple[str, ...]
+    ignored: tuple[str, ...]  # prefixes of tensors in a weights file that have no place in it
+    # of an encoder's name and weights (None: its default), their file and what an error calls them
     published: Callable[[str, str | None], tuple[str, str]]
     banded: bool = False
 

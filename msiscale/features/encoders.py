@@ -35,46 +35,23 @@ _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network ready to run; it travels to other processes as a recipe, not as weights.
+    """A network ready to run; it travels to other processes as a recipe, not as weights."""
 
-    Attributes
-    ----------
-    id : str
-        ``resnet50:layer3``, ``efficientnet-lite0``, ...
-    weights : str | None
-        The weights as asked for (None: the default of the encoder).
-    sha256 : str
-        Of the weights file; of the tensors themselves where there is no file.
-    stride : int
-        Input pixels a cell, each way.
-    halo : int
-        Input pixels around a region that make its features those of the whole slide; a multiple
-        of `stride`.
-    channels : int
-    tile : int
-        Input pixels on the side of a transformer's tiles, which see nothing of each other and lie
-        on the slide edge to edge from its corner (`halo` is how far one sees at most); 0 for a
-        convolutional network.
-    mean, std : (float, float, float)
-        Of RGB in 0..1, for the normalisation.
-    precision, device : str
-    compiled : bool
-        By ``torch.compile``.
-    """
-
-    id: str
-    weights: str | None
-    sha256: str
-    stride: int
-    halo: int
+    id: str  # ``resnet50:layer3``, ``efficientnet-lite0``, ...
+    weights: str | None  # as asked for (None: the default of the encoder)
+    sha256: str  # of the weights file; of the tensors themselves where there is no file
+    stride: int  # input pixels a cell, each way
+    halo: int  # around a region, makes its features those of the whole slide; whole cells
     channels: int
+    # input pixels on the side of a transformer's tiles, which see nothing of each other and lie on
+    # the slide edge to edge from its corner (`halo` is how far one sees at most); 0: a CNN
     tile: int
-    mean: Colours
+    mean: Colours  # of RGB in 0..1, for the normalisation
     std: Colours
     precision: str
     device: str
     network: nn.Module = field(repr=False, compare=False)
-    compiled: bool = False
+    compiled: bool = False  # by ``torch.compile``
 
     @property
     def each(self) -> tuple[Encoder, ...]:

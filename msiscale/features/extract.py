@@ -107,15 +107,10 @@ def extract_block(
             continue
         inside = np.zeros(unit.shape, bool)
         inside[here.within(unit)] = True
-        whole = {
-            stride: overlap(
-                to_cells(matrix, image, stride),
-                unit,
-                _cells(image.shape, stride),
-                wanted=wanted[unit.within(around)],
-            )
-            for stride in {encoder.stride, *(one.stride for one in encoder.each)}
-        }
+        whole, within = {}, wanted[unit.within(around)]
+        for stride in {encoder.stride, *(one.stride for one in encoder.each)}:
+            cells = -(-image.shape[0] // stride), -(-image.shape[1] // stride)  # padded with white
+            whole[stride] = overlap(to_cells(matrix, image, stride), unit, cells, wanted=within)
         windows = windows_of(whole[encoder.stride], window, encoder.stride)
         shared = {stride: entries.of(inside) for stride, entries in whole.items()}
         values, shares = _means(image, shared, windows, encoder)
@@ -205,13 +200,11 @@ def _view(core: Block, encoder: Encoder, cells: tuple[int, int]) -> _View:
 
 def units(region: Block) -> list[Block]:
     """The units of MSI pixels that a region touches, cut at its borders, in raster order."""
-    lattice = Block(
-        region.y0 // UNIT, -(-region.y1 // UNIT), region.x0 // UNIT, -(-region.x1 // UNIT)
-    )
+    whole = region.grown(to=UNIT)
     found = (
-        Block(y * UNIT, (y + 1) * UNIT, x * UNIT, (x + 1) * UNIT) & region
-        for y in range(lattice.y0, lattice.y1)
-        for x in range(lattice.x0, lattice.x1)
+        Block(y, y + UNIT, x, x + UNIT) & region
+        for y in range(whole.y0, whole.y1, UNIT)
+        for x in range(whole.x0, whole.x1, UNIT)
     )
     return [unit for unit in found if unit is not None]
 
@@ -224,7 +217,21 @@ def whole_units(block: Block, shape: tuple[int, int]) -> Block:
 
 
 def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
-    """`matrix` (MSI index to level-0 pixels) made to end in cells of the network."""
+    """A matrix made to end in cells of the network.
+
+    Parameters
+    ----------
+    matrix : float64 (3, 3)
+        MSI index to level-0 pixels.
+    image : Image
+        The slide at its working resolution.
+    stride : int
+        Working pixels a cell; 1 for these themselves.
+
+    Returns
+    -------
+    float64 (3, 3)
+    """
     dy, dx = image.downsample
     result = grid.as_matrix(matrix).copy()
     result[0] /= dx * stride
@@ -383,11 +390,6 @@ def _working(slide: Any, mpp: float, slide_mpp: float | None) -> Image:
     from msiscale.slide.working import working
 
     return working(slide if isinstance(slide, Slide) else open_reader(slide, mpp=slide_mpp), mpp)
-
-
-def _cells(shape: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Cells of the slide, the last ones partly on the white padding."""
-    return -(-shape[0] // stride), -(-shape[1] // stride)
 
 
 def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

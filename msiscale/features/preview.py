@@ -51,6 +51,7 @@ def on_white_ground(image: Image, to_image: Floats, block: Block) -> Floats:
     Parameters
     ----------
     image : Image
+        The slide.
     to_image : (3, 3) float64
         Pixel index to pixels of `image`.
     block : Block

@@ -69,13 +69,25 @@ def degrade(values: NDArray[Any], factor: int) -> Floats:
 
 
 def share(mask: NDArray[np.bool_], factor: int) -> Floats:
-    """float64, 0..1: the share of each coarse pixel's fine pixels where `mask` is true."""
+    """The share, float64 in 0..1, of each coarse pixel's fine pixels where `mask` is true."""
     inside = np.nan_to_num(padded(mask.astype(np.float64), factor))
     return _sums(inside, factor) / factor**2
 
 
 def repeat(values: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Every pixel as `factor` x `factor` of the same."""
+    """Every pixel as a square of the same.
+
+    Parameters
+    ----------
+    values : (h, w, ...)
+        Of any type.
+    factor : int
+        Pixels on the side of a square.
+
+    Returns
+    -------
+    (h * factor, w * factor, ...)
+    """
     return values.repeat(factor, axis=0).repeat(factor, axis=1)
 
 

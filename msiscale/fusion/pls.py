@@ -20,19 +20,11 @@ from msiscale.models.moments import Moments, leave_one_out, reciprocal
 
 @dataclass(frozen=True, eq=False)
 class PLSPath:
-    """Every number of components at once.
-
-    Attributes
-    ----------
-    sums : Moments
-    rotations (p, a) : scores are ``(x - mean) / scale @ rotations``.
-    loadings (t, a) : scaled targets are ``scores @ loadings.T``.
-    a is the most that was asked for, or fewer where x or what it shares with y is used up.
-    """
+    """Every number of components at once, up to the most asked for or until x is used up."""
 
     sums: Moments
-    rotations: Floats
-    loadings: Floats
+    rotations: Floats  # (p, most): scores are ``(x - mean) / scale @ rotations``
+    loadings: Floats  # (t, most): scaled targets are ``scores @ loadings.T``
 
     @classmethod
     def of(cls, sums: Moments, most: int) -> PLSPath:

@@ -29,20 +29,13 @@ COMPONENTS = 20  # of PLS, at most
 
 @dataclass(frozen=True, eq=False)
 class Regression:
-    """A linear map of t ions on p variables, and what it was worth on pixels held out.
+    """A linear map of t ions on p variables, and what it was worth on pixels held out."""
 
-    Attributes
-    ----------
-    coef (t, p), intercept (t,) : float64
-    chosen (t,) : number of components, or penalty
-    correlation, r2 (t,) : on the test fold, by the model fitted without it
-    """
-
-    coef: Floats
-    intercept: Floats
-    chosen: Floats
-    correlation: Floats
-    r2: Floats
+    coef: Floats  # (t, p)
+    intercept: Floats  # (t,)
+    chosen: Floats  # (t,), number of components, or penalty
+    correlation: Floats  # (t,), on the test fold, by the model fitted without it
+    r2: Floats  # (t,), likewise
 
     def predict(self, x: NDArray[Any]) -> Floats:
         """(..., t) from variables (..., p); never below zero, as intensities are not."""

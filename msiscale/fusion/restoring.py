@@ -15,7 +15,7 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.fusion import ihs, nested, pyramid
+from msiscale.fusion import nested, pansharpening
 from msiscale.fusion.regression import (
     FOLDS,
     LEAST_PIXELS,
@@ -79,26 +79,13 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Measured:
-    """A specimen on the grid of its MSI.
+    """A specimen on the grid of its MSI."""
 
-    Attributes
-    ----------
-    mask : bool (y, x)
-        Pixels that were measured, on tissue.
-    ions : (y, x, t)
-    pan : (y, x)
-        The guide image, one channel.
-    variables : (y, x, p)
-        What PLS may know of the guide.
-    features : (y, x, c), optional
-        Deep features, for the methods that take them.
-    """
-
-    mask: NDArray[np.bool_]
-    ions: Slices
-    pan: Slices
-    variables: Slices
-    features: Slices | None = None
+    mask: NDArray[np.bool_]  # (y, x), pixels that were measured, on tissue
+    ions: Slices  # (y, x, t)
+    pan: Slices  # (y, x), the guide image
+    variables: Slices  # (y, x, p), what PLS may know of the guide
+    features: Slices | None = None  # (y, x, c), deep, for the methods that take them
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,16 +100,12 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a factor's coarse grid says of the whole specimen.
-
-    ``sums`` are of the guide (x) and the ions (m) over its pixels; ``models`` by name, none of
-    them where there are too few pixels.
-    """
+    """What a factor's coarse grid says of the whole specimen."""
 
     factor: int
     pixels: int
-    sums: Moments
-    models: Mapping[str, Regression]
+    sums: Moments  # of the guide (x) and the ions (m) over its pixels
+    models: Mapping[str, Regression]  # by name; none where there are too few pixels
 
     def can(self, method: str) -> bool:
         """Whether there is what the method needs."""
@@ -146,6 +129,7 @@ def fit(
     Parameters
     ----------
     data : Measured
+        The specimen.
     factor : int
         Pixels of the MSI to one of the grid, each way (1: the MSI itself).
     methods : sequence of str
@@ -214,22 +198,18 @@ def _model(
 
 @dataclass(frozen=True)
 class Fine:
-    """The grid that images are restored to: the shape, and how to read blocks of it.
-
-    ``mask``, ``pan``, ``variables`` and ``features`` give (h, w, ...) of a block; ``coarse``
-    gives the ion images of a block of coarse pixels, NaN where not measured.
-    """
+    """The grid that images are restored to: its shape, and how to read blocks (h, w, ...) of it."""
 
     shape: tuple[int, int]
     mask: Callable[[Block], NDArray[np.bool_]]
     pan: Callable[[Block], Floats]
     variables: Callable[[Block], NDArray[Any]]
     features: Callable[[Block], NDArray[Any]]
-    coarse: Callable[[Block], Floats]
+    coarse: Callable[[Block], Floats]  # ions of a block of coarse pixels, NaN where not measured
 
 
 def measured_grid(data: Measured, factor: int) -> Fine:
-    """The MSI's own grid, from its images `factor` times as coarse."""
+    """The MSI's own grid, to be restored from images `factor` times as coarse."""
 
     def coarse(block: Block) -> Floats:
         return nested.degrade(data.read("ions", nested.times(block, factor, data.shape)), factor)
@@ -248,7 +228,9 @@ def restore(found: Fit, fine: Fine, methods: Sequence[str], images: Images) -> l
     Parameters
     ----------
     found : Fit
+        What the coarse grid says.
     fine : Fine
+        The fine one.
     methods : sequence of str
         Those of a model come before what adds their residual.
     images : Images
@@ -297,7 +279,7 @@ def _windowed(
     """Images of the methods that need only the coarse image and the guide around a block."""
     factor, shape = found.factor, fine.shape
     coarse, whole = fine.coarse(around), nested.times(around, factor, shape)
-    slope, variance = ihs.slopes(found.sums)
+    slope, variance = pansharpening.slopes(found.sums)
     pan = np.full((around.shape[0] * factor, around.shape[1] * factor), np.nan)
     if set(methods) & set(PANSHARPENING):
         pan[: whole.shape[0], : whole.shape[1]] = fine.pan(whole)
@@ -309,11 +291,11 @@ def _windowed(
             if method in INTERPOLATIONS:
                 values = nested.upsample(nested.filled(low), factor, INTERPOLATIONS[method])
             elif method == "laplacian":
-                values = pyramid.laplacian(low, pan, factor, tilt, variance)
+                values = pansharpening.laplacian(low, pan, factor, tilt, variance)
             elif method == "gihs":
-                values = ihs.generalised_ihs(low, pan, factor, tilt)
+                values = pansharpening.generalised_ihs(low, pan, factor, tilt)
             else:
-                values = ihs.ihs(low, pan, factor, found.sums.select(m=some))
+                values = pansharpening.ihs(low, pan, factor, found.sums.select(m=some))
             parts.append(_crop(values, core, around, factor, shape))
         yield method, np.concatenate(parts, axis=-1)
 
@@ -354,7 +336,21 @@ def _add_residual(found: Fit, fine: Fine, method: str, images: Images) -> None:
 
 
 def score(data: Measured, images: Images, methods: Sequence[str]) -> dict[str, Scores]:
-    """How near each method's images, on the MSI's own grid, are to the measured ones."""
+    """How near restored images are to the measured ones.
+
+    Parameters
+    ----------
+    data : Measured
+        The specimen.
+    images : Images
+        Those that `restore` wrote, float32 (y, x, t), on the MSI's own grid.
+    methods : sequence of str
+        Whose.
+
+    Returns
+    -------
+    dict of str to Scores
+    """
     span = _span(data)
     found: dict[str, Scores] = {}
     for cell in blocks(data.shape, (nested.CELL, nested.CELL)):

@@ -18,26 +18,17 @@ REACH = WINDOW // 2
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Sums over pixels of t ion images, truth (a) and restored (b); add those of several cells.
+    """Sums over pixels of t ion images, truth (a) and restored (b); add those of several cells."""
 
-    Attributes
-    ----------
-    n : float
-        Pixels.
-    mean_a, mean_b, saa, sbb, sab (t,) : means, and scatter about them.
-    square (t,) : sum of squared errors.
-    similar (t,), windows : sum of the structural similarities, and number of their windows.
-    """
-
-    n: float
-    mean_a: Floats
+    n: float  # pixels
+    mean_a: Floats  # (t,), as are all others
     mean_b: Floats
-    saa: Floats
+    saa: Floats  # scatter about the means
     sbb: Floats
     sab: Floats
-    square: Floats
-    similar: Floats
-    windows: float
+    square: Floats  # squared errors
+    similar: Floats  # structural similarities
+    windows: float  # of these
 
     @classmethod
     def of(
@@ -112,9 +103,9 @@ def _similarity(
     whole = ndimage.binary_erosion(mask, np.ones((WINDOW, WINDOW), bool)) & inside
     if min(mask.shape) < WINDOW or not whole.any():
         return total, 0.0
+    similarity: Any = structural_similarity  # without types
     for i in np.flatnonzero(span > 0):
         a, b = (np.where(mask, v[..., i], 0).astype(np.float64) for v in (truth, restored))
-        options = {"win_size": WINDOW, "data_range": span[i], "full": True}
-        _, found = structural_similarity(a, b, **options)  # type: ignore[no-untyped-call]
+        _, found = similarity(a, b, win_size=WINDOW, data_range=span[i], full=True)
         total[i] = found[whole].sum()
     return total, float(whole.sum())

@@ -98,7 +98,17 @@ def slide_variables(rgb: Floats, per_pixel: int, parts: int) -> Floats:
 
 
 def luminance(variables: NDArray[np.floating]) -> Floats:
-    """(h, w) from variables (h, w, n): red, green and blue are the first three."""
+    """Luminance from the variables of the H&E.
+
+    Parameters
+    ----------
+    variables : (h, w, n)
+        Red, green and blue are the first three.
+
+    Returns
+    -------
+    float64 (h, w)
+    """
     r, g, b = (variables[..., i].astype(np.float64) for i in range(3))
     return LUMINANCE[0] * r + LUMINANCE[1] * g + LUMINANCE[2] * b
 

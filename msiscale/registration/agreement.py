@@ -24,23 +24,14 @@ RIDGE = 0.02  # of a channel's variance over its whole picture: what noise alone
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Two pictures laid on each other.
+    """Two pictures laid on each other."""
 
-    Attributes
-    ----------
-    total : nats, summed over the pixels that count in both
-    each : float64 (h, w), what every pixel adds to it; 0 where they do not overlap
-    overlap : share of the pixels of the first that lie on pixels of the second
-    correlations : float64 (k,), canonical, strongest first
-    x_weights (p, k), y_weights (q, k) : float64, of the canonical variates
-    """
-
-    total: float
-    each: Floats
-    overlap: float
-    correlations: Floats
-    x_weights: Floats
-    y_weights: Floats
+    total: float  # nats, summed over the pixels that count in both
+    each: Floats  # (h, w), what every pixel adds to it; 0 where they do not overlap
+    overlap: float  # share of the pixels of the first that lie on pixels of the second
+    correlations: Floats  # (k,), canonical, strongest first
+    x_weights: Floats  # (p, k), of the canonical variates
+    y_weights: Floats  # (q, k)
 
 
 def whitened(values: NDArray[np.floating]) -> Floats:

@@ -55,35 +55,20 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The outcome of an automatic registration.
+    """The outcome of an automatic registration."""
 
-    Attributes
-    ----------
-    matrix : (3, 3), from MSI pixel indices to µm of the slide picture
-    confidence : 0..1, one minus the best other pose's score over this one's
-    z : by how many standard errors it beats the best other pose
-    overlap : share of the measured pixels that lie on the slide
-    dice : of tissue on the slide and as the MSI tells it
-    correlation : of the first canonical variates
-    mirrored : whether the slide shows a mirror image of the MSI
-    why : what speaks against it; empty when it is to be believed
-    pair : what was compared; the MSI perhaps at less than its own resolution
-    pose, rivals : the pose (in the pair's µm), and the others that were refined, best first
-    starts : what the search found, best first
-    """
-
-    matrix: Floats
-    confidence: float
-    z: float
-    overlap: float
-    dice: float
-    correlation: float
-    mirrored: bool
-    why: tuple[str, ...]
-    pair: Pair = field(repr=False)
-    pose: Pose
-    rivals: tuple[Pose, ...] = ()
-    starts: tuple[Start, ...] = field(default=(), repr=False)
+    matrix: Floats  # (3, 3), from MSI pixel indices to µm of the slide picture
+    confidence: float  # 0..1, one minus the best other pose's score over this one's
+    z: float  # by how many standard errors it beats the best other pose
+    overlap: float  # share of the measured pixels that lie on the slide
+    dice: float  # of tissue on the slide and as the MSI tells it
+    correlation: float  # of the first canonical variates
+    mirrored: bool  # whether the slide shows a mirror image of the MSI
+    why: tuple[str, ...]  # what speaks against it; empty when it is to be believed
+    pair: Pair = field(repr=False)  # what was compared; the MSI perhaps at less than its resolution
+    pose: Pose  # in the pair's µm
+    rivals: tuple[Pose, ...] = ()  # the others that were refined, best first
+    starts: tuple[Start, ...] = field(default=(), repr=False)  # by the search, best first
 
     @property
     def accepted(self) -> bool:
@@ -136,24 +121,26 @@ def _registered(msi: Picture, slide: Picture) -> Alignment:
     strongest = float(best.agreement.correlations.max(initial=0))
     why = tuple(_against(best, margin, z, dice, strongest))
     matrix = best.matrix @ np.linalg.inv(to_msi) @ msi.to_um
-    return Alignment(
-        matrix,
-        float(margin),
-        float(z),
-        float(best.agreement.overlap),
-        dice,
-        strongest,
-        best.mirrored,
-        why,
-        pair,
-        best,
-        rivals,
-        tuple(starts),
-    )
+    overlap = float(best.agreement.overlap)
+    facts = (matrix, float(margin), float(z), overlap, dice, strongest, best.mirrored, why)
+    return Alignment(*facts, pair, best, rivals, tuple(starts))
 
 
 def working_pair(msi: Picture, slide: Picture) -> tuple[Pair, Floats]:
-    """Both whitened and no finer than is needed; the matrix from the pair's MSI µm to the MSI's."""
+    """Both pictures whitened, and no finer than is needed.
+
+    Parameters
+    ----------
+    msi, slide : Picture
+        As for `register_pictures`.
+
+    Returns
+    -------
+    pair : Pair
+        The MSI in it may be coarser.
+    to_msi : float64 (3, 3)
+        From the pair's MSI µm to the MSI's.
+    """
     side, to_msi = msi.longest_um / PIXELS, np.eye(3)
     if side > max(msi.pixel_um):
         msi, to_msi = coarsened(msi, side)

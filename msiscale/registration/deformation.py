@@ -33,24 +33,15 @@ JACOBIAN = (0.5, 2.0)  # local change of area
 
 @dataclass(frozen=True, eq=False)
 class Deformation:
-    """A displacement of every MSI pixel before the affine map.
+    """A displacement of every MSI pixel before the affine map."""
 
-    Attributes
-    ----------
-    field : (h, w, 2) float32, µm along x and y in the frame of the MSI; also when refused
-    jacobian : smallest and largest determinant over the pixels
-    rms_px, most_px : displacement in MSI pixels, over the measured ones
-    gain : nats by which the agreement rises, and `needed` what Schwarz's criterion asks
-    why : what speaks against it; empty when it is to be believed
-    """
-
-    field: NDArray[np.float32]
-    jacobian: tuple[float, float]
-    rms_px: float
+    field: NDArray[np.float32]  # (h, w, 2), µm along x and y in the frame of the MSI, even refused
+    jacobian: tuple[float, float]  # smallest and largest determinant over the pixels
+    rms_px: float  # displacement in MSI pixels, over the measured ones
     most_px: float
-    gain: float
-    needed: float
-    why: tuple[str, ...]
+    gain: float  # nats by which the agreement rises
+    needed: float  # what Schwarz's criterion asks
+    why: tuple[str, ...]  # what speaks against it; empty when it is to be believed
 
     @property
     def accepted(self) -> bool:
@@ -58,7 +49,19 @@ class Deformation:
 
 
 def deform(pair: Pair, matrix: Floats) -> Deformation:
-    """The B-spline deformation that is left over by `matrix` (µm to µm); deterministic."""
+    """The B-spline deformation that an affine map leaves over; deterministic.
+
+    Parameters
+    ----------
+    pair : Pair
+        The pictures.
+    matrix : float64 (3, 3)
+        µm of the MSI to µm of the slide.
+
+    Returns
+    -------
+    Deformation
+    """
     msi = pair.msi
     method, still, moving = mattes(pair, *variates(pair, matrix))
     mesh = [int(np.clip(n // SPACING_PX, 2, MOST_MESH)) for n in msi.shape[::-1]]
@@ -76,7 +79,22 @@ def deform(pair: Pair, matrix: Floats) -> Deformation:
 
 
 def field_at(found: Deformation, pair: Pair, msi: Picture) -> NDArray[np.float32]:
-    """The field, float32 (h, w, 2), at the pixels of `msi`; the pair may hold a coarser copy."""
+    """The displacement of every MSI pixel.
+
+    Parameters
+    ----------
+    found : Deformation
+        Of the pair.
+    pair : Pair
+        It may hold a coarser copy of the MSI.
+    msi : Picture
+        The MSI, h x w pixels.
+
+    Returns
+    -------
+    float32 (h, w, 2)
+        µm along x and y.
+    """
     if pair.msi.shape == msi.shape:
         return found.field
     sizes = zip(msi.shape, msi.pixel_um, pair.msi.pixel_um, strict=True)

@@ -18,7 +18,7 @@ from skimage.transform import SimilarityTransform
 
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply, as_matrix, scaling
-from msiscale.store import open_file, read_json
+from msiscale.store import read_csv, read_json
 
 Kind = Literal["auto", "affine", "similarity"]
 FARTHEST = 1e9  # pixels; what is farther away was not meant
@@ -30,32 +30,26 @@ AUTOMATIC = ("confidence", "z", "overlap", "dice", "error_um", "error_px", "defo
 
 @dataclass(frozen=True)
 class Registration:
-    """A map from MSI pixel indices to level-0 slide pixels, and how far to trust it.
-
-    ``residual_um`` and ``residual_px`` are the root mean square distance of the landmarks after
-    the fit, in µm on the slide and in MSI pixels; ``left_out_*`` the same with each landmark left
-    out of the fit in turn (the honest figure). All are NaN for a given matrix.
-
-    Of an automatic registration only: ``confidence``, ``z``, ``overlap`` and ``dice`` (see
-    `msiscale.registration.Found`), and ``error_*``, its root mean square distance from landmarks
-    (from a given matrix, over the measured pixels) where those exist too. ``deformation_px`` is
-    the root mean square of a B-spline deformation that was asked for and believed.
-    """
+    """A map from MSI pixel indices to level-0 slide pixels, and how far to trust it."""
 
     matrix: Floats
     method: str
     landmarks: int = 0
-    residual_um: float = float("nan")
-    residual_px: float = float("nan")
-    left_out_um: float = float("nan")
-    left_out_px: float = float("nan")
-    confidence: float = float("nan")
-    z: float = float("nan")
-    overlap: float = float("nan")
-    dice: float = float("nan")
-    error_um: float = float("nan")
-    error_px: float = float("nan")
-    deformation_px: float = float("nan")
+    # root mean square distance of the landmarks after the fit, on the slide and in MSI pixels
+    residual_um: float = np.nan
+    residual_px: float = np.nan
+    # the same with each landmark left out of the fit in turn (the honest figure)
+    left_out_um: float = np.nan
+    left_out_px: float = np.nan
+    # of an automatic registration: see `msiscale.registration.Alignment`
+    confidence: float = np.nan
+    z: float = np.nan
+    overlap: float = np.nan
+    dice: float = np.nan
+    # and its distance from landmarks, or from a given matrix over the measured pixels, if given too
+    error_um: float = np.nan
+    error_px: float = np.nan
+    deformation_px: float = np.nan  # root mean square, of one that was asked for and believed
 
     def record(self) -> dict[str, float | int | str]:
         """The row of ``registration.csv``."""
@@ -87,10 +81,25 @@ def read_matrix(path: str) -> Registration:
 
 
 def read_landmarks(path: str) -> tuple[Floats, Floats]:
-    """Landmark pairs of a CSV: slide and MSI, float64 (n, 2) each, (x, y)."""
+    """Landmark pairs of a CSV.
+
+    Parameters
+    ----------
+    path : str
+        Path or URL.
+
+    Returns
+    -------
+    slide, msi : float64 (n, 2)
+        (x, y) in level-0 pixels and MSI pixel indices.
+
+    Raises
+    ------
+    InputError
+        No such table, or not of numbers.
+    """
     try:
-        with open_file(path) as file:
-            table = pd.read_csv(file, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+        table = read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the manifest column `landmarks`") from None
     except (ValueError, OverflowError):  # pandas' own errors are ValueErrors

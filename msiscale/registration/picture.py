@@ -18,16 +18,9 @@ _PART = 0.5  # of an interpolated value that must come from pixels that count
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Channels of an image.
+    """Channels of an image; a pixel that does not count (not measured, not scanned) is NaN."""
 
-    Attributes
-    ----------
-    values : (h, w, c) float32
-        NaN (in every channel) where the pixel does not count: not measured, not scanned.
-    pixel_um : PixelSize
-    """
-
-    values: NDArray[np.float32]
+    values: NDArray[np.float32]  # (h, w, c)
     pixel_um: PixelSize
 
     @property
@@ -55,7 +48,20 @@ class Picture:
 
 
 def smoothed(picture: Picture, side_um: float) -> Picture:
-    """What a square pixel of `side_um` sees: a Gaussian mean of its variance, of what counts."""
+    """What square pixels see: Gaussian means of their variance, of what counts.
+
+    Parameters
+    ----------
+    picture : Picture
+        Of finer pixels.
+    side_um : float
+        Side of a square pixel, µm.
+
+    Returns
+    -------
+    Picture
+        Of the same pixels as before.
+    """
     sigma = [np.sqrt(max(side_um**2 - own**2, 0) / 12) / own for own in picture.pixel_um]
     counts = picture.counts
     weight = ndimage.gaussian_filter(counts.astype(np.float32), sigma, mode="constant")

@@ -136,7 +136,20 @@ def _executed(
 
 
 def variates(pair: Pair, matrix: Floats) -> tuple[Floats, Floats]:
-    """First canonical variates (h, w) of the MSI and of the slide where `matrix` puts them."""
+    """First canonical variates of an MSI and a slide, the mixtures that agree best.
+
+    Parameters
+    ----------
+    pair : Pair
+        The pictures.
+    matrix : float64 (3, 3)
+        µm of the MSI to µm of the slide, where they agree.
+
+    Returns
+    -------
+    msi, slide : float64 (h, w)
+        NaN where a pixel does not count; each of the size of its picture.
+    """
     found = pair.agreement(matrix)
     return (
         np.asarray(pair.msi.values @ found.x_weights[:, 0]),

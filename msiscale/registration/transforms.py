@@ -10,45 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from msiscale.errors import InputError
 from msiscale.grid import Floats, as_matrix, scaling, translation
-from msiscale.store import join, open_file, write_json
+from msiscale.store import join, read_csv, write_json
 
 AFFINE = ("m11", "m12", "m13", "m21", "m22", "m23")  # x' = m11 x + m12 y + m13, y' = m21 x + …
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What the numbers of a transform mean.
+    """What the numbers of a transform mean."""
 
-    Attributes
-    ----------
-    msi_first : float
-        Coordinate, in MSI pixels, of the centre of the pixel at imzML position 1: 1 for the
-        positions of the file, 0 for indices, 0.5 where pixels cover 0 to 1.
-    msi_um : float, optional
-        Its MSI coordinates are µm: the size of a pixel.
-    slide_downsample : float
-        Level-0 pixels a slide pixel of the transform, such as 4 when it was made at a quarter.
-    slide_mpp : float, optional
-        Its slide coordinates are µm: µm a level-0 pixel.
-    slide_centres : bool
-        The first slide pixel has its centre, not its corner, at 0.
-    inverse : bool
-        It takes the slide to the MSI.
-    rows_first : bool
-        Points are (y, x).
-    """
-
+    # coordinate, in MSI pixels, of the centre of the pixel at imzML position 1: 1 for the positions
+    # of the file, 0 for indices, 0.5 where pixels cover 0 to 1
     msi_first: float = 0.0
-    msi_um: float | None = None
-    slide_downsample: float = 1.0
-    slide_mpp: float | None = None
-    slide_centres: bool = False
-    inverse: bool = False
-    rows_first: bool = False
+    msi_um: float | None = None  # its MSI coordinates are µm: the size of a pixel
+    slide_downsample: float = 1.0  # level-0 pixels a slide pixel, such as 4 when made at a quarter
+    slide_mpp: float | None = None  # its slide coordinates are µm: µm a level-0 pixel
+    slide_centres: bool = False  # the first slide pixel has its centre, not its corner, at 0
+    inverse: bool = False  # it takes the slide to the MSI
+    rows_first: bool = False  # points are (y, x)
 
 
 def read_transforms(
@@ -77,10 +59,9 @@ def read_transforms(
     if len(columns) not in (6, 9):
         raise InputError(f"{path}: {len(columns)} columns of a matrix; give 6, or 9, row by row")
     try:
-        with open_file(path) as file:
-            table = pd.read_csv(
-                file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
-            ).rename(columns=lambda name: str(name).strip())
+        options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
+        table = read_csv(path, encoding="utf-8-sig", **options)
+        table = table.rename(columns=lambda name: str(name).strip())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the table of transforms as CSV") from None
     except ValueError:  # pandas' own errors, and that of UTF-8

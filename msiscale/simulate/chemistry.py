@@ -44,28 +44,20 @@ class Ion:
 
 @dataclass(frozen=True)
 class Chemistry:
-    """What a cohort is made of.
-
-    ``mz`` (n,) is of every ion that can be seen: the lipids, carbon-13 peaks of the abundant ones,
-    then matrix clusters. ``profile`` (programme, n) is the mean counts of each per unit of a
-    programme; ``matrix`` (n,) the mean counts of a matrix cluster outside tissue.
-    """
+    """What a cohort is made of."""
 
     ions: tuple[Ion, ...]
     biomarkers: tuple[int, ...]
     isotopes: tuple[int, ...]  # index of the lipid of each carbon-13 peak
+    # (n,): the lipids, carbon-13 peaks of the abundant ones, then matrix clusters
     mz: Floats
-    profile: Floats
-    matrix: Floats
+    profile: Floats  # (programme, n), mean counts of each per unit of a programme
+    matrix: Floats  # (n,), mean counts of a matrix cluster outside tissue
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """Errors of a measurement: ppm of mass, counts, and what specimens differ by.
-
-    ``specimen`` scales the differences between specimens in abundance and in overall intensity;
-    1 is usual, 0 none.
-    """
+    """Errors of a measurement: ppm of mass, counts, and what specimens differ by."""
 
     jitter_ppm: float = 1.0  # sd, a pixel as a whole
     peak_ppm: float = 0.3  # sd, each peak
@@ -73,7 +65,7 @@ class Instrument:
     multiplicative: float = 0.15  # sd of the logarithm of each peak
     least_counts: float = 3.0  # weaker peaks are lost
     noise_peaks: float = 50.0  # mean a pixel
-    specimen: float = 1.0
+    specimen: float = 1.0  # differences in abundance and intensity; 1 is usual, 0 none
 
 
 def ion_mz(formula: str, added: str = "", removed: str = "") -> float:

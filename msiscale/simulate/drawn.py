@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -26,18 +26,11 @@ class Drawing:
 
 def qupath(path: Path, drawing: Drawing) -> None:
     """QuPath GeoJSON, a FeatureCollection as versions from 0.3 on write it."""
-    features = [
-        {
-            "type": "Feature",
-            "id": f"00000000-0000-4000-8000-{number:012d}",
-            "geometry": _polygon(ring),
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": name, "color": list(_rgb(name))},
-            },
-        }
-        for number, (name, ring) in enumerate(drawing.rings)
-    ]
+    features = []
+    for number, (name, ring) in enumerate(drawing.rings):
+        classification = {"name": name, "color": list(_rgb(name))}
+        properties = {"objectType": "annotation", "classification": classification}
+        features.append(_feature(f"00000000-0000-4000-8000-{number:012d}", ring, properties))
     document = {"type": "FeatureCollection", "features": features}
     write_bytes(str(path), json.dumps(document).encode())
 
@@ -49,19 +42,9 @@ def qupath_list(path: Path, drawing: Drawing) -> None:
         red, green, blue = _rgb(name)
         # Java packs a colour into one signed integer
         packed = (255 << 24 | red << 16 | green << 8 | blue) - (1 << 32)
-        properties = {
-            "classification": {"name": name, "colorRGB": packed},
-            "isLocked": False,
-            "measurements": [],
-        }
-        features.append(
-            {
-                "type": "Feature",
-                "id": "PathAnnotationObject",
-                "geometry": _polygon(ring),
-                "properties": properties,
-            }
-        )
+        classification = {"name": name, "colorRGB": packed}
+        properties = {"classification": classification, "isLocked": False, "measurements": []}
+        features.append(_feature("PathAnnotationObject", ring, properties))
     write_bytes(str(path), json.dumps(features).encode())
 
 
@@ -133,9 +116,8 @@ def painted(
     for name, ring in drawing.rings:
         points = [tuple(p) for p in (ring * scale - 0.5).tolist()]
         # the first stretch once more, so that the line has no gap where it closes
-        pen.line(
-            [*points, *points[1:3]], fill=_PAINT.get(name, (0, 0, 255)), width=4, joint="curve"
-        )
+        colour = _PAINT.get(name, (0, 0, 255))
+        pen.line([*points, *points[1:3]], fill=colour, width=4, joint="curve")
     picture.save(path, format="PNG")
 
 
@@ -151,6 +133,6 @@ def _hex(name: str) -> str:
     return "#{:02x}{:02x}{:02x}".format(*_rgb(name))
 
 
-def _polygon(ring: Ring) -> dict[str, object]:
-    coordinates: Sequence[Sequence[float]] = np.round(ring, 2).tolist()
-    return {"type": "Polygon", "coordinates": [coordinates]}
+def _feature(identity: str, ring: Ring, properties: Mapping[str, object]) -> dict[str, object]:
+    polygon = {"type": "Polygon", "coordinates": [np.round(ring, 2).tolist()]}
+    return {"type": "Feature", "id": identity, "geometry": polygon, "properties": properties}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msiscale.grid import apply
+from msiscale.grid import Floats, apply
 from msiscale.simulate.tissue import Nuclei, Section, Stain
 
 _CHUNK = 4096  # nuclei painted at once
@@ -20,16 +20,12 @@ _EOSIN = np.array([0.16, 0.92, 0.42])
 
 @dataclass(frozen=True)
 class Scanner:
-    """How one slide was stained and scanned: differs from specimen to specimen.
+    """How one slide was stained and scanned: differs from specimen to specimen."""
 
-    `stains` (2, 3) optical density of the two stains; `white` (3,) the background, 0...255;
-    `shading` relative change of the light from the middle to the corners; `grain` sd of the noise.
-    """
-
-    stains: NDArray[np.float64]
-    white: NDArray[np.float64]
-    shading: float
-    grain: float
+    stains: Floats  # (2, 3), optical density of the two stains
+    white: Floats  # (3,), the background, 0...255
+    shading: float  # relative change of the light from the middle to the corners
+    grain: float  # sd of the noise
 
 
 def scanner(rng: np.random.Generator) -> Scanner:
@@ -44,7 +40,7 @@ def scanner(rng: np.random.Generator) -> Scanner:
 def bands(
     section: Section,
     stain: Stain,
-    to_slide: NDArray[np.float64],
+    to_slide: Floats,
     shape: tuple[int, int],
     mpp: float,
     view: Scanner,
@@ -111,7 +107,7 @@ class _Spots:
     reach: int
 
 
-def _on_slide(nuclei: Nuclei, to_slide: NDArray[np.float64], mpp: float) -> _Spots:
+def _on_slide(nuclei: Nuclei, to_slide: Floats, mpp: float) -> _Spots:
     xy = apply(to_slide, np.stack([nuclei.x, nuclei.y], axis=-1))
     order = np.argsort(xy[:, 1], kind="stable")
     back = np.linalg.inv(to_slide[:2, :2])  # slide px to µm

@@ -8,12 +8,12 @@ list of ellipses, so that they are sharp at any magnification.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import approximate_polygon, find_contours
+from skimage import measure
 
 from msiscale.grid import Floats
 
@@ -27,20 +27,15 @@ _MOST_CELLS = 24_000_000  # of a raster; larger sections are laid out more coars
 
 @dataclass(frozen=True)
 class Section:
-    """Compartments of one section as rasters [y, x] with cells of `step_um` µm.
-
-    ``cancer`` is the tumour with its own stroma; ``epithelium`` and ``lumen`` are parts of glands,
-    benign or not; ``nuclei`` is the density of nuclei as the fraction of a cell that they cover;
-    ``immune`` the share of lymphocytes.
-    """
+    """Compartments of one section as rasters [y, x] with cells of `step_um` µm."""
 
     step_um: float
     tissue: Mask
-    cancer: Mask
-    epithelium: Mask
-    lumen: Mask
-    nuclei: Floats32
-    immune: Floats32
+    cancer: Mask  # the tumour with its own stroma
+    epithelium: Mask  # of glands, benign or not
+    lumen: Mask  # likewise
+    nuclei: Floats32  # density, as the fraction of a cell that they cover
+    immune: Floats32  # share of lymphocytes
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,19 @@ class Stain:
     haematoxylin: Floats32
     eosin: Floats32
     nuclei: Nuclei
+
+
+class _Layout(NamedTuple):
+    """What is decided of a section before it is stained, [y, x]; distances are in µm."""
+
+    step: float
+    tissue: Mask
+    growth: Mask  # where cancer differs from other tissue
+    outline: Floats32  # about the distance to the edge of the tissue, positive inside, as are these
+    gland: Floats32
+    lumen: Floats32
+    immune: Floats32
+    flow: Floats32  # the same along a fibre
 
 
 def raster_step(pixels: tuple[int, int], pixel_um: float) -> float:
@@ -94,19 +102,13 @@ def grow(
     cellularity = np.exp(0.6 * smooth_noise(rng, shape, 500 / step))
     immune = _immune(rng, tissue & (gland < -5), step)
     flow, fibres = _fibres(rng, shape, step)
-    nuclei = _nuclei(rng, step, tissue, growth, gland, lumen, cellularity, immune, flow)
+    layout = _Layout(step, tissue, growth, outline, gland, lumen, immune, flow)
+    nuclei = _nuclei(rng, layout, cellularity)
     epithelium = tissue & (gland > 0) & (lumen <= 0)
-    section = Section(
-        step,
-        tissue,
-        cancer,
-        epithelium,
-        tissue & (lumen > 0),
-        _nuclear_density(nuclei, shape, step),
-        np.where(epithelium, 0, immune).astype(np.float32),
-    )
-    stain = _stain(rng, section, growth, gland, lumen, outline, fibres, nuclei)
-    return section, stain
+    density = _nuclear_density(nuclei, shape, step)
+    immune = np.where(epithelium, 0, immune).astype(np.float32)
+    section = Section(step, tissue, cancer, epithelium, tissue & (lumen > 0), density, immune)
+    return section, _stain(rng, layout, fibres, nuclei)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], length: float) -> Floats32:
@@ -115,12 +117,9 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], length: float
     coarse = tuple(int(np.ceil(n / spacing)) + 3 for n in shape)
     field = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 2.5, mode="wrap")
     field = (field - field.mean()) / max(float(field.std()), 1e-6)
-    return np.asarray(
-        ndimage.affine_transform(
-            field, [1 / spacing, 1 / spacing], offset=1, output_shape=shape, order=1
-        ),
-        dtype=np.float32,
-    )
+    step = 1 / spacing
+    found = ndimage.affine_transform(field, [step, step], offset=1, output_shape=shape, order=1)
+    return np.asarray(found, dtype=np.float32)
 
 
 def mean_of_cells(raster: NDArray[Any], pixels: tuple[int, int]) -> Floats32:
@@ -134,8 +133,9 @@ def outlines(mask: Mask, step_um: float) -> list[Floats]:
     """Outer outlines of the parts of a mask, (n, 2) as (x, y) in µm, closed, largest first."""
     smooth = ndimage.gaussian_filter(np.pad(mask, 2).astype(np.float32), 1.5)
     rings = []
-    for contour in find_contours(smooth, 0.5):  # type: ignore[no-untyped-call]
-        ring = approximate_polygon(contour, 0.6)  # type: ignore[no-untyped-call]
+    library: Any = measure  # without types
+    for contour in library.find_contours(smooth, 0.5):
+        ring = library.approximate_polygon(contour, 0.6)
         # a cell's centre is half a cell from its corner; holes run the other way round
         xy = (ring[:, ::-1] - 2 + 0.5) * step_um
         if len(xy) > 4 and _area(ring) * _area(contour) > 0:
@@ -257,22 +257,21 @@ def _glands(
             wall = np.maximum(radius - hollow, 11)  # room for the nuclei
         keep = (rng.random(len(y)) < chance) & (at(outline, y, x) > radius * 0.6)
         for i in np.flatnonzero(keep):
-            _paint(rng, gland, lumen, y[i], x[i], radius[i], wall[i], kind == "benign", step)
+            _paint(rng, (gland, lumen), (y[i], x[i]), radius[i], wall[i], kind == "benign", step)
     return gland, lumen
 
 
 def _paint(
     rng: np.random.Generator,
-    gland: Floats32,
-    lumen: Floats32,
-    cy: float,
-    cx: float,
+    rasters: tuple[Floats32, Floats32],
+    at: tuple[float, float],
     radius: float,
     wall: float,
     benign: bool,
     step: float,
 ) -> None:
     """Add one gland: a wavy disc; a benign lumen has papillary folds."""
+    (gland, lumen), (cy, cx) = rasters, at
     reach = 1.5 * radius / step
     y0, y1 = max(0, int(cy - reach)), min(gland.shape[0], int(cy + reach) + 2)
     x0, x1 = max(0, int(cx - reach)), min(gland.shape[1], int(cx + reach) + 2)
@@ -281,15 +280,13 @@ def _paint(
     rho, theta = np.hypot(dy, dx), np.arctan2(dy, dx)
     edge = np.full(rho.shape, radius, dtype=np.float32)
     fold = np.zeros_like(edge)
-    orders = (2, 3, 4, 6) if benign else (2, 3)
-    for k in orders:
+    for k in (2, 3, 4, 6) if benign else (2, 3):
         size = radius * (0.22 if benign else 0.16) / np.sqrt(k) * rng.uniform(0, 1)
         edge += np.float32(size) * np.cos(k * theta + np.float32(rng.uniform(0, 6.3)))
     if benign:
         for k in (7, 11):
-            fold += np.float32(rng.uniform(3, 10)) * np.cos(
-                k * theta + np.float32(rng.uniform(0, 6.3))
-            )
+            depth = np.float32(rng.uniform(3, 10))
+            fold += depth * np.cos(k * theta + np.float32(rng.uniform(0, 6.3)))
     region = np.s_[y0:y1, x0:x1]
     np.maximum(gland[region], edge - rho, out=gland[region])
     np.maximum(lumen[region], edge - np.float32(wall) - fold - rho, out=lumen[region])
@@ -297,9 +294,8 @@ def _paint(
 
 def _immune(rng: np.random.Generator, stroma: Mask, step: float) -> Floats32:
     """Lymphocyte aggregates: 0...1, a few per section, in the stroma."""
-    field = smooth_noise(rng, stroma.shape, 260 / step) + 0.4 * smooth_noise(
-        rng, stroma.shape, 1200 / step
-    )
+    field = smooth_noise(rng, stroma.shape, 260 / step)
+    field = field + 0.4 * smooth_noise(rng, stroma.shape, 1200 / step)
     return np.where(stroma, np.clip((field - 1.5) / 1.2, 0, 1), 0).astype(np.float32)
 
 
@@ -323,18 +319,9 @@ def _fibres(
     return across, np.asarray(texture, dtype=np.float32)
 
 
-def _nuclei(
-    rng: np.random.Generator,
-    step: float,
-    tissue: Mask,
-    cancer: Mask,
-    gland: Floats32,
-    lumen: Floats32,
-    cellularity: Floats32,
-    immune: Floats32,
-    flow: Floats32,
-) -> Nuclei:
+def _nuclei(rng: np.random.Generator, layout: _Layout, cellularity: Floats32) -> Nuclei:
     """Nuclei by compartment: rows at the rim of benign glands, crowded and large in the tumour."""
+    step, tissue, cancer, _, gland, lumen, immune, flow = layout
     parts = []
     kinds = ("stroma", "benign", "tumour", "lymphocyte")
     for kind, spacing in zip(kinds, (11.0, 7.2, 7.6, 6.5), strict=True):
@@ -348,18 +335,16 @@ def _nuclei(
             inside = tissue[at] & ~bad & (hollow < -3)
             rim = (depth > 2) & (depth < 7)
             second = (depth >= 10) & (depth < 17)
-            chance = np.where(inside & (rim | second), 0.9, 0) + np.where(
-                inside & (depth >= 20), 0.1, 0
-            )
+            chance = np.where(inside & (rim | second), 0.9, 0)
+            chance = chance + np.where(inside & (depth >= 20), 0.1, 0)
         elif kind == "tumour":
             chance = np.where(tissue[at] & bad & (depth > 2) & (hollow < -2), 0.66 * many**0.5, 0)
         else:
             chance = np.where(stroma, 0.9 * immune[at], 0)
         keep = rng.random(len(y)) < chance
         parts.append(_shapes(rng, kind, y[keep], x[keep], flow, step))
-    return Nuclei(
-        *(np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
-    )
+    columns = (np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
+    return Nuclei(*columns)
 
 
 # semi-axes in µm, spread of their logarithm, stain (optical density of haematoxylin)
@@ -398,23 +383,14 @@ def _nuclear_density(nuclei: Nuclei, shape: tuple[int, int], step: float) -> Flo
     return total.reshape(shape).astype(np.float32)
 
 
-def _stain(
-    rng: np.random.Generator,
-    section: Section,
-    growth: Mask,
-    gland: Floats32,
-    lumen: Floats32,
-    outline: Floats32,
-    fibres: Floats32,
-    nuclei: Nuclei,
-) -> Stain:
-    step = section.step_um
-    shape = section.tissue.shape
+def _stain(rng: np.random.Generator, layout: _Layout, fibres: Floats32, nuclei: Nuclei) -> Stain:
+    step, tissue, growth, outline, gland, lumen, _, _ = layout
+    shape = tissue.shape
 
     def soft(distance: Floats32) -> Floats32:
         return np.asarray(np.clip(distance / np.float32(step) + np.float32(0.5), 0, 1))
 
-    inside = soft(outline) * ndimage.uniform_filter(section.tissue.astype(np.float32), 3)
+    inside = soft(outline) * ndimage.uniform_filter(tissue.astype(np.float32), 3)
     in_gland, in_lumen = soft(gland), soft(lumen)
     bad = ndimage.gaussian_filter(growth.astype(np.float32), 10 / step)
     mottle = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 3 / step)

@@ -24,14 +24,8 @@ def write_imzml(path: Path, measurement: Measurement, pixel_um: float, identity:
     """Write `path` (.imzML) and its .ibd: processed centroids of every pixel, positive mode."""
     from pyimzml.ImzMLWriter import ImzMLWriter
 
-    writer = ImzMLWriter(
-        str(path),
-        mz_dtype=np.float64,
-        intensity_dtype=np.float32,
-        mode="processed",
-        spec_type="centroid",
-        polarity="positive",
-    )
+    types = {"mz_dtype": np.float64, "intensity_dtype": np.float32, "mode": "processed"}
+    writer = ImzMLWriter(str(path), **types, spec_type="centroid", polarity="positive")
     with writer:
         # the writer draws its own UUID and puts the path into the file; both would differ
         writer.uuid = identity
@@ -79,6 +73,7 @@ def write_slide(
         "compression": "jpeg",
         "compressionargs": {"level": 88},
         "tile": (TILE, TILE),
+        "dtype": np.uint8,
         "resolutionunit": "CENTIMETER",
         "metadata": None,
         "software": "msiscale simulate",
@@ -91,21 +86,14 @@ def write_slide(
 
     write = path.with_name(path.name + ".part")
     with tifffile.TiffWriter(write) as tiff:
-        tiff.write(
-            first(), shape=(*shape, 3), dtype=np.uint8, resolution=(1e4 / mpp,) * 2, **options
-        )
+        tiff.write(first(), shape=(*shape, 3), resolution=(1e4 / mpp,) * 2, **options)
         image = np.concatenate(half) if len(levels) > 1 else np.empty((*shape, 3), np.uint8)
         for level in range(1, len(levels)):
             if level > 1:
                 image = _halve(image)
-            tiff.write(
-                _all_tiles(image),
-                shape=image.shape,
-                dtype=np.uint8,
-                resolution=(1e4 / mpp / 2**level,) * 2,
-                subfiletype=1,
-                **options,
-            )
+            size = (1e4 / mpp / 2**level,) * 2
+            tiles = _all_tiles(image)
+            tiff.write(tiles, shape=image.shape, resolution=size, subfiletype=1, **options)
     os.replace(write, path)
     return image
 

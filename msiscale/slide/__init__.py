@@ -54,8 +54,8 @@ def open_slide(
     >>> slide.sel(y=slice(1000, 1200), x=slice(1000, 1400)).shape  # in µm
     (50, 100, 3)
     """
+    import dask.array as da
     import xarray as xr
-    from dask.array import core, map_blocks
 
     from msiscale.slide.reader import open_reader
 
@@ -63,11 +63,11 @@ def open_slide(
     if not 0 <= level < len(slide.levels):
         raise ValueError(f"level {level}: {slide.path} has levels 0 to {len(slide.levels) - 1}")
     this = slide.levels[level]
-    chunks = core.normalize_chunks(CHUNK, this.shape)  # type: ignore[no-untyped-call]
     size = [m * d for m, d in zip(slide.mpp, this.downsample, strict=True)]
-    image = map_blocks(  # type: ignore[no-untyped-call]
+    lazy: Any = da  # without types
+    image = lazy.map_blocks(
         _read_chunk,
-        chunks=(*chunks, (3,)),
+        chunks=(*lazy.core.normalize_chunks(CHUNK, this.shape), (3,)),
         dtype=np.uint8,
         meta=np.empty((0, 0, 0), np.uint8),
         slide=slide,

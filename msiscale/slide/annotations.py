@@ -183,6 +183,7 @@ def write_geojson(
     url : str
         Path or URL.
     outlines : iterable of Outline
+        With their names.
     properties : sequence of mapping, optional
         Further properties of each, such as ``{"measurements": {...}}``.
     """

@@ -25,33 +25,19 @@ PLAUSIBLE_MPP = (0.01, 20.0)
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide.
+    """One resolution of a slide."""
 
-    Attributes
-    ----------
-    shape : (height, width) in pixels of this level
-    downsample : (y, x), level-0 pixels per pixel of this level
-    """
-
-    shape: tuple[int, int]
-    downsample: tuple[float, float]
+    shape: tuple[int, int]  # height and width in pixels of this level
+    downsample: tuple[float, float]  # (y, x), level-0 pixels per pixel of this level
 
 
 class Backend(Protocol):
-    """An open slide.
+    """An open slide."""
 
-    Attributes
-    ----------
-    levels : resolutions, finest first
-    mpp : µm per level-0 pixel as the file says, None where it does not
-    bounds : (x, y) in level-0 pixels, the corner of the scanned area; QuPath counts from there
-    hint : what the file says instead of an mpp ("objective power 40"), or ""
-    """
-
-    levels: tuple[Level, ...]
-    mpp: PixelSize | None
-    bounds: tuple[int, int]
-    hint: str
+    levels: tuple[Level, ...]  # finest first
+    mpp: PixelSize | None  # µm per level-0 pixel as the file says, None where it does not
+    bounds: tuple[int, int]  # (x, y) in level-0 pixels: the corner of the scanned area
+    hint: str  # what the file says instead of an mpp ("objective power 40"), or ""
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
         """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
@@ -88,7 +74,7 @@ def plausible_mpp(y: float | None, x: float | None) -> PixelSize | None:
 
 
 def on_white(pixels: Pixels) -> Pixels:
-    """RGB of 8-bit RGB or RGBA (not premultiplied) pixels, the transparent ones laid on white."""
+    """RGB of uint8 RGB(A), not premultiplied, ``(h, w, 3 or 4)``; transparent pixels on white."""
     if pixels.shape[-1] == 3:
         return np.ascontiguousarray(pixels)
     alpha = pixels[..., 3:]

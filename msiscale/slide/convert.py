@@ -21,7 +21,7 @@ from msiscale.errors import InputError
 from msiscale.grid import Block, blocks
 from msiscale.slide.backend import Pixels
 from msiscale.slide.reader import Slide, open_reader
-from msiscale.store import create_array, open_group
+from msiscale.store import array_of, create_array, open_group
 
 CHUNK = 512
 SHARD = 4096
@@ -70,15 +70,8 @@ def convert(
     total = sum(len(list(blocks(shape, (SHARD, SHARD)))) for shape in shapes)
     done = 0
     for level, shape in enumerate(shapes):
-        array = create_array(
-            group,
-            str(level),
-            (3, *shape),
-            ("c", "y", "x"),
-            np.uint8,
-            chunks=(3, CHUNK, CHUNK),
-            shards=(3, SHARD, SHARD),
-        )
+        cut: dict[str, Any] = {"chunks": (3, CHUNK, CHUNK), "shards": (3, SHARD, SHARD)}
+        array = create_array(group, str(level), (3, *shape), ("c", "y", "x"), np.uint8, **cut)
         for block in blocks(shape, (SHARD, SHARD)):
             if level == 0:
                 pixels = slide.read(0, block.y0, block.x0, *block.shape)
@@ -103,9 +96,7 @@ def _shapes(full: tuple[int, int]) -> list[tuple[int, int]]:
 
 def _halved(group: zarr.Group, level: int, shape: tuple[int, int], block: Block) -> Pixels:
     """`block` of the next level: means of 2 x 2 pixels of `level`, piece by piece."""
-    source = group[str(level)]
-    if not isinstance(source, zarr.Array):
-        raise TypeError(f"{source} is not an array")
+    source = array_of(group, str(level))
     out = np.empty((*block.shape, 3), np.uint8)
     for part in blocks(block.shape, (PIECE // 2, PIECE // 2)):
         y0, x0 = 2 * (block.y0 + part.y0), 2 * (block.x0 + part.x0)
@@ -124,19 +115,10 @@ def _metadata(slide: Slide, levels: int) -> Any:
     my, mx = slide.mpp
     datasets = []
     for level in range(levels):
-        f = 2**level
-        datasets.append(
-            {
-                "path": str(level),
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": [1.0, f * my, f * mx]},
-                    {
-                        "type": "translation",
-                        "translation": [0.0, (f - 1) / 2 * my, (f - 1) / 2 * mx],
-                    },
-                ],
-            }
-        )
+        f, half = 2**level, (2**level - 1) / 2
+        scale = {"type": "scale", "scale": [1.0, f * my, f * mx]}
+        shift = {"type": "translation", "translation": [0.0, half * my, half * mx]}
+        datasets.append({"path": str(level), "coordinateTransformations": [scale, shift]})
     window = {"start": 0, "end": 255, "min": 0, "max": 255}
     return {
         "version": "0.5",

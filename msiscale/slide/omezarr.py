@@ -80,11 +80,8 @@ class OmeZarrBackend:
             )
         if first.dtype != np.uint8:
             raise InputError(f"{path}: pixels of {first.dtype}; a slide is 8-bit RGB")
-        for array in self._arrays:
-            if math.prod(array.chunks) > MOST_CHUNK:
-                raise InputError(
-                    f"{path}: chunks of {array.chunks}; write it in chunks of 512 x 512 px"
-                )
+        if large := [a.chunks for a in self._arrays if math.prod(a.chunks) > MOST_CHUNK]:
+            raise InputError(f"{path}: chunks of {large[0]}; write it in chunks of 512 x 512 px")
         self._names = names
         iy, ix = names.index("y"), names.index("x")
         shapes = [(array.shape[iy], array.shape[ix]) for array in self._arrays]
@@ -94,12 +91,8 @@ class OmeZarrBackend:
             own = _scale(item, len(names))
             steps.append((own[iy] * common[iy], own[ix] * common[ix]))
         ratios = [(step[0] / steps[0][0], step[1] / steps[0][1]) for step in steps]
-        told = len(set(ratios)) == len(ratios)
-        self.levels = (
-            tuple(Level(s, r) for s, r in zip(shapes, ratios, strict=True))
-            if told
-            else level_table(shapes)
-        )
+        told = tuple(Level(s, r) for s, r in zip(shapes, ratios, strict=True))
+        self.levels = told if len(set(ratios)) == len(ratios) else level_table(shapes)
         # Without a unit a scale is a number of anything.
         unit_y, unit_x = (
             _UM.get(axes[i].get("unit", "")) if isinstance(axes[i], dict) else None

@@ -19,6 +19,7 @@ import numpy as np
 import openslide
 
 from msiscale.errors import InputError
+from msiscale.grid import Block
 from msiscale.slide.backend import Level, Pixels, level_table, on_white, plausible_mpp
 from msiscale.slide.tiff import DamagedTile, TiffBackend
 
@@ -92,15 +93,12 @@ class OpenSlideBackend:
             return self._tiff.read(level, y, x, h, w)
         if _is_whole(step):
             return self._region(level, y * round(step), x * round(step), h, w)
-        out = np.empty((h, w, 3), np.uint8)
+        out, wanted = np.empty((h, w, 3), np.uint8), Block(y, y + h, x, x + w)
         for cy in range(y // CELL, (y + h - 1) // CELL + 1):
             for cx in range(x // CELL, (x + w - 1) // CELL + 1):
-                y0, y1 = max(y, cy * CELL), min(y + h, (cy + 1) * CELL)
-                x0, x1 = max(x, cx * CELL), min(x + w, (cx + 1) * CELL)
-                cell = self._cell(level, cy, cx)
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = cell[
-                    y0 - cy * CELL : y1 - cy * CELL, x0 - cx * CELL : x1 - cx * CELL
-                ]
+                cell = Block(cy, cy + 1, cx, cx + 1).scaled(CELL)
+                if both := cell & wanted:
+                    out[both.within(wanted)] = self._cell(level, cy, cx)[both.within(cell)]
         return out
 
     def _cell(self, level: int, cy: int, cx: int) -> Pixels:

@@ -16,16 +16,10 @@ FARTHEST = 1e9
 
 @dataclass(frozen=True)
 class Outline:
-    """One annotated area.
+    """One annotated area."""
 
-    Attributes
-    ----------
-    polygon : Polygon or MultiPolygon in level-0 pixels (x, y), valid
-    name : class name as in the file, None where it has none
-    """
-
-    polygon: BaseGeometry
-    name: str | None = None
+    polygon: BaseGeometry  # Polygon or MultiPolygon in level-0 pixels (x, y), valid
+    name: str | None = None  # class name as in the file
 
 
 def polygonal(geometry: BaseGeometry) -> BaseGeometry:

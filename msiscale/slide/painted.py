@@ -7,6 +7,7 @@ turned into polygons. A region ends in the middle of its outline.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import shapely
@@ -151,7 +152,8 @@ def _contour(
     """Area, in level-0 pixels, where `field`, which begins at the mask's `corner`, exceeds it."""
     y0, x0 = corner
     padded = np.pad(field, 1, mode="constant", constant_values=-1.0)
-    lines = find_contours(padded, border)  # type: ignore[no-untyped-call]
+    contours: Any = find_contours  # without types
+    lines = contours(padded, border)
     # The centre of the first padded pixel is half a pixel outside the corner.
     rings = [
         ring([((x - 0.5 + x0) * scale[1], (y - 0.5 + y0) * scale[0]) for y, x in line])

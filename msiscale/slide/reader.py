@@ -53,23 +53,14 @@ class Slide:
 
     It holds no handle, so it is pickled and shared as it is; each thread opens the file once and
     keeps it for a while.
-
-    Attributes
-    ----------
-    path : path or URL
-    mpp : µm per level-0 pixel
-    levels : resolutions, finest first
-    bounds : (x, y) in level-0 pixels, where QuPath has its origin (``read_annotation(offset=)``)
-    backend : key of `BACKENDS`
-    token : state of the file when it was opened; a file that was replaced is opened anew
     """
 
-    path: str
-    mpp: PixelSize
-    levels: tuple[Level, ...]
-    bounds: tuple[int, int]
-    backend: str
-    token: str
+    path: str  # or URL
+    mpp: PixelSize  # µm per level-0 pixel
+    levels: tuple[Level, ...]  # finest first
+    bounds: tuple[int, int]  # (x, y) of QuPath's origin in level-0 pixels, for `read_annotation`
+    backend: str  # key of `BACKENDS`
+    token: str  # state of the file when it was opened; one that was replaced is opened anew
 
     @property
     def shape(self) -> tuple[int, int]:

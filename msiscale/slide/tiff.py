@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from msiscale.errors import InputError
-from msiscale.grid import PixelSize
+from msiscale.grid import Block, PixelSize
 from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
 from msiscale.slide.decoding import decoded
 from msiscale.store import is_url, local_path, open_file
@@ -63,13 +63,8 @@ class _Segment(NamedTuple):
 class TiffBackend:
     """An 8-bit RGB(A) TIFF, local or behind a URL.
 
-    Parameters
-    ----------
-    path : str
-        Path or URL.
-    second_opinion : callable, optional
-        Gives the pixels of a rectangle ``(level, y, x, h, w)``, or raises, where a tile is missing
-        or damaged. Default: a missing tile is white, a damaged one an error.
+    `second_opinion` gives the pixels of a rectangle ``(level, y, x, h, w)``, or raises, where a
+    tile is missing or damaged; without it a missing tile is white, a damaged one an error.
     """
 
     def __init__(
@@ -108,7 +103,7 @@ class TiffBackend:
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
         """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
-        pages = self._levels[level]
+        pages, wanted = self._levels[level], Block(y, y + h, x, x + w)
         channels = len(pages) if len(pages) > 1 else pages[0].samplesperpixel
         out = np.full((h, w, channels), 255, np.uint8)
         for plane, page in enumerate(pages):
@@ -117,12 +112,10 @@ class TiffBackend:
                 target = out[..., plane + channel, None] if separate or len(pages) > 1 else out
                 segments = list(self._segments(page, channel, y, x, h, w))
                 for segment, tile in self._tiles(level, plane, page, segments):
-                    top, left = max(y, segment.y), max(x, segment.x)
-                    bottom = min(y + h, segment.y + tile.shape[0])
-                    right = min(x + w, segment.x + tile.shape[1])
-                    target[top - y : bottom - y, left - x : right - x] = tile[
-                        top - segment.y : bottom - segment.y, left - segment.x : right - segment.x
-                    ]
+                    bottom, right = segment.y + tile.shape[0], segment.x + tile.shape[1]
+                    whole = Block(segment.y, bottom, segment.x, right)
+                    if both := whole & wanted:
+                        target[both.within(wanted)] = tile[both.within(whole)]
         return on_white(out)
 
     @staticmethod

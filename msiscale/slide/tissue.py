@@ -11,6 +11,8 @@ glass, whatever the histogram says.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -37,6 +39,7 @@ def tissue_mask(
     Parameters
     ----------
     slide : Slide
+        All of it decides.
     mpp : float
         µm per mask pixel; the slide's own where it is coarser.
     min_area_um2 : float
@@ -60,7 +63,17 @@ def tissue_mask(
 
 
 def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels, bool ``(h, w)``, of an RGB image, uint8 ``(h, w, 3)``, coloured as tissue is."""
+    """Pixels that are coloured as tissue is.
+
+    Parameters
+    ----------
+    rgb : uint8 (h, w, 3)
+        The whole of a slide, or of a part with glass.
+
+    Returns
+    -------
+    bool (h, w)
+    """
     smooth = ndimage.uniform_filter(rgb.astype(np.float32) / 255, size=(3, 3, 1), mode="nearest")
     high, low = smooth.max(axis=-1), smooth.min(axis=-1)
     saturation = (high - low) / np.maximum(high, 1e-3)
@@ -69,8 +82,8 @@ def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     if not usable.any():
         return np.zeros(usable.shape, bool)
     values = saturation[usable]
-    varied = float(np.ptp(values)) > 1e-3
-    middle = float(threshold_otsu(values)) if varied else 0.0  # type: ignore[no-untyped-call]
+    otsu: Any = threshold_otsu  # without types
+    middle = float(otsu(values)) if float(np.ptp(values)) > 1e-3 else 0.0
     threshold = min(max(middle, SATURATION[0]), SATURATION[1])
     # The glass of this slide, where it has any, is what is brightest in it.
     glass = max(float(np.percentile(brightness[usable], 99)), 0.8)

@@ -27,25 +27,29 @@ SOURCE_PX = 2048  # side of the square of level pixels held at a time
 
 @dataclass(frozen=True)
 class WorkingImage:
-    """A slide at a working resolution. Make one with `working`.
-
-    Attributes
-    ----------
-    slide : the slide
-    level : the level it is made from
-    shape : (height, width)
-    mpp : µm per working pixel
-    downsample : (y, x), level-0 pixels per working pixel
-    """
+    """A slide at a working resolution. Make one with `working`."""
 
     slide: Slide
-    level: int
-    shape: tuple[int, int]
-    mpp: PixelSize
-    downsample: tuple[float, float]
+    level: int  # that it is made from
+    shape: tuple[int, int]  # height and width
+    mpp: PixelSize  # µm per working pixel
+    downsample: tuple[float, float]  # (y, x), level-0 pixels per working pixel
 
     def read(self, y: int, x: int, h: int, w: int) -> Pixels:
-        """Working pixels ``(h, w, 3)`` uint8 of a rectangle; outside the image 255."""
+        """Working pixels of a rectangle.
+
+        Parameters
+        ----------
+        y, x : int
+            Corner; may lie outside.
+        h, w : int
+            Size.
+
+        Returns
+        -------
+        uint8 (h, w, 3)
+            255 outside the image.
+        """
         source = self.slide.levels[self.level]
         if source.downsample == self.downsample:
             return self.slide.read(self.level, y, x, h, w)
@@ -77,6 +81,7 @@ def working(slide: Slide, mpp: float) -> WorkingImage:
     Parameters
     ----------
     slide : Slide
+        With any levels.
     mpp : float
         µm per pixel, the target.
 

@@ -19,7 +19,7 @@ from msiscale.fusion import (
     restore,
     score,
 )
-from msiscale.fusion.ihs import ihs, matching, slopes
+from msiscale.fusion.pansharpening import ihs, matching, slopes
 from msiscale.fusion.restoring import METHODS, Fit
 from msiscale.models import Moments
 
