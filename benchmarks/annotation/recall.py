@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.annotation.phantom import Phantom, phantom
 from msiscale.biomarkers import builtin_lipids
-from msiscale.biomarkers.annotations import annotation_tables
+from msiscale.biomarkers.identification_tables import identification_tables
 from msiscale.biomarkers.candidates import candidates
 from msiscale.biomarkers.ion_scores import score_ions
 
@@ -38,7 +38,7 @@ def one(words: argparse.Namespace, seed: int, alike: float) -> dict[str, float]:
         f"s{i}": score_ions(partial(made.peaks, i), every.mz, every.theory, sampled, ppm=PPM)
         for i in range(words.specimens)
     }
-    cohort, single = annotation_tables(every, scores, ppm=PPM, decoys=20)
+    cohort, single = identification_tables(every, scores, ppm=PPM, decoys=20)
     found: dict[str, float] = {"phantom.wall_s": time.perf_counter() - began}
     for by in ("fdr", "fdr_metaspace"):
         for rate in RATES:

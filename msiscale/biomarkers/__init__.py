@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from msiscale.biomarkers.annotation import annotate, isotope_of
 from msiscale.biomarkers.association import biomarker_table, combine, specimen_association, tidy
+from msiscale.biomarkers.identification import identify, isotope_of
 from msiscale.biomarkers.lipids import builtin_lipids, read_lipids
 from msiscale.biomarkers.masses import ADDUCTS, Adduct, formula_mass, ion_mz
 
 __all__ = [
     "ADDUCTS",
     "Adduct",
-    "annotate",
     "biomarker_table",
     "builtin_lipids",
     "combine",
     "formula_mass",
+    "identify",
     "ion_mz",
     "isotope_of",
     "read_lipids",

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from msiscale.biomarkers.annotation import annotate
+from msiscale.biomarkers.identification import identify
 from msiscale.biomarkers.patients import MIN_PATIENTS, false_discovery, random_effects, t_test
 from msiscale.biomarkers.shifting import moved_auc, moved_labels, spread_and_chance
 
@@ -212,7 +212,7 @@ def biomarker_table(
 ) -> pd.DataFrame:
     """`combine` and `annotate` together: the rows of biomarkers.csv, strongest first."""
     combined = combine(tables, patients)
-    names = annotate(
+    names = identify(
         combined["mz"],
         lipids,
         polarity=polarity,

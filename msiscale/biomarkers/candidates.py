@@ -1,4 +1,4 @@
-"""Which ions an annotation looks for: those of a lipid table, and the decoys that are beside them.
+"""Which ions are looked for: those of a lipid table, and the decoys that are beside them.
 
 Each ion is there once, however many lipids or decoys are that ion.
 """
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from msiscale.biomarkers.annotation import forms
 from msiscale.biomarkers.decoys import DECOYS, draw
+from msiscale.biomarkers.identification import forms
 from msiscale.biomarkers.isotopes import N_PEAKS, RESOLVING_POWER, isotope_pattern
 from msiscale.biomarkers.masses import Adduct, adducts_of, formula_mass, hill, ion_counts
+from msiscale.ranges import between
 
 Floats = NDArray[np.float64]
 _NAMES = 5
@@ -60,9 +61,18 @@ def candidates(
     ----------
     table : from `lipids`
     axis : (n,) m/z ascending of the peaks that the cohort has; None to score every ion
-    polarity, adducts : as in `annotation.annotate`
+    polarity, adducts : as in `identification.identify`
     ppm : tolerance
     decoys : a formula
+    resolving_power : see `isotopes.isotope_pattern`
+
+    Returns
+    -------
+    What is to be scored.
+
+    Raises
+    ------
+    InputError : an adduct that is unknown or of the other polarity
     """
     kinds = adducts_of(polarity, adducts)
     charge = kinds[0].charge
@@ -131,5 +141,5 @@ def _near(mz: Floats, axis: Floats | None, ppm: float) -> NDArray[np.bool_]:
     """Whether the axis has an m/z within `ppm` of each."""
     if axis is None:
         return np.ones(mz.size, bool)
-    low = np.searchsorted(axis, mz / (1 + ppm * 1e-6), side="left")
-    return low < np.searchsorted(axis, mz / (1 - ppm * 1e-6), side="right")
+    first, last = between(axis, mz / (1 + ppm * 1e-6), mz / (1 - ppm * 1e-6))
+    return first < last

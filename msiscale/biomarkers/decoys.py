@@ -1,4 +1,4 @@
-"""False-discovery rates of annotations from decoys: adducts that no molecule forms in a source.
+"""False-discovery rates of identifications from decoys: adducts that no molecule forms in a source.
 
 As METASPACE does (Palmer et al. 2017, Nat Methods 14:57): ions of the same molecules with
 implausible elements are scored like the real ones, and those that score as high tell how many of
@@ -122,5 +122,9 @@ def cohort_score(scores: Sequence[Floats]) -> Floats:
     Parameters
     ----------
     scores : per specimen (n,)
+
+    Returns
+    -------
+    (n,) float64
     """
-    return np.mean(np.stack(scores), axis=0)
+    return np.asarray(np.mean(np.stack(scores), axis=0))

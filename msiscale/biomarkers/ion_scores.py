@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.biomarkers.msm import Bools, Floats, score
+from msiscale.ranges import between
 
 COLUMNS = ("chaos", "spatial", "spectral", "ppm_error", "intensity")
 BUDGET = 24_000_000  #: peaks held at a time, 20 bytes each and as much again while they are sorted
@@ -56,6 +57,7 @@ def score_ions(
     mz, theory : (k, n) isotope peaks of each ion by ascending m/z, NaN behind the last
     sampled : (y, x) bool, measured pixels
     ppm : half a window
+    budget : peaks held
 
     Returns
     -------
@@ -115,8 +117,7 @@ def _collect(
 def _scored(
     peaks: Peaks, mz: Floats, theory: Floats, sampled: Bools, ppm: float
 ) -> tuple[float, float, float, float, float]:
-    first = np.searchsorted(peaks.mz, mz * (1 - ppm * 1e-6), side="left")
-    after = np.searchsorted(peaks.mz, mz * (1 + ppm * 1e-6), side="right")
+    first, after = between(peaks.mz, mz * (1 - ppm * 1e-6), mz * (1 + ppm * 1e-6))
     own = slice(first[0], after[0])
     total = float(peaks.intensity[own].sum(dtype=np.float64))
     if not total > 0:

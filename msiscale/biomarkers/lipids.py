@@ -8,10 +8,10 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 from fsspec.compression import compr
@@ -96,7 +96,7 @@ def _text(path: str) -> Iterator[TextIO]:
 
 
 def _collect(records: Iterator[dict[str, str]]) -> tuple[pd.DataFrame, int]:
-    found: dict[tuple[str, str], list] = {}
+    found: dict[tuple[str, str], list[Any]] = {}
     canonical: dict[str, str | None] = {}
     skipped = 0
     for number, record in enumerate(records):
@@ -150,7 +150,7 @@ def _records(file: TextIO, path: str) -> Iterator[dict[str, str]]:
     first = head[0] if head else ""
     delimiter = max("\t,;", key=first.count)
     header = next(csv.reader([first], delimiter=delimiter), [])
-    if _column(header, "formula") is None:
+    if not _columns(header)["formula"]:
         raise InputError(
             f"{path}: no column FORMULA and not an SDF; give an LMSD file (CSV, TSV or SDF)"
         )
@@ -169,16 +169,11 @@ def _plain(field: str) -> str:
     return re.sub(r"[^a-z0-9]", "", field.lower())
 
 
-def _column(header: list[str], field: str) -> str | None:
-    """The column of `header` that holds `field`."""
+def _columns(header: Sequence[str]) -> dict[str, list[str]]:
+    """The columns of `header` that may hold each field: of names all, best first."""
     plain = {_plain(column): column for column in reversed(header)}
-    return next((plain[name] for name in _FIELDS[field] if name in plain), None)
-
-
-def _names(header: list[str]) -> list[str]:
-    """Every column that may hold a name, best first."""
-    plain = {_plain(column): column for column in reversed(header)}
-    return [plain[name] for name in _FIELDS["name"] if name in plain]
+    found = {f: [plain[n] for n in spellings if n in plain] for f, spellings in _FIELDS.items()}
+    return {f: columns if f == "name" else columns[:1] for f, columns in found.items()}
 
 
 def _pick(row: Mapping[str, str | None], columns: list[str]) -> str:
@@ -189,12 +184,9 @@ def _pick(row: Mapping[str, str | None], columns: list[str]) -> str:
 
 def _rows(lines: Iterator[str], delimiter: str) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(lines, delimiter=delimiter)
-    header = list(reader.fieldnames or [])
-    names = _names(header)
-    ids = [column for column in [_column(header, "id")] if column]
-    formulas = [column for column in [_column(header, "formula")] if column]
+    columns = _columns(list(reader.fieldnames or []))
     for row in reader:
-        yield {"id": _pick(row, ids), "name": _pick(row, names), "formula": _pick(row, formulas)}
+        yield {field: _pick(row, some) for field, some in columns.items()}
 
 
 def _sdf(lines: Iterator[str]) -> Iterator[dict[str, str]]:
@@ -214,11 +206,4 @@ def _sdf(lines: Iterator[str]) -> Iterator[dict[str, str]]:
 
 
 def _sdf_record(items: dict[str, str]) -> dict[str, str]:
-    header = list(items)
-    ids = [column for column in [_column(header, "id")] if column]
-    formulas = [column for column in [_column(header, "formula")] if column]
-    return {
-        "id": _pick(items, ids),
-        "name": _pick(items, _names(header)),
-        "formula": _pick(items, formulas),
-    }
+    return {field: _pick(items, some) for field, some in _columns(list(items)).items()}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.biomarkers.classes import builtin_lipids
+from msiscale.biomarkers.identification import ions_of
 from msiscale.biomarkers.masses import adducts_of, as_polarity, formula_mass
 from msiscale.errors import InputError
 
@@ -91,17 +92,9 @@ def lock_masses(name: str, polarity: str) -> Floats:
 
 def _lipids(sign: str) -> Floats:
     """The likeliest ions of the built-in lipids, none near to a likelier one."""
-    table = builtin_lipids()
-    choline = table["choline"].to_numpy(dtype=bool)
-    mz, prior = [], []
-    for adduct in adducts_of(sign):
-        # lipids with choline make no [M-H]-, and only they make [M-CH3]-
-        fits = {"[M-H]-": ~choline, "[M-CH3]-": choline}.get(adduct.name, np.ones_like(choline))
-        mz.append(table["mass"].to_numpy()[fits] + adduct.shift)
-        prior.append(table["plausibility"].to_numpy()[fits] * adduct.prior)
-    ions, weight = np.concatenate(mz), np.concatenate(prior)
+    ions = ions_of(builtin_lipids(), adducts_of(sign))
     kept: list[float] = []
-    for value in ions[np.lexsort((ions, -weight))]:
+    for value in ions.sort_values(["prior", "mz"], ascending=[False, True])["mz"]:
         if all(abs(value / other - 1) * 1e6 > APART_PPM for other in kept):
             kept.append(float(value))
         if len(kept) == LIPID_IONS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from msiscale.errors import InputError
 
@@ -21,12 +21,7 @@ ISOTOPE_STEP = 1.00335483507
 """Mass difference of carbon-13 and carbon-12 in Da."""
 
 # AME 2016, as NIST lists them now; pyteomics has the values of 2003, which differ by up to 0.2 µDa
-_NEWER = {
-    "H": 1.00782503223,
-    "Na": 22.9897692820,
-    "K": 38.9637064864,
-    "Cl": 34.968852682,
-}
+_NEWER = {"H": 1.00782503223, "Na": 22.9897692820, "K": 38.9637064864, "Cl": 34.968852682}
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _TERM = re.compile(r"([A-Z][a-z]?)(\d*)")
 
@@ -49,10 +44,15 @@ class Adduct:
     def polarity(self) -> str:
         return "+" if self.charge > 0 else "-"
 
-    @property
+    @cached_property
     def shift(self) -> float:
         """Da to add to the neutral mass to have the m/z."""
-        return _shift(self)
+        shift = -self.charge * ELECTRON
+        if self.added:
+            shift += formula_mass(self.added)
+        if self.removed:
+            shift -= formula_mass(self.removed)
+        return float(shift)
 
 
 ADDUCTS: dict[str, Adduct] = {
@@ -153,10 +153,9 @@ def ion_counts(formula: str, adduct: Adduct) -> dict[str, int] | None:
     """Atoms of the ion that `adduct` makes of a neutral formula; None where it takes more than
     there is (no [M-CH3]- of water)."""
     counts = dict(parse_formula(formula))
-    for element, n in parse_formula(adduct.added).items() if adduct.added else ():
-        counts[element] = counts.get(element, 0) + n
-    for element, n in parse_formula(adduct.removed).items() if adduct.removed else ():
-        counts[element] = counts.get(element, 0) - n
+    for part, sign in ((adduct.added, 1), (adduct.removed, -1)):
+        for element, n in parse_formula(part).items() if part else ():
+            counts[element] = counts.get(element, 0) + sign * n
     if min(counts.values()) < 0:
         return None
     return {element: n for element, n in counts.items() if n}
@@ -188,13 +187,3 @@ def _elements() -> dict[str, float]:
     masses = {name: isotopes[0][0] for name, isotopes in nist_mass.items() if name.isalpha()}
     masses["D"] = nist_mass["H"][2][0]
     return masses | _NEWER
-
-
-@cache
-def _shift(adduct: Adduct) -> float:
-    shift = -adduct.charge * ELECTRON
-    if adduct.added:
-        shift += formula_mass(adduct.added)
-    if adduct.removed:
-        shift -= formula_mass(adduct.removed)
-    return float(shift)

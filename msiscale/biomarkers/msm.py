@@ -1,4 +1,4 @@
-"""METASPACE's measure of an annotation: chaos, spatial and spectral, and their product, the MSM.
+"""METASPACE's measure of an identification: chaos, spatial, spectral, and their product, the MSM.
 
 After Palmer et al. 2017, Nat Methods 14:57, as the METASPACE engine computes them (version 1):
 is the ion image coherent, are those of its isotopes like it, and are they as strong as theory says.

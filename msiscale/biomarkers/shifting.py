@@ -88,7 +88,7 @@ def moved_auc(values: NDArray[np.floating], labels: Bools) -> NDArray[np.float32
         sums[start : start + step] = labels[start : start + step].astype(np.float64) @ ranks
     with np.errstate(divide="ignore", invalid="ignore"):
         auc = (sums / 2 - (n1 * (n1 + 1) / 2)[:, None]) / (n1 * n0)[:, None]
-    return auc.astype(np.float32)
+    return np.asarray(auc, np.float32)
 
 
 def spread_and_chance(auc: NDArray[np.floating]) -> tuple[Floats, Floats]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from msiscale import msi
 from msiscale.biomarkers import builtin_lipids, read_lipids
-from msiscale.biomarkers.annotations import annotation_tables
 from msiscale.biomarkers.candidates import Candidates, candidates
+from msiscale.biomarkers.identification_tables import identification_tables
 from msiscale.biomarkers.ion_scores import COLUMNS, Peaks, score_ions
 from msiscale.biomarkers.matrix_ions import read_matrix_ions
 from msiscale.cohort import Specimen
@@ -105,7 +105,7 @@ def _write(run: Run, key: str, found: Candidates, used: list[Specimen]) -> None:
     config = run.config
     with run.making("annotate", key) as record:
         scores = {s.name: read(open_group(_group(run.state_url, s.name)), "scores") for s in used}
-        tables = annotation_tables(
+        tables = identification_tables(
             found,
             scores,
             ppm=config.annotation_ppm,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from molmass import Formula
 
-from msiscale.biomarkers.annotation import annotate
 from msiscale.biomarkers.classes import builtin_lipids
+from msiscale.biomarkers.identification import identify
 from msiscale.biomarkers.masses import ADDUCTS, ELECTRON, ion_counts, ion_mz
 
 # name, formula, adduct, m/z as in the literature; to 0.1 ppm by hand from elements' masses
@@ -52,7 +52,7 @@ def test_known_lipids(name: str, formula: str, adduct: str, mz: float) -> None:
 
 @pytest.mark.parametrize(("name", "formula", "adduct", "mz"), KNOWN)
 def test_each_is_among_what_its_m_z_may_be(name: str, formula: str, adduct: str, mz: float) -> None:
-    row = annotate(
+    row = identify(
         [ion_mz(formula, adduct)], builtin_lipids(), polarity=adduct[-1], adducts=[adduct]
     ).iloc[0]
     assert row["formula"] == formula

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msiscale.biomarkers.annotation import annotate, isotope_of
 from msiscale.biomarkers.classes import builtin_lipids
+from msiscale.biomarkers.identification import identify, isotope_of
 from msiscale.biomarkers.masses import ISOTOPE_STEP, ion_mz
 
 
@@ -27,19 +27,19 @@ from msiscale.biomarkers.masses import ISOTOPE_STEP, ion_mz
     ],
 )
 def test_well_known_ions_are_named(polarity: str, mz: float, name: str, adduct: str) -> None:
-    row = annotate([mz], builtin_lipids(), polarity=polarity, tolerance_ppm=5).iloc[0]
+    row = identify([mz], builtin_lipids(), polarity=polarity, tolerance_ppm=5).iloc[0]
     assert (row["annotation"], row["adduct"]) == (name, adduct)
     assert abs(row["ppm_error"]) < 0.2
 
 
 def test_isobars_are_counted_and_the_likelier_comes_first() -> None:
-    row = annotate([760.5851], builtin_lipids(), polarity="+").iloc[0]
+    row = identify([760.5851], builtin_lipids(), polarity="+").iloc[0]
     assert row["alternatives"] >= 1
     assert "PE 37:1 [M+H]+" in row["alternative_names"]  # the same formula, an odd chain
 
 
 def test_nothing_within_the_tolerance() -> None:
-    table = annotate([111.11111, 760.5851], builtin_lipids(), polarity="+", tolerance_ppm=1)
+    table = identify([111.11111, 760.5851], builtin_lipids(), polarity="+", tolerance_ppm=1)
     assert table["annotation"].tolist() == ["", "PC 34:1"]
     assert np.isnan(table["ppm_error"][0])
     assert table["alternatives"][0] == 0
@@ -48,7 +48,7 @@ def test_nothing_within_the_tolerance() -> None:
 def test_choline_makes_no_deprotonated_ion() -> None:
     pc = builtin_lipids().query("name == 'PC 34:1'")
     theory = {a: ion_mz("C42H82NO8P", a) for a in ("[M-H]-", "[M-CH3]-")}
-    found = annotate(list(theory.values()), pc, polarity="-")["adduct"].tolist()
+    found = identify(list(theory.values()), pc, polarity="-")["adduct"].tolist()
     assert found == ["", "[M-CH3]-"]
 
 
@@ -58,10 +58,10 @@ def test_the_true_ion_is_always_among_the_candidates(i: int, adduct: str, ppm: f
     lipids = builtin_lipids()
     lipid = lipids.iloc[i % len(lipids)]
     mz = ion_mz(lipid["formula"], adduct) * (1 + ppm * 1e-6)
-    alone = annotate([mz], lipids[lipids["name"] == lipid["name"]], polarity="+", adducts=[adduct])
+    alone = identify([mz], lipids[lipids["name"] == lipid["name"]], polarity="+", adducts=[adduct])
     assert alone["annotation"][0] == lipid["name"]
     assert alone["ppm_error"][0] == pytest.approx(ppm, abs=1e-3)
-    assert annotate([mz], lipids, polarity="+")["annotation"][0] != ""
+    assert identify([mz], lipids, polarity="+")["annotation"][0] != ""
 
 
 def test_isotopes_need_a_stronger_peak_below() -> None:
@@ -73,9 +73,9 @@ def test_isotopes_need_a_stronger_peak_below() -> None:
     assert abs(ISOTOPE_STEP - 1.00335) < 1e-5
 
 
-def test_annotation_keeps_order_and_length() -> None:
+def test_identification_keeps_order_and_length() -> None:
     mz = np.array([782.5670, 100.0, 760.5851])
-    table = annotate(mz, builtin_lipids(), polarity="+", intensity=[1, 1, 1])
+    table = identify(mz, builtin_lipids(), polarity="+", intensity=[1, 1, 1])
     assert table["mz"].tolist() == mz.tolist()
     assert isinstance(table, pd.DataFrame)
-    assert annotate([], builtin_lipids(), polarity="+").empty
+    assert identify([], builtin_lipids(), polarity="+").empty

@@ -7,18 +7,20 @@ of the claims is not estimated here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from msiscale.biomarkers.masses import ISOTOPE_STEP, Adduct, adducts_of
+from msiscale.ranges import between
 
 Floats = NDArray[np.float64]
 _LISTED = 5
 
 
-def annotate(
+def identify(
     mz: ArrayLike,
     table: pd.DataFrame,
     *,
@@ -37,11 +39,11 @@ def annotate(
 
     Parameters
     ----------
-    mz : (n,) measured m/z.
-    table : from `builtin_lipids` or `read_lipids`.
-    polarity : '+' or '-'.
-    adducts : names such as ``[M+Na]+``; the usual ones of the polarity when None.
-    tolerance_ppm : greatest mass error.
+    mz : (n,) measured m/z
+    table : from `builtin_lipids` or `read_lipids`
+    polarity : '+' or '-'
+    adducts : names such as ``[M+Na]+``; the usual ones of the polarity when None
+    tolerance_ppm : greatest mass error
     intensity : (n,) mean intensities; with them an m/z that lies one or two carbon-13 steps above
         a stronger one is marked as its isotope.
 
@@ -51,17 +53,22 @@ def annotate(
     adduct, formula, ppm_error (measured less theoretical, NaN when nothing matches),
     theoretical_mz, lipid_id, alternatives (int, further names or ions within the tolerance),
     alternative_names (the best five of them), isotope_of (m/z of the stronger peak, or NaN).
+
+    Raises
+    ------
+    ValueError : a tolerance that is not above 0
+    InputError : an adduct that is unknown or of the other polarity
     """
     measured = np.asarray(mz, dtype=np.float64).ravel()
     if not tolerance_ppm > 0:
         raise ValueError(f"tolerance_ppm is {tolerance_ppm}, not above 0")
-    ions = _ions(table, adducts_of(polarity, adducts))
+    ions = ions_of(table, adducts_of(polarity, adducts))
     theory = ions["mz"].to_numpy()
-    lower = np.searchsorted(theory, measured / (1 + tolerance_ppm * 1e-6), side="left")
-    upper = np.searchsorted(theory, measured / (1 - tolerance_ppm * 1e-6), side="right")
+    part = tolerance_ppm * 1e-6
+    near = zip(*between(theory, measured / (1 + part), measured / (1 - part)), strict=True)
     rows = [
         _best(value, ions.iloc[start:stop], tolerance_ppm)
-        for value, start, stop in zip(measured, lower, upper, strict=True)
+        for value, (start, stop) in zip(measured, near, strict=True)
     ]
     columns = ["annotation", "adduct", "formula", "ppm_error", "theoretical_mz", "lipid_id"]
     columns += ["alternatives", "alternative_names"]
@@ -76,11 +83,16 @@ def annotate(
 
 
 def isotope_of(mz: ArrayLike, intensity: ArrayLike, *, tolerance_ppm: float = 5.0) -> Floats:
-    """m/z of the stronger peak one or two carbon-13 steps below each m/z; NaN where there is none.
+    """The stronger peak that each m/z may be an isotope of, one or two carbon-13 steps below it.
 
     Parameters
     ----------
-    mz, intensity : (n,) in any order.
+    mz, intensity : (n,) in any order
+    tolerance_ppm : of an m/z
+
+    Returns
+    -------
+    (n,) float64, m/z of that peak; NaN where there is none.
     """
     values = np.asarray(mz, dtype=np.float64).ravel()
     heights = np.asarray(intensity, dtype=np.float64).ravel()
@@ -90,8 +102,7 @@ def isotope_of(mz: ArrayLike, intensity: ArrayLike, *, tolerance_ppm: float = 5.
     for step in (2 * ISOTOPE_STEP, ISOTOPE_STEP):
         wanted = values - step
         tolerance = values * tolerance_ppm * 1e-6
-        start = np.searchsorted(ascending, wanted - tolerance, side="left")
-        stop = np.searchsorted(ascending, wanted + tolerance, side="right")
+        start, stop = between(ascending, wanted - tolerance, wanted + tolerance)
         for i in np.flatnonzero(stop > start):
             near = order[start[i] : stop[i]]
             best = near[np.argmax(heights[near])]
@@ -109,8 +120,8 @@ def forms(adduct: Adduct, choline: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.ones(choline.size, dtype=bool)
 
 
-def _ions(table: pd.DataFrame, adducts: list[Adduct]) -> pd.DataFrame:
-    """Every ion of the table, by ascending m/z."""
+def ions_of(table: pd.DataFrame, adducts: list[Adduct]) -> pd.DataFrame:
+    """Every ion of a lipid table by ascending m/z: its columns, mz, adduct and prior."""
     parts = []
     choline = table["choline"].to_numpy(dtype=bool)
     for adduct in adducts:
@@ -123,7 +134,7 @@ def _ions(table: pd.DataFrame, adducts: list[Adduct]) -> pd.DataFrame:
     return pd.concat(parts).sort_values(["mz", "name"], kind="stable", ignore_index=True)
 
 
-def _best(mz: float, near: pd.DataFrame, tolerance_ppm: float) -> tuple:
+def _best(mz: float, near: pd.DataFrame, tolerance_ppm: float) -> tuple[Any, ...]:
     if near.empty:
         return "", "", "", np.nan, np.nan, "", 0, ""
     ppm = (mz / near["mz"].to_numpy() - 1) * 1e6

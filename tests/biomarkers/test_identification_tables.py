@@ -1,4 +1,4 @@
-"""From peaks to annotations: candidates, scores, rates and flags, on ions whose truth is known."""
+"""From peaks to identified ions: candidates, scores, rates and flags, where the truth is known."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from msiscale.biomarkers.annotations import annotation_tables
 from msiscale.biomarkers.candidates import Candidates, candidates
 from msiscale.biomarkers.classes import builtin_lipids
+from msiscale.biomarkers.identification_tables import identification_tables
 from msiscale.biomarkers.ion_scores import Peaks, score_ions
 from msiscale.biomarkers.isotopes import isotope_pattern
 from msiscale.biomarkers.masses import ADDUCTS, ion_counts, ion_mz
@@ -137,7 +137,7 @@ def test_the_scores_do_not_depend_on_what_is_held(
 def test_lipids_are_found_and_what_has_no_isotopes_is_not(
     found: Candidates, scores: dict[str, np.ndarray]
 ) -> None:
-    cohort, single = annotation_tables(found, scores, ppm=3, decoys=20)
+    cohort, single = identification_tables(found, scores, ppm=3, decoys=20)
     sure = cohort[cohort["fdr_metaspace"] <= 0.2]
     named = set(zip(sure["formula"], sure["adduct"], strict=True))
     assert set(TRUE) <= named
@@ -162,7 +162,7 @@ def test_isobars_isotopes_and_matrix_ions_are_flagged(
     matrix = pd.DataFrame({"mz": [ion_mz(*TRUE[3])], "name": ["a cluster"]})
     wide = candidates(_lipids(), _axis(), polarity="+", ppm=5, decoys=5)
     again = score_ions(lambda: _read(_peaks(0)), wide.mz, wide.theory, np.ones(SHAPE, bool), ppm=5)
-    cohort, _ = annotation_tables(wide, {"s0": again}, ppm=5, decoys=5, matrix=matrix)
+    cohort, _ = identification_tables(wide, {"s0": again}, ppm=5, decoys=5, matrix=matrix)
     rows = cohort.set_index(["formula", "adduct"])
     sodium = rows.loc[("C42H82NO8P", "[M+Na]+")]
     assert "isobar" in sodium["flags"]
@@ -185,7 +185,7 @@ def test_the_isotope_of_a_stronger_ion_is_flagged() -> None:
     values = score_ions(
         lambda: _read(_peaks(0)), wide.mz, wide.theory, np.ones(SHAPE, bool), ppm=15
     )
-    cohort, _ = annotation_tables(wide, {"s0": values}, ppm=15, decoys=1)
+    cohort, _ = identification_tables(wide, {"s0": values}, ppm=15, decoys=1)
     row = cohort.set_index("formula").loc["C42H84NO8P"]
     assert row["isotope_of"] == "C42H82NO8P [M+H]+"
     assert "isotope" in row["flags"]

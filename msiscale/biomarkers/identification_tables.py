@@ -1,4 +1,4 @@
-"""Scores of candidates as tables: a false-discovery rate for each adduct, and what may mislead."""
+"""Identifications as tables: scores, a false-discovery rate for each adduct, what may mislead."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from msiscale.biomarkers.candidates import Candidates
 from msiscale.biomarkers.decoys import cohort_score, false_discovery_rate, match_ratio
 from msiscale.biomarkers.ion_scores import COLUMNS
+from msiscale.ranges import between
 
 Floats = NDArray[np.float64]
 MEASURES = ("chaos", "spatial", "spectral")
@@ -20,7 +21,7 @@ _SHARE = 0.3  # of an ion's intensity that another's isotope must account for
 _SPREAD = 3.0  # standard deviations of the mass error within the tolerance
 
 
-def annotation_tables(
+def identification_tables(
     found: Candidates,
     scores: Mapping[str, Floats],
     *,
@@ -28,7 +29,7 @@ def annotation_tables(
     decoys: int,
     matrix: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Annotations of the cohort and of every specimen, surest first.
+    """Identified ions of the cohort and of every specimen, surest first.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def annotation_tables(
         `match_ratio`), fdr_metaspace (not weighed), n_specimens (with a score), ppm_error (mean
         over specimens, of the first isotope peak), intensity (mean), flags (``isotope``,
         ``isobar``, ``matrix``, between semicolons), primary (bool: nothing better explains its
-        peak), isotope_of, isobars (other annotated ions within the tolerance, the best first),
+        peak), isotope_of, isobars (other identified ions within the tolerance, the best first),
         matrix_ion
     by_specimen : specimen, then the same without flags, of the specimen alone
     """
@@ -130,7 +131,7 @@ def _rates(found: Candidates, msm: Floats, intensity: Floats, decoys: int) -> tu
 def _flags(
     found: Candidates, table: pd.DataFrame, ppm: float, matrix: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """flags, primary, isotope_of, isobars and matrix_ion of the annotations of a cohort."""
+    """flags, primary, isotope_of, isobars and matrix_ion of the identified ions of a cohort."""
     mz = table["mz"].to_numpy(float)
     labels = (table["formula"] + " " + table["adduct"]).tolist()
     isotopes = _isotopes(found, table, labels, ppm)
@@ -155,7 +156,7 @@ def _flags(
 
 
 def _isotopes(found: Candidates, table: pd.DataFrame, labels: list[str], ppm: float) -> list[str]:
-    """The annotated ion whose isotope peak accounts for much of each ion's own first peak."""
+    """The identified ion whose isotope peak accounts for much of each ion's own first peak."""
     mz, intensity = table["mz"].to_numpy(float), table["intensity"].to_numpy(float)
     order = np.argsort(mz, kind="stable")
     ascending = mz[order]
@@ -164,8 +165,7 @@ def _isotopes(found: Candidates, table: pd.DataFrame, labels: list[str], ppm: fl
     for row, ion in enumerate(table["ion"].to_numpy()):
         at, theory = found.mz[ion], found.theory[ion]
         for k in range(1, int(np.isfinite(at).sum())):
-            start = np.searchsorted(ascending, at[k] / (1 + ppm * 1e-6), side="left")
-            stop = np.searchsorted(ascending, at[k] / (1 - ppm * 1e-6), side="right")
+            start, stop = between(ascending, at[k] / (1 + ppm * 1e-6), at[k] / (1 - ppm * 1e-6))
             expected = intensity[row] * theory[k] / theory[0]
             for other in order[start:stop]:
                 if expected >= max(_SHARE * intensity[other], account[other]) and other != row:
@@ -174,10 +174,10 @@ def _isotopes(found: Candidates, table: pd.DataFrame, labels: list[str], ppm: fl
 
 
 def _isobars(table: pd.DataFrame, labels: list[str], ppm: float) -> tuple[list[str], list[bool]]:
-    """Other annotated ions within the tolerance, the best first, and whether any is better.
+    """Other identified ions within the tolerance, the best first, and whether any is better.
 
     They share a peak and so its score; better is what combines a high score, a mass error like that
-    of the surest annotations, and a formula and adduct that tissue is likely to give.
+    of the surest ones, and a formula and adduct that tissue is likely to give.
     """
     mz = table["mz"].to_numpy(float)
     error = table["ppm_error"].to_numpy(float)
@@ -188,9 +188,8 @@ def _isobars(table: pd.DataFrame, labels: list[str], ppm: float) -> tuple[list[s
     order = np.argsort(mz, kind="stable")
     ascending = mz[order]
     found, beaten = [], []
-    for i, value in enumerate(mz):
-        start = np.searchsorted(ascending, value * (1 - ppm * 1e-6), side="left")
-        stop = np.searchsorted(ascending, value * (1 + ppm * 1e-6), side="right")
+    windows = between(ascending, mz * (1 - ppm * 1e-6), mz * (1 + ppm * 1e-6))
+    for i, (start, stop) in enumerate(zip(*windows, strict=True)):
         near = sorted((j for j in order[start:stop] if j != i), key=lambda j: (-merit[j], j))
         found.append("; ".join(labels[j] for j in near))
         beaten.append(bool(near) and (merit[near[0]], -near[0]) > (merit[i], -i))
