@@ -86,13 +86,20 @@ def image(
     return bad.edit("pyimzml exporter", "our exporter")
 
 
-def made(text: str, *edits: Sequence[Any], refused: bool = False, **words: Any) -> Maker:
-    """Makes an `image` of `words`, with edits; refused: there is no right reading."""
+def made(
+    text: str,
+    *edits: Sequence[Any],
+    refused: bool = False,
+    then: Callable[[Bad], object] = lambda bad: None,
+    **words: Any,
+) -> Maker:
+    """Makes an `image` of `words`, with edits, and `then` something; refused: no right reading."""
 
     def make(folder: Path) -> Bad:
         bad = image(folder, **words)
         for edit in edits:
             bad.edit(*edit)
+        then(bad)
         return bad.refused() if refused else bad
 
     make.__doc__ = text
@@ -102,13 +109,10 @@ def made(text: str, *edits: Sequence[Any], refused: bool = False, **words: Any) 
 def cut(text: str, left: Callable[[int], int]) -> Maker:
     """Makes an image whose .ibd has so many of its bytes left."""
 
-    def make(folder: Path) -> Bad:
-        bad = image(folder)
+    def truncate(bad: Bad) -> None:
         os.truncate(bad.ibd, left(bad.ibd.stat().st_size))
-        return bad.refused()
 
-    make.__doc__ = text
-    return make
+    return made(text, then=truncate, refused=True)
 
 
 OFFSET, LENGTH = r'(external offset" value=")(\d+)', r'(array length" value=")\d+'
@@ -123,11 +127,7 @@ cut_at_an_odd_byte = cut(".ibd cut inside a value", lambda n: n - 5)
 ibd_empty = cut(".ibd of no bytes", lambda n: 0)
 
 
-def ibd_missing(folder: Path) -> Bad:
-    """.ibd missing"""
-    bad = image(folder)
-    bad.ibd.unlink()
-    return bad.refused()
+ibd_missing = made(".ibd missing", then=lambda bad: bad.ibd.unlink(), refused=True)
 
 
 def ibd_of_another_acquisition(folder: Path) -> Bad:
@@ -137,11 +137,10 @@ def ibd_of_another_acquisition(folder: Path) -> Bad:
     return bad.refused()
 
 
-def ibd_upper_case(folder: Path) -> Bad:
-    """Extension of the .ibd in capitals"""
-    bad = image(folder)
-    os.rename(bad.ibd, bad.path.with_suffix(".IBD"))
-    return bad
+ibd_upper_case = made(
+    "Extension of the .ibd in capitals",
+    then=lambda bad: os.rename(bad.ibd, bad.path.with_suffix(".IBD")),
+)
 
 
 def imzml_upper_case(folder: Path) -> Bad:
@@ -153,13 +152,10 @@ def imzml_upper_case(folder: Path) -> Bad:
     return bad
 
 
-def git_lfs_pointer(folder: Path) -> Bad:
-    """.ibd is a Git LFS pointer"""
-    bad = image(folder)
-    bad.ibd.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    return bad.refused()
-
-
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+git_lfs_pointer = made(
+    ".ibd is a Git LFS pointer", then=lambda bad: bad.ibd.write_bytes(POINTER), refused=True
+)
 offset_beyond_the_end = made(
     "An offset beyond the end of the .ibd", (OFFSET, r"\g<1>9\2", 1), refused=True
 )
@@ -240,30 +236,24 @@ def mz_unsorted_shared(folder: Path) -> Bad:
     return bad
 
 
-def mz_not_finite(folder: Path) -> Bad:
-    """An m/z that is NaN"""
-    some = spectra()
-    some[4][0][1] = np.nan
-    return image(folder, some).refused()
-
-
-def _zero(text: str, value: float) -> Maker:
-    """Makes an image with an intensity that is to be read as 0."""
+def _odd(text: str, array: int, value: float, refused: bool = False) -> Maker:
+    """Makes an image with an odd m/z (`array` 0), or an intensity (1) that is to be read as 0."""
 
     def make(folder: Path) -> Bad:
         some = spectra()
-        some[4][1][1] = value
+        some[4][array][1] = value
         bad = image(folder, some)
         assert bad.truth is not None
-        bad.truth[0, 1][1][1] = 0
-        return bad
+        bad.truth[0, 1][array][1] = 0
+        return bad.refused() if refused else bad
 
     make.__doc__ = text
     return make
 
 
-intensities_nan = _zero("NaN intensities", np.nan)
-intensities_negative = _zero("Negative intensities", -50)
+mz_not_finite = _odd("An m/z that is NaN", 0, np.nan, refused=True)
+intensities_nan = _odd("NaN intensities", 1, np.nan)
+intensities_negative = _odd("Negative intensities", 1, -50)
 
 
 def spectra_empty(folder: Path) -> Bad:
@@ -337,15 +327,10 @@ def latin1_and_crlf(folder: Path) -> Bad:
 
 
 no_namespace = made("XML without its namespace", (' xmlns="http://psi.hupo.org/ms/mzml"', ""))
-
-
-def xml_cut(folder: Path) -> Bad:
-    """XML cut at 70 %"""
-    bad = image(folder)
-    os.truncate(bad.path, int(0.7 * bad.path.stat().st_size))
-    return bad.refused()
-
-
+xml_cut = made(
+    "XML cut at 70 %",
+    then=lambda bad: os.truncate(bad.path, int(0.7 * bad.path.stat().st_size)), refused=True,
+)  # fmt: skip
 xml_of_an_unknown_encoding = made(
     "XML of an encoding that does not exist", ("ISO-8859-1", "ISO-8859-99", 1), refused=True
 )
@@ -368,15 +353,10 @@ def xml_billion_laughs(folder: Path) -> Bad:
 
 
 header_only = made("A header without spectra", (r"<spectrum .*</spectrum>", ""), refused=True)
-
-
-def not_imzml(folder: Path) -> Bad:
-    """HTML by the name of an imzML"""
-    bad = image(folder)
-    bad.path.write_text("<html><body>404</body></html>")
-    return bad.refused()
-
-
+not_imzml = made(
+    "HTML by the name of an imzML",
+    then=lambda bad: bad.path.write_text("<html><body>404</body></html>"), refused=True,
+)  # fmt: skip
 # every maker above, in its place: what takes a folder and gives a bad file
 FILES: dict[str, Maker] = {
     name: make
