@@ -48,7 +48,7 @@ def speedup(path: str, components: int, turns: int) -> dict[str, Any]:
 
 
 def _imported() -> None:
-    import msiscale.models.pca  # noqa: F401
+    import msiscale.models  # noqa: F401
 
 
 def sklearn_incremental(path: str, components: int, batch: int = 8192) -> dict[str, Any]:
