@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.common.phantoms import smooth_field, tissue
+from msiscale.biomarkers import ADDUCTS, formula_mass
 from msiscale.biomarkers.ion_scores import Peaks
 from msiscale.biomarkers.isotopes import isotope_pattern
-from msiscale.biomarkers.masses import ADDUCTS, formula_mass, ion_counts
+from msiscale.biomarkers.masses import ion_counts
 
 Floats = NDArray[np.float64]
 RANGE = 400.0, 1000.0

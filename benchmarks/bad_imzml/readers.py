@@ -48,7 +48,7 @@ def same(rows: np.ndarray, pixels: list[tuple[int, int, Any, Any]], own_axis: bo
 def ours(bad: Bad) -> str:
     """What msiscale makes of a file."""
     from msiscale.errors import InputError
-    from msiscale.msi.source import open_source
+    from msiscale.msi import open_source
 
     try:
         with warnings.catch_warnings():

@@ -71,7 +71,7 @@ def sound_spectra(source: Any) -> None:
 
 
 def _read_imzml(folder: Path, name: str) -> None:
-    from msiscale.msi.source import open_source
+    from msiscale.msi import open_source
 
     sound_spectra(open_source(str(folder / name)))
 
@@ -245,7 +245,7 @@ def _landmark_seeds() -> list[Files]:
 
 
 def _read_landmarks(folder: Path, name: str) -> None:
-    from msiscale.registration.landmarks import fit_landmarks, read_landmarks
+    from msiscale.registration import fit_landmarks, read_landmarks
 
     slide, msi = read_landmarks(str(folder / name))
     assert slide.shape == msi.shape and slide.shape[1:] == (2,)
@@ -264,7 +264,7 @@ def _matrix_seeds() -> list[Files]:
 
 
 def _read_matrix(folder: Path, name: str) -> None:
-    from msiscale.registration.landmarks import read_matrix
+    from msiscale.registration import read_matrix
 
     _sound_matrix(read_matrix(str(folder / name)).matrix)
 
@@ -278,7 +278,7 @@ def _lipid_seeds() -> list[Files]:
 
 
 def _read_lipids(folder: Path, name: str) -> None:
-    from msiscale.biomarkers.lipids import read_lipids
+    from msiscale.biomarkers import read_lipids
 
     table = read_lipids(str(folder / name))
     assert len(table) and (table["mass"] > 0).all() and np.isfinite(table["mass"]).all()
