@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common.phantoms import imzml
 from benchmarks.ingest import sides
-from benchmarks.ingest.phantom import phantom
 
 
 def test_all_sides_make_the_same_cube(tmp_path: Path) -> None:
-    path, axis = phantom(tmp_path, 6)
+    path, axis = imzml(tmp_path, 6)
     one, two = str(tmp_path / "one.npy"), str(tmp_path / "two.npy")
     sides.script(path, axis, one)
     sides.vectorised(path, axis, two)
@@ -23,7 +23,7 @@ def test_all_sides_make_the_same_cube(tmp_path: Path) -> None:
 
 
 def test_the_axis_that_is_found_holds_the_ions(tmp_path: Path) -> None:
-    path, axis = phantom(tmp_path, 24)
+    path, axis = imzml(tmp_path, 24)
     found, ions = sides.peaks(path)["mz"], np.load(axis)
     near = np.abs(found[np.abs(found[:, None] - ions).argmin(0)] / ions - 1) < 3e-6
     assert near.mean() > 0.5  # of so few pixels the weak ones are not found

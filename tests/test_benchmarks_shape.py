@@ -64,14 +64,14 @@ def test_full_gives_the_sizes_of_the_docs(
     seen: list[Any] = []
 
     def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
-        seen.append((words.share, words.repeat))
+        seen.append((words.scale, words.repeat))
         progress("nothing")
         return {"pca.rows": 5000.0, "pca.cpu_ratio": 2.0}
 
     monkeypatch.setattr(MODULES["models"], "measure", measure)
     main(["models"])
     main(["models", "--full", "--repeat", "2", "--json", str(tmp_path / "a.json")])
-    assert seen == [(0.25, 1), (1.0, 2)]
+    assert seen == [(0.4, 1), (1.0, 2)]
     assert "rows 5,000" in capsys.readouterr().out
     assert (
         tmp_path / "a.json"

@@ -72,8 +72,7 @@ def test_private_names_stay_at_home() -> None:
         (name, target, what)
         for name in modules()
         for target, what in imports(name)
-        if (what.startswith("_")
-        and not what.startswith("__"))
+        if (what.startswith("_") and not what.startswith("__"))
         or any(p.startswith("_") and not p.startswith("__") for p in target.split("."))
     ]
     assert taken == []

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from benchmarks.common.phantoms import smooth_field, tissue
+from msiscale.biomarkers import ADDUCTS, formula_mass
 from msiscale.biomarkers.ion_scores import Peaks
 from msiscale.biomarkers.isotopes import isotope_pattern
-from msiscale.biomarkers.masses import ADDUCTS, formula_mass, ion_counts
+from msiscale.biomarkers.masses import ion_counts
 
 Floats = NDArray[np.float64]
 RANGE = 400.0, 1000.0
@@ -36,18 +37,18 @@ class Phantom:
         0.7 ppm as a whole and 0.3 ppm a peak.
         """
         rng = np.random.default_rng([self.seed, specimen])
-        tissue = _tissue(rng, self.shape)
+        seen = tissue(rng, self.shape)
         columns, means = [], []
         for row in self.lipids.itertuples():
             pattern = isotope_pattern(
                 ion_counts(str(row.formula), ADDUCTS[str(row.adduct)]) or {}, 1
             )
-            image = tissue * _image(rng, self.shape) * rng.lognormal(4.0, 0.7)
+            image = seen * _image(rng, self.shape) * rng.lognormal(4.0, 0.7)
             for mz, share in zip(pattern.mz, pattern.intensity, strict=True):
                 columns.append(mz)
                 means.append(image * share / 100)
         for i, mz in enumerate(self.unknown):
-            image = tissue * _image(rng, self.shape) * rng.lognormal(4.0, 0.7)
+            image = seen * _image(rng, self.shape) * rng.lognormal(4.0, 0.7)
             columns.append(mz)
             means.append(image)
             if i % 2:
@@ -105,15 +106,6 @@ def phantom(
     return Phantom(frame, others[far], shape, seed)
 
 
-def _tissue(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    return np.asarray(x**2 + y**2 + 0.25 * _field(rng, shape, 8.0) < 0.85)
-
-
 def _image(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    return np.asarray(np.exp(0.6 * _field(rng, shape, float(rng.choice([2.5, 4.0, 6.0])))))
-
-
-def _field(rng: np.random.Generator, shape: tuple[int, int], length: float) -> Floats:
-    field = ndimage.gaussian_filter(rng.standard_normal(shape), length, mode="wrap")
-    return np.asarray((field - field.mean()) / field.std())
+    field = smooth_field(rng, shape, float(rng.choice([2.5, 4.0, 6.0])))
+    return np.asarray(np.exp(0.6 * field))

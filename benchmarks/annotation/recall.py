@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.annotation.phantom import Phantom, phantom
 from msiscale.biomarkers import builtin_lipids
-from msiscale.biomarkers.identification_tables import identification_tables
 from msiscale.biomarkers.candidates import candidates
+from msiscale.biomarkers.identification_tables import identification_tables
 from msiscale.biomarkers.ion_scores import score_ions
 
 RATES = (0.05, 0.1, 0.2)

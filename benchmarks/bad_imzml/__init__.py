@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.common.places import environment, folder_of
 from benchmarks.common.progress import Progress
 
-TAKES = "half a minute; --peers 25 minutes"
+TAKES = "1 minute; --peers 25"
 FULL: dict[str, Any] = {}
 PEERS = ("pyimzml", "imzy", "thyra")  # packages, each of which needs an environment of its own
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import numpy as np
 from pyimzml.compression import ZlibCompression
 from pyimzml.ImzMLWriter import ImzMLWriter
 
+Maker = Callable[[Path], "Bad"]
 #: (x, y) within the bounding box -> m/z ascending, and intensities
 Truth = dict[tuple[int, int], tuple[Any, Any]]
 XY = [(x, y) for y in (1, 2, 3) for x in (1, 2, 3, 4)]
-UUID_LENGTH = 16
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Bad:
     def ibd(self) -> Path:
         return self.path.with_suffix(".ibd")
 
-    def edit(self, old: str, new: str, count: int = 0) -> Bad:
+    def edit(self, old: str, new: str | Callable[[re.Match[str]], str], count: int = 0) -> Bad:
         """Replace a pattern in the XML; it must be there."""
         text, n = re.subn(old, new, self.path.read_text("latin-1"), count=count, flags=re.S)
         assert n, old
@@ -86,46 +86,48 @@ def image(
     return bad.edit("pyimzml exporter", "our exporter")
 
 
-def _cut(bad: Bad, left: int) -> Bad:
-    os.truncate(bad.ibd, left)
-    return bad.refused()
+def made(
+    text: str,
+    *edits: Sequence[Any],
+    refused: bool = False,
+    then: Callable[[Bad], object] = lambda bad: None,
+    **words: Any,
+) -> Maker:
+    """Makes an `image` of `words`, with edits, and `then` something; refused: no right reading."""
+
+    def make(folder: Path) -> Bad:
+        bad = image(folder, **words)
+        for edit in edits:
+            bad.edit(*edit)
+        then(bad)
+        return bad.refused() if refused else bad
+
+    make.__doc__ = text
+    return make
 
 
-def _last(bad: Bad) -> int:
-    """Bytes of the last spectrum."""
-    assert bad.truth is not None
-    n = len(list(bad.truth.values())[-1][0])
-    return 12 * n
+def cut(text: str, left: Callable[[int], int]) -> Maker:
+    """Makes an image whose .ibd has so many of its bytes left."""
+
+    def truncate(bad: Bad) -> None:
+        os.truncate(bad.ibd, left(bad.ibd.stat().st_size))
+
+    return made(text, then=truncate, refused=True)
 
 
-def cut_at_a_boundary(folder: Path) -> Bad:
-    """.ibd cut between two spectra"""
-    bad = image(folder)
-    return _cut(bad, bad.ibd.stat().st_size - _last(bad))
+OFFSET, LENGTH = r'(external offset" value=")(\d+)', r'(array length" value=")\d+'
+PLAIN = 'MS:1000576" name="no compression'
+ZLIB = {"mz_compression": ZlibCompression(), "intensity_compression": ZlibCompression()}
+MANY = 200_000  # values of an array
+LAST = 12 * len(spectra()[-1][0])  # bytes of the last spectrum
+
+cut_at_a_boundary = cut(".ibd cut between two spectra", lambda n: n - LAST)
+cut_inside_an_array = cut(".ibd cut inside an array, at a whole value", lambda n: n - 8)
+cut_at_an_odd_byte = cut(".ibd cut inside a value", lambda n: n - 5)
+ibd_empty = cut(".ibd of no bytes", lambda n: 0)
 
 
-def cut_inside_an_array(folder: Path) -> Bad:
-    """.ibd cut inside an array, at a whole value"""
-    bad = image(folder)
-    return _cut(bad, bad.ibd.stat().st_size - 8)
-
-
-def cut_at_an_odd_byte(folder: Path) -> Bad:
-    """.ibd cut inside a value"""
-    bad = image(folder)
-    return _cut(bad, bad.ibd.stat().st_size - 5)
-
-
-def ibd_empty(folder: Path) -> Bad:
-    """.ibd of no bytes"""
-    return _cut(image(folder), 0)
-
-
-def ibd_missing(folder: Path) -> Bad:
-    """.ibd missing"""
-    bad = image(folder)
-    bad.ibd.unlink()
-    return bad.refused()
+ibd_missing = made(".ibd missing", then=lambda bad: bad.ibd.unlink(), refused=True)
 
 
 def ibd_of_another_acquisition(folder: Path) -> Bad:
@@ -135,11 +137,10 @@ def ibd_of_another_acquisition(folder: Path) -> Bad:
     return bad.refused()
 
 
-def ibd_upper_case(folder: Path) -> Bad:
-    """Extension of the .ibd in capitals"""
-    bad = image(folder)
-    os.rename(bad.ibd, bad.path.with_suffix(".IBD"))
-    return bad
+ibd_upper_case = made(
+    "Extension of the .ibd in capitals",
+    then=lambda bad: os.rename(bad.ibd, bad.path.with_suffix(".IBD")),
+)
 
 
 def imzml_upper_case(folder: Path) -> Bad:
@@ -151,146 +152,73 @@ def imzml_upper_case(folder: Path) -> Bad:
     return bad
 
 
-def git_lfs_pointer(folder: Path) -> Bad:
-    """.ibd is a Git LFS pointer"""
-    bad = image(folder)
-    bad.ibd.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    return bad.refused()
-
-
-def offset_beyond_the_end(folder: Path) -> Bad:
-    """An offset beyond the end of the .ibd"""
-    return image(folder).edit(r'(external offset" value=")(\d+)', r"\g<1>9\2", 1).refused()
-
-
-def offset_absurd(folder: Path) -> Bad:
-    """An offset near 2^62"""
-    return image(folder).edit(r'(external offset" value=")(\d+)', rf"\g<1>{2**61}", 1).refused()
-
-
-def offset_negative(folder: Path) -> Bad:
-    """A negative offset"""
-    bad = image(folder).edit(r'(external offset" value=")(\d+)', r"\g<1>-99999999999", 1)
-    return bad.refused()
-
-
-def offsets_in_scientific_notation(folder: Path) -> Bad:
-    """Offsets in scientific notation (written by R)"""
-    bad = image(folder)
-    text = bad.path.read_text("latin-1")
-    text = re.sub(r'(external offset" value=")(\d+)', lambda m: f"{m[1]}{int(m[2]):.6e}", text)
-    bad.path.write_text(text, "latin-1")
-    return bad
-
-
-def offset_in_words(folder: Path) -> Bad:
-    """An offset that is no number"""
-    return image(folder).edit(r'(external offset" value=")(\d+)', r"\g<1>NA", 1).refused()
-
-
-def zlib_arrays(folder: Path) -> Bad:
-    """Arrays compressed with zlib"""
-    zlib = {"mz_compression": ZlibCompression(), "intensity_compression": ZlibCompression()}
-    return image(folder, **zlib)
-
-
-def zlib_only_in_name(folder: Path) -> Bad:
-    """Arrays called zlib that are not compressed"""
-    new = 'MS:1000574" name="zlib compression'
-    return image(folder).edit('MS:1000576" name="no compression', new).refused()
-
-
-def zlib_bomb(folder: Path) -> Bad:
-    """A zlib array that unpacks to more than is declared"""
-    zlib = {"mz_compression": ZlibCompression(), "intensity_compression": ZlibCompression()}
-    n = 200_000
-    bad = image(folder, [(np.linspace(1, 2, n), np.zeros(n, np.float32))], [(1, 1)], **zlib)
-    return bad.edit(f'array length" value="{n}"', 'array length" value="40"').refused()
-
-
-def length_absurd(folder: Path) -> Bad:
-    """An array of 5e12 values"""
-    return image(folder).edit(r'(array length" value=")(\d+)', r"\g<1>5000000000000", 1).refused()
-
-
-def foreign_compression(folder: Path) -> Bad:
-    """Arrays compressed with MS-Numpress"""
-    new = 'MS:1002312" name="MS-Numpress linear prediction compression'
-    return image(folder).edit('MS:1000576" name="no compression', new).refused()
-
-
-def zero_based(folder: Path) -> Bad:
-    """Coordinates that start at 0"""
-    return image(folder, xy=[(x - 1, y - 1) for x, y in XY])
-
-
-def coordinates_offset(folder: Path) -> Bad:
-    """Coordinates that start at x 501, y 301"""
-    return image(folder, xy=[(x + 500, y + 300) for x, y in XY])
-
-
-def coordinates_negative(folder: Path) -> Bad:
-    """Negative coordinates"""
-    return image(folder, xy=[(x - 9, y - 9) for x, y in XY])
-
-
-def pixels_missing(folder: Path) -> Bad:
-    """Pixels missing, in any order"""
-    return image(folder, xy=[(4, 2), (1, 1), (2, 3)])
-
-
-def pixel_twice_alike(folder: Path) -> Bad:
-    """A pixel written twice, alike"""
-    some = spectra(3)
-    return image(folder, [some[0], some[1], some[0]], [(1, 1), (2, 1), (1, 1)])
-
-
-def pixel_twice_different(folder: Path) -> Bad:
-    """A pixel written twice, with other values"""
-    return image(folder, xy=[(1, 1), (2, 1), (1, 1)]).refused()
-
-
-def position_missing(folder: Path) -> Bad:
-    """A spectrum without a position"""
-    return image(folder).edit(r"<cvParam[^>]*IMS:1000050[^>]*/>", "", 1).refused()
-
-
-def position_fraction(folder: Path) -> Bad:
-    """A position that is not whole"""
-    return image(folder).edit(r'position x" value="2"', 'position x" value="1.5"', 1).refused()
-
-
-def coordinates_absurd(folder: Path) -> Bad:
-    """Two spectra in 1e9 x 1e9 pixels"""
-    return image(folder, xy=[(1, 1), (10**9, 10**9)]).refused()
-
-
-def z_of_zero(folder: Path) -> Bad:
-    """z of 0 in an image of one plane"""
-    return image(folder, xy=[(x, y, 0) for x, y in XY])
-
-
-def two_planes(folder: Path) -> Bad:
-    """A third dimension (two planes)"""
-    return image(folder, xy=[(1, 1, 1), (2, 1, 1), (1, 1, 2)]).refused()
-
-
-def declared_pixels_too_few(folder: Path) -> Bad:
-    """Fewer pixels declared than there are"""
-    return image(folder).edit('count of pixels x" value="4"', 'count of pixels x" value="2"')
-
-
-def declared_pixels_absurd(folder: Path) -> Bad:
-    """1e9 x 1e9 pixels declared"""
-    bad = image(folder).edit(
-        'count of pixels x" value="4"', 'count of pixels x" value="1000000000"'
-    )
-    return bad.edit('count of pixels y" value="3"', 'count of pixels y" value="1000000000"')
-
-
-def declared_spectra_too_few(folder: Path) -> Bad:
-    """Fewer spectra declared than there are"""
-    return image(folder).edit('spectrumList count="12"', 'spectrumList count="7"')
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+git_lfs_pointer = made(
+    ".ibd is a Git LFS pointer", then=lambda bad: bad.ibd.write_bytes(POINTER), refused=True
+)
+offset_beyond_the_end = made(
+    "An offset beyond the end of the .ibd", (OFFSET, r"\g<1>9\2", 1), refused=True
+)
+offset_absurd = made("An offset near 2^62", (OFFSET, rf"\g<1>{2**61}", 1), refused=True)
+offset_negative = made("A negative offset", (OFFSET, r"\g<1>-99999999999", 1), refused=True)
+offsets_in_scientific_notation = made(
+    "Offsets in scientific notation (written by R)", (OFFSET, lambda m: f"{m[1]}{int(m[2]):.6e}")
+)
+offset_in_words = made("An offset that is no number", (OFFSET, r"\g<1>NA", 1), refused=True)
+zlib_arrays = made("Arrays compressed with zlib", **ZLIB)
+zlib_only_in_name = made(
+    "Arrays called zlib that are not compressed",
+    (PLAIN, 'MS:1000574" name="zlib compression'), refused=True,
+)  # fmt: skip
+zlib_bomb = made(
+    "A zlib array that unpacks to more than is declared",
+    (f'array length" value="{MANY}"', 'array length" value="40"'), refused=True,
+    data=[(np.linspace(1, 2, MANY), np.zeros(MANY, np.float32))], xy=[(1, 1)], **ZLIB,
+)  # fmt: skip
+length_absurd = made("An array of 5e12 values", (LENGTH, r"\g<1>5000000000000", 1), refused=True)
+foreign_compression = made(
+    "Arrays compressed with MS-Numpress",
+    (PLAIN, 'MS:1002312" name="MS-Numpress linear prediction compression'), refused=True,
+)  # fmt: skip
+zero_based = made("Coordinates that start at 0", xy=[(x - 1, y - 1) for x, y in XY])
+coordinates_offset = made(
+    "Coordinates that start at x 501, y 301", xy=[(x + 500, y + 300) for x, y in XY]
+)
+coordinates_negative = made("Negative coordinates", xy=[(x - 9, y - 9) for x, y in XY])
+pixels_missing = made("Pixels missing, in any order", xy=[(4, 2), (1, 1), (2, 3)])
+pixel_twice_alike = made(
+    "A pixel written twice, alike", data=[*spectra(2), spectra(1)[0]], xy=[(1, 1), (2, 1), (1, 1)]
+)
+pixel_twice_different = made(
+    "A pixel written twice, with other values", xy=[(1, 1), (2, 1), (1, 1)], refused=True
+)
+position_missing = made(
+    "A spectrum without a position", (r"<cvParam[^>]*IMS:1000050[^>]*/>", "", 1), refused=True
+)
+position_fraction = made(
+    "A position that is not whole",
+    (r'position x" value="2"', 'position x" value="1.5"', 1), refused=True,
+)  # fmt: skip
+coordinates_absurd = made(
+    "Two spectra in 1e9 x 1e9 pixels", xy=[(1, 1), (10**9, 10**9)], refused=True
+)
+z_of_zero = made("z of 0 in an image of one plane", xy=[(x, y, 0) for x, y in XY])
+two_planes = made(
+    "A third dimension (two planes)", xy=[(1, 1, 1), (2, 1, 1), (1, 1, 2)], refused=True
+)
+declared_pixels_too_few = made(
+    "Fewer pixels declared than there are",
+    ('count of pixels x" value="4"', 'count of pixels x" value="2"'),
+)
+declared_pixels_absurd = made(
+    "1e9 x 1e9 pixels declared",
+    ('count of pixels x" value="4"', 'count of pixels x" value="1000000000"'),
+    ('count of pixels y" value="3"', 'count of pixels y" value="1000000000"'),
+)
+declared_spectra_too_few = made(
+    "Fewer spectra declared than there are",
+    ('spectrumList count="12"', 'spectrumList count="7"'),
+)
 
 
 def mz_unsorted(folder: Path) -> Bad:
@@ -308,31 +236,24 @@ def mz_unsorted_shared(folder: Path) -> Bad:
     return bad
 
 
-def mz_not_finite(folder: Path) -> Bad:
-    """An m/z that is NaN"""
-    some = spectra()
-    some[4][0][1] = np.nan
-    return image(folder, some).refused()
+def _odd(text: str, array: int, value: float, refused: bool = False) -> Maker:
+    """Makes an image with an odd m/z (`array` 0), or an intensity (1) that is to be read as 0."""
+
+    def make(folder: Path) -> Bad:
+        some = spectra()
+        some[4][array][1] = value
+        bad = image(folder, some)
+        assert bad.truth is not None
+        bad.truth[0, 1][array][1] = 0
+        return bad.refused() if refused else bad
+
+    make.__doc__ = text
+    return make
 
 
-def intensities_nan(folder: Path) -> Bad:
-    """NaN intensities"""
-    some = spectra()
-    some[4][1][1] = np.nan
-    bad = image(folder, some)
-    assert bad.truth is not None
-    bad.truth[0, 1][1][1] = 0
-    return bad
-
-
-def intensities_negative(folder: Path) -> Bad:
-    """Negative intensities"""
-    some = spectra()
-    some[4][1][1] = -50
-    bad = image(folder, some)
-    assert bad.truth is not None
-    bad.truth[0, 1][1][1] = 0
-    return bad
+mz_not_finite = _odd("An m/z that is NaN", 0, np.nan, refused=True)
+intensities_nan = _odd("NaN intensities", 1, np.nan)
+intensities_negative = _odd("Negative intensities", 1, -50)
 
 
 def spectra_empty(folder: Path) -> Bad:
@@ -349,26 +270,20 @@ def spectra_empty(folder: Path) -> Bad:
     return bad
 
 
-def intensities_of_whole_numbers(folder: Path) -> Bad:
-    """Intensities as 32-bit integers"""
-    some = [(mz, values.astype(np.int32)) for mz, values in spectra()]
-    return image(folder, some, intensity_dtype=np.int32)
-
-
-def lengths_differ(folder: Path) -> Bad:
-    """More m/z than intensities"""
-    return image(folder).edit(r'(array length" value=")\d+', r"\g<1>2", 1).refused()
-
-
-def called_continuous(folder: Path) -> Bad:
-    """Called continuous, but processed"""
-    return image(folder).edit('IMS:1000031" name="processed', 'IMS:1000030" name="continuous')
-
-
-def called_processed(folder: Path) -> Bad:
-    """Called processed, but continuous"""
-    bad = image(folder, spectra(of=7), mode="continuous")
-    return bad.edit('IMS:1000030" name="continuous', 'IMS:1000031" name="processed')
+intensities_of_whole_numbers = made(
+    "Intensities as 32-bit integers",
+    data=[(mz, values.astype(np.int32)) for mz, values in spectra()], intensity_dtype=np.int32,
+)  # fmt: skip
+lengths_differ = made("More m/z than intensities", (LENGTH, r"\g<1>2", 1), refused=True)
+called_continuous = made(
+    "Called continuous, but processed",
+    ('IMS:1000031" name="processed', 'IMS:1000030" name="continuous'),
+)
+called_processed = made(
+    "Called processed, but continuous",
+    ('IMS:1000030" name="continuous', 'IMS:1000031" name="processed'),
+    data=spectra(of=7), mode="continuous",
+)  # fmt: skip
 
 
 def equal_lengths(folder: Path) -> Bad:
@@ -380,21 +295,18 @@ def equal_lengths(folder: Path) -> Bad:
     return image(folder, some).edit(r'<cvParam[^>]*"MS:1000127"[^>]*/>', "")
 
 
-def precision_named_twice(folder: Path) -> Bad:
-    """Two terms of precision for one array"""
-    one = '<cvParam cvRef="MS" accession="MS:1000523" name="64-bit float" value=""/>'
-    other = one.replace("1000523", "1000521").replace("64-bit", "32-bit")
-    return image(folder).edit(re.escape(one), one + other)
-
-
-def precision_by_the_wrong_name(folder: Path) -> Bad:
-    """A 32-bit float under the accession of 64 bits"""
-    return image(folder).edit('"MS:1000521" name="32-bit', '"MS:1000523" name="32-bit')
-
-
-def precision_missing(folder: Path) -> Bad:
-    """No term of precision"""
-    return image(folder).edit(r'<cvParam[^>]*"MS:1000523"[^>]*/>', "").refused()
+DOUBLE = '<cvParam cvRef="MS" accession="MS:1000523" name="64-bit float" value=""/>'
+SINGLE = DOUBLE.replace("1000523", "1000521").replace("64-bit", "32-bit")
+precision_named_twice = made(
+    "Two terms of precision for one array", (re.escape(DOUBLE), DOUBLE + SINGLE)
+)
+precision_by_the_wrong_name = made(
+    "A 32-bit float under the accession of 64 bits",
+    ('"MS:1000521" name="32-bit', '"MS:1000523" name="32-bit'),
+)
+precision_missing = made(
+    "No term of precision", (r'<cvParam[^>]*"MS:1000523"[^>]*/>', ""), refused=True
+)
 
 
 def pixel_size_in_nanometres(folder: Path) -> Bad:
@@ -414,21 +326,14 @@ def latin1_and_crlf(folder: Path) -> Bad:
     return bad
 
 
-def no_namespace(folder: Path) -> Bad:
-    """XML without its namespace"""
-    return image(folder).edit(' xmlns="http://psi.hupo.org/ms/mzml"', "")
-
-
-def xml_cut(folder: Path) -> Bad:
-    """XML cut at 70 %"""
-    bad = image(folder)
-    os.truncate(bad.path, int(0.7 * bad.path.stat().st_size))
-    return bad.refused()
-
-
-def xml_of_an_unknown_encoding(folder: Path) -> Bad:
-    """XML of an encoding that does not exist"""
-    return image(folder).edit("ISO-8859-1", "ISO-8859-99", 1).refused()
+no_namespace = made("XML without its namespace", (' xmlns="http://psi.hupo.org/ms/mzml"', ""))
+xml_cut = made(
+    "XML cut at 70 %",
+    then=lambda bad: os.truncate(bad.path, int(0.7 * bad.path.stat().st_size)), refused=True,
+)  # fmt: skip
+xml_of_an_unknown_encoding = made(
+    "XML of an encoding that does not exist", ("ISO-8859-1", "ISO-8859-99", 1), refused=True
+)
 
 
 def xml_with_entities(folder: Path) -> Bad:
@@ -447,35 +352,14 @@ def xml_billion_laughs(folder: Path) -> Bad:
     return bad.edit("our exporter", "&j;", 1).refused()
 
 
-def header_only(folder: Path) -> Bad:
-    """A header without spectra"""
-    return image(folder).edit(r"<spectrum .*</spectrum>", "").refused()
-
-
-def not_imzml(folder: Path) -> Bad:
-    """HTML by the name of an imzML"""
-    bad = image(folder)
-    bad.path.write_text("<html><body>404</body></html>")
-    return bad.refused()
-
-
-Maker = Callable[[Path], Bad]
+header_only = made("A header without spectra", (r"<spectrum .*</spectrum>", ""), refused=True)
+not_imzml = made(
+    "HTML by the name of an imzML",
+    then=lambda bad: bad.path.write_text("<html><body>404</body></html>"), refused=True,
+)  # fmt: skip
+# every maker above, in its place: what takes a folder and gives a bad file
 FILES: dict[str, Maker] = {
-    function.__name__: function
-    for function in (
-        *(cut_at_a_boundary, cut_inside_an_array, cut_at_an_odd_byte, ibd_empty, ibd_missing),
-        *(ibd_of_another_acquisition, ibd_upper_case, imzml_upper_case, git_lfs_pointer),
-        *(offset_beyond_the_end, offset_absurd, offset_negative, offsets_in_scientific_notation),
-        *(offset_in_words, zlib_arrays, zlib_only_in_name, zlib_bomb, length_absurd),
-        *(foreign_compression, zero_based, coordinates_offset, coordinates_negative),
-        *(pixels_missing, pixel_twice_alike, pixel_twice_different, position_missing),
-        *(position_fraction, coordinates_absurd, z_of_zero, two_planes, declared_pixels_too_few),
-        *(declared_pixels_absurd, declared_spectra_too_few, mz_unsorted, mz_unsorted_shared),
-        *(mz_not_finite, intensities_nan, intensities_negative, spectra_empty),
-        *(intensities_of_whole_numbers, lengths_differ, called_continuous, called_processed),
-        *(equal_lengths, precision_named_twice, precision_by_the_wrong_name, precision_missing),
-        *(pixel_size_in_nanometres, latin1_and_crlf, no_namespace, xml_cut),
-        *(xml_of_an_unknown_encoding, xml_with_entities, xml_billion_laughs, header_only),
-        *(not_imzml,),
-    )
+    name: make
+    for name, make in globals().items()
+    if getattr(make, "__annotations__", None) == {"folder": "Path", "return": "Bad"}
 }

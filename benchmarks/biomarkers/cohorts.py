@@ -7,8 +7,9 @@ import argparse
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import stats
 
+from benchmarks.common.phantoms import smooth_field, tissue
 from msiscale.biomarkers import combine, specimen_association
 
 Floats = NDArray[np.float64]
@@ -16,7 +17,7 @@ SHAPE = (40, 44)
 RATE = 0.05
 METHODS = ("q", "q_t", "q_pixels")
 _PATTERNS = 12  # that the ions of a specimen are mixed from
-_PLACES = 40  # pixels around a specimen, so that fields are not periodic
+_AROUND = 40  # pixels around a specimen, so that fields are not periodic
 
 
 def figures(tables: list[pd.DataFrame], planted: int) -> dict[str, float]:
@@ -57,13 +58,13 @@ def cohort(words: argparse.Namespace, planted: int, number: int) -> pd.DataFrame
     noise = rng.uniform(0.3, 1.5, n)
     tables = {}
     for patient in range(words.patients):
-        tissue, cancer, images = _specimen(rng, mixing, noise)
-        size = images[tissue].std(axis=0)[:planted]
+        part, cancer, images = _specimen(rng, mixing, noise)
+        size = images[part].std(axis=0)[:planted]
         images[..., :planted] += words.effect * size * cancer[..., None]
         tables[f"P{patient}"] = specimen_association(
             np.exp(0.3 * images).astype(np.float32),
             cancer.astype(np.float32),
-            tissue,
+            part,
             mz=np.arange(1.0, n + 1),
             shifts=words.shifts,
             seed=patient,
@@ -91,17 +92,10 @@ def _specimen(
     rng: np.random.Generator, mixing: Floats, noise: Floats
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Floats]:
     """Tissue (y, x), annotation (y, x) on 10 to 30 % of it, ion images (y, x, mz)."""
-    y, x = np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
-    tissue = x**2 + y**2 + 0.25 * _field(rng, 8.0) < 0.85
-    label = _field(rng, float(rng.uniform(3, 6)))
-    cancer = tissue & (label > np.quantile(label[tissue], rng.uniform(0.7, 0.9)))
-    fields = [_field(rng, float(rng.choice([2.5, 4.0, 6.0]))) for _ in range(_PATTERNS)]
+    part = tissue(rng, SHAPE, _AROUND)
+    label = smooth_field(rng, SHAPE, float(rng.uniform(3, 6)), _AROUND)
+    cancer = part & (label > np.quantile(label[part], rng.uniform(0.7, 0.9)))
+    lengths = (float(rng.choice([2.5, 4.0, 6.0])) for _ in range(_PATTERNS))
+    fields = [smooth_field(rng, SHAPE, length, _AROUND) for length in lengths]
     images = np.stack(fields, axis=-1) @ mixing
-    return tissue, cancer, images + noise * rng.standard_normal(images.shape)
-
-
-def _field(rng: np.random.Generator, length: float) -> Floats:
-    large = rng.standard_normal((SHAPE[0] + 2 * _PLACES, SHAPE[1] + 2 * _PLACES))
-    inner = slice(_PLACES, -_PLACES)
-    field = ndimage.gaussian_filter(large, length)[inner, inner]
-    return np.asarray((field - field.mean()) / field.std())
+    return part, cancer, images + noise * rng.standard_normal(images.shape)

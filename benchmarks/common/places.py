@@ -5,10 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def until(condition: Callable[[], bool], seconds: float, every: float = 0.02) -> bool:
+    """Wait, at most so long, and say whether the condition came true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(every)
+    return True
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from benchmarks.common.measure import table
 from benchmarks.common.places import folder_of, names
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes; --full X"
-FULL = {"stages": "all"}
+TAKES = "10 minutes; --full 2 hours"
+FULL = {"stages": "all", "pixels": 20}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages", default="", help="commas between them, or all [for each fault one of its own]"
     )
+    parser.add_argument("--pixels", type=int, default=14, help="of a specimen, a side [14]")
     parser.add_argument(
         "--files", choices=("s3", "local"), default="s3", help="where manifest and output are"
     )
@@ -55,13 +56,15 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     with ExitStack() as stack:
         folder = stack.enter_context(folder_of(words.keep))
         server = stack.enter_context(s3_server(folder / "ceph")) if words.files == "s3" else None
-        place = stack.enter_context(stand(folder / "stand", server))
+        place = stack.enter_context(
+            stand(folder / "stand", server, pixels=(words.pixels, words.pixels + 2))
+        )
         cases = []
         for fault in faults:
             if why := missing(fault, place):
                 skipped[fault] = why
             else:
-                cases += [(fault, s) for s in (stages if words.stages else [FAULTS[fault].quick])]
+                cases += [(fault, s) for s in (stages if words.stages else [FAULTS[fault].stage])]
         progress.total = 1 + len(cases)
         progress("undisturbed")
         reference = undisturbed(place)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from distributed import Client
 
+from benchmarks.common.places import until
 from benchmarks.faults.network import missing_namespaces
 from benchmarks.faults.proxy import Fault
 from benchmarks.faults.stand import MEMORY, STAGES, Running, Stand, missing_mount
@@ -37,11 +38,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Injection:
-    """A fault: what it does, the stage of its quick row, and what it needs."""
+    """A fault: what it does, the stage at which it comes by default, and what it needs."""
 
-    text: str
     act: Callable[[Case], None]
-    quick: str
+    stage: str
     place: str = "any"  # any, store (the proxy), net (a namespace) or disk (a small one)
 
 
@@ -135,9 +135,7 @@ def full_disk(case: Case) -> None:
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while file.write(b"\0" * 4096):
             pass
-    end = time.monotonic() + 10 * OUTAGE_S
-    while case.run.process.poll() is None and time.monotonic() < end:
-        time.sleep(0.1)
+    until(lambda: case.run.process.poll() is not None, 10 * OUTAGE_S)
     ballast.unlink()
 
 
@@ -156,36 +154,25 @@ def second_run(case: Case) -> None:
 
 
 FAULTS: dict[str, Injection] = {
-    "worker-sigkill": Injection("a worker's process is killed", lost_process, "features"),
-    "machine-sigkill": Injection("a worker is killed with its nanny", lost_machine, "fit"),
-    "spot-reclaim": Injection("a worker is ended by SIGTERM", reclaimed, "features"),
-    "exit-zero": Injection("every worker ends with status 0", exit_zero, "features"),
-    "out-of-memory": Injection("a worker goes over its memory limit", out_of_memory, "ingest"),
-    "scheduler-sigkill": Injection("scheduler killed and replaced", lost_scheduler, "features"),
-    "client-sigkill": Injection("the command is killed", lost_client, "features"),
-    "ctrl-c": Injection("the command is interrupted", interrupted, "fit"),
-    "store-500": Injection("every third request: 500", _store("500", 3), "ingest", "store"),
-    "store-503": Injection("every third request: 503", _store("503", 3), "features", "store"),
-    "store-outage": Injection(
-        f"every request for {OUTAGE_S:.0f} s: 503", _store("503", 1, OUTAGE_S), "fit", "store"
-    ),
-    "store-slow": Injection(
-        "every second request: 1 s late", _store("delay", 2), "ingest", "store"
-    ),
-    "store-cut": Injection(
-        "every fifth connection ends in mid-body", _store("cut", 5), "features", "store"
-    ),
-    "store-ack-lost": Injection(
-        "every fifth reply is lost", _store("ack-lost", 5), "features", "store"
-    ),
-    "link-short": Injection(
-        f"a worker's link is cut for {SHORT_CUT_S:.0f} s", _cut(SHORT_CUT_S), "features", "net"
-    ),
-    "link-long": Injection(
-        f"a worker's link is cut for {LONG_CUT_S:.0f} s", _cut(LONG_CUT_S), "ingest", "net"
-    ),
-    "disk-full": Injection("the disk of --out fills up", full_disk, "features", "disk"),
-    "two-runs": Injection("a second run into the same --out", second_run, "features"),
+    "worker-sigkill": Injection(lost_process, "features"),
+    "machine-sigkill": Injection(lost_machine, "fit"),
+    "spot-reclaim": Injection(reclaimed, "features"),
+    "exit-zero": Injection(exit_zero, "features"),
+    "out-of-memory": Injection(out_of_memory, "ingest"),
+    "scheduler-sigkill": Injection(lost_scheduler, "features"),
+    "client-sigkill": Injection(lost_client, "features"),
+    "ctrl-c": Injection(interrupted, "fit"),
+    # of all requests every third, second, fifth; or all for some seconds
+    "store-500": Injection(_store("500", 3), "ingest", "store"),
+    "store-503": Injection(_store("503", 3), "features", "store"),
+    "store-outage": Injection(_store("503", 1, OUTAGE_S), "fit", "store"),
+    "store-slow": Injection(_store("delay", 2), "ingest", "store"),
+    "store-cut": Injection(_store("cut", 5), "features", "store"),
+    "store-ack-lost": Injection(_store("ack-lost", 5), "features", "store"),
+    "link-short": Injection(_cut(SHORT_CUT_S), "features", "net"),
+    "link-long": Injection(_cut(LONG_CUT_S), "ingest", "net"),
+    "disk-full": Injection(full_disk, "features", "disk"),
+    "two-runs": Injection(second_run, "features"),
 }
 
 
@@ -212,8 +199,5 @@ def _on_workers(
 
 
 def _await_end(worker: Worker, pid: int | None) -> None:
-    end = time.monotonic() + 60
-    while worker.pid() == pid:
-        if time.monotonic() > end:
-            raise RuntimeError(f"{worker.name} did not end; see {worker.log}")
-        time.sleep(0.05)
+    if not until(lambda: worker.pid() != pid, 60, every=0.05):
+        raise RuntimeError(f"{worker.name} did not end; see {worker.log}")

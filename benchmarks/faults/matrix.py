@@ -12,7 +12,6 @@ from typing import Any
 from benchmarks.faults.cases import FAULTS, LIMIT_S, Case
 from benchmarks.faults.compare import compare, snapshot
 from benchmarks.faults.stand import STAGES, Running, Stand, small_disk
-from deploy.services import Cluster
 from msiscale.errors import InputError
 
 PATIENCE_S = 900.0  # for all commands of a case; a lease of a killed run has to end in it
@@ -121,7 +120,7 @@ def _attempt(
         injection.act(case)
         code = run.wait(LIMIT_S)
         reruns, stuck = 0, int(code is None)
-        _mend(place, cluster)
+        place.mend(cluster)
         while code != 0:
             if time.monotonic() > began + PATIENCE_S:
                 raise InputError(
@@ -147,13 +146,6 @@ def _attempt(
         stuck,
         case.facts,
     )
-
-
-def _mend(place: Stand, cluster: Cluster) -> None:
-    if cluster is place.net_cluster:
-        place.mend_network()
-    else:
-        cluster.mend(place.workers)
 
 
 @contextmanager

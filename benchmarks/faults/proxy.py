@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import urlsplit
 
+HOST = "127.0.0.1"
 KINDS = ("500", "503", "delay", "cut", "ack-lost")
 REPLIES = {
     "500": ("500 Internal Server Error", "InternalError", "We encountered an internal error."),
@@ -85,10 +85,9 @@ class FaultProxy:
     `url` is where it answers; `inject` and `clear` switch it; `requests` and `struck` count.
     """
 
-    def __init__(self, upstream: str, hosts: Iterable[str] = ("127.0.0.1",)) -> None:
+    def __init__(self, upstream: str) -> None:
         found = urlsplit(upstream)
         self.upstream = (found.hostname or "", found.port or 80)
-        self.hosts = tuple(hosts)
         self.port = 0
         self.fault: Fault | None = None
         self.requests = 0
@@ -99,7 +98,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        return f"http://{self.hosts[0]}:{self.port}"
+        return f"http://{HOST}:{self.port}"
 
     def inject(self, fault: Fault) -> None:
         """From now on."""
@@ -116,8 +115,7 @@ class FaultProxy:
 
     def __enter__(self) -> FaultProxy:
         self._thread.start()
-        for host in self.hosts:
-            self._call(self._listen(host))
+        self._call(self._listen(HOST))
         return self
 
     def __exit__(

@@ -23,6 +23,7 @@ from typing import Any
 import obstore
 from obstore.store import LocalStore
 
+from benchmarks.common.places import until
 from benchmarks.faults.network import Namespace, namespace
 from benchmarks.faults.proxy import FaultProxy
 from deploy.services import S3, Cluster, dask_cluster
@@ -63,18 +64,12 @@ class Running:
 
     def await_stage(self, stage: str, seconds: float) -> bool:
         """Wait for the stage's line; False where the command ended or took too long."""
-        end = time.monotonic() + seconds
-        while not self.reached(stage):
-            if self.process.poll() is not None or time.monotonic() > end:
-                return False
-            time.sleep(0.02)
-        return True
+        until(lambda: self.reached(stage) or self.process.poll() is not None, seconds)
+        return self.reached(stage)
 
     def await_past(self, stage: str, seconds: float) -> None:
         """Wait until the stage is over, whatever came of it, at most so long."""
-        end = time.monotonic() + seconds
-        while not self.past(stage) and time.monotonic() < end:
-            time.sleep(0.02)
+        until(lambda: self.past(stage), seconds)
 
     def wait(self, seconds: float) -> int | None:
         """Exit status; None where it did not end, and was killed."""
@@ -160,6 +155,13 @@ class Stand:
             self.net_cluster = self.stack.enter_context(cluster)
         self.mend_network()
         return self.net_cluster, self.net
+
+    def mend(self, cluster: Cluster) -> None:
+        """As many workers as at first."""
+        if cluster is self.net_cluster:
+            self.mend_network()
+        else:
+            cluster.mend(self.workers)
 
     def mend_network(self) -> None:
         """One worker on either side of the link, both at work."""

@@ -12,8 +12,8 @@ from benchmarks.common.measure import repeated, table
 from benchmarks.common.places import folder_of
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes; --full X"
-FULL = {"side": 10_000, "repeat": 3}
+TAKES = "7 minutes; --full 25"
+FULL = {"side": 10_000, "units": 4, "repeat": 3}
 STRIDES = {"": 224, "_half_overlap": 112}  # of the tile loop
 READERS = ("openslide", "msiscale")
 
@@ -22,14 +22,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--pixel-um", type=float, default=50.0, help="of the MSI [50]")
-    parser.add_argument("--side", type=int, default=6_400, help="pixels of the slide [6400]")
+    parser.add_argument(
+        "--side", type=int, default=6_400, help="pixels of the slide: two whole windows [6400]"
+    )
+    parser.add_argument("--units", type=int, default=2, help="of one of four times the pixels [2]")
     parser.add_argument("--repeat", type=int, default=1, help="medians of so many runs")
     parser.add_argument("--data", metavar="DIR", help="where the slides are made and kept")
 
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """Print a table; all figures together."""
-    from benchmarks.features.slides import slide
+    from benchmarks.common.phantoms import slide
 
     with folder_of(words.data) as folder:
         progress.total = 2 + len(READERS) + words.repeat + len(STRIDES) + 2
@@ -37,13 +40,12 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
         once = slide(folder, words.side)
         progress("one of four times the pixels")
         large = slide(folder, 2 * words.side)
-        return compared(words, once, large, progress)
+        return _compared(words, once, large, progress)
 
 
-def compared(
+def _compared(
     words: argparse.Namespace, once: str, large: str, progress: Progress
 ) -> dict[str, float]:
-    """The sides, in turn."""
 
     def side(function: str, times: int = words.repeat, **arguments: Any) -> Callable[[], Any]:
         return partial(repeated, f"benchmarks.features.sides:{function}", times, **arguments)
@@ -62,17 +64,14 @@ def compared(
         name = f"tile loop, float32, stride {stride}"
         steps[name] = side("tile_loop", path=once, side=1792, stride=stride)
     steps["float32 and bfloat16, 144 pixels"] = side("precisions", 1, path=once, pixel_um=50.0)
-    name = "msiscale, four times the slide, 4 units"
-    steps[name] = side("dense", 1, path=large, units=4, **grid)
+    name = f"msiscale, four times the slide, {words.units} units"
+    steps[name] = side("dense", 1, path=large, units=words.units, **grid)
     got = progress.run(steps)
-    speeds = ("mpix_s", "bare_mpix_s")
-    print(
-        table([
-            cost.row(name, **{k: float(cost.result[k]) for k in speeds if k in cost.result})
-            for name, cost in got.items()
-        ]),
-        end="\n\n",
-    )  # fmt: skip
+    rows = []
+    for name, cost in got.items():
+        speeds = {k: float(v) for k, v in cost.result.items() if k.endswith("mpix_s")}
+        rows.append(cost.row(name, **speeds))
+    print(table(rows), end="\n\n")
     theirs, mine, *dense = got.values()
     *ours, loop, loop_half, effect, four = dense
     if (theirs.result["pixels"] != mine.result["pixels"]).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import openslide
 import torch
 
-from msiscale.features.encoders import load_encoder
-from msiscale.features.extract import extract_block, give_back
+from msiscale.features import extract_block, load_encoder
+from msiscale.features.extract import give_back
 from msiscale.grid import Block, blocks, scaling, translation
 from msiscale.slide.backend import on_white
 from msiscale.slide.openslides import OpenSlideBackend
@@ -74,7 +75,7 @@ def dense(path: str, precision: str, pixel_um: float, units: int | None = None) 
     began, pixels, total = time.perf_counter(), 0.0, 0.0
     for block in every:
         values, _ = extract_block(image, matrix, block, np.ones(block.shape, bool), encoder)
-        pixels += area(block) * px * px / 1e6
+        pixels += math.prod(block.shape) * px * px / 1e6
         total += float(np.nansum(values))
     seconds = time.perf_counter() - began
     after = bare(encoder, size)
@@ -84,11 +85,6 @@ def dense(path: str, precision: str, pixel_um: float, units: int | None = None) 
         "bare_mpix_s": np.array((before + after) / 2),
         "sum": np.array(total),
     }
-
-
-def area(block: Block) -> int:
-    """Pixels of a block."""
-    return block.shape[0] * block.shape[1]
 
 
 class Tiles(torch.utils.data.Dataset[torch.Tensor]):
@@ -110,14 +106,19 @@ class Tiles(torch.utils.data.Dataset[torch.Tensor]):
         return (pixels - mean) / std
 
 
-def tile_loop(path: str, side: int, stride: int) -> Figures:
-    """The same network in float32 over 224 px tiles in batches of 32, pooled a tile."""
+def untrained() -> torch.nn.Module:
+    """ResNet-50 up to its third layer."""
     from torchvision.models import resnet50
 
-    torch.set_num_threads(1)
-    full = resnet50(weights=None).eval()
+    full = resnet50(weights=None)
     names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-    network = torch.nn.Sequential(*(getattr(full, name) for name in names))
+    return torch.nn.Sequential(*(getattr(full, name) for name in names))
+
+
+def tile_loop(path: str, side: int, stride: int) -> Figures:
+    """The same network in float32 over 224 px tiles in batches of 32, pooled a tile."""
+    torch.set_num_threads(1)
+    network = untrained().eval()
     tiles = Tiles(path, side, stride)
     loader = torch.utils.data.DataLoader(tiles, batch_size=32)
     began = time.perf_counter()

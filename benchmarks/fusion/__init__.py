@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes"
+TAKES = "5 minutes"
 FULL: dict[str, Any] = {}
 
 

@@ -246,13 +246,13 @@ def _landmark_seeds() -> list[Files]:
 
 def _read_landmarks(folder: Path, name: str) -> None:
     from msiscale.grid import PixelSize
-    from msiscale.registration.landmarks import fit_landmarks, read_landmarks
+    from msiscale.registration import fit_landmarks, read_landmarks
 
     slide, msi = read_landmarks(str(folder / name))
     assert slide.shape == msi.shape and slide.shape[1:] == (2,)
     source = str(folder / name)
-    sizes = {"mpp": PixelSize.of(0.5), "pixel_um": PixelSize.of(50)}
-    found = fit_landmarks(slide, msi, **sizes, source=source)
+    mpp, pixel_um = PixelSize.of(0.5), PixelSize.of(50)
+    found = fit_landmarks(slide, msi, mpp=mpp, pixel_um=pixel_um, source=source)
     _sound_matrix(found.matrix)
 
 
@@ -266,7 +266,7 @@ def _matrix_seeds() -> list[Files]:
 
 
 def _read_matrix(folder: Path, name: str) -> None:
-    from msiscale.registration.landmarks import read_matrix
+    from msiscale.registration import read_matrix
 
     _sound_matrix(read_matrix(str(folder / name)).matrix)
 
@@ -280,7 +280,7 @@ def _lipid_seeds() -> list[Files]:
 
 
 def _read_lipids(folder: Path, name: str) -> None:
-    from msiscale.biomarkers.lipids import read_lipids
+    from msiscale.biomarkers import read_lipids
 
     table = read_lipids(str(folder / name))
     assert len(table) and (table["mass"] > 0).all() and np.isfinite(table["mass"]).all()

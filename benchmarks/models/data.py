@@ -69,17 +69,22 @@ class Plan:
     part: str
     rows: int
     columns: int
+    components: int
     folder: Path
     steps: dict[str, Callable[[], Any]] = field(default_factory=dict)
     figures: Callable[[dict[str, Any]], Figures] = lambda results: ([], {})
 
     @classmethod
-    def of(cls, part: str, words: argparse.Namespace, rows: int, columns: int) -> Plan:
-        """`rows` and `columns` are those of the figures in docs/models.md."""
+    def of(
+        cls, part: str, words: argparse.Namespace, rows: int, columns: int, *, scaled: bool = True
+    ) -> Plan:
+        """`rows` and `columns` of docs/models.md, times the scale (`scaled`: columns as well)."""
         folder = Path(words.data) if words.data else Path.home() / ".cache" / "msiscale-benchmarks"
         folder.mkdir(parents=True, exist_ok=True)
-        rows, columns = words.rows or int(words.share * rows), words.columns or columns
-        return cls(part, rows, columns, folder)
+        rows = words.rows or int(words.scale * rows)
+        columns = words.columns or int((words.scale if scaled else 1) * columns)
+        components = min(words.components or int(words.scale * 200), columns)
+        return cls(part, rows, columns, components, folder)
 
     def path(self, rows: int | None = None, columns: int | None = None) -> str:
         """Where data of this size lie."""

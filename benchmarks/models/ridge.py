@@ -63,7 +63,7 @@ def sklearn(path: str, count: int, dtype: str, scaled: bool) -> dict[str, Any]:
 def plan(words: argparse.Namespace) -> Plan:
     """Ours, and scikit-learn's with and without its scaler."""
     p = Plan.of("ridge", words, 100_000, 2_048)
-    common: dict[str, Any] = {"path": p.data(), "count": min(200, p.columns)}
+    common: dict[str, Any] = {"path": p.data(), "count": p.components}
     p.steps["targets"] = partial(targets, **common)
     p.step("msiscale", "ours", words.repeat, **common)
     for scaled, dtype in ((True, "float32"), (True, "float64"), (False, "float32")):

@@ -120,7 +120,7 @@ def _mean(rows: CsrRows) -> NDArray[np.float64]:
 
 def plan(words: argparse.Namespace) -> Plan:
     """Ours on both axes, scikit-learn's on the long one; a reference of each."""
-    p = Plan.of("sparse", words, 20_000, 900_000)
+    p = Plan.of("sparse", words, 20_000, 900_000, scaled=False)
     short, long = (
         {"path": f"{p.path(columns=n)}.zarr", "components": K} for n in (SHORT, p.columns)
     )

@@ -12,7 +12,7 @@ from statistics import mean
 
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes; --full 20 (of the demo, which is not in it)"
+TAKES = "7 minutes; --full 20 (of a demo that was made before)"
 FULL = {"shuffles": 20}
 MODELS = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")
 
@@ -20,7 +20,7 @@ MODELS = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")
 def options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--run", default="demo/run", help="results of a run [demo/run]")
-    parser.add_argument("--shuffles", type=int, default=6)
+    parser.add_argument("--shuffles", type=int, default=6, help="of each kind [6]")
     parser.add_argument("--seed", type=int, default=0)
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes; --full X"
-FULL = {"pairs": 40, "real": 10}
+TAKES = "5 minutes; --full 10"
+FULL = {"pairs": 40}
 REAL = Path(__file__).parents[3] / "shared" / "data" / "slides" / "cmu-1-small-region.svs"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Of the command line."""
-    parser.add_argument("--pairs", type=int, default=40, help="phantom specimens")
+    parser.add_argument("--pairs", type=int, default=20, help="phantom specimens [20]")
     parser.add_argument("--seed", type=int, default=606, help="of the phantoms and their cuts")
     parser.add_argument("--real", type=int, default=10, help="warped copies of the real slide")
     parser.add_argument("--slide", default=str(REAL), metavar="FILE", help="that real slide")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -46,8 +44,7 @@ def multiplied(source: Path, out: Path, n: int) -> list[str]:
     origin = dict(zip(names, islice(cycle(originals), n), strict=True))
     out.mkdir()
     for path in source.glob("*.csv"):
-        text = _multiplied_table(path, origin)
-        (out / path.name).write_text(text)
+        (out / path.name).write_text(_multiplied_table(path, origin))
     for zarr in ("cohort.zarr", "predictions.zarr"):
         (out / zarr).mkdir()
         for name, original in origin.items():
@@ -74,14 +71,14 @@ def _multiplied_table(path: Path, origin: dict[str, str]) -> str:
     parts = [whole[~whole["specimen"].isin(list(origin.values()))]]
     rows = dict(list(whole.groupby("specimen")))
     parts += [rows[o].assign(specimen=n) for n, o in origin.items() if o in rows]
-    text = io.StringIO()
-    pd.concat(parts).to_csv(text, index=False)
-    return text.getvalue()
+    return str(pd.concat(parts).to_csv(index=False))
 
 
 def in_chromium(files: dict[str, Path]) -> dict[str, dict[str, float]]:
     """Seconds until a page is ready, and until the panels of its first specimen are (median)."""
-    chromium = _chromium(("chromium", "chromium-browser", "chrome"))
+    chromium = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None
+    )
     if chromium is None or importlib.util.find_spec("playwright") is None:
         print("no Chromium or no playwright here: opening is not measured")
         return {}
@@ -109,7 +106,3 @@ def in_chromium(files: dict[str, Path]) -> dict[str, dict[str, float]]:
                 found[name]["panels s"] = median(panels)
         browser.close()
     return found
-
-
-def _chromium(names: Sequence[str]) -> str | None:
-    return next(filter(None, map(shutil.which, names)), None)

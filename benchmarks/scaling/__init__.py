@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes; --full X"
+TAKES = "9 minutes; --full 15"
 FULL = {"repeat": 2, "pixels": 192}
 PARTS = ("workers", "scheduler", "plan", "cost")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from distributed import Client, get_task_stream
 
 from benchmarks.common.progress import Progress
-from benchmarks.scaling.workers import CHOICES, STAGES
+from benchmarks.scaling.workers import CHOICES, STAGES, imports
 from msiscale.cluster import connect
 from msiscale.config import RunConfig
 from msiscale.pipeline import run
@@ -43,11 +43,11 @@ def measure(folder: Path, progress: Progress, count: int = COUNT) -> dict[str, f
     found: dict[str, float] = {}
     with connect(workers=1) as client:
         address = client.scheduler_info()["address"]
-        client.run(_imports)
+        client.run(imports)
         for stage in STAGES:
             _call(seed, str(done), address, stage)
         for stage, kind, keep in (
-            ("ingest", "peaks", _nothing),
+            ("ingest", "peaks", lambda path: False),
             ("ingest", "ingest", _peaks_done),
             ("register", "register", _before("register")),
             ("features", "features", _before("features")),
@@ -75,9 +75,6 @@ def measure(folder: Path, progress: Progress, count: int = COUNT) -> dict[str, f
     found[f"plan.seconds_{count}_specimens"] = sum(
         found[f"plan.{kind}_seconds_{count}_specimens"] for kind in kinds
     )
-    for name, value in found.items():
-        print(f"{name:<45}{value:>9.2f} s")
-    print(flush=True)
     return found
 
 
@@ -131,16 +128,6 @@ def first_task(client: Client, manifest: Path, out: Path, stage: str, kind: str)
             child.send_signal(signal.SIGINT)
             said = child.communicate(timeout=120)[1]
     raise RuntimeError(f"no task of {kind} within {MOST_S:.0f} s: {said[-500:]}")
-
-
-def _imports() -> None:
-    from importlib import import_module
-
-    import_module("msiscale.pipeline")
-
-
-def _nothing(path: Path) -> bool:
-    return False
 
 
 def _peaks_done(path: Path) -> bool:

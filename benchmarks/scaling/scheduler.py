@@ -24,7 +24,7 @@ from distributed import Client
 from numpy.typing import NDArray
 
 from benchmarks.common.measure import measured, table
-from benchmarks.common.places import status_mib
+from benchmarks.common.places import status_mib, until
 from benchmarks.common.progress import Progress
 from benchmarks.scaling.model import ideal_wall
 from msiscale.cohort import Specimen
@@ -180,13 +180,13 @@ def scheduler(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _address(file: Path, child: subprocess.Popen[bytes]) -> str:
-    for _ in range(600):
-        if child.poll() is not None:
-            raise RuntimeError(f"dask scheduler ended with status {child.returncode}")
-        if file.exists() and file.read_text().endswith("}"):
-            return str(json.loads(file.read_text())["address"])
-        time.sleep(0.1)
-    raise RuntimeError("dask scheduler did not start within a minute")
+    def told() -> bool:
+        return file.exists() and file.read_text().endswith("}")
+
+    until(lambda: told() or child.poll() is not None, 60)
+    if not told():
+        raise RuntimeError(f"dask scheduler did not start within a minute; status {child.poll()}")
+    return str(json.loads(file.read_text())["address"])
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -25,13 +24,13 @@ import psutil
 import zarr
 from distributed import Client, Worker, get_task_stream
 
-from benchmarks.common.measure import table, variables
+from benchmarks.common.measure import measured, table
 from benchmarks.common.progress import Progress
 from benchmarks.scaling.model import efficiency
 from msiscale.cluster import connect
 from msiscale.cohort import read_manifest
 from msiscale.config import RunConfig
-from msiscale.features.encoders import load_encoder
+from msiscale.features import load_encoder
 from msiscale.features.extract import to_cells, units, windows_of
 from msiscale.grid import Block
 from msiscale.pipeline import run
@@ -115,7 +114,7 @@ def measure(
     found |= machine(6)
     found |= stored(outs[-1], folder / "cohort")
     found["work.network_mpix"] = network_mpix(Path(manifest), outs[-1])
-    print(table(rows(runs)), said(found), sep="\n\n", end="\n\n", flush=True)
+    print(table(rows(runs)), table(medians(found)), sep="\n\n", end="\n\n", flush=True)
     return found, {k: times for s in runs[1][-1].values() for k, times in s.tasks.items()}
 
 
@@ -130,7 +129,7 @@ def once(manifest: str, out: str, workers: int) -> dict[str, Stage]:
     """The stages in an empty folder, with so many workers."""
     with connect(workers=workers) as client:
         client.wait_for_workers(workers)
-        client.run(_imports)
+        client.run(imports)
         client.run(_pin, sorted(client.scheduler_info(n_workers=-1)["workers"]))
         return {stage: staged(client, manifest, out, stage) for stage in STAGES}
 
@@ -241,55 +240,35 @@ def network_mpix(manifest: Path, out: Path) -> float:
     return pixels / 1e6
 
 
-LOOP = """
-import time
-import numpy as np
-from msiscale.features.encoders import load_encoder
-encoder = load_encoder("resnet50:layer3", "random:0")
-tile = np.random.default_rng(0).integers(0, 255, (800, 800, 3), dtype=np.uint8)
-encoder(tile)
-print("ready", flush=True)
-input()
-for _ in range({times}):
-    wall, cpu = time.perf_counter(), time.process_time()
+def forward(times: int) -> dict[str, Any]:
+    """Wall and CPU seconds of twice 0.64 megapixels through the network, again and again."""
+    encoder = load_encoder("resnet50:layer3", "random:0")
+    tile = np.random.default_rng(0).integers(0, 255, (800, 800, 3), dtype=np.uint8)
     encoder(tile)
-    encoder(tile)
-    print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
-"""
+    found = []
+    for _ in range(times):
+        wall, cpu = time.perf_counter(), time.process_time()
+        encoder(tile)
+        encoder(tile)
+        found.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {"seconds": np.array(found)}
 
 
 def machine(times: int) -> dict[str, float]:
     """What two processes that share nothing get of this machine: the bound of any engine on it."""
-    one = loops(1, times)
-    two = loops(2, times)
-    wall1, wall2 = (median(w for w, _ in part) for part in (one, two))
-    cpu1, cpu2 = (median(c for _, c in part) for part in (one, two))
+
+    def median_of(processes: int) -> Any:
+        with ThreadPoolExecutor(processes) as pool:
+            target = "benchmarks.scaling.workers:forward"
+            jobs = [pool.submit(measured, target, times=times) for _ in range(processes)]
+            return np.median([job.result().result["seconds"] for job in jobs], axis=(0, 1))
+
+    (wall1, cpu1), (wall2, cpu2) = median_of(1), median_of(2)
     return {
-        "machine.efficiency_2_processes": wall1 / wall2,
-        "machine.efficiency_2_processes_cpu": cpu1 / cpu2,
-        "machine.network_mpix_s_core": 2 * 0.64 / cpu1,
+        "machine.efficiency_2_processes": float(wall1 / wall2),
+        "machine.efficiency_2_processes_cpu": float(cpu1 / cpu2),
+        "machine.network_mpix_s_core": float(2 * 0.64 / cpu1),
     }
-
-
-def loops(processes: int, times: int) -> list[tuple[float, float]]:
-    """Wall and CPU seconds of forward passes in so many plain processes at once."""
-    command = [sys.executable, "-c", LOOP.format(times=times)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command, env=variables(), **pipes) for _ in range(processes)]
-    for child in started:
-        assert child.stdout is not None
-        child.stdout.readline()
-    for child in started:
-        assert child.stdin is not None
-        child.stdin.write("\n")
-        child.stdin.flush()
-    found = []
-    for child in started:
-        text, _ = child.communicate()
-        if child.returncode:
-            raise RuntimeError("a forward pass in a plain process failed; see its message above")
-        found += [(float(w), float(c)) for w, c in (line.split() for line in text.splitlines())]
-    return found
 
 
 def rows(runs: Mapping[int, list[dict[str, Stage]]]) -> list[dict[str, Any]]:
@@ -311,24 +290,27 @@ def rows(runs: Mapping[int, list[dict[str, Stage]]]) -> list[dict[str, Any]]:
     ]
 
 
-def said(found: Mapping[str, float]) -> str:
-    """What the medians say."""
-    lines = [
-        f"{stage:<10} efficiency {found[f'{stage}.efficiency_2_workers']:.3f} by wall, "
-        f"{found[f'{stage}.efficiency_2_workers_cpu']:.3f} by CPU; tasks take "
-        f"{found[f'{stage}.tasks_slower_2_workers']:.3f} of the time beside another, workers "
-        f"idle {found[f'{stage}.idle_s_2_workers']:.2f} s"
-        for stage in STAGES
+def medians(found: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What the medians say; two plain loops are what this machine allows."""
+    columns = {
+        "efficiency by wall": "efficiency_2_workers",
+        "by CPU": "efficiency_2_workers_cpu",
+        "tasks beside another take": "tasks_slower_2_workers",
+        "workers idle s": "idle_s_2_workers",
+    }
+    of = "machine.efficiency_2_processes"
+    plain = {"efficiency by wall": found[of], "by CPU": found[f"{of}_cpu"]}
+    return [
+        *(
+            {"": s} | {title: found[f"{s}.{name}"] for title, name in columns.items()}
+            for s in STAGES
+        ),
+        {"": "two plain forward-pass loops", **plain},
     ]
-    lines.append(
-        f"machine    efficiency {found['machine.efficiency_2_processes']:.3f} by wall, "
-        f"{found['machine.efficiency_2_processes_cpu']:.3f} by CPU: two plain forward-pass loops"
-    )
-    return "\n".join(lines)
 
 
-def _imports() -> None:
-    # what a worker imports with its first task is its start, not the stage's
+def imports() -> None:
+    """What a worker imports with its first task is its start, not the stage's."""
     import_module("msiscale.pipeline")
 
 

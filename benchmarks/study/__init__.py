@@ -12,7 +12,7 @@ from benchmarks.common.measure import measured, table
 from benchmarks.common.places import folder_of
 from benchmarks.common.progress import Progress
 
-TAKES = "X minutes"
+TAKES = "4 minutes"
 FULL: dict[str, Any] = {}
 TESTED = 50
 SAMPLE = 200 + TESTED  # pixels of the study's steps, in proportion to all
@@ -27,17 +27,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """Print a table; all figures together."""
     with folder_of(words.data) as folder:
-        return compared(folder, words.side, progress)
+        return _compared(folder, words.side, progress)
 
 
-def compared(folder: Path, side: int, progress: Progress) -> dict[str, float]:
-    """The study's steps on a sample, in proportion to all pixels, and msiscale on all of them."""
-    from benchmarks.features.slides import slide
-    from benchmarks.ingest.phantom import phantom
+def _compared(folder: Path, side: int, progress: Progress) -> dict[str, float]:
+    from benchmarks.common.phantoms import imzml, slide
 
     progress.total = 1 + 8
     progress("an imzML and a slide")
-    path, axis = phantom(folder, side)
+    path, axis = imzml(folder, side)
     tile, pixels = slide(folder, 2048), side**2
 
     def step(function: str, **arguments: Any) -> Callable[[], Any]:

@@ -90,14 +90,12 @@ def patches(path: str, patch: int) -> Figures:
     """Float32 patches without halo, pooled to 256 px cells, with batch statistics, as published."""
     import torch
     from torch.nn.functional import avg_pool2d
-    from torchvision.models import resnet50
 
+    from benchmarks.features.sides import untrained
     from msiscale.slide.reader import open_reader
 
     torch.set_num_threads(1)
-    full = resnet50(weights=None)  # never put into evaluation mode there
-    names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
-    network = torch.nn.Sequential(*(getattr(full, name) for name in names))
+    network = untrained()  # never put into evaluation mode there
     slide = open_reader(path)
     pixels = slide.read(0, 0, 0, patch, patch)
     with torch.no_grad():

@@ -50,7 +50,7 @@ def test_worker_killed_then_store_failing_then_client_killed(
 def test_row(place: Stand, reference: Undisturbed, fault: str) -> None:
     if why := missing(fault, place):
         pytest.skip(why)
-    row = one_case(place, reference, fault, FAULTS[fault].quick)
+    row = one_case(place, reference, fault, FAULTS[fault].stage)
     assert not row.lost and not row.different and not row.stuck
     assert not row.facts.get("mixed")
     if fault not in (*ENDS_THE_COMMAND, "scheduler-sigkill"):

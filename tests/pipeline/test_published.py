@@ -1,4 +1,4 @@
-"""The study's PCA of a run: one for all folds, in batches of 200 spectra, as scikit-learn has it."""
+"""The PCA of the study in a run: one for all folds, in batches of 200, as scikit-learn has it."""
 
 from __future__ import annotations
 
