@@ -208,7 +208,7 @@ class CsrRows:
         rows = tuple(b - a for a, b in itertools.pairwise(self.edges))
         meta = csr_array((0, 0), dtype=self.dtype)
         chunks = (rows, (self.shape[1],))
-        return da.Array(graph, name, chunks, meta=meta)  # type: ignore[no-untyped-call]
+        return da.Array(graph, name, chunks, meta=meta)
 
     def _record(self, i: int) -> tuple[int, int]:
         if not 0 <= i < self.n_blocks:

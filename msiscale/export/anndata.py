@@ -131,7 +131,7 @@ def _lazy(cells: list[Block], counts: tuple[int, ...], columns: int, make: Any) 
     def block(block_info: Any = None) -> Any:
         return make(cells[block_info[None]["chunk-location"][0]])
 
-    return da.map_blocks(  # type: ignore[no-untyped-call]
+    return da.map_blocks(
         block,
         chunks=(counts, (columns,)),
         dtype=np.float32,

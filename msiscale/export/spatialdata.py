@@ -107,7 +107,7 @@ def _images(sd: Any, source: ExportSpecimen, mz: list[float]) -> dict[str, Any]:
     preview = source.measurements.array("preview")
     fine = [n / m for n, m in zip(preview.shape, source.shape, strict=False)]
     found[f"{source.name}_he"] = sd.models.Image2DModel.parse(
-        da.from_array(preview, name=False).transpose(2, 0, 1),  # type: ignore[no-untyped-call]
+        da.from_array(preview, name=False).transpose(2, 0, 1),
         dims=("c", "y", "x"),
         c_coords=["r", "g", "b"],
         transformations=_affine(
@@ -133,10 +133,8 @@ def _lazy(source: ExportSpecimen, layer: Layer) -> Any:
         return layer.read(Block(y0, y1, x0, x1)).transpose(2, 0, 1)
 
     size = (n, *source.shape)
-    chunks = da.core.normalize_chunks(  # type: ignore[no-untyped-call]
-        (n, TILE, TILE), size, dtype=np.float32
-    )
-    return da.map_blocks(  # type: ignore[no-untyped-call]
+    chunks = da.core.normalize_chunks((n, TILE, TILE), size, dtype=np.float32)
+    return da.map_blocks(
         block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
 

@@ -91,7 +91,7 @@ def _basis(
     quiet = np.errstate(invalid="ignore")  # dask-ml divides zero by zero in its first batch
     with dask.config.set(scheduler="synchronous"), one_blas_thread(), quiet:
         for batch in _batches(arrays, used, n, k):
-            fit.partial_fit(da.from_array(batch, chunks=-1))  # type: ignore[no-untyped-call]
+            fit.partial_fit(da.from_array(batch, chunks=-1))
     values = np.asarray(fit.explained_variance_, np.float64)
     kept = values > values[0] * noise_floor(int(used.sum()), float(np.finfo(batch.dtype).eps))
     ratio = np.asarray(fit.explained_variance_ratio_, np.float64)

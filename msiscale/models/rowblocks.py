@@ -126,7 +126,7 @@ def _dask_blocks(arrays: Sequence[Any], lead: int) -> list[tuple[Any, ...]]:
             continue
         if not is_dask(a):
             whole_rows = (*chunks, *a.shape[lead:])
-            a = da.from_array(a, chunks=whole_rows)  # type: ignore[no-untyped-call]
+            a = da.from_array(a, chunks=whole_rows)
         whole = dict.fromkeys(range(lead, a.ndim), -1)
         if a.chunks[:lead] != chunks and not np.isnan(np.concatenate(chunks)).any():
             whole |= dict(enumerate(chunks))
@@ -168,10 +168,10 @@ def _parts(array: Any, lead: int) -> list[Any]:
     from dask.delayed import delayed
     from dask.optimization import cull
 
-    (array,) = optimize(array)  # type: ignore[no-untyped-call]
+    (array,) = optimize(array)
     whole = dict(array.__dask_graph__())
-    keys = list(flatten(array.__dask_keys__()))  # type: ignore[no-untyped-call]
-    graphs = [(cull(whole, [key])[0], key) for key in keys]  # type: ignore[no-untyped-call]
+    keys = list(flatten(array.__dask_keys__()))
+    graphs = [(cull(whole, [key])[0], key) for key in keys]
     times = Counter(key for graph, _ in graphs for key in graph)
     shared = [whole[key] for key, n in times.items() if n > 1]
     if any(type(node).__name__ != "DataNode" for node in shared) or _holds_future(whole):
@@ -287,7 +287,7 @@ def _reduce_lazily(
         else:  # hidden in a function, where Dask does not look for collections
             total = later(functools.partial(_chain, step, chain))(*common)
         sums.append(total)
-    (total,) = compute(merged_in_order(sums, one_merge))  # type: ignore[no-untyped-call]
+    (total,) = compute(merged_in_order(sums, one_merge))
     return total
 
 

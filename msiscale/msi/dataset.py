@@ -164,7 +164,5 @@ def _tiled(
         return read(tiles[y, x])
 
     meta = np.empty((0, 0, 0), dtype)
-    made: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
-        block, chunks=chunks, dtype=dtype, meta=meta
-    )
+    made: da.Array = da.map_blocks(block, chunks=chunks, dtype=dtype, meta=meta)
     return made
