@@ -10,7 +10,8 @@ import numpy as np
 import openslide
 import torch
 
-from msiscale.features import extract_block, load_encoder
+from msiscale.features.encoders import load_encoder
+from msiscale.features.extract import extract_block
 from msiscale.features.extract import give_back
 from msiscale.grid import Block, blocks, scaling, translation
 from msiscale.slide.backend import on_white

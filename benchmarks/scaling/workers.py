@@ -30,7 +30,7 @@ from benchmarks.scaling.model import efficiency
 from msiscale.cluster import connect
 from msiscale.cohort import read_manifest
 from msiscale.config import RunConfig
-from msiscale.features import load_encoder
+from msiscale.features.encoders import load_encoder
 from msiscale.features.extract import to_cells, units, windows_of
 from msiscale.grid import Block
 from msiscale.pipeline import run

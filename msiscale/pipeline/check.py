@@ -32,7 +32,7 @@ def check(manifest: str, config: RunConfig) -> list[str]:
     for name, load in (
         ("encoder", lambda: load_encoders(config.encoder, config.weights)),
         ("axis", lambda: given_axis(config)),
-        ("pca", lambda: config.pca == "incremental" and need_dask_ml()),
+        ("pca", lambda: need_dask_ml() if config.pca == "incremental" else None),
         ("recalibrate", lambda: config.recalibrate and given_masses(config)),
         ("lipids", lambda: config.lipids and read_lipids(config.lipids)),
     ):

@@ -185,7 +185,7 @@ class Stream:
         self.gpu = gpu and has_gpu(client)
         self.held = self.retries = 0
         self.sent_all = False
-        self.running: dict[str, tuple[Future, Task]] = {}
+        self.running: dict[str, tuple[Future[Any], Task]] = {}
         self.again: list[tuple[float, int, Task]] = []  # heap of those that wait for another try
         self.ready: deque[Task] = deque()
         self.done: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -244,7 +244,7 @@ class Stream:
             self.running[key] = (future, task)
             future.add_done_callback(lambda f: self.done.put(f.key))
 
-    def _ended(self) -> list[tuple[Future, Task]]:
+    def _ended(self) -> list[tuple[Future[Any], Task]]:
         """Those that have ended; waits a moment for the first."""
         found = []
         with contextlib.suppress(queue.Empty):
@@ -256,8 +256,8 @@ class Stream:
         return found
 
     def _fetched(
-        self, ended: list[tuple[Future, Task]]
-    ) -> Iterator[tuple[Future, Task, Report | None]]:
+        self, ended: list[tuple[Future[Any], Task]]
+    ) -> Iterator[tuple[Future[Any], Task, Report | None]]:
         """With their reports, fetched together; None where there is none."""
         well = [future for future, _ in ended if future.status == "finished"]
         reports: dict[str, Report] = {}
@@ -268,7 +268,7 @@ class Stream:
         for future, task in ended:
             yield future, task, reports.get(str(future.key))
 
-    def _checked(self, future: Future, task: Task, report: Report | None) -> Report | None:
+    def _checked(self, future: Future[Any], task: Task, report: Report | None) -> Report | None:
         """What to hand on; None when the task is to be tried again."""
         if report is None:
             report = self._failure(future, task)
@@ -285,7 +285,7 @@ class Stream:
             return None
         return report
 
-    def _failure(self, future: Future, task: Task) -> Report | None:
+    def _failure(self, future: Future[Any], task: Task) -> Report | None:
         """Of a task that the cluster gave up; None if it is lost."""
         if future.status != "error":
             return None
@@ -345,7 +345,8 @@ def _threads(client: Client, *, gpu: bool) -> int | None:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
     except (OSError, TimeoutError):
         return None
-    return sum(w["nthreads"] for w in workers if not gpu or w.get("resources", {}).get("GPU"))
+    able = (w for w in workers if not gpu or w.get("resources", {}).get("GPU"))
+    return sum(int(w["nthreads"]) for w in able)
 
 
 def ordered(

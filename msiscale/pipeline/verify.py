@@ -153,7 +153,7 @@ def _parents(path: str) -> list[str]:
     return ["/".join(words[: i + 1]) for i in range(first, len(words))]
 
 
-def _chunks(array: zarr.Array, path: str, region: tuple[slice, ...]) -> Iterator[str]:
+def _chunks(array: zarr.Array[Any], path: str, region: tuple[slice, ...]) -> Iterator[str]:
     """The chunks (or shards) of a region that cannot be read."""
     unit = array.shards or array.chunks
     bounds = [(s.start, s.stop) for s in region] + [(0, n) for n in array.shape[len(region) :]]

@@ -103,7 +103,8 @@ def columns_of(
 
 def spectra(scores: Any, mean: Float32, spectrum: Float32) -> Float32:
     """Intensities (..., mz) of scores (..., component); what is below zero is zero."""
-    return np.maximum(scores @ spectrum + mean, np.float32(0)).astype(np.float32)
+    found: Float32 = np.maximum(scores @ spectrum + mean, np.float32(0)).astype(np.float32)
+    return found
 
 
 def probability(log_odds: Any) -> Float32:
