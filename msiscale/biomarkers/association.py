@@ -34,8 +34,10 @@ def rank_auc(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Float
 
     Parameters
     ----------
-    values : (k, n) one row an m/z. NaN are left out, row by row.
-    positive : (n,) bool.
+    values
+        (k, n) one row an m/z. NaN are left out, row by row.
+    positive
+        (n,) bool.
 
     Returns
     -------
@@ -72,16 +74,27 @@ def specimen_association(
 
     Parameters
     ----------
-    intensity : (y, x, mz) float; NumPy, Zarr, or an xarray.DataArray on Dask or lazy. It is read in
-        slabs of m/z that hold about `memory` bytes (64 m/z at the least).
-    cancer : (y, x) annotated fraction, NaN where unknown. At or above `threshold` is cancer.
-    tissue : (y, x) bool.
-    mz : (mz,) needed when `intensity` is not labelled.
-    shifts : places of the tissue where the annotation is laid as well, to see how far chance alone
-        takes an AUC where pixels are like their neighbours; 0 for none. See `shifting`.
-    seed : of the places.
-    restore : undoes a transform of the intensities, for means, effect and difference; an AUC does
-        not depend on it.
+    intensity
+        (y, x, mz) float; NumPy, Zarr, or an xarray.DataArray on Dask or lazy. It is read in slabs
+        of m/z that hold about `memory` bytes (64 m/z at the least).
+    cancer
+        (y, x) annotated fraction, NaN where unknown. At or above `threshold` is cancer.
+    tissue
+        (y, x) bool.
+    mz
+        (mz,) needed when `intensity` is not labelled.
+    threshold
+        fraction from which a pixel is cancer
+    memory
+        bytes
+    shifts
+        places of the tissue where the annotation is laid as well, to see how far chance alone takes
+        an AUC where pixels are like their neighbours; 0 for none. See `shifting`.
+    seed
+        of the places.
+    restore
+        undoes a transform of the intensities, for means, effect and difference; an AUC does not
+        depend on it.
 
     Returns
     -------
@@ -92,6 +105,11 @@ def specimen_association(
     mean_other; n_cancer, n_other (pixels). With `shifts` also auc_sd (root mean square of
     ``auc - 0.5`` over the places), p_shift (share of the places whose AUC is as far from 0.5) and
     n_places, the annotation's own among them.
+
+    Raises
+    ------
+    ValueError
+        shapes that do not fit
     """
     axis = np.asarray(intensity["mz"] if mz is None else mz, dtype=np.float64)
     if intensity.ndim != 3 or intensity.shape[2] != axis.size:
@@ -148,8 +166,10 @@ def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> 
 
     Parameters
     ----------
-    tables : specimen -> result of `specimen_association`, all on one m/z axis.
-    patients : specimen -> patient; a specimen that is not in it is its own patient.
+    tables
+        specimen -> result of `specimen_association`, all on one m/z axis.
+    patients
+        specimen -> patient; a specimen that is not in it is its own patient.
 
     Returns
     -------
@@ -158,6 +178,11 @@ def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> 
     whose AUC is on the same side of 0.5 as the mean), auc_between (standard deviation of the AUC
     between patients, beyond chance; only with ``auc_sd``), mean_intensity, in descending order of
     ``|auc - 0.5|`` (ties: of ``|effect|``, then ascending m/z; NaN last).
+
+    Raises
+    ------
+    ValueError
+        no specimen, or m/z axes that differ
     """
     if not tables:
         raise ValueError("no specimen to combine")

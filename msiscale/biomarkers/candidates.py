@@ -59,12 +59,18 @@ def candidates(
 
     Parameters
     ----------
-    table : from `lipids`
-    axis : (n,) m/z ascending of the peaks that the cohort has; None to score every ion
-    polarity, adducts : as in `identification.identify`
-    ppm : tolerance
-    decoys : a formula
-    resolving_power : see `isotopes.isotope_pattern`
+    table
+        from `lipids`
+    axis
+        (n,) m/z ascending of the peaks that the cohort has; None to score every ion
+    polarity, adducts
+        as in `identification.identify`
+    ppm
+        tolerance
+    decoys
+        a formula
+    resolving_power
+        see `isotopes.isotope_pattern`
 
     Returns
     -------
@@ -72,7 +78,8 @@ def candidates(
 
     Raises
     ------
-    InputError : an adduct that is unknown or of the other polarity
+    InputError
+        an adduct that is unknown or of the other polarity
     """
     kinds = adducts_of(polarity, adducts)
     charge = kinds[0].charge

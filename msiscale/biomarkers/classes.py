@@ -158,10 +158,7 @@ def builtin_lipids() -> pd.DataFrame:
 
 @cache
 def by_subclass() -> dict[tuple[str, str], tuple[str, float, bool, str]]:
-    """(LIPID MAPS sub-class, Hill formula) -> species name, plausibility, choline, class.
-
-    Where two rules give the same (a lyso lipid and a short ether), the likelier stays.
-    """
+    """(LIPID MAPS sub-class, Hill formula) -> name, plausibility, choline, class: the likeliest."""
     found: dict[tuple[str, str], tuple[str, float, bool, str]] = {}
     for kind in CLASSES:
         for carbons, double_bonds in kind.species():

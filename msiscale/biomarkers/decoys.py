@@ -46,12 +46,21 @@ def draw(
 
     Parameters
     ----------
-    formula : neutral, Hill
-    charge : -1 or 1
-    count : how many; fewer where there are no more
-    real : ions (Hill, of the atoms that `masses.ion_counts` gives) that are no decoys, as they are
+    formula
+        neutral, Hill
+    charge
+        -1 or 1
+    count
+        how many; fewer where there are no more
+    real
+        ions (Hill, of the atoms that `masses.ion_counts` gives) that are no decoys, as they are
         looked for: a triglyceride with a nitrogen is another with ammonium
-    seed : of the draw
+    seed
+        of the draw
+
+    Returns
+    -------
+    The adducts, in the order of the draw.
     """
     rng = np.random.default_rng([seed, zlib.crc32(formula.encode())])
     found: list[Adduct] = []
@@ -71,8 +80,14 @@ def match_ratio(targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS) -> f
 
     Parameters
     ----------
-    targets, decoys : scores of the ions that have a peak
-    count : decoys a target
+    targets, decoys
+        scores of the ions that have a peak
+    count
+        decoys a target
+
+    Returns
+    -------
+    The ratio.
     """
     against = np.asarray(decoys, np.float64).ravel()
     if not against.size:
@@ -93,10 +108,14 @@ def false_discovery_rate(
 
     Parameters
     ----------
-    targets : (n,) scores of the ions of one adduct
-    decoys : scores of their decoys, in any order
-    count : decoys a target
-    ratio : see `match_ratio`; METASPACE has none
+    targets
+        (n,) scores of the ions of one adduct
+    decoys
+        scores of their decoys, in any order
+    count
+        decoys a target
+    ratio
+        see `match_ratio`; METASPACE has none
 
     Returns
     -------
@@ -121,7 +140,8 @@ def cohort_score(scores: Sequence[Floats]) -> Floats:
 
     Parameters
     ----------
-    scores : per specimen (n,)
+    scores
+        per specimen (n,)
 
     Returns
     -------

@@ -39,13 +39,19 @@ def identify(
 
     Parameters
     ----------
-    mz : (n,) measured m/z
-    table : from `builtin_lipids` or `read_lipids`
-    polarity : '+' or '-'
-    adducts : names such as ``[M+Na]+``; the usual ones of the polarity when None
-    tolerance_ppm : greatest mass error
-    intensity : (n,) mean intensities; with them an m/z that lies one or two carbon-13 steps above
-        a stronger one is marked as its isotope.
+    mz
+        (n,) measured m/z
+    table
+        from `builtin_lipids` or `read_lipids`
+    polarity
+        '+' or '-'
+    adducts
+        names such as ``[M+Na]+``; the usual ones of the polarity when None
+    tolerance_ppm
+        greatest mass error
+    intensity
+        (n,) mean intensities; with them an m/z that lies one or two carbon-13 steps above a
+        stronger one is marked as its isotope.
 
     Returns
     -------
@@ -56,8 +62,10 @@ def identify(
 
     Raises
     ------
-    ValueError : a tolerance that is not above 0
-    InputError : an adduct that is unknown or of the other polarity
+    ValueError
+        a tolerance that is not above 0
+    InputError
+        an adduct that is unknown or of the other polarity
     """
     measured = np.asarray(mz, dtype=np.float64).ravel()
     if not tolerance_ppm > 0:
@@ -87,8 +95,10 @@ def isotope_of(mz: ArrayLike, intensity: ArrayLike, *, tolerance_ppm: float = 5.
 
     Parameters
     ----------
-    mz, intensity : (n,) in any order
-    tolerance_ppm : of an m/z
+    mz, intensity
+        (n,) in any order
+    tolerance_ppm
+        of an m/z
 
     Returns
     -------

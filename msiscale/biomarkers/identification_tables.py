@@ -33,11 +33,16 @@ def identification_tables(
 
     Parameters
     ----------
-    found : what was scored
-    scores : specimen -> (ions, 5) of `score_ions`
-    ppm : tolerance
-    decoys : a formula
-    matrix : from `read_matrix_ions`
+    found
+        what was scored
+    scores
+        specimen -> (ions, 5) of `score_ions`
+    ppm
+        tolerance
+    decoys
+        a formula
+    matrix
+        from `read_matrix_ions`
 
     Returns
     -------
@@ -111,8 +116,7 @@ def _over_specimens(found: Candidates, values: list[Floats], decoys: int) -> pd.
 
 
 def _rates(found: Candidates, msm: Floats, intensity: Floats, decoys: int) -> tuple[Floats, Floats]:
-    """FDR of every target: per adduct, against the decoys of the formulas that form it; and the
-    same with the decoys weighed by `match_ratio`."""
+    """FDR of every target by adduct, and the same with the decoys weighed by `match_ratio`."""
     plain, weighed = np.ones(len(found.targets)), np.ones(len(found.targets))
     seen = intensity > 0
     against = found.decoys
@@ -174,11 +178,9 @@ def _isotopes(found: Candidates, table: pd.DataFrame, labels: list[str], ppm: fl
 
 
 def _isobars(table: pd.DataFrame, labels: list[str], ppm: float) -> tuple[list[str], list[bool]]:
-    """Other identified ions within the tolerance, the best first, and whether any is better.
-
-    They share a peak and so its score; better is what combines a high score, a mass error like that
-    of the surest ones, and a formula and adduct that tissue is likely to give.
-    """
+    """Other identified ions within the tolerance, the best first, and whether any is better."""
+    # They share a peak and so its score; better is what combines a high score, a mass error like
+    # that of the surest ones, and a formula and adduct that tissue is likely to give.
     mz = table["mz"].to_numpy(float)
     error = table["ppm_error"].to_numpy(float)
     sure = error[(table["fdr"] <= _SURE).to_numpy() & np.isfinite(error)]

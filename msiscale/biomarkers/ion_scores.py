@@ -53,11 +53,16 @@ def score_ions(
 
     Parameters
     ----------
-    read : the peaks of the specimen, anew at each call, in parts
-    mz, theory : (k, n) isotope peaks of each ion by ascending m/z, NaN behind the last
-    sampled : (y, x) bool, measured pixels
-    ppm : half a window
-    budget : peaks held
+    read
+        the peaks of the specimen, anew at each call, in parts
+    mz, theory
+        (k, n) isotope peaks of each ion by ascending m/z, NaN behind the last
+    sampled
+        (y, x) bool, measured pixels
+    ppm
+        half a window
+    budget
+        peaks held
 
     Returns
     -------
@@ -93,10 +98,7 @@ def _merged(mz: Floats, ppm: float) -> tuple[Floats, Floats]:
 def _collect(
     parts: Iterator[Peaks], windows: tuple[Floats, Floats], *, least: float, budget: int
 ) -> tuple[Peaks, float]:
-    """Peaks within the windows, sorted by m/z, and the m/z below which there are all of them.
-
-    The limit is never below `least`, so that one ion can be scored at any rate.
-    """
+    """Peaks within the windows, sorted, and the m/z below which all are; never below `least`."""
     lower, upper = windows
     kept: list[Peaks] = []
     held, limit = 0, np.inf

@@ -53,10 +53,14 @@ def isotope_pattern(
 
     Parameters
     ----------
-    counts : atoms of the ion by element, see `masses.ion_counts`
-    charge : -1 or 1; the electrons that are lost or gained count
-    resolving_power : m/z over the full width at half height, at m/z 200 of an Orbitrap
-    peaks : at most, the strongest
+    counts
+        atoms of the ion by element, see `masses.ion_counts`
+    charge
+        -1 or 1; the electrons that are lost or gained count
+    resolving_power
+        m/z over the full width at half height, at m/z 200 of an Orbitrap
+    peaks
+        at most, the strongest
 
     Returns
     -------

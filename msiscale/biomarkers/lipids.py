@@ -68,9 +68,9 @@ def read_lipids(path: str) -> pd.DataFrame:
         raise InputError(
             f"{path}: no such lipid table; give an LMSD file (CSV, TSV or SDF)"
         ) from None
+    except InputError:
+        raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: the lipid table cannot be read ({error}); get it anew") from None
     if table.empty:
         raise InputError(

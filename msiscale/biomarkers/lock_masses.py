@@ -66,12 +66,18 @@ MATRICES = {"dhb": ("+", _dhb), "chca": ("+", _chca), "9aa": ("-", _9aa)}
 
 
 def lock_masses(name: str, polarity: str) -> Floats:
-    """m/z of a built-in list, ascending, (n,) float64.
+    """m/z of a built-in list of ions.
 
     Parameters
     ----------
-    name : 'lipids', or a matrix of `MATRICES`
-    polarity : '+' or '-'
+    name
+        'lipids', or a matrix of `MATRICES`
+    polarity
+        '+' or '-'
+
+    Returns
+    -------
+    (n,) float64 ascending
 
     Raises
     ------

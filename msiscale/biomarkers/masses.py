@@ -91,11 +91,7 @@ def as_polarity(polarity: str) -> str:
 
 
 def adducts_of(polarity: str, names: Iterable[str] | None = None) -> list[Adduct]:
-    """The adducts `names`, or the usual ones of the polarity.
-
-    A name may be written ``[M+Na]+``, ``M+Na`` or ``+Na``. InputError when it is not known or not
-    of this polarity.
-    """
+    """The adducts `names` (``[M+Na]+``, ``M+Na``, ``+Na``), or the usual ones; else InputError."""
     sign = as_polarity(polarity)
     if names is None:
         return [ADDUCTS[name] for name in _DEFAULT[sign]]
@@ -112,10 +108,7 @@ def adducts_of(polarity: str, names: Iterable[str] | None = None) -> list[Adduct
 
 
 def parse_formula(formula: str) -> dict[str, int]:
-    """Element counts of a plain formula such as ``C42H82NO8P``; D is deuterium.
-
-    ValueError for anything else (charges, brackets, an element that does not exist).
-    """
+    """Element counts of a plain formula such as ``C42H82NO8P`` (D: deuterium); else ValueError."""
     text = formula.strip()
     if not _FORMULA.fullmatch(text):
         raise ValueError(f"{formula!r} is not a chemical formula")
@@ -150,8 +143,7 @@ def ion_mz(formula: str, adduct: str | Adduct) -> float:
 
 
 def ion_counts(formula: str, adduct: Adduct) -> dict[str, int] | None:
-    """Atoms of the ion that `adduct` makes of a neutral formula; None where it takes more than
-    there is (no [M-CH3]- of water)."""
+    """Atoms of the ion that `adduct` makes of a formula; None if it takes more than there is."""
     counts = dict(parse_formula(formula))
     for part, sign in ((adduct.added, 1), (adduct.removed, -1)):
         for element, n in parse_formula(part).items() if part else ():

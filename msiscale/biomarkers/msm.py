@@ -43,10 +43,17 @@ def score(
 
     Parameters
     ----------
-    images : (n, y, x) of the isotope peaks by ascending m/z, summed over the window; 0 where
-        nothing was seen or measured
-    theory : (n,) theoretical intensities
-    sampled : (y, x) bool, measured pixels; all when None
+    images
+        (n, y, x) of the isotope peaks by ascending m/z, summed over the window; 0 where nothing was
+        seen or measured
+    theory
+        (n,) theoretical intensities
+    sampled
+        (y, x) bool, measured pixels; all when None
+
+    Returns
+    -------
+    The measures, chaos 0 where another one is.
     """
     where = np.ones(images.shape[1:], bool) if sampled is None else sampled
     pixels = np.asarray(images[:, where], np.float64)
@@ -58,11 +65,9 @@ def score(
 
 
 def spatial_coherence(image: NDArray[np.floating]) -> float:
-    """Measure of spatial chaos: 1 less the objects per pixel that levels of the image fall into.
-
-    Each of 30 levels of an image (y, x) is dilated by a cross and eroded by a square, which closes
-    pinholes, and its 4-connected parts are counted. 0 where nothing, or nothing whole, is seen.
-    """
+    """Measure of spatial chaos of (y, x): 1 less the objects per pixel that levels fall into."""
+    # each level is dilated by a cross and eroded by a square, which closes pinholes, and its
+    # 4-connected parts are counted
     filled = int(np.count_nonzero(image > 0))
     if not filled:
         return 0.0
@@ -77,13 +82,7 @@ def spatial_coherence(image: NDArray[np.floating]) -> float:
 
 
 def spatial_correlation(pixels: Floats, theory: NDArray[np.floating]) -> float:
-    """Mean correlation of the other isotope images with the first, weighted as theory has them.
-
-    Parameters
-    ----------
-    pixels : (n, sampled pixels) isotope images
-    theory : (n,)
-    """
+    """Mean correlation of isotope images (n, pixels) with the first, weighted as theory (n,)."""
     first = pixels[0]
     weight = np.asarray(theory, np.float64)[1:]
     if len(pixels) < 2 or np.count_nonzero(first) < 2 or weight.sum() <= 0:
@@ -97,13 +96,7 @@ def spatial_correlation(pixels: Floats, theory: NDArray[np.floating]) -> float:
 
 
 def spectral_match(pixels: Floats, theory: NDArray[np.floating]) -> float:
-    """Likeness of the isotope intensities, where the first is seen, to those of theory.
-
-    Parameters
-    ----------
-    pixels : (n, sampled pixels) isotope images
-    theory : (n,)
-    """
+    """Likeness of isotope images (n, pixels), where the first is seen, to theory (n,)."""
     total = np.where(pixels[0] > 0, pixels, 0.0).sum(axis=1)
     length = np.sqrt((total**2).sum())
     if not length > 0:

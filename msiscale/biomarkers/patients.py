@@ -36,8 +36,13 @@ def random_effects(effect: Floats, sd: Floats) -> Combined:
 
     Parameters
     ----------
-    effect, sd : (patients, k), NaN where a patient tells nothing. An effect of 0 with an sd of 0
-        (an ion that is nowhere) is no evidence either way.
+    effect, sd
+        (patients, k), NaN where a patient tells nothing. An effect of 0 with an sd of 0 (an ion
+        that is nowhere) is no evidence either way.
+
+    Returns
+    -------
+    p of no mean effect, and how the true one differs between patients.
 
     Notes
     -----
@@ -68,7 +73,11 @@ def t_test(effect: Floats) -> Floats:
 
     It needs nothing but patients that are independent of each other, whatever goes on within them
     (Ibragimov & Müller 2010, J Bus Econ Stat 28:453). Where all are alike there is nothing to
-    divide by, and the sign test stands in. NaN below `MIN_PATIENTS` patients.
+    divide by, and the sign test stands in.
+
+    Returns
+    -------
+    (k,) float64; NaN below `MIN_PATIENTS` patients.
     """
     p = np.full(effect.shape[1], np.nan)
     n = np.isfinite(effect).sum(axis=0)

@@ -30,10 +30,14 @@ def moved_labels(
 
     Parameters
     ----------
-    positive : (y, x) bool, annotated; only within `known` it counts
-    known : (y, x) bool, labelled tissue pixels
-    shifts : places to draw, none twice; fewer where the tissue does not have as many
-    seed : of the draw
+    positive
+        (y, x) bool, annotated; only within `known` it counts
+    known
+        (y, x) bool, labelled tissue pixels
+    shifts
+        places to draw, none twice; fewer where the tissue does not have as many
+    seed
+        of the draw
 
     Returns
     -------
@@ -72,8 +76,10 @@ def moved_auc(values: NDArray[np.floating], labels: Bools) -> NDArray[np.float32
 
     Parameters
     ----------
-    values : (k, pixels), finite; a row an m/z
-    labels : (n, pixels) bool, see `moved_labels`
+    values
+        (k, pixels), finite; a row an m/z
+    labels
+        (n, pixels) bool, see `moved_labels`
 
     Returns
     -------
@@ -99,7 +105,8 @@ def spread_and_chance(auc: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
     Parameters
     ----------
-    auc : (n, k) of `moved_auc`, the first row as observed
+    auc
+        (n, k) of `moved_auc`, the first row as observed
 
     Returns
     -------

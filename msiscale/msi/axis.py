@@ -46,11 +46,16 @@ def find_axis(
 
     Parameters
     ----------
-    sums : statistics of every specimen, in the order in which they are reported
-    mz : (k,) an axis that is given: it is kept whole, and only the statistics are found
-    tolerance_ppm : half-width of the window around an m/z
-    min_frequency, snr : what a specimen that supports an m/z has at least
-    most : the longest axis that can be found; default any
+    sums
+        statistics of every specimen, in the order in which they are reported
+    mz
+        (k,) an axis that is given: it is kept whole, and only the statistics are found
+    tolerance_ppm
+        half-width of the window around an m/z
+    min_frequency, snr
+        what a specimen that supports an m/z has at least
+    most
+        the longest axis that can be found; default any
 
     Returns
     -------
@@ -60,8 +65,10 @@ def find_axis(
 
     Raises
     ------
-    InputError : no m/z is supported by any specimen, or more than `most` are
-    ValueError : no specimen, or sums of different or too coarse bins
+    InputError
+        no m/z is supported by any specimen, or more than `most` are
+    ValueError
+        no specimen, or sums of different or too coarse bins
     """
     if not sums:
         raise ValueError("an axis needs at least one specimen")
@@ -160,9 +167,12 @@ def supported(
 
     Parameters
     ----------
-    axis : from `find_axis`
-    specimens : names, typically the training specimens of a fold
-    min_frequency, snr : limits; default those that the axis was found with
+    axis
+        from `find_axis`
+    specimens
+        names, typically the training specimens of a fold
+    min_frequency, snr
+        limits; default those that the axis was found with
 
     Returns
     -------
@@ -170,7 +180,8 @@ def supported(
 
     Raises
     ------
-    KeyError : a specimen that the axis does not know
+    KeyError
+        a specimen that the axis does not know
     """
     if axis.attrs.get("fixed"):
         return np.ones(axis.sizes["mz"], bool)
@@ -194,9 +205,11 @@ def fixed_axis(spec: str | ArrayLike, *, most: int | None = None) -> Floats:
 
     Parameters
     ----------
-    spec : sequence of m/z; or ``"ppm:LO:HI:STEP"``, centres from LO to HI in steps of STEP ppm; or
+    spec
+        sequence of m/z; or ``"ppm:LO:HI:STEP"``, centres from LO to HI in steps of STEP ppm; or
         path of a CSV with a column ``mz`` (or ``m/z``), or of a single column
-    most : the longest axis that will do; default any
+    most
+        the longest axis that will do; default any
 
     Returns
     -------
@@ -204,7 +217,8 @@ def fixed_axis(spec: str | ArrayLike, *, most: int | None = None) -> Floats:
 
     Raises
     ------
-    InputError : the axis cannot be read, is not one, or is longer than `most`
+    InputError
+        the axis cannot be read, is not one, or is longer than `most`
     """
     if not isinstance(spec, str):
         try:
@@ -321,11 +335,9 @@ def _group(width: float) -> int:
 
 
 def _mean_spectrum(part: PeakSums, width: float) -> tuple[Ints, Floats]:
-    """Mean spectrum sampled at half the tolerance: sample numbers and heights.
-
-    A sample is the mean over its values where every pixel has one or more (so their number does
-    not show), and the mean over pixels where zeros were left out.
-    """
+    """Mean spectrum sampled at half the tolerance: sample numbers and heights."""
+    # the mean over values where every pixel has one or more (so their number does not show), and
+    # over pixels where zeros were left out
     groups, at = np.unique(part.bins // _group(width), return_inverse=True)
     weight = np.bincount(at, part.weight)
     points = np.bincount(at, part.points)
@@ -434,10 +446,7 @@ def _count_snr(place: Floats, count: Numbers, part: PeakSums, width: float) -> F
 
 
 def _profile_snr(place: Floats, part: PeakSums, width: float) -> Floats:
-    """Largest prominence of the specimen's own mean spectrum in a window, in units of its noise.
-
-    The noise of a sample is 1.4826 times the median absolute deviation of its block.
-    """
+    """Largest prominence of the specimen's own mean spectrum in a window, by its block's MAD."""
     if len(place) == 0 or len(part.bins) == 0:
         return np.zeros(len(place))
     groups, mean = _mean_spectrum(part, width)

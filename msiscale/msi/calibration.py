@@ -119,10 +119,18 @@ def estimate(
 
     Parameters
     ----------
-    peaks : (k,) m/z of the peaks of its summed spectrum
-    references : (r,) m/z of lock masses, matrix ions or lipids; those that are not there do no harm
-    window_ppm : the largest error that is looked for
-    tolerance_ppm : how far a right pair may lie from the line
+    peaks
+        (k,) m/z of the peaks of its summed spectrum
+    references
+        (r,) m/z of lock masses, matrix ions or lipids; those that are not there do no harm
+    window_ppm
+        the largest error that is looked for
+    tolerance_ppm
+        how far a right pair may lie from the line
+
+    Returns
+    -------
+    The calibration, and what speaks for it or against.
     """
     from scipy.stats import poisson  # slow to import
 
@@ -172,29 +180,20 @@ def _pairs(peaks: Floats, references: Floats, window_ppm: float) -> tuple[Ints, 
 
 @dataclass(frozen=True)
 class _Vote:
-    """The line that most pairs lie near to.
+    """The line that most pairs lie near to."""
 
-    Attributes
-    ----------
-    line : as a calibration over the m/z of the pairs
-    votes : pairs within half the tolerance of it
-    rival : of the other pairs, the most that any line has that is elsewhere at the centre (by
-        twice the tolerance)
-    lines : that were tried
-    """
-
-    line: Calibration
-    votes: int
-    rival: int
-    lines: int
+    line: Calibration  #: over the m/z of the pairs
+    votes: int  #: pairs within half the tolerance of it
+    rival: int  #: most of the other pairs on a line that is elsewhere at the centre
+    lines: int  #: that were tried
 
 
 def _vote(mz: Floats, error: Floats, window_ppm: float, tolerance_ppm: float) -> _Vote:
-    """Lines of a grid of offsets and slopes, a quarter of the tolerance apart at the ends of the
-    m/z range; of lines with as many votes the flatter and the smaller one."""
+    """The line with most votes, of a grid; of as many votes the flatter and the smaller one."""
     low, high = float(mz.min()), float(mz.max())
     centre, half = (low + high) / 2, max((high - low) / 2, 1e-9)
     place = (mz - centre) / half
+    # a quarter of the tolerance apart, slopes at the ends of the m/z range
     step, reach = tolerance_ppm / 4, tolerance_ppm / 2
     n = int(np.ceil(window_ppm / step))
     offsets = np.asarray(np.arange(-n, n + 1) * step, np.float64)
@@ -257,11 +256,9 @@ def _held_out(mz: Floats, error: Floats, peaks: Floats) -> Floats:
 
 
 def correct_sums(sums: PeakSums, calibration: Calibration) -> PeakSums:
-    """Peak sums as if the spectra had been corrected before they were summed.
-
-    The content of a fine bin moves as a whole by the correction of its mean m/z, in steps of 1/256
-    of a bin; counts, weights and, but for these steps, the sum of positions are conserved.
-    """
+    """Peak sums as if the spectra had been corrected before they were summed."""
+    # What is in a fine bin moves as a whole by the correction of its mean m/z, in steps of 1/256 of
+    # a bin; counts, weights and, but for these steps, the sum of positions are conserved.
     if not calibration or len(sums.bins) == 0:
         return sums
     inside = np.divide(sums.moment, np.maximum(sums.weight, 1))
@@ -271,17 +268,4 @@ def correct_sums(sums: PeakSums, calibration: Calibration) -> PeakSums:
     shift = shift.astype(np.int64)
     bins = np.floor((sums.bins * float(SUB) + inside + shift) / SUB).astype(np.int64)
     moment = sums.moment + sums.weight * (shift + SUB * (sums.bins - bins))
-    order = np.argsort(bins, kind="stable")
-    kept, first = np.unique(bins[order], return_index=True)
-
-    def merged(values: Ints) -> NDArray[np.int64]:
-        return np.add.reduceat(values[order], first)
-
-    return replace(
-        sums,
-        bins=kept,
-        count=merged(sums.count),
-        points=merged(sums.points),
-        weight=merged(sums.weight),
-        moment=merged(np.maximum(moment, 0)),
-    )
+    return replace(sums, bins=bins, moment=np.maximum(moment, 0)).merged()

@@ -35,9 +35,12 @@ def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
 
     Parameters
     ----------
-    mz : (n,) float64
-    axis : (k,) float64, strictly ascending
-    tolerance_ppm : half-width of the window around an axis m/z, in ppm of it
+    mz
+        (n,) float64
+    axis
+        (k,) float64, strictly ascending
+    tolerance_ppm
+        half-width of the window around an axis m/z, in ppm of it
 
     Returns
     -------
@@ -90,9 +93,12 @@ def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float) -> Intensit
 
     Parameters
     ----------
-    spectra : m spectra, profile or centroid
-    mz : (k,) axis, strictly ascending
-    tolerance_ppm : half-width of the window in ppm of the axis m/z
+    spectra
+        m spectra, profile or centroid
+    mz
+        (k,) axis, strictly ascending
+    tolerance_ppm
+        half-width of the window in ppm of the axis m/z
 
     Returns
     -------
@@ -100,7 +106,8 @@ def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float) -> Intensit
 
     Raises
     ------
-    ValueError : `mz` is no axis
+    ValueError
+        `mz` is no axis
     """
     axis = check_axis(mz)
     index = nearest(spectra.mz, axis, tolerance_ppm)
@@ -151,15 +158,23 @@ def cube_block(
 
     Parameters
     ----------
-    source : the image
-    mz : (k,) axis to bin onto; None for the axis of a continuous source, taken as it is
-    block : pixels, in the source's own bounding box
-    tolerance_ppm : half-width of the window around every m/z
-    normalise : 'none', 'tic', 'rms' or 'median', see `normalisation`; or 'reference'
-    reference_mz : with 'reference', the ions by whose summed intensity (within the tolerance, in
-        the spectrum as it was measured, not on the axis) a spectrum is divided
-    transform : 'none', 'log' or 'sqrt' of what that leaves, see `Scaling`
-    calibration : corrects every m/z as it is read
+    source
+        the image
+    mz
+        (k,) axis to bin onto; None for the axis of a continuous source, taken as it is
+    block
+        pixels, in the source's own bounding box
+    tolerance_ppm
+        half-width of the window around every m/z
+    normalise
+        'none', 'tic', 'rms' or 'median', see `normalisation`; or 'reference'
+    reference_mz
+        with 'reference', the ions by whose summed intensity (within the tolerance, in the spectrum
+        as it was measured, not on the axis) a spectrum is divided
+    transform
+        'none', 'log' or 'sqrt' of what that leaves, see `Scaling`
+    calibration
+        corrects every m/z as it is read
 
     Returns
     -------
@@ -169,8 +184,10 @@ def cube_block(
 
     Raises
     ------
-    ValueError : no m/z axis, or a normalisation or transform that there is not
-    InputError : the file is damaged
+    ValueError
+        no m/z axis, or a normalisation or transform that there is not
+    InputError
+        the file is damaged
     """
     if mz is None and source.mz is None:
         raise ValueError(f"{source.path}: its spectra share no m/z axis; give one")

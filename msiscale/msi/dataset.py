@@ -37,12 +37,17 @@ def open_msi(
 
     Parameters
     ----------
-    path : .imzML (its .ibd beside it) or HDF5; local or a URL
-    mz : m/z to sum the intensities around: values, a CSV of them, or ``"ppm:LO:HI:STEP"``.
-        None takes the spectra as they are stored
-    tolerance_ppm : half-width of the window around each m/z
-    normalise : 'none', 'tic', 'rms' or 'median'; the factor is in the variable ``norm``
-    pixel_um : side of a pixel in µm, where the file lacks it or errs
+    path
+        .imzML (its .ibd beside it) or HDF5; local or a URL
+    mz
+        m/z to sum the intensities around: values, a CSV of them, or ``"ppm:LO:HI:STEP"``. None
+        takes the spectra as they are stored
+    tolerance_ppm
+        half-width of the window around each m/z
+    normalise
+        'none', 'tic', 'rms' or 'median'; the factor is in the variable ``norm``
+    pixel_um
+        side of a pixel in µm, where the file lacks it or errs
 
     Returns
     -------
@@ -55,7 +60,8 @@ def open_msi(
 
     Raises
     ------
-    InputError : no such file, of no known kind, or damaged; an `mz` that is no axis
+    InputError
+        no such file, of no known kind, or damaged; an `mz` that is no axis
 
     Examples
     --------

@@ -32,14 +32,11 @@ from msiscale.errors import InputError
 from msiscale.grid import PixelSize, blocks
 from msiscale.msi.hdf5_source import (
     MOST_WHOLE,
-    Columns,
     Csr,
-    Cube,
-    CubeMzFirst,
+    Dense,
     Hdf5File,
     Hdf5Source,
     RaggedSpots,
-    Rows,
     Spots,
     opened,
 )
@@ -92,14 +89,14 @@ def _matrix(
 ) -> Hdf5Source:
     """A dense matrix, (pixel, mz) or (mz, pixel)."""
     data, n, k = h5.dataset(name, 2), len(yx), len(mz)
-    kind = Rows if data.shape == (n, k) else Columns
     if data.shape not in ((n, k), (k, n)):
         raise InputError(
             f"{h5.path}: {data.name} is {data.shape} with {n} pixels and {k} m/z; they do not fit"
         )
     if data.shape == (k, k):
         notes.append("as many pixels as m/z: rows are taken as pixels")
-    return kind.of(h5, (name,), yx, np.arange(n)[:, None], mz, notes)
+    address, mz_first = np.arange(n)[:, None], data.shape != (n, k)
+    return Dense.of(h5, (name,), yx, address, mz, notes, mz_first=mz_first)
 
 
 def _open_general(h5: Hdf5File) -> Hdf5Source:
@@ -129,23 +126,23 @@ def _open_general(h5: Hdf5File) -> Hdf5Source:
 
 
 def _open_study(h5: Hdf5File) -> Hdf5Source:
-    return _cube(h5, CubeMzFirst, "interpolated_intensities", "common_mz")
+    return _cube(h5, "interpolated_intensities", "common_mz", mz_first=True)
 
 
 def _open_massvision(h5: Hdf5File) -> Hdf5Source:
-    return _cube(h5, Cube, "peaks", "mz", y_first=True)
+    return _cube(h5, "peaks", "mz", y_first=True)
 
 
 def _open_openmsi(h5: Hdf5File) -> Hdf5Source:
-    return _cube(h5, Cube, "entry_0/data_0/data_0", "entry_0/data_0/mz")
+    return _cube(h5, "entry_0/data_0/data_0", "entry_0/data_0/mz")
 
 
 def _cube(
-    h5: Hdf5File, kind: type[Cube], name: str, mz_name: str, *, y_first: bool = False
+    h5: Hdf5File, name: str, mz_name: str, *, mz_first: bool = False, y_first: bool = False
 ) -> Hdf5Source:
-    """A full cube, its pixels (x, y) or (y, x)."""
+    """A full cube, its pixels (x, y) or (y, x), before or behind them m/z."""
     mz, data = h5.axis(mz_name), h5.dataset(name, 3)
-    depth_axis = 0 if kind is CubeMzFirst else 2
+    depth_axis = 0 if mz_first else 2
     if data.shape[depth_axis] != len(mz):
         raise InputError(f"{h5.path}: {name} is {data.shape} but {mz_name} has {len(mz)} values")
     measured = _with_signal(data, depth_axis)
@@ -154,12 +151,11 @@ def _cube(
     notes = []
     if not measured.all():
         notes.append(f"{int((~measured).sum())} pixels without any signal taken as not measured")
-    return kind.of(h5, (name,), yx, address, mz, notes)
+    return Dense.of(h5, (name,), yx, address, mz, notes, mz_first=mz_first)
 
 
 def _with_signal(data: h5py.Dataset, depth_axis: int) -> NDArray[np.bool_]:
-    """Pixels of a cube with any value that is neither zero nor NaN; chunks never written count
-    as zero and are not read, pixels already known to have signal are not read again."""
+    """Pixels of a cube with any value that is neither zero nor NaN."""
     shape = data.shape[1:] if depth_axis == 0 else data.shape[:2]
     if np.prod(shape, dtype=float) > MOST_WHOLE:
         raise InputError(
@@ -169,7 +165,7 @@ def _with_signal(data: h5py.Dataset, depth_axis: int) -> NDArray[np.bool_]:
     found = np.zeros(shape, bool)
     for piece in _pieces(data):
         pixel = tuple(part for i, part in enumerate(piece) if i != depth_axis)
-        if found[pixel].all():
+        if found[pixel].all():  # what is known to have signal is not read again
             continue
         values = data[piece]
         found[pixel] |= ((values != 0) & (values == values)).any(axis=depth_axis)
@@ -272,16 +268,13 @@ def _grid(path: str, xy: Numbers, notes: list[str]) -> Ints:
 
 
 def _snapped(path: str, values: Numbers) -> tuple[Ints, float]:
-    """Indices of coordinates that lie on a regular grid, and its step in the file's unit.
-
-    The step is the smallest gap between distinct values (gaps below 1e-4 of the span are noise).
-    """
+    """Indices of coordinates that lie on a regular grid, and its step in the file's unit."""
     values = np.asarray(values, np.float64)
     distinct = np.unique(values)
     if not np.isfinite(distinct).all():
         raise InputError(f"{path}: a pixel coordinate is not finite; export them anew")
     gaps = np.diff(distinct)
-    gaps = gaps[gaps > 1e-4 * np.ptp(distinct)]
+    gaps = gaps[gaps > 1e-4 * np.ptp(distinct)]  # smaller ones are noise
     if len(gaps) == 0:
         return np.zeros(len(values), np.int64), 1.0
     rough = float(gaps.min())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -124,6 +124,7 @@ class Hdf5Source(MsiSource):
         mz: Floats | None,
         notes: list[str],
         lengths: Ints | None = None,
+        **more: Any,
     ) -> Self:
         """A source of spectra at the pixels `yx` (n, 2); `lengths` where they share no axis."""
         if len(yx) == 0:
@@ -147,6 +148,7 @@ class Hdf5Source(MsiSource):
             notes=notes,
             names=tuple(names),
             address=address,
+            **more,
         )
 
     def stored_values(self, indices: Ints) -> Numbers:
@@ -165,57 +167,25 @@ def _runs(sorted_rows: Ints) -> Iterator[tuple[int, int]]:
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
-class Rows(Hdf5Source):
-    """A matrix (pixel, mz)."""
+@dataclass(kw_only=True)
+class Dense(Hdf5Source):
+    """An array of the pixels (one or two axes) and m/z, which is the last axis or the first."""
+
+    mz_first: bool
 
     def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
-        data = h5.dataset(self.names[0], 2)
+        data = h5.dataset(self.names[0], address.shape[1] + 1)
         out = np.empty((len(address), k), data.dtype)
-        rows = address[:, 0]
-        order = np.argsort(rows, kind="stable")
-        for a, b in _runs(rows[order]) if len(rows) else ():
-            some = rows[order[a:b]]
-            slab = self.slab(data, int(some[0]), int(some[-1]) + 1)
-            out[order[a:b]] = slab[some - some[0]]
-        return out
-
-    def slab(self, data: h5py.Dataset, low: int, high: int) -> Numbers:
-        """The spectra [low, high)."""
-        return np.asarray(data[low:high])
-
-
-class Columns(Rows):
-    """A matrix (mz, pixel)."""
-
-    def slab(self, data: h5py.Dataset, low: int, high: int) -> Numbers:
-        return np.asarray(data[:, low:high].T)
-
-
-class Cube(Hdf5Source):
-    """A cube with m/z last, read line by line of the first axis, in runs along the second."""
-
-    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
-        data = h5.dataset(self.names[0], 3)
-        out = np.empty((len(address), k), data.dtype)
-        for line in np.unique(address[:, 0]).tolist():
-            at = np.flatnonzero(address[:, 0] == line)
-            at = at[np.argsort(address[at, 1], kind="stable")]
-            for a, b in _runs(address[at, 1]):
-                some = address[at[a:b], 1]
-                slab = self.slab(data, line, int(some[0]), int(some[-1]) + 1)
+        # line by line of the first pixel axis where there are two, in runs along the last
+        for line in sorted(set(map(tuple, address[:, :-1].tolist()))):
+            at = np.flatnonzero((address[:, :-1] == line).all(axis=1))
+            at = at[np.argsort(address[at, -1], kind="stable")]
+            for a, b in _runs(address[at, -1]):
+                some = address[at[a:b], -1]
+                part = slice(int(some[0]), int(some[-1]) + 1)
+                slab = data[(slice(None), *line, part)].T if self.mz_first else data[(*line, part)]
                 out[at[a:b]] = slab[some - some[0]]
         return out
-
-    def slab(self, data: h5py.Dataset, line: int, low: int, high: int) -> Numbers:
-        """The spectra [low, high) of a line."""
-        return np.asarray(data[line, low:high])
-
-
-class CubeMzFirst(Cube):
-    """A cube (mz, x, y)."""
-
-    def slab(self, data: h5py.Dataset, line: int, low: int, high: int) -> Numbers:
-        return np.asarray(data[:, line, low:high].T)
 
 
 class Csr(Hdf5Source):

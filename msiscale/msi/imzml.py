@@ -62,11 +62,8 @@ class ImzmlSource(MsiSource):
         return _join(mz, self.mz_arrays), _join(values, self.intensity_arrays)
 
     def arrays(self, indices: Ints, *kinds: Stored) -> list[list[Numbers]]:
-        """Arrays of every kind for every index, in order, from few large reads.
-
-        All byte ranges are sorted by offset, and neighbours read together, as interleaved m/z and
-        intensity arrays then come in one sweep of the file.
-        """
+        """Arrays of every kind for every index, in order, from few large reads."""
+        # all ranges by offset: interleaved m/z and intensities then come in one sweep of the file
         n = len(indices)
         out: list[list[Numbers]] = [[np.empty(0, kind.dtype)] * n for kind in kinds]
         offset = np.concatenate([kind.offset[indices] for kind in kinds])

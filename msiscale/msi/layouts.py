@@ -47,8 +47,10 @@ def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
 
     Parameters
     ----------
-    path : local path or URL of the .imzML (in any letter case) or HDF5 file
-    pixel_um : side of a pixel in µm; overrides what the file says
+    path
+        local path or URL of the .imzML (in any letter case) or HDF5 file
+    pixel_um
+        side of a pixel in µm; overrides what the file says
 
     Returns
     -------
@@ -56,7 +58,8 @@ def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
 
     Raises
     ------
-    InputError : no such file, of no known kind, or damaged
+    InputError
+        no such file, of no known kind, or damaged
     """
     path = str(path)
     if pixel_um is not None and not (np.isfinite(pixel_um) and pixel_um > 0):

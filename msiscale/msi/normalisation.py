@@ -69,8 +69,10 @@ def inverse_transform(values: ArrayLike, transform: str, unit: float) -> Floats:
 
     Parameters
     ----------
-    values : transformed intensities of any shape, such as predicted spectra
-    transform, unit : as in `Scaling`; both are attributes of the cube and of ``model.zarr``
+    values
+        transformed intensities of any shape, such as predicted spectra
+    transform, unit
+        as in `Scaling`; both are attributes of the cube and of ``model.zarr``
 
     Returns
     -------
@@ -78,7 +80,8 @@ def inverse_transform(values: ArrayLike, transform: str, unit: float) -> Floats:
 
     Raises
     ------
-    ValueError : no such transform
+    ValueError
+        no such transform
     """
     _check("transform", transform, TRANSFORMS)
     given = np.asarray(values, np.float64)
@@ -93,8 +96,10 @@ def normalisation(spectra: Spectra, how: str) -> Intensities:
 
     Parameters
     ----------
-    spectra : m spectra
-    how : 'none' (1), 'tic' (sum), 'rms' (root mean square) or 'median'; the latter two over the
+    spectra
+        m spectra
+    how
+        'none' (1), 'tic' (sum), 'rms' (root mean square) or 'median'; the latter two over the
         intensities above zero, so they do not depend on whether zeros were stored
 
     Returns
@@ -104,7 +109,8 @@ def normalisation(spectra: Spectra, how: str) -> Intensities:
 
     Raises
     ------
-    ValueError : no such normalisation
+    ValueError
+        no such normalisation
     """
     _check("normalisation", how, NORMALISATIONS)
     m = len(spectra)

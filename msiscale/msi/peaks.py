@@ -8,7 +8,7 @@ from deciding where the peaks are.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from msiscale.msi.spectra import Floats, Ints, Numbers, Repairs, Spectra
 SHARE = 2**30  #: units of a spectrum's total ion current
 SUB = 256  #: positions within a fine bin
 _CACHE = 64_000  #: values whose arrays stay in the cache
+_COLUMNS = ("bins", "count", "points", "weight", "moment")
 TABLE = "table"  # name of the array that holds the sums
 
 
@@ -56,26 +57,20 @@ class PeakSums:
     def __add__(self, other: PeakSums) -> PeakSums:
         if (self.step, self.profile) != (other.step, other.profile):
             raise ValueError("peak sums of different grids or of profile and centroid do not add")
-        bins = np.union1d(self.bins, other.bins)
-        own, others = np.searchsorted(bins, self.bins), np.searchsorted(bins, other.bins)
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _COLUMNS}
+        both: dict[str, Any] = {name: np.concatenate(pair) for name, pair in pairs.items()}
+        n_pixels, repairs = self.n_pixels + other.n_pixels, self.repairs + other.repairs
+        return replace(self, n_pixels=n_pixels, repairs=repairs, **both).merged()
 
-        def merge(a: Ints, b: Ints) -> Ints:
-            total = np.zeros(len(bins), np.int64)
-            total[own] += a
-            total[others] += b
-            return total
-
-        return PeakSums(
-            step=self.step,
-            n_pixels=self.n_pixels + other.n_pixels,
-            profile=self.profile,
-            bins=bins,
-            count=merge(self.count, other.count),
-            points=merge(self.points, other.points),
-            weight=merge(self.weight, other.weight),
-            moment=merge(self.moment, other.moment),
-            repairs=self.repairs + other.repairs,
-        )
+    def merged(self) -> PeakSums:
+        """The same with every bin once and ascending; what bins of one number hold is added."""
+        order = np.argsort(self.bins, kind="stable")
+        bins, first = np.unique(self.bins[order], return_index=True)
+        sums: dict[str, Any] = {
+            name: np.add.reduceat(getattr(self, name)[order], first) if len(bins) else self.bins
+            for name in _COLUMNS[1:]
+        }
+        return replace(self, bins=bins, **sums)
 
     def save(self, group: zarr.Group) -> None:
         """Write to an open Zarr group."""
@@ -127,11 +122,14 @@ def peak_sums(
 
     Parameters
     ----------
-    source : the image
-    indices : (m,) of the spectra to sum; default all. Sums of the parts of a split add up to the
-        sums of the whole, bit for bit.
-    tolerance_ppm : the tolerance that the axis is wanted with; a fine bin is a tenth of it, but
-        at least 0.25 ppm or a quarter of it
+    source
+        the image
+    indices
+        (m,) of the spectra to sum; default all. Sums of the parts of a split add up to the sums of
+        the whole, bit for bit.
+    tolerance_ppm
+        the tolerance that the axis is wanted with; a fine bin is a tenth of it, but at least 0.25
+        ppm or a quarter of it
 
     Returns
     -------
@@ -139,8 +137,10 @@ def peak_sums(
 
     Raises
     ------
-    ValueError : a tolerance beyond 0.1 to 100000 ppm
-    InputError : the file is damaged
+    ValueError
+        a tolerance beyond 0.1 to 100000 ppm
+    InputError
+        the file is damaged
 
     Notes
     -----

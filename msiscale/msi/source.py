@@ -81,7 +81,8 @@ class MsiSource:
 
         Parameters
         ----------
-        indices : (m,) of the spectra, in any order
+        indices
+            (m,) of the spectra, in any order
 
         Returns
         -------
@@ -89,7 +90,8 @@ class MsiSource:
 
         Raises
         ------
-        InputError : the file is damaged, or an m/z is not finite
+        InputError
+            the file is damaged, or an m/z is not finite
         """
         indices = as_indices(indices)
         start = starts(self.lengths[indices])
@@ -111,7 +113,8 @@ class MsiSource:
 
         Parameters
         ----------
-        indices : (m,) of the spectra, in any order
+        indices
+            (m,) of the spectra, in any order
 
         Returns
         -------
@@ -119,8 +122,10 @@ class MsiSource:
 
         Raises
         ------
-        TypeError : the spectra share no m/z axis
-        InputError : the file is damaged
+        TypeError
+            the spectra share no m/z axis
+        InputError
+            the file is damaged
         """
         return self._dense(as_indices(indices))[0]
 
@@ -142,17 +147,7 @@ class MsiSource:
             return self.read(some)
 
     def share_axis(self, mz: Floats, remedy: str) -> None:
-        """Take `mz` as the axis that all spectra share; sorted where it does not ascend.
-
-        Parameters
-        ----------
-        mz : (k,) float64
-        remedy : what to do about one that is not finite
-
-        Raises
-        ------
-        InputError : an m/z is not finite
-        """
+        """Take `mz` (k,) for the axis of all spectra, sorted; InputError unless it is finite."""
         if not np.isfinite(mz).all():
             raise InputError(f"{self.path}: the m/z axis has values that are not finite; {remedy}")
         if np.any(mz[1:] < mz[:-1]):
@@ -184,28 +179,14 @@ def as_indices(indices: NDArray[np.integer]) -> Ints:
 def batches(
     source: MsiSource, indices: NDArray[np.integer], values: int = BATCH_VALUES
 ) -> Iterator[Ints]:
-    """Cut `indices` into runs that are read at once.
-
-    Parameters
-    ----------
-    source : whose spectra they are
-    indices : (m,) of the spectra
-    values : that a run has at most, unless it is one spectrum
-
-    Returns
-    -------
-    The runs in order, int64.
-    """
+    """Cut `indices` (m,) of spectra into runs of at most so many values, or of one spectrum."""
     indices = as_indices(indices)
     start = starts(source.lengths[indices])
     return (indices[begin:end] for begin, end in runs(start, values))
 
 
 def bounding_box(path: str, yx: Ints) -> tuple[NDArray[np.int32], tuple[int, int], tuple[int, int]]:
-    """Positions rebased to their bounding box, its shape, and its origin.
-
-    Raises InputError when the box is so empty that the coordinates cannot be pixel indices.
-    """
+    """Positions rebased to their bounding box, its shape and origin; InputError if it is empty."""
     low, high = yx.min(axis=0), yx.max(axis=0)
     shape = (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
     if shape[0] * shape[1] > 1000 * len(yx) + 10_000_000:

@@ -33,10 +33,14 @@ def write_sparse(
 
     Parameters
     ----------
-    path : imzML with m/z of its own for each pixel (processed), or such an HDF5
-    where : URL of the Zarr group to write, in the place of whatever is there
-    mz : values, a CSV of them, or ``"ppm:LO:HI:STEP"``
-    tolerance_ppm, normalise, pixel_um : as for `open_msi`
+    path
+        imzML with m/z of its own for each pixel (processed), or such an HDF5
+    where
+        URL of the Zarr group to write, in the place of whatever is there
+    mz
+        values, a CSV of them, or ``"ppm:LO:HI:STEP"``
+    tolerance_ppm, normalise, pixel_um
+        as for `open_msi`
 
     Returns
     -------

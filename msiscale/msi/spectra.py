@@ -130,10 +130,7 @@ def clean(intensity: Numbers) -> tuple[Intensities, Repairs]:
 
 
 def sort_mz(mz: Floats, intensity: Intensities, start: Ints) -> tuple[Floats, Intensities, int]:
-    """Spectra with every m/z ascending, and how many had to be sorted (equal m/z keep their order).
-
-    Raises ValueError for an m/z that is not finite.
-    """
+    """Spectra sorted by m/z, stably, and how many had to be; ValueError for an m/z not finite."""
     if len(mz) == 0:
         return mz, intensity, 0
     ascending = mz[1:] >= mz[:-1]  # false next to a NaN

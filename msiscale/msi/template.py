@@ -44,10 +44,7 @@ class Template:
 
     @classmethod
     def of(cls, text: bytes, kinds: Sequence[str | None]) -> Template | None:
-        """The template of one spectrum, from its element and the kinds of its arrays in order.
-
-        None for text that is more than elements with plain attributes.
-        """
+        """From a spectrum's element and the kinds of its arrays; None if more than plain tags."""
         groups: dict[tuple[int, str], int] = {}  # of an array, or -1; by accession
         pattern, position, arrays, inside, count = [rb"\s*"], 0, -1, False, 0
         for tag in _TAG.finditer(text):
@@ -76,12 +73,7 @@ class Template:
         return cls(re.compile(rb"\s*".join(pattern)), xyz, extents)
 
     def match(self, data: bytes, position: int) -> tuple[Ints, int]:
-        """The numbers of all spectra from `position` on that fit, and where they end.
-
-        Returns
-        -------
-        (n, columns) int64 and the position behind the last of them
-        """
+        """The numbers (n, columns) of all spectra from `position` on that fit; where they end."""
         found: list[bytes] = []
         n = 0
         while (spectrum := self.pattern.match(data, position)) is not None:

@@ -29,17 +29,25 @@ def write_hdf5(
 
     Parameters
     ----------
-    path : file to write; it appears when it is whole
-    mz : (k,) m/z, strictly ascending
-    coordinates : (n, 2) integers, x and y pixel index of every spectrum, from any origin
-    intensity : (n, k) array, or SciPy sparse array, which is written as CSR
-    pixel_um : side of a pixel in µm
-    polarity : '+', '-' or None
-    profile : whether the spectra are profile spectra
+    path
+        file to write; it appears when it is whole
+    mz
+        (k,) m/z, strictly ascending
+    coordinates
+        (n, 2) integers, x and y pixel index of every spectrum, from any origin
+    intensity
+        (n, k) array, or SciPy sparse array, which is written as CSR
+    pixel_um
+        side of a pixel in µm
+    polarity
+        '+', '-' or None
+    profile
+        whether the spectra are profile spectra
 
     Raises
     ------
-    ValueError : shapes that do not fit, coordinates that are not whole or occur twice
+    ValueError
+        shapes that do not fit, coordinates that are not whole or occur twice
     """
     axis = check_axis(np.asarray(mz))
     xy = np.asarray(coordinates)
