@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msiscale.report.figures import write_figures as write_figures
+    from msiscale.report.html import write_page as write_page
+    from msiscale.report.html import write_report as write_report
+    from msiscale.report.html import write_thumbnail as write_thumbnail
+
 __all__ = ["write_figures", "write_page", "write_report", "write_thumbnail"]
 
 
-def write_figures(out_url: str, specimen: str) -> list[str]:
-    """Draw the figures of one specimen; see `msiscale.report.figures.write_figures`."""
-    from msiscale.report import figures  # matplotlib is heavy
+def __getattr__(name: str) -> Any:
+    """Each from its module when it is first asked for: matplotlib and Bokeh are heavy."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from msiscale.report import figures, html
 
-    return figures.write_figures(out_url, specimen)
-
-
-def write_thumbnail(out_url: str, specimen: str) -> list[str]:
-    """Write a specimen's small picture; see `msiscale.report.html.write_thumbnail`."""
-    from msiscale.report import html
-
-    return html.write_thumbnail(out_url, specimen)
-
-
-def write_page(out_url: str, specimen: str) -> str:
-    """Write the page of one specimen; see `msiscale.report.html.write_page`."""
-    from msiscale.report import html
-
-    return html.write_page(out_url, specimen)
-
-
-def write_report(out_url: str, *, pages: bool = True) -> str:
-    """Write ``report.html``; see `msiscale.report.html.write_report`."""
-    from msiscale.report import html
-
-    return html.write_report(out_url, pages=pages)
+    return getattr(figures if name == "write_figures" else html, name)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from msiscale.report.data import identification
 from msiscale.report.drawing import (
     BLUE,
     VERMILION,
@@ -84,8 +85,7 @@ def biomarker_figure(row: Mapping[Any, Any], seen: list[Seen]) -> Figure:
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
     _boxes(boxes.subplots(), seen[:BOXES])
-    name = f"{row.get('annotation') or 'not annotated'} {row.get('adduct') or ''}".strip()
-    words = [f"m/z {row['mz']:.4f}  {name}", f"AUC over patients {row['auc']:.2f}"]
+    words = [f"m/z {row['mz']:.4f}  {identification(row)}", f"AUC over patients {row['auc']:.2f}"]
     if np.isfinite(row.get("q", np.nan)):
         words.append(f"q {row['q']:.2g}")
     figure.suptitle(plain(",  ".join(words)), fontsize=10)

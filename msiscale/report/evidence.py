@@ -7,9 +7,45 @@ import math
 
 import pandas as pd
 
-from msiscale.report.data import MODELS, PROTOCOL, Results
-from msiscale.report.tables import Table, frame, interval_of, number, with_interval
+from msiscale.report.data import METRICS, MODELS, PROTOCOL, CsvTable, Results
+from msiscale.report.tables import HtmlTable, Section, filled, frame, number
 
+_KEY = ("protocol", "model", "target", "metric")
+_PAIR = ("protocol", "model", "against", "metric")
+_OF_BATCH = ("of", "specimen", "target", "metric")
+INTERVALS = CsvTable(
+    "intervals", (*_KEY, "value", "low", "high"), _KEY, "msiscale fit, on two patients or more"
+)
+COMPARISONS = CsvTable(
+    "comparisons",
+    (*_PAIR, "difference", "low", "high", "patients", "p"),
+    _PAIR,
+    "msiscale fit, on two annotated patients or more",
+)
+RELIABILITY = CsvTable(
+    "reliability",
+    ("protocol", "model", "predicted", "observed", "n"),
+    ("protocol", "model"),
+    "msiscale fit, on annotated specimens",
+)
+ROBUSTNESS = CsvTable(
+    "robustness",
+    ("test", "level", "draw", "model", "target", "metric", "value"),
+    ("test", "model", "target", "metric"),
+    "msiscale robustness with --jitter or --null",
+)
+SWITCHES = CsvTable(
+    "switches",
+    ("switch", *_KEY, "value", "base", "change"),
+    ("switch", *_KEY),
+    "msiscale ablate",
+)
+BATCH = CsvTable(
+    "batch", (*_OF_BATCH, "value"), _OF_BATCH, "msiscale fit, on two specimens or more"
+)
+CALIBRATION = CsvTable(
+    "calibration", ("specimen", "matches"), ("specimen", "note"), "msiscale ingest --recalibrate"
+)
 PROTOCOLS = {
     PROTOCOL: "patient left out",
     "spatial_blocks": "spatial blocks",
@@ -26,8 +62,6 @@ _TESTS = {
     "null_labels": "annotation moved over the tissue",
     "null_registration": "slide mirrored under the MSI",
 }
-
-
 # what a test leaves as it was says nothing of chance
 _UNTOUCHED = {"null_labels": "msi_from_he", "null_registration": "cancer_from_msi"}
 _BATCH = {
@@ -58,15 +92,38 @@ def _mode(target: str) -> str:
 
 def present(results: Results) -> list[str]:
     """Protocols of the run, the headline's first."""
-    there = list(results.metrics["protocol"].unique())
+    there = list(results.table(METRICS)["protocol"].unique())
     return [p for p in PROTOCOLS if p in there] + [p for p in there if p not in PROTOCOLS]
 
 
-def protocols(results: Results) -> Table:
+Key = tuple[str, str, str, str]
+
+
+def interval_of(results: Results) -> dict[Key, tuple[float, float]]:
+    """95 % interval over patients by (protocol, model, target, metric)."""
+    table = results.table(INTERVALS)
+    keys = ["protocol", "model", "target", "metric"]
+    columns = [table[k] for k in keys] + [table["low"], table["high"]]
+    return {(p, m, t, k): (low, high) for p, m, t, k, low, high in zip(*columns, strict=True)}
+
+
+def with_interval(value: float, bounds: tuple[float, float] | None) -> str:
+    """A value and, where it is known, its interval."""
+    if bounds is None or math.isnan(bounds[0]) or math.isnan(value):
+        return number(value)
+    return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"
+
+
+def leaks(results: Results) -> bool:
+    """Whether the run has what tells the worth of leakage."""
+    return {PROTOCOL, "pixel_folds"} <= set(present(results))
+
+
+def protocols(results: Results) -> HtmlTable:
     """Pooled values of each protocol side by side with intervals over patients, and what leakage
     is worth: pixel folds less patients left out."""
     names, bounds = present(results), interval_of(results)
-    leaks = {PROTOCOL, "pixel_folds"} <= set(names)
+    leaked = leaks(results)
     rows = []
     for model, target, metric in SHOWN:
         values = {p: results.metric("all", model, target, metric, p) for p in names}
@@ -75,11 +132,11 @@ def protocols(results: Results) -> Table:
         cells = [
             with_interval(v, bounds.get((p, model, target, metric))) for p, v in values.items()
         ]
-        if leaks:
+        if leaked:
             cells.append(signed(values["pixel_folds"] - values[PROTOCOL]))
         rows.append([*words_of(model, target, metric), *cells])
     columns = ["predicted", "metric", *(PROTOCOLS.get(p, p.replace("_", " ")) for p in names)]
-    return Table([*columns, "worth of leakage"] if leaks else columns, rows)
+    return HtmlTable([*columns, "worth of leakage"] if leaked else columns, rows)
 
 
 def signed(value: float) -> str:
@@ -87,9 +144,9 @@ def signed(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:+.3f}"
 
 
-def comparisons(results: Results) -> Table:
+def comparisons(results: Results) -> HtmlTable:
     """Differences of models on the same pixels, patients left out."""
-    table = results.table("comparisons")
+    table = results.table(COMPARISONS)
     rows = []
     for row in table[table["protocol"] == PROTOCOL].to_dict("records"):
         bounds = f"{signed(row['low'])} to {signed(row['high'])}"
@@ -97,10 +154,10 @@ def comparisons(results: Results) -> Table:
         cells = [_METRICS.get(row["metric"], row["metric"]), signed(row["difference"]), bounds]
         rows.append([*names, *cells, number(row["patients"]), number(row["p"])])
     columns = ["cancer predicted", "against", "metric", "difference", "95 % interval"]
-    return Table([*columns, "patients", "p"], rows)
+    return HtmlTable([*columns, "patients", "p"], rows)
 
 
-def jitter(results: Results) -> Table:
+def jitter(results: Results) -> HtmlTable:
     """Scores with the slide so many MSI pixels away from where it lies, mean over the draws."""
     means = jitter_means(results)
     levels = sorted({level for level, *_ in means})
@@ -109,20 +166,20 @@ def jitter(results: Results) -> Table:
         values = [means.get((level, *key), math.nan) for level in levels]
         if not all(math.isnan(v) for v in values):
             rows.append([*words_of(*key), *map(number, values)])
-    return Table(["predicted", "metric", *(f"{number(x)} px away" for x in levels)], rows)
+    return HtmlTable(["predicted", "metric", *(f"{number(x)} px away" for x in levels)], rows)
 
 
 def jitter_means(results: Results) -> dict[tuple[float, str, str, str], float]:
     """Mean over the draws by (level in MSI pixels, model, target, metric)."""
-    table = results.table("robustness")
+    table = results.table(ROBUSTNESS)
     rows = table[table["test"] == "jitter"]
     means = rows.groupby(["level", "model", "target", "metric"], sort=False)["value"].mean()
     return {(float(k[0]), k[1], k[2], k[3]): float(v) for k, v in means.items()}  # type: ignore[index]
 
 
-def nulls(results: Results) -> Table:
+def nulls(results: Results) -> HtmlTable:
     """What chance gives, beside what was found."""
-    table = results.table("robustness")
+    table = results.table(ROBUSTNESS)
     rows = []
     for test in [t for t in table["test"].unique() if t != "jitter"]:
         for model, target, metric in SHOWN:
@@ -143,12 +200,12 @@ def nulls(results: Results) -> Table:
                 row = [name, *words_of(model, target, metric), number(found), middle, span]
                 rows.append([*row, str(len(drawn))])
     columns = ["test", "predicted", "metric", "found", "by chance", "lowest to highest", "draws"]
-    return Table(columns, rows)
+    return HtmlTable(columns, rows)
 
 
-def switches(results: Results) -> Table:
+def switches(results: Results) -> HtmlTable:
     """What each choice of the study changes, patients left out and in pixel folds."""
-    table = results.table("switches")
+    table = results.table(SWITCHES)
     keys = [(m, t, k) for m, t, k in SHOWN if k != "average_precision"]
     keys += [(m, "cancer", "auc_swapped") for m in MODELS]
     rows = []
@@ -164,12 +221,12 @@ def switches(results: Results) -> Table:
                 head = [str(switch).replace("_", " "), PROTOCOLS[str(protocol)], what, metric]
                 rows.append([*head, number(value - change), number(value), signed(change)])
     columns = ["choice", "protocol", "predicted", "metric", "here", "with it", "change"]
-    return Table(columns, rows)
+    return HtmlTable(columns, rows)
 
 
-def batch(results: Results) -> Table:
+def batch(results: Results) -> HtmlTable:
     """How well modes and features tell specimens apart, where they should not."""
-    table = results.table("batch")
+    table = results.table(BATCH)
     sides = [table[(table["of"] == of) & (table["specimen"] == "all")] for of in _OF]
     whole = [dict(zip(s["metric"], s["value"], strict=True)) for s in map(_all_modes, sides)]
     rows = []
@@ -182,19 +239,82 @@ def batch(results: Results) -> Table:
     if any(map(len, flags)):
         shares = [f"{(f > 0).sum()} of {len(f)}" if len(f) else number(None) for f in flags]
         rows.append(["modes mostly of batch", *shares])
-    return Table(["measure", *_OF.values()], rows) if rows else Table([], [])
+    return HtmlTable(["measure", *_OF.values()], rows) if rows else HtmlTable([], [])
 
 
 def _all_modes(side: pd.DataFrame) -> pd.DataFrame:
     return side[side["target"] == "all"]
 
 
-def batch_by_specimen(results: Results) -> Table:
+def batch_by_specimen(results: Results) -> HtmlTable:
     """The same for each specimen: AUC of telling it from another by one pixel."""
-    table = results.table("batch")
+    table = results.table(BATCH)
     here = table[(table["specimen"] != "all") & (table["target"] == "all")]
     wide = here.pivot_table(index="specimen", columns=["of", "metric"], values="value")
     names = [" ".join(map(str, pair)) for pair in wide.columns.to_flat_index()]
     wide.columns = pd.Index(names)
     order = [n for n in results.specimens if n in wide.index]
     return frame(wide.loc[order].reset_index())
+
+
+def calibration(results: Results) -> HtmlTable:
+    """``calibration.csv``: mass errors before and after."""
+    return filled(results.table(CALIBRATION))
+
+
+BELIEVE = Section(
+    "believe",
+    "How far to believe it",
+    """\
+<h2 id="believe">How far to believe it</h2>
+<h3>Protocols side by side{% if leaks %}, and what leakage is worth{% endif %}</h3>
+<p class="note">Pixels of one specimen are alike: a protocol that shares a specimen between training and test flatters.{% if leaks %} The worth of
+leakage is the score in pixel folds (the study's protocol) less the score with whole patients left out.{% endif %}</p>
+{{ plot("protocols", "AUC of cancer under each protocol, all pixels together; lines: 95 % over patients.") }}
+{{ cells(protocols, "Validation protocols, all specimens together.", "No metrics yet.") }}
+<h3>At equal rank</h3>
+<p class="note">Does predicted MSI know more than the H&amp;E that it comes from? Against as many modes of H&amp;E, it is a fair
+question. Intervals and p (signs flipped) take the patient as the unit.</p>
+{{ cells(comparisons, "Differences of models on the same pixels, patients left out.", "No comparison: it needs annotated specimens of two patients.") }}
+<h3>Where the slide lies, and chance</h3>
+{{ plot("jitter", "Scores with the slide away from its place: what a misplaced slide costs.") }}
+{{ cells(jitter, "With the slide so many MSI pixels away.", "Not asked for: --jitter.") }}
+{{ cells(nulls, "What chance gives: fits with a moved annotation, or a mirrored slide.", "No draws by chance: --null.") }}
+<h3>The published study's choices</h3>
+{{ cells(switches, "What each choice changes on this cohort.", "Not asked for: msiscale ablate.") }}
+""",  # noqa: E501
+    {
+        "leaks": leaks,
+        "protocols": protocols,
+        "comparisons": comparisons,
+        "jitter": jitter,
+        "nulls": nulls,
+        "switches": switches,
+    },
+    (
+        INTERVALS,
+        COMPARISONS,
+        RELIABILITY,
+        ROBUSTNESS,
+        SWITCHES,
+        BATCH,
+        CALIBRATION,
+    ),  # BETWEEN reads two
+)
+BETWEEN = Section(
+    "between",
+    "Between specimens",
+    """\
+<h2 id="between">Between specimens</h2>
+<p class="note">What tells specimens apart by a pixel is not biology alone: preparation, instrument, day. An AUC of one says that every pixel gives its specimen away.</p>
+{{ cells(batch, "Variance between specimens, and how well two are told apart.", "Needs two specimens and the fit stage.") }}
+{% if batch_by_specimen.rows %}
+<details><summary>By specimen</summary>
+{{ cells(batch_by_specimen, "How well each specimen is told from the others.") }}
+</details>
+{% endif %}
+<h3>Mass calibration</h3>
+{{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
+""",  # noqa: E501
+    {"batch": batch, "batch_by_specimen": batch_by_specimen, "calibration": calibration},
+)

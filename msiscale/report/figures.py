@@ -6,13 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from msiscale.report.data import MODELS, Results, pixel_um
+from msiscale.report.data import BIOMARKERS, MODELS, CsvTable, Results, identification
 from msiscale.report.drawing import (
     BLUE,
     INK,
@@ -28,8 +27,9 @@ from msiscale.report.drawing import (
     side_bar,
     spread,
 )
-from msiscale.store import join, write_bytes
+from msiscale.store import StoredSpecimen, join, write_bytes
 
+BY_SPECIMEN = CsvTable("biomarkers_by_specimen", ("specimen", "mz", "auc"), ("specimen", "patient"))
 IONS = 6
 _TITLE = 9
 Map = NDArray[np.float32]
@@ -59,19 +59,18 @@ def figure_path(out_url: str, kind: str, specimen: str) -> str:
 def figure1(results: Results, specimen: str) -> Figure | None:
     """Annotation, and cancer predicted out of fold from MSI, from H&E and from predicted MSI."""
     data, predicted = results.cohort(specimen), results.predictions(specimen)
-    if data is None or predicted is None or not {"cancer", "tissue"} <= set(data.data_vars):
+    if data is None or predicted is None or not data.has("cancer", "tissue"):
         return None
-    tissue = data["tissue"].values.astype(bool)
-    pixel = pixel_um(data)
+    tissue, pixel = data.tissue, data.pixel_um
     extent = extent_um(tissue.shape, pixel)
     figure, grid = panels(1 + len(MODELS), tissue.shape, pixel)
-    annotation = np.where(tissue, data["cancer"].values, np.nan)
+    annotation = np.where(tissue, data.cancer, np.nan)
     known = np.isfinite(annotation)
     share = float((annotation[known] >= 0.5).mean()) if known.any() else math.nan
     words = f"{share:.1%} of labelled tissue" if known.any() else "none given"
     maps = [(annotation, f"annotation\n{words}")]
     for model, words in MODELS.items():
-        values = predicted[model].values if model in predicted else np.full(tissue.shape, np.nan)
+        values = predicted.read(model) if model in predicted else np.full(tissue.shape, np.nan)
         auc = results.metric(specimen, model, "cancer", "auc")
         score = "no AUC" if math.isnan(auc) else f"out-of-fold AUC {auc:.3f}"
         maps.append((values, f"{words}\n{score}"))
@@ -90,15 +89,14 @@ def figure1(results: Results, specimen: str) -> Figure | None:
 def figure2(results: Results, specimen: str) -> Figure | None:
     """The best predicted mode of the MSI, its prediction, and two spectra of a cancer pixel."""
     data, predicted = results.cohort(specimen), results.predictions(specimen)
-    needed = {"scores", "predicted_scores", "components", "mean"}
-    if data is None or predicted is None or not needed <= set(predicted.variables):
+    needed = ("scores", "predicted_scores", "components", "mean")
+    if data is None or predicted is None or not predicted.has(*needed):
         return None
     mode, r2 = best_mode(results, specimen, predicted)
-    tissue = data["tissue"].values.astype(bool)
-    pixel = pixel_um(data)
+    tissue, pixel = data.tissue, data.pixel_um
     extent = extent_um(tissue.shape, pixel)
-    measured = predicted["scores"].isel(component=mode).values
-    from_he = predicted["predicted_scores"].isel(component=mode).values
+    measured = np.asarray(predicted.array("scores")[..., mode])
+    from_he = np.asarray(predicted.array("predicted_scores")[..., mode])
     limits = spread(measured)
     ratio = extent[2] / extent[1]
     height = min(max(4.4 * ratio, 1.8), 6.5)
@@ -125,14 +123,14 @@ def figure2(results: Results, specimen: str) -> Figure | None:
     return figure
 
 
-def best_mode(results: Results, specimen: str, predicted: xr.Dataset) -> tuple[int, float]:
+def best_mode(results: Results, specimen: str, predicted: StoredSpecimen) -> tuple[int, float]:
     """The mode with the highest out-of-fold R² in this specimen, counted from 0, and its R²."""
-    n = predicted.sizes["component"]
+    n = predicted.array("components").shape[0]
     found = [results.metric(specimen, "msi_from_he", f"mode_{k:03d}", "r2") for k in range(n)]
     r2 = np.array(found)
     if np.isnan(r2).all():  # a run without metrics.csv: from the maps themselves
-        truth = predicted["scores"].values.reshape(-1, n).astype(float)
-        guess = predicted["predicted_scores"].values.reshape(-1, n).astype(float)
+        truth = predicted.read("scores").reshape(-1, n).astype(float)
+        guess = predicted.read("predicted_scores").reshape(-1, n).astype(float)
         seen = np.isfinite(truth).all(axis=1) & np.isfinite(guess).all(axis=1)
         spare = ((truth[seen] - guess[seen]) ** 2).sum(axis=0)
         total = ((truth[seen] - truth[seen].mean(axis=0)) ** 2).sum(axis=0)
@@ -141,7 +139,7 @@ def best_mode(results: Results, specimen: str, predicted: xr.Dataset) -> tuple[i
     return mode, float(r2[mode])
 
 
-def cancer_pixel(data: xr.Dataset, predicted: Map) -> tuple[tuple[int, int], str]:
+def cancer_pixel(data: StoredSpecimen, predicted: Map) -> tuple[tuple[int, int], str]:
     """The pixel of the highest cancer fraction that is nearest the tumour's centroid.
 
     Returns
@@ -150,7 +148,7 @@ def cancer_pixel(data: xr.Dataset, predicted: Map) -> tuple[tuple[int, int], str
     pixel nearest the tissue's centroid.
     """
     usable = np.isfinite(predicted)
-    cancer = np.nan_to_num(data["cancer"].values) if "cancer" in data else np.zeros(usable.shape)
+    cancer = np.nan_to_num(data.cancer) if "cancer" in data else np.zeros(usable.shape)
     cancer = np.where(usable, cancer, 0)
     if (cancer > 0).any():
         region, candidates = cancer >= min(0.5, cancer.max()), cancer == cancer.max()
@@ -164,21 +162,32 @@ def cancer_pixel(data: xr.Dataset, predicted: Map) -> tuple[tuple[int, int], str
 
 
 def spectra_at(
-    data: xr.Dataset, predicted: xr.Dataset, at: tuple[int, int]
+    data: StoredSpecimen, predicted: StoredSpecimen, at: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """m/z, measured and predicted intensity at pixel (y, x); predictions below zero are clipped."""
-    mz = np.asarray(predicted["mz"].values, dtype=np.float64)
-    # a fold's m/z are some of the cohort's, to the last bit
-    spectrum = data["intensity"].isel(y=at[0], x=at[1]).load().sel(mz=mz)
-    measured = spectrum.values.astype(np.float64)
-    scores = predicted["predicted_scores"].isel(y=at[0], x=at[1]).values.astype(np.float64)
-    components = predicted["components"].transpose("component", "mz").values
-    guess = predicted["mean"].values + scores @ components
-    return mz, np.nan_to_num(measured), np.maximum(guess, 0)
+    """Spectra of a pixel.
+
+    Parameters
+    ----------
+    data, predicted
+        What is stored of a specimen.
+    at
+        (y, x) of the pixel.
+
+    Returns
+    -------
+    mz, measured, guess
+        (k,) float64 each: the m/z of the fold, which are some of the cohort's, and intensities;
+        predicted ones below zero are clipped.
+    """
+    spectrum = np.asarray(data.intensity[at[0], at[1]])
+    measured = spectrum[[data.column(mz) for mz in predicted.mz]].astype(np.float64)
+    scores = np.asarray(predicted.array("predicted_scores")[at[0], at[1]]).astype(np.float64)
+    guess = predicted.read("mean") + scores @ predicted.read("components")
+    return predicted.mz, np.nan_to_num(measured), np.maximum(guess, 0)
 
 
 def _mirror(
-    axes: Axes, data: xr.Dataset, predicted: xr.Dataset, at: tuple[int, int], words: str
+    axes: Axes, data: StoredSpecimen, predicted: StoredSpecimen, at: tuple[int, int], words: str
 ) -> None:
     mz, measured, guess = spectra_at(data, predicted, at)
     axes.vlines(mz, 0, measured, color=BLUE, lw=0.9, label="measured")
@@ -194,7 +203,7 @@ def _mirror(
         fontsize=_TITLE,
         loc="left",
     )
-    how = str(data["intensity"].attrs.get("normalisation", "")) or "as stored"
+    how = str(data.intensity.attrs.get("normalisation", "")) or "as stored"
     axes.set_ylabel(f"intensity (normalisation: {how})", fontsize=8)
     axes.set_xlabel("m/z", fontsize=8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
@@ -218,26 +227,25 @@ def _label_peaks(axes: Axes, mz: NDArray[Any], heights: NDArray[Any], top: float
 
 def ion_images(results: Results, specimen: str) -> Figure | None:
     """Measured ion images of the strongest biomarkers, with the annotation outlined."""
-    data, table = results.cohort(specimen), results.biomarkers.head(IONS)
-    if data is None or table.empty or not {"intensity", "tissue"} <= set(data.data_vars):
+    data, table = results.cohort(specimen), results.table(BIOMARKERS).head(IONS)
+    if data is None or table.empty or not data.has("intensity", "tissue"):
         return None
-    tissue = data["tissue"].values.astype(bool)
-    pixel = pixel_um(data)
+    tissue, pixel = data.tissue, data.pixel_um
     extent = extent_um(tissue.shape, pixel)
     figure, grid = panels(len(table), tissue.shape, pixel, columns=min(3, len(table)))
-    cancer = np.nan_to_num(data["cancer"].values) >= 0.5 if "cancer" in data else ~tissue & tissue
-    axis = np.asarray(data["mz"].values, dtype=np.float64)
+    cancer = np.nan_to_num(data.cancer) >= 0.5 if "cancer" in data else ~tissue & tissue
     for axes, row in zip(grid, table.to_dict("records"), strict=True):
-        image = data["intensity"].isel(mz=int(np.abs(axis - row["mz"]).argmin())).values
+        image = np.asarray(data.intensity[..., data.column(row["mz"], math.inf)])
         image = np.where(tissue, image, np.nan)
         drawn = draw_map(
             axes, image, tissue, extent, cmap="viridis", limits=(0.0, spread(image)[1] or 1.0)
         )
         draw_outline(axes, cancer, extent, "white", 1.0)
-        name = f"{row.get('annotation') or 'not annotated'} {row.get('adduct') or ''}".strip()
         auc = _specimen_auc(results, specimen, row["mz"])
         here = f", here {auc:.2f}" if math.isfinite(auc) else ""
-        title = f"m/z {row['mz']:.4f}  {name}\nAUC over patients {row['auc']:.2f}{here}"
+        title = (
+            f"m/z {row['mz']:.4f}  {identification(row)}\nAUC over patients {row['auc']:.2f}{here}"
+        )
         axes.set_title(plain(title), fontsize=8, loc="left")
         side_bar(axes, drawn)
     figure.suptitle(plain(f"{specimen}: measured ion images"), fontsize=11)
@@ -245,7 +253,7 @@ def ion_images(results: Results, specimen: str) -> Figure | None:
 
 
 def _specimen_auc(results: Results, specimen: str, mz: float) -> float:
-    table = results.biomarkers_by_specimen
+    table = results.table(BY_SPECIMEN)
     rows = table[(table["specimen"] == specimen) & (np.abs(table["mz"] - mz) < 1e-6)]
     return float(rows["auc"].iloc[0]) if len(rows) else math.nan
 
@@ -253,22 +261,21 @@ def _specimen_auc(results: Results, specimen: str, mz: float) -> float:
 def registration_overlay(results: Results, specimen: str) -> Figure | None:
     """The slide resampled onto the MSI grid, with annotation, tissue and measured pixels."""
     data = results.cohort(specimen)
-    if data is None or not {"preview", "tissue"} <= set(data.data_vars):
+    if data is None or not data.has("preview", "tissue"):
         return None
-    tissue = data["tissue"].values.astype(bool)
-    pixel = pixel_um(data)
+    tissue, pixel = data.tissue, data.pixel_um
     extent = extent_um(tissue.shape, pixel)
     ratio = extent[2] / extent[1]
     width = 7.0 if ratio < 1.2 else 5.0
     figure = Figure(figsize=(width, min(width * ratio, 9.0) + 1.4), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(data["preview"].values, extent=extent, interpolation="nearest")
+    axes.imshow(data.read("preview"), extent=extent, interpolation="nearest")
     lines = []
     masks = {"tissue (slide)": (tissue, BLUE, "solid")}
     if "norm" in data:
-        masks["measured MSI pixels"] = (np.isfinite(data["norm"].values), INK, "dashed")
+        masks["measured MSI pixels"] = (data.measured, INK, "dashed")
     if "cancer" in data:
-        cancer = np.nan_to_num(data["cancer"].values) >= 0.5
+        cancer = np.nan_to_num(data.cancer) >= 0.5
         masks["annotated cancer"] = (cancer, ORANGE, "solid")
     for label, (mask, colour, style) in masks.items():
         draw_outline(axes, mask, extent, colour, 1.6, style)
@@ -280,11 +287,9 @@ def registration_overlay(results: Results, specimen: str) -> Figure | None:
 
 
 def _residual_words(results: Results, specimen: str) -> str:
-    table = results.registration
-    rows = table[table["specimen"] == specimen].to_dict("records")
-    if not rows:
+    row = results.registered(specimen)
+    if not row:
         return f"{specimen}: registration"
-    row = rows[0]
     words = f"{specimen}: registration by {row.get('method') or 'unknown means'}"
     residual = [
         f"{float(row[column]):.3g} {unit}"

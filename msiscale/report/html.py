@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import io
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -14,20 +13,23 @@ from urllib.parse import quote
 
 from bokeh.resources import INLINE
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
+from markupsafe import Markup
 
-from msiscale.report import evidence, tables
-from msiscale.report.data import MODELS, OPTIONAL, PROTOCOL, Results, State
+from msiscale.report import tables
+from msiscale.report.data import MODELS, Results, State
 from msiscale.report.figures import FIGURES, figure_path
 from msiscale.report.plots import as_document, cohort_plots
-from msiscale.report.specimen import (
-    THUMBNAIL,
-    bounds_of,
-    content,
-    data_uri,
-    encoded,
-    picture,
+from msiscale.report.sections import (
+    OUTSIDE,
+    SCORES,
+    SECTIONS,
+    TABLES,
+    registration_of,
+    smaller,
+    specimen_metrics,
 )
+from msiscale.report.specimen import THUMBNAIL, bounds_of, content, data_uri, picture
+from msiscale.report.tables import Section
 from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
 from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
 
@@ -35,9 +37,7 @@ TOGETHER = 12  #: specimens that one file holds, at most
 TOGETHER_BYTES = 16 << 20  #: of them, about
 PAGES = "report"  #: the folder of the specimens' own pages
 THUMBNAILS = "figures/thumbnail_{}.jpg"
-BIOMARKER_FIGURES = "figures/biomarker-{}.png"
 _OVERLAYS = ("registration", "placement")
-_MOST_FIGURES = 6
 _CAPTIONS = {
     "figure1": "Cancer as annotated (A) and as predicted with this patient left out (B-D). "
     "Grey is tissue without a value; the white line is the annotation.",
@@ -48,33 +48,29 @@ _CAPTIONS = {
     "measured pixels and of the annotation: where they part, the registration is off.",
     "placement": "How the automatic registration found its place.",
 }
-_MAKES = {
-    "metrics": "msiscale fit, on two patients or more",
-    "biomarkers": "msiscale biomarkers, on annotated specimens",
-    "registration": "msiscale register",
-    "intervals": "msiscale fit, on two patients or more",
-    "comparisons": "msiscale fit, on two annotated patients or more",
-    "reliability": "msiscale fit, on annotated specimens",
-    "robustness": "msiscale robustness with --jitter or --null",
-    "switches": "msiscale ablate",
-    "batch": "msiscale fit, on two specimens or more",
-    "calibration": "msiscale ingest --recalibrate",
-    "annotations": "msiscale annotate",
-    "secondary_regions": "msiscale regions, after a fit",
-}
 
 
-def write_report(out_url: str, *, pages: bool = True) -> str:
-    """Write ``report.html`` from what is in the store and in ``figures/``; returns its path.
+def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | None = None) -> str:
+    """Write ``report.html`` from what is in the store and in ``figures/``.
 
     A cohort of more than `TOGETHER` specimens, or of larger ones, has a page a specimen in
     ``report/``, beside it. Missing parts are said to be missing.
 
     Parameters
     ----------
-    pages : whether to write those of the specimens too; else they have been (`write_page`)
+    out_url
+        The run's ``--out``.
+    pages
+        Whether to write those of the specimens too; else they have been (`write_page`).
+    parts
+        As of `Results`.
+
+    Returns
+    -------
+    str
+        Its path.
     """
-    results = Results(out_url)
+    results = Results(out_url, parts)
     apart = is_apart(results)
     kept = {f"{name}.html" for name in results.specimens} if apart else set()
     for name in set(listing(join(out_url, PAGES))) - kept:
@@ -88,17 +84,18 @@ def write_report(out_url: str, *, pages: bool = True) -> str:
     return page
 
 
-def write_page(out_url: str, specimen: str) -> str:
+def write_page(out_url: str, specimen: str, *, parts: Sequence[str] | None = None) -> str:
     """Write ``report/<specimen>.html`` and return its path."""
-    results = Results(out_url)
-    (state,) = [s for s in results.states([specimen]) if s.specimen == specimen]
+    results = Results(out_url, parts)
+    (state,) = results.states([specimen])
     return _write_page(results, state)
 
 
 def _write_page(results: Results, state: State) -> str:
-    shown = section(results, state)
+    shown = of_specimen(results, state)
     title = f"{state.specimen} – msiscale report"
-    page = _template("page.html.j2").render(
+    page = _template(
+        "page.html.j2",
         **_frame_of(title, drawn=shown["content"] is not None),
         specimen=shown,
         probability=PROBABILITY,
@@ -135,58 +132,33 @@ def _about(results: Results, name: str) -> int:
 
 def render(results: Results, states: list[State], *, apart: bool) -> str:
     """The cohort's page as text. Every value from outside is escaped."""
-    rows = at_once(lambda s: _row(results, s, apart), states)
-    return _template("report.html.j2").render(
+    drawn = cohort_plots(results)
+    plots = as_document(drawn) if drawn else {}
+    return _template(
+        "report.html.j2",
         **_frame_of("msiscale report"),
         run=results.run,
         states=states,
         counts={s: sum(x.state == s for x in states) for s in ("done", "failed", "incomplete")},
         apart=apart,
-        rows=rows,
+        rows=at_once(lambda s: _row(results, s, apart), states),
         failures=tables.failures(states),
-        headline=tables.headline(results),
-        protocols=evidence.protocols(results),
-        leaks={PROTOCOL, "pixel_folds"} <= set(evidence.present(results)),
-        comparisons=evidence.comparisons(results),
-        jitter=evidence.jitter(results),
-        nulls=evidence.nulls(results),
-        switches=evidence.switches(results),
-        batch=evidence.batch(results),
-        batch_by_specimen=evidence.batch_by_specimen(results),
-        calibration=tables.calibration(results),
-        per_specimen=tables.per_specimen(results),
-        modes=tables.modes(results),
-        weighted=tables.weighted(results),
-        plots=_plots(results),
-        registration=tables.registration(results),
-        biomarkers=tables.biomarkers(results),
-        n_biomarkers=len(results.biomarkers),
-        biomarker_figures=_biomarker_figures(results),
-        annotations=tables.lipids(results),
-        n_annotations=len(results.table("annotations")),
-        secondary=tables.secondary(results),
-        n_secondary=len(results.table("secondary_regions")),
-        missing=_missing(results),
+        sections=[(s, _shown(s, results, plots)) for s in SECTIONS],
+        plots=plots,
+        missing=[(f"{t.name}.csv", t.made_by) for t in TABLES if results.table(t).empty],
         stages=tables.stages(results.run),
         facts=tables.facts(results.run),
-        sections=[] if apart else [section(results, s) for s in states],
+        specimens=[] if apart else [of_specimen(results, s) for s in states],
         probability=PROBABILITY,
         intensity=INTENSITY,
     )
 
 
-def _plots(results: Results) -> dict[str, Any]:
-    made = cohort_plots(results)
-    return as_document(made) if made else {}
-
-
-def _missing(results: Results) -> list[tuple[str, str]]:
-    """Tables that the run does not have, and what makes them."""
-    return [
-        (f"{name}.csv", how)
-        for name, how in _MAKES.items()
-        if (results.table(name) if name in OPTIONAL else getattr(results, name)).empty
-    ]
+def _shown(section: Section, results: Results, plots: dict[str, Any]) -> Markup:
+    macros = '{% from "macros.html.j2" import cells, plot with context %}\n'
+    values = {name: make(results) for name, make in section.values.items()}
+    template = _environment().from_string(f"{macros}{section.html}\n")
+    return Markup(template.render(plots=plots, **values))
 
 
 def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
@@ -203,7 +175,7 @@ def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
         "picture": _stored_thumbnail(results, name),
         "auc": [number(results.metric(name, m, "cancer", "auc")) for m in MODELS],
         "r2": number(results.metric(name, "msi_from_he", "weighted", "r2")),
-        "residual": number(_registered(results, name).get("residual_px")),
+        "residual": number(results.registered(name).get("residual_px")),
         "words": f"{name} {state.patient} {state.reason}".lower(),
     }
 
@@ -211,12 +183,6 @@ def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
 def anchor(results: Results, name: str) -> str:
     """Where the one page has a specimen."""
     return f"specimen-{results.specimens.index(name) + 1}"
-
-
-def _registered(results: Results, name: str) -> dict[Any, Any]:
-    table = results.registration
-    rows = table[table["specimen"] == name].to_dict("records")
-    return rows[0] if rows else {}
 
 
 def _stored_thumbnail(results: Results, name: str) -> str:
@@ -231,22 +197,21 @@ def _thumbnail(results: Results, name: str) -> str:
     return "" if data is None else picture(data, THUMBNAIL)
 
 
-def section(results: Results, state: State) -> dict[str, Any]:
+def of_specimen(results: Results, state: State) -> dict[str, Any]:
     """Everything that the page shows of one specimen."""
     name = state.specimen
     shown = content(results, name)
-    outside = results.table("secondary_regions")
-    metrics = tables.specimen_metrics(results, name)
-    registered = _registered(results, name)
+    outside = results.table(OUTSIDE)
     return {
         "anchor": anchor(results, name),
         "name": name,
         "patient": state.patient,
         "state": state,
-        "metrics": tables.Table(
-            ["cancer predicted", *tables.METRICS.values()], [row[1:] for row in metrics]
+        "metrics": tables.HtmlTable(
+            ["cancer predicted", *SCORES.values()],
+            [row[1:] for row in specimen_metrics(results, name)],
         ),
-        "registration": tables.registration_of(registered),
+        "registration": registration_of(results.registered(name)),
         "secondary": tables.frame(outside[outside["specimen"] == name]),
         "content": shown,
         "made": viewer(shown) if shown else {},
@@ -256,24 +221,11 @@ def section(results: Results, state: State) -> dict[str, Any]:
 
 
 def _pictures(results: Results, name: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
-    """Figures of a specimen, smaller than they lie in ``figures/``."""
     urls = {kind: figure_path(results.out, kind, name) for kind in kinds}
-    return [(_CAPTIONS[kind], _smaller(url)) for kind, url in urls.items() if exists(url)]
+    return [(_CAPTIONS[kind], smaller(url)) for kind, url in urls.items() if exists(url)]
 
 
-def _biomarker_figures(results: Results) -> list[str]:
-    if results.biomarkers.empty:
-        return []
-    ranks = range(1, _MOST_FIGURES + 1)
-    urls = [join(results.out, BIOMARKER_FIGURES.format(rank)) for rank in ranks]
-    return [_smaller(url) for url in urls if exists(url)]
-
-
-def _smaller(url: str) -> str:
-    with Image.open(io.BytesIO(read_bytes(url))) as image:
-        return data_uri(encoded(image.convert("RGB"), "WEBP", 80), "webp")
-
-
+# a run of 500 pages compresses it once
 @cache
 def _library() -> tuple[str, str]:
     """Bokeh's script, compressed, as text; and its digest for the page's policy."""
@@ -293,8 +245,7 @@ def _own(name: str) -> str:
 
 
 def _frame_of(title: str, *, drawn: bool = True) -> dict[str, Any]:
-    """What every page has: its style, its scripts if something is drawn on it, and the policy that
-    lets no other run."""
+    """What every page has: style, scripts where something is drawn, and a policy for no others."""
     library, digest = _library()
     scripts = [_own("loader.js"), _own("report.js")] if drawn else []
     digests = [digest, *map(_digest, scripts)] if drawn else []
@@ -309,6 +260,7 @@ def _frame_of(title: str, *, drawn: bool = True) -> dict[str, Any]:
     }
 
 
+# Jinja compiles a template once an environment
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -323,5 +275,5 @@ def _environment() -> Environment:
     return made
 
 
-def _template(name: str) -> Any:
-    return _environment().get_template(name)
+def _template(name: str, **words: Any) -> str:
+    return _environment().get_template(name).render(**words)

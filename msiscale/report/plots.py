@@ -11,16 +11,18 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span, Whisker
 from bokeh.plotting import figure as new_figure
 
-from msiscale.report.data import MODELS, PROTOCOL, Results
+from msiscale.report.data import BIOMARKERS, METRICS, MODELS, PROTOCOL, Results, identification
 from msiscale.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILION
 from msiscale.report.evidence import (
     COMPARED,
     PROTOCOLS,
+    RELIABILITY,
+    interval_of,
     jitter_means,
     present,
     words_of,
 )
-from msiscale.report.tables import interval_of, mode_table, specimen_r2
+from msiscale.report.sections import mode_table, specimen_r2
 
 Figure = Any  # mypy does not follow bokeh
 STYLES = {
@@ -102,7 +104,7 @@ def _legend(plot: Figure) -> None:
 
 def auc_by_specimen(results: Results) -> Figure | None:
     """Out-of-fold AUC of the three models: a row a specimen, or all of them in order of H&E's."""
-    table = results.metrics
+    table = results.table(METRICS)
     rows = table[
         (table["protocol"] == PROTOCOL)
         & (table["target"] == "cancer")
@@ -215,7 +217,7 @@ def by_jitter(results: Results) -> Figure | None:
 
 def reliability(results: Results) -> Figure | None:
     """Share of cancer among pixels of like probability, patients left out."""
-    table = results.table("reliability")
+    table = results.table(RELIABILITY)
     rows = table[table["protocol"] == PROTOCOL]
     if rows.empty:
         return None
@@ -285,7 +287,7 @@ def r2_by_mode(results: Results) -> Figure | None:
 
 def volcano(results: Results) -> Figure | None:
     """Every m/z by its effect, and by its p where patients are enough for one, else its AUC."""
-    table = results.biomarkers
+    table = results.table(BIOMARKERS)
     if table.empty or "effect" not in table:
         return None
     table = table.dropna(subset=["auc", "effect"])
@@ -294,7 +296,7 @@ def volcano(results: Results) -> Figure | None:
     with np.errstate(divide="ignore"):
         height = -np.log10(np.maximum(p, 1e-300)) if tested else table["auc"].to_numpy(float)
     q = table["q"].to_numpy(float) if "q" in table else np.full(len(table), np.nan)
-    names = [_name(row) for row in table.to_dict("records")]
+    names = [identification(row) for row in table.to_dict("records")]
     data = pd.DataFrame(
         {
             "mz": table["mz"].to_numpy(float),
@@ -334,8 +336,3 @@ def volcano(results: Results) -> Figure | None:
 
 def _source(table: pd.DataFrame) -> ColumnDataSource:
     return ColumnDataSource({str(name): table[name].to_numpy() for name in table})
-
-
-def _name(row: dict[Any, Any]) -> str:
-    found = f"{row.get('annotation') or 'not annotated'} {row.get('adduct') or ''}"
-    return found.strip()

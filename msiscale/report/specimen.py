@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import find_contours
 
 from msiscale.grid import Block, blocks
 from msiscale.report import packing
-from msiscale.report.data import MODELS, Results, pixel_um
+from msiscale.report.data import BIOMARKERS, MODELS, Results, identification
 from msiscale.report.tables import mz as mz_words
+from msiscale.store import StoredSpecimen
 
 IONS = 30  #: measured ion images, at most
 STRONGEST = 20  #: of them biomarkers
@@ -68,11 +68,11 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
     data = results.cohort(name)
     if data is None or "tissue" not in data:
         return None
-    shape = tuple(map(int, data["tissue"].shape))
-    bounds, pixel = bounds_of(data), pixel_um(data)
+    bounds, pixel, tissue = bounds_of(data), data.pixel_um, data.tissue
+    shape = tissue.shape
     thin = (slice(None, None, bounds.step),) * 2
     predicted = results.predictions(name)
-    tissue = data["tissue"].values.astype(bool)[thin]
+    tissue = tissue[thin]
     maps = _maps(data, predicted, thin)
     kept = tissue.copy()
     for values in maps.values():
@@ -80,14 +80,14 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
     at = np.flatnonzero(kept).astype(np.uint32)
     arrays: dict[str, NDArray[Any]] = {"at": at}
     arrays |= {k: packing.fractions(v.ravel()[at]) for k, v in maps.items()}
-    ions, whole = _ions(results, name, data, predicted, bounds), False
+    ions, whole = _ions(results, data, predicted, bounds), False
     if ions:
-        axis = np.asarray(data["mz"].values, dtype=np.float64)
+        axis = data.mz
         wanted, whole = [i["index"] for i in ions], bounds.images == len(axis)
         wanted += sorted(set(range(len(axis))) - set(wanted)) if whole else []
         levels, tops = _measured(data, wanted, at, bounds.step)
         arrays |= {"ions": levels, "tops": tops, "measured_mz": axis[wanted]}
-    spectra = {} if predicted is None else _spectra(predicted, at, bounds, data)
+    spectra = {} if predicted is None else _spectra(predicted, at, bounds)
     arrays |= {k: v for k, v in spectra.items() if isinstance(v, np.ndarray)}
     return {
         "name": name,
@@ -100,7 +100,7 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
         "whole": whole,
         "modes": _modes(results, name, spectra.get("modes", 0)),
         "all_modes": spectra.get("all_modes", 0),
-        "normalisation": str(data["intensity"].attrs.get("normalisation", "as stored"))
+        "normalisation": str(data.intensity.attrs.get("normalisation", "as stored"))
         if "intensity" in data
         else "",
         "outline": outline(data, pixel),
@@ -109,46 +109,44 @@ def content(results: Results, name: str) -> dict[str, Any] | None:
     }
 
 
-def bounds_of(data: xr.Dataset) -> Bounds:
+def bounds_of(data: StoredSpecimen) -> Bounds:
     """For a specimen of the store."""
-    ny, nx = data["tissue"].shape
-    return Bounds.of((ny, nx), data.sizes.get("mz", 0))
+    ny, nx = data.array("tissue").shape
+    return Bounds.of((ny, nx), len(data.mz) if "mz" in data else 0)
 
 
 def _maps(
-    data: xr.Dataset, predicted: xr.Dataset | None, thin: tuple[slice, slice]
+    data: StoredSpecimen, predicted: StoredSpecimen | None, thin: tuple[slice, slice]
 ) -> dict[str, NDArray[np.floating]]:
     """The annotation and the predictions of cancer, on the pixels that are shown."""
     found = {}
     if "cancer" in data:
-        found["cancer"] = data["cancer"].values[thin]
+        found["cancer"] = data.cancer[thin]
     for model in MODELS:
         if predicted is not None and model in predicted:
-            found[model] = predicted[model].values[thin]
+            found[model] = predicted.read(model)[thin]
     return found
 
 
 def _ions(
-    results: Results, name: str, data: xr.Dataset, predicted: xr.Dataset | None, bounds: Bounds
+    results: Results, data: StoredSpecimen, predicted: StoredSpecimen | None, bounds: Bounds
 ) -> list[dict[str, Any]]:
     """The strongest biomarkers, then the most intense m/z of those that are left."""
-    if "intensity" not in data or "mz" not in data.variables:
+    if not data.has("intensity", "mz"):
         return []
-    axis = np.asarray(data["mz"].values, dtype=np.float64)
+    axis = data.mz
     found: dict[int, dict[str, Any]] = {}
     most = min(STRONGEST, bounds.ions)
-    for row in results.biomarkers.head(most).to_dict("records"):
-        index = int(np.abs(axis - row["mz"]).argmin())
-        words = f"{row.get('annotation') or 'not annotated'} {row.get('adduct') or ''}".strip()
+    for row in results.table(BIOMARKERS).head(most).to_dict("records"):
+        index, words = data.column(row["mz"], math.inf), identification(row)
         auc = f"AUC {row['auc']:.2f}" if math.isfinite(row["auc"]) else ""
         ion = {"mz": float(axis[index]), "words": words, "score": auc, "biomarker": True}
         found.setdefault(index, {"index": index, **ion})
-    if predicted is not None and {"mean", "mz"} <= set(predicted.variables):
-        own = np.asarray(predicted["mz"].values, dtype=np.float64)
-        for i in np.argsort(-predicted["mean"].values, kind="stable")[: bounds.ions]:
+    if predicted is not None and predicted.has("mean", "mz"):
+        for i in np.argsort(-predicted.read("mean"), kind="stable")[: bounds.ions]:
             if len(found) >= bounds.ions:
                 break
-            index = int(np.abs(axis - own[i]).argmin())
+            index = data.column(predicted.mz[i], math.inf)
             ion = {"mz": float(axis[index]), "words": "", "score": "", "biomarker": False}
             found.setdefault(index, {"index": index, **ion})
     for ion in found.values():
@@ -158,16 +156,16 @@ def _ions(
 
 
 def _measured(
-    data: xr.Dataset, wanted: list[int], at: NDArray[np.uint32], step: int
+    data: StoredSpecimen, wanted: list[int], at: NDArray[np.uint32], step: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Ion images (ion, pixel), read tile by tile, and their largest values."""
-    cube = data["intensity"]
+    cube = data.intensity
     shape = (cube.shape[0], cube.shape[1])
     images = np.full((len(wanted), -(-shape[0] // step), -(-shape[1] // step)), np.nan, np.float32)
     for block in blocks(shape, (_TILE, _TILE)):
         inside, there = _thinned(block, step)
         if min(len(range(*s.indices(n))) for s, n in zip(inside, shape, strict=True)):
-            tile = cube[block.slices].values[inside]
+            tile = np.asarray(cube[block.slices])[inside]
             images[:, *there] = np.moveaxis(tile[..., wanted], -1, 0)
     packed = [packing.intensities(image.ravel()[at]) for image in images]
     return np.stack([p[0] for p in packed]), np.array([p[1] for p in packed])
@@ -183,23 +181,21 @@ def _thinned(block: Block, step: int) -> tuple[tuple[slice, slice], tuple[slice,
     return (inside[0], inside[1]), (there[0], there[1])
 
 
-def _spectra(
-    predicted: xr.Dataset, at: NDArray[np.uint32], bounds: Bounds, data: xr.Dataset
-) -> dict[str, Any]:
+def _spectra(predicted: StoredSpecimen, at: NDArray[np.uint32], bounds: Bounds) -> dict[str, Any]:
     """Scores and components from which the page makes any pixel's spectrum and any ion image."""
-    if not {"scores", "predicted_scores", "components", "mean", "mz"} <= set(predicted.variables):
+    if not predicted.has("scores", "predicted_scores", "components", "mean", "mz"):
         return {}
-    total = predicted.sizes["component"]
+    total = predicted.array("components").shape[0]
     k, thin = min(bounds.modes, total), (slice(None, None, bounds.step),) * 2
-    mean = predicted["mean"].values.astype(np.float32)
-    axis = np.asarray(predicted["mz"].values, dtype=np.float64)
+    mean = predicted.read("mean").astype(np.float32)
     most = np.sort(np.argsort(-mean, kind="stable")[:MZ])
-    components = predicted["components"].transpose("component", "mz").values[:k, most]
-    found: dict[str, Any] = {"mz": axis[most], "mean": mean[most], "modes": k, "all_modes": total}
+    components = predicted.read("components")[:k, most]
+    found: dict[str, Any] = {"modes": k, "all_modes": total}
+    found |= {"mz": predicted.mz[most], "mean": mean[most]}
     found["components"], found["components_step"] = packing.scores(components)
     for name, source in (("scores", "scores"), ("predicted", "predicted_scores")):
-        values = predicted[source].transpose("component", "y", "x").isel(component=slice(k))
-        rows = values.values[:, *thin].reshape(k, -1)[:, at]
+        values = np.moveaxis(np.asarray(predicted.array(source)[..., :k]), -1, 0)
+        rows = values[:, *thin].reshape(k, -1)[:, at]
         found[name], found[f"{name}_step"] = packing.scores(rows)
     return found
 
@@ -213,24 +209,23 @@ def _modes(results: Results, name: str, k: int) -> list[str]:
     return found
 
 
-def outline(data: xr.Dataset, pixel: tuple[float, float]) -> list[list[list[float]]]:
+def outline(data: StoredSpecimen, pixel: tuple[float, float]) -> list[list[list[float]]]:
     """Borders of the annotated cancer in µm, as lists of x and of y."""
     if "cancer" not in data:
         return []
-    mask = np.pad(np.nan_to_num(data["cancer"].values) >= _CANCER, 1)
+    mask = np.pad(np.nan_to_num(data.cancer) >= _CANCER, 1)
     lines = []
-    for line in find_contours(mask.astype(float), 0.5):
+    for line in find_contours(mask.astype(float), 0.5):  # type: ignore[no-untyped-call]
         y, x = ((line - 0.5) * pixel).T  # padded by one, and pixel centres lie at a half
         lines.append([np.round(x, 1).tolist(), np.round(y, 1).tolist()])
     return lines
 
 
-def picture(data: xr.Dataset, side: int) -> str:
+def picture(data: StoredSpecimen, side: int) -> str:
     """The H&E on the MSI grid as a JPEG of at most `side` pixels, as a data URI; "" without one."""
     if "preview" not in data:
         return ""
-    rgb = data["preview"].values
-    image = Image.fromarray(np.ascontiguousarray(rgb))
+    image = Image.fromarray(np.ascontiguousarray(data.read("preview")))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return data_uri(encoded(image, "JPEG", 82), "jpeg")
 

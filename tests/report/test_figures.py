@@ -11,6 +11,7 @@ from PIL import Image
 from msiscale.report import write_figures
 from msiscale.report.data import Results
 from msiscale.report.figures import best_mode, cancer_pixel, figure2, spectra_at
+from msiscale.store import open_group, put, read
 
 KINDS = ("figure1", "figure2", "ions", "registration")
 
@@ -67,29 +68,33 @@ def test_best_mode_is_that_of_the_metrics(results_folder: Path) -> None:
 
 
 def test_best_mode_without_metrics_is_computed(results_folder: Path, tmp_path: Path) -> None:
-    predicted = Results(str(results_folder)).predictions("s1")
+    shutil.copytree(results_folder / "predictions.zarr", tmp_path / "predictions.zarr")
+    group = open_group(str(tmp_path / "predictions.zarr" / "s1"), "a")
+    guess = read(group, "predicted_scores")
+    guess[..., 3] = read(group, "scores")[..., 3]
+    put(group, "predicted_scores", guess, ("y", "x", "component"))
+    results = Results(str(tmp_path))
+    predicted = results.predictions("s1")
     assert predicted is not None
-    predicted = predicted.load()
-    predicted["predicted_scores"][..., 3] = predicted["scores"][..., 3]
-    assert best_mode(Results(str(tmp_path)), "s1", predicted) == (3, pytest.approx(1.0))
+    assert best_mode(results, "s1", predicted) == (3, pytest.approx(1.0))
 
 
 def test_the_pixel_is_cancer_and_near_its_centre(results_folder: Path) -> None:
     results = Results(str(results_folder))
     data, predicted = results.cohort("s1"), results.predictions("s1")
     assert data is not None and predicted is not None
-    guess = predicted["predicted_scores"].isel(component=0).values
+    guess = predicted.read("predicted_scores")[..., 0]
     (y, x), words = cancer_pixel(data, guess)
-    cancer = data["cancer"].values
+    cancer = data.cancer
     assert cancer[y, x] == np.nanmax(cancer)
     assert np.hypot(y - 0.42 * 44, x - 0.6 * 56) < 2
     assert words == "cancer pixel (fraction 1.00)"
 
     unlabelled, guess3 = results.cohort("s3"), results.predictions("s3")
     assert unlabelled is not None and guess3 is not None
-    (y, x), words = cancer_pixel(unlabelled, guess3["predicted_scores"].values[..., 0])
+    (y, x), words = cancer_pixel(unlabelled, guess3.read("predicted_scores")[..., 0])
     assert "no annotated cancer" in words
-    assert unlabelled["tissue"].values[y, x]
+    assert unlabelled.tissue[y, x]
 
 
 def test_spectra_pair_the_same_mz_and_are_clipped(results_folder: Path) -> None:
@@ -97,9 +102,9 @@ def test_spectra_pair_the_same_mz_and_are_clipped(results_folder: Path) -> None:
     data, predicted = results.cohort("s1"), results.predictions("s1")
     assert data is not None and predicted is not None
     mz, measured, guess = spectra_at(data, predicted, (18, 34))
-    keep = np.isin(data["mz"].values, mz)
-    assert keep.sum() == mz.size < data.sizes["mz"]
-    np.testing.assert_array_equal(measured, data["intensity"].values[18, 34, keep])
+    keep = np.isin(data.mz, mz)
+    assert keep.sum() == mz.size < data.mz.size
+    np.testing.assert_array_equal(measured, data.read("intensity")[18, 34, keep])
     assert guess.min() == 0
     assert np.corrcoef(measured, guess)[0, 1] > 0.5
 

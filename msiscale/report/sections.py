@@ -1,0 +1,292 @@
+"""The sections of the cohort's page, each with what it shows and the tables that it reads."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from msiscale.report.data import (
+    BIOMARKERS,
+    METRICS,
+    MODELS,
+    PROTOCOL,
+    REGISTERED,
+    CsvTable,
+    Results,
+)
+from msiscale.report.evidence import BELIEVE, BETWEEN, interval_of, with_interval
+from msiscale.report.specimen import data_uri, encoded
+from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
+from msiscale.store import exists, join, read_bytes
+
+IDENTIFIED = CsvTable(
+    "annotations",
+    ("mz", "formula", "adduct", "names"),
+    ("formula", "adduct", "names", "flags", "isotope_of", "isobars", "matrix_ion"),
+    "msiscale annotate",
+)
+OUTSIDE = CsvTable(
+    "secondary_regions",
+    ("specimen", "patient", "region"),
+    ("specimen", "patient"),
+    "msiscale regions, after a fit",
+)
+SCORES = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "prevalence": "prevalence",
+    "accuracy": "accuracy",
+    "majority_accuracy": "accuracy of the majority class",
+    "balanced_accuracy": "balanced accuracy",
+    "dice": "Dice",
+}
+_MARKS = {
+    "mz": "m/z",
+    "auc": "AUC",
+    "effect": "effect (log2)",
+    "standardized_difference": "standardized difference",
+    "p": "p",
+    "q": "q",
+    "n_patients": "patients",
+    "annotation": "annotation",
+    "adduct": "adduct",
+    "formula": "formula",
+    "ppm_error": "error (ppm)",
+    "fdr": "FDR of the name",
+    "flags": "flags",
+    "alternatives": "other candidates",
+    "isotope_of": "isotope of m/z",
+}
+_IDENTIFIED = {
+    "mz": "m/z",
+    "names": "names",
+    "formula": "formula",
+    "adduct": "adduct",
+    "fdr": "FDR",
+    "msm": "MSM",
+    "chaos": "spatial chaos",
+    "spatial": "spatial correlation",
+    "spectral": "spectral correlation",
+    "n_specimens": "specimens",
+    "ppm_error": "error (ppm)",
+    "flags": "flags",
+    "isobars": "isobars",
+}
+_MODES = 20
+_REGIONS = 50
+LISTED = 30  #: rows of a long table, at most
+BIOMARKER_FIGURES = "figures/biomarker-{}.png"
+_MOST_FIGURES = 6
+
+
+def headline(results: Results) -> HtmlTable:
+    """Pooled leave-one-patient-out metrics with their intervals, a row a model."""
+    bounds = interval_of(results)
+    rows = []
+    for model, called in MODELS.items():
+        keys = [(PROTOCOL, model, "cancer", metric) for metric in SCORES]
+        values = [results.metric("all", m, t, metric, p) for p, m, t, metric in keys]
+        cells = [with_interval(v, bounds.get(k)) for v, k in zip(values, keys, strict=True)]
+        rows.append([called, *cells])
+    return HtmlTable(["cancer predicted", *SCORES.values()], rows)
+
+
+def per_specimen(results: Results) -> HtmlTable:
+    """Leave-one-patient-out metrics, a row a specimen and model."""
+    table = results.table(METRICS)
+    here = table[(table["protocol"] == PROTOCOL) & (table["target"] == "cancer")]
+    known = set(here["specimen"])
+    rows = [row for n in results.specimens if n in known for row in specimen_metrics(results, n)]
+    return HtmlTable(["specimen", "cancer predicted", *SCORES.values()], rows)
+
+
+def specimen_metrics(results: Results, name: str) -> list[list[str]]:
+    """Leave-one-patient-out metrics of a specimen, a row a model that has any."""
+    rows = []
+    for model, called in MODELS.items():
+        values = [results.metric(name, model, "cancer", metric) for metric in SCORES]
+        if not all(math.isnan(v) for v in values):
+            rows.append([name, called, *map(number, values)])
+    return rows
+
+
+def mode_table(results: Results) -> pd.DataFrame:
+    """Pooled metrics of `msi_from_he`: a row a mode, a column a metric."""
+    rows = _mode_rows(results)
+    rows = rows[rows["specimen"] == "all"]
+    return rows.pivot_table(index="target", columns="metric", values="value", dropna=False)
+
+
+def specimen_r2(results: Results) -> pd.DataFrame:
+    """R² of every mode (rows) in every specimen (columns)."""
+    rows = _mode_rows(results)
+    rows = rows[(rows["specimen"] != "all") & (rows["metric"] == "r2")]
+    return rows.pivot_table(index="target", columns="specimen", values="value", dropna=False)
+
+
+def _mode_rows(results: Results) -> pd.DataFrame:
+    table = results.table(METRICS)
+    return table[
+        (table["protocol"] == PROTOCOL)
+        & (table["model"] == "msi_from_he")
+        & table["target"].str.startswith("mode_").fillna(False).astype(bool)
+    ]
+
+
+def modes(results: Results) -> HtmlTable:
+    """The first modes with everything that metrics.csv says of them."""
+    return frame(mode_table(results).head(_MODES).reset_index())
+
+
+def weighted(results: Results) -> HtmlTable:
+    """Variance-weighted metrics of the MSI predicted from H&E, a row a specimen."""
+    table = results.table(METRICS)
+    rows = table[
+        (table["protocol"] == PROTOCOL)
+        & (table["model"] == "msi_from_he")
+        & (table["target"] == "weighted")
+    ]
+    wide = rows.pivot_table(index="specimen", columns="metric", values="value", dropna=False)
+    order = [n for n in ["all", *results.specimens] if n in wide.index]
+    return frame(wide.loc[order].reset_index())
+
+
+def biomarkers(results: Results) -> HtmlTable:
+    """The strongest m/z."""
+    return chosen(results.table(BIOMARKERS).head(LISTED), _MARKS)
+
+
+def lipids(results: Results) -> HtmlTable:
+    """The surest lipids of ``msiscale annotate``."""
+    return chosen(results.table(IDENTIFIED).head(LISTED), _IDENTIFIED)
+
+
+def registration(results: Results) -> HtmlTable:
+    """``registration.csv`` without the columns that say nothing here."""
+    return filled(results.table(REGISTERED))
+
+
+def registration_of(row: Mapping[Any, Any]) -> HtmlTable:
+    """A specimen's row of ``registration.csv``, a line a value."""
+    pairs = [[words(str(k)), cell(v)] for k, v in row.items() if k != "specimen"]
+    return HtmlTable(["registration", "value"], [p for p in pairs if p[1] not in ("", "–")])
+
+
+def secondary(results: Results) -> HtmlTable:
+    """Predicted cancer outside the annotation, the largest first."""
+    table = results.table(OUTSIDE)
+    if "area_um2" in table:
+        table = table.sort_values("area_um2", ascending=False, kind="stable")
+    return filled(table.head(_REGIONS))
+
+
+def biomarker_figures(results: Results) -> list[str]:
+    """Figures of the strongest m/z, as data URIs."""
+    if results.table(BIOMARKERS).empty:
+        return []
+    ranks = range(1, _MOST_FIGURES + 1)
+    urls = [join(results.out, BIOMARKER_FIGURES.format(rank)) for rank in ranks]
+    return [smaller(url) for url in urls if exists(url)]
+
+
+def smaller(url: str) -> str:
+    """A figure of the run as a data URI, smaller than it lies in ``figures/``."""
+    with Image.open(io.BytesIO(read_bytes(url))) as image:
+        return data_uri(encoded(image.convert("RGB"), "WEBP", 80), "webp")
+
+
+CANCER = Section(
+    "cancer",
+    "Cancer",
+    """\
+<h2 id="cancer">Cancer, whole patients left out</h2>
+<p class="note">Every pixel is predicted by models that saw no specimen of its patient. Read an accuracy beside that of
+always answering the majority class, and an average precision beside the prevalence: those are what no skill gives.
+In brackets: 95 % intervals, by drawing patients again.</p>
+{{ cells(headline, "All specimens together (leave one patient out).") }}
+{{ plot("auc", "AUC by specimen. Specimens of one class only have none.") }}
+{% if per_specimen.rows %}
+<details><summary>All metrics by specimen</summary>
+{{ cells(per_specimen, "By specimen (leave one patient out).") }}
+</details>
+{% else %}
+<p class="missing">No metrics yet: run the fit stage.</p>
+{% endif %}
+{{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
+""",  # noqa: E501
+    {"headline": headline, "per_specimen": per_specimen},
+)
+PREDICTED = Section(
+    "msi",
+    "MSI from H&amp;E",
+    """\
+<h2 id="msi">MSI predicted from H&amp;E</h2>
+<p class="note">R² of the modes of the MSI (principal components of the training specimens), predicted from H&amp;E features with
+the patient left out. Zero is as good as the mean; below zero is worse.</p>
+{{ plot("r2", "R² by mode; what lies below -1 is not shown.") }}
+{{ cells(weighted, "Weighted by the variance of the modes.", "No metrics of the MSI yet: run the fit stage.") }}
+{% if modes.rows %}
+<details><summary>The first {{ modes.rows | length }} modes</summary>
+{{ cells(modes, "All specimens together.") }}
+</details>
+{% endif %}
+""",  # noqa: E501
+    {"weighted": weighted, "modes": modes},
+)
+STRONGEST = Section(
+    "biomarkers",
+    "Biomarkers",
+    """\
+<h2 id="biomarkers">Biomarkers</h2>
+<p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first: AUC and effect are means over the
+specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit and need three. A name is a match of
+mass, polarity and adduct, not an identification.</p>
+{{ plot("volcano", "Every m/z by its effect and how sure it is.") }}
+{{ cells(biomarkers, "The strongest of " ~ n_biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
+{% if biomarker_figures %}
+<details><summary>Images and box plots of the strongest {{ biomarker_figures | length }}</summary>
+{% for data in biomarker_figures %}
+<figure><img src="{{ data }}" alt="images and box plots of biomarker {{ loop.index }}" loading="lazy" decoding="async"></figure>
+{% endfor %}
+</details>
+{% endif %}
+<h3>Lipids, with a false-discovery rate</h3>
+{{ cells(lipids, "The surest of " ~ n_lipids ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
+""",  # noqa: E501
+    {
+        "biomarkers": biomarkers,
+        "n_biomarkers": lambda r: len(r.table(BIOMARKERS)),
+        "biomarker_figures": biomarker_figures,
+        "lipids": lipids,
+        "n_lipids": lambda r: len(r.table(IDENTIFIED)),
+    },
+    (IDENTIFIED,),
+)
+SECONDARY = Section(
+    "secondary",
+    "Secondary regions",
+    """\
+<h2 id="secondary">Secondary regions</h2>
+<p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor: to look at, and to stain.</p>
+{{ cells(secondary, "The largest of " ~ n ~ " regions; secondary_regions.csv has all, regions/ their outlines for QuPath.", "None, or not looked for yet: the stage regions.") }}
+""",  # noqa: E501
+    {"secondary": secondary, "n": lambda r: len(r.table(OUTSIDE))},
+    (OUTSIDE,),
+)
+REGISTRATION = Section(
+    "registration",
+    "Registration",
+    """\
+<h2 id="registration">Registration</h2>
+{{ cells(registration, "Residuals of the landmarks in µm and in MSI pixels; above one MSI pixel, doubt the maps.", "No registration yet.") }}
+""",  # noqa: E501
+    {"registration": registration},
+)
+# the page has these, in this order: a new one is a line here
+SECTIONS = (CANCER, BELIEVE, PREDICTED, STRONGEST, SECONDARY, REGISTRATION, BETWEEN)
+TABLES = (METRICS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))
