@@ -251,8 +251,8 @@ def _read_landmarks(folder: Path, name: str) -> None:
     slide, msi = read_landmarks(str(folder / name))
     assert slide.shape == msi.shape and slide.shape[1:] == (2,)
     source = str(folder / name)
-    sizes = {"mpp": PixelSize.of(0.5), "pixel_um": PixelSize.of(50)}
-    found = fit_landmarks(slide, msi, **sizes, source=source)
+    mpp, pixel_um = PixelSize.of(0.5), PixelSize.of(50)
+    found = fit_landmarks(slide, msi, mpp=mpp, pixel_um=pixel_um, source=source)
     _sound_matrix(found.matrix)
 
 
