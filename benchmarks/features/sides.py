@@ -11,8 +11,7 @@ import openslide
 import torch
 
 from msiscale.features.encoders import load_encoder
-from msiscale.features.extract import extract_block
-from msiscale.features.extract import give_back
+from msiscale.features.extract import extract_block, give_back
 from msiscale.grid import Block, blocks, scaling, translation
 from msiscale.slide.backend import on_white
 from msiscale.slide.openslides import OpenSlideBackend

@@ -9,7 +9,7 @@ from msiscale.biomarkers import read_lipids
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import scaling
+from msiscale.grid import PixelSize, scaling
 from msiscale.models.incremental import need_dask_ml
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.placement import given
@@ -62,7 +62,7 @@ def _check(specimen: Specimen, config: RunConfig) -> list[str]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", MsiscaleWarning)
                 if specimen.landmarks or specimen.matrix:
-                    matrix = given(specimen, slide.mpp, pixel_um).matrix
+                    matrix = given(specimen, slide.mpp, PixelSize.of(pixel_um)).matrix
                 else:  # found when it runs; anywhere will do to read the annotation
                     matrix = scaling(pixel_um[1] / slide.mpp[1], pixel_um[0] / slide.mpp[0])
                 cancer_on_grid(specimen, slide, matrix, shape, config)
