@@ -6,6 +6,7 @@ from typing import Any
 
 from msiscale.cohort import Specimen
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.stages import SPECIMEN_PARTS
 from msiscale.pipeline.tasks import Task
 from msiscale.report import write_figures, write_report
 
@@ -22,7 +23,7 @@ def report(run: Run) -> None:
 
     run.each("figures", keys, task, among=drawn)
     with run.making("report", ""):
-        write_report(run.out)
+        write_report(run.out, parts=["manifest", *SPECIMEN_PARTS])
 
 
 def _figures(out: str, name: str) -> dict[str, Any]:

@@ -314,6 +314,7 @@ STAGES = (
 )
 
 PARTS = {part.name: part for stage in STAGES for part in stage.parts}
+SPECIMEN_PARTS = tuple(part.name for part in PARTS.values() if part.specimens)
 
 
 def stage_named(name: str) -> Stage:
