@@ -68,8 +68,15 @@ class Cohort:
 def read_manifest(path: str) -> Cohort:
     """Read a manifest (CSV, or Parquet with the same columns).
 
-    A manifest that cannot be read at all raises `InputError`; a row that cannot be used is set
-    aside in `Cohort.problems` (specimen -> one line) and the others go on.
+    Returns
+    -------
+    Cohort
+        A row that cannot be used is set aside in ``problems``; the others go on.
+
+    Raises
+    ------
+    InputError
+        The manifest as a whole cannot be read.
     """
     table = _read_table(path)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first for names of rows

@@ -14,10 +14,7 @@ DEMO = RunConfig(encoder="efficientnet-lite0", mpp=1.0, window=1280, components=
 
 
 def demo(out: str | Path = "demo", *, specimens: int = 6, seed: int = 0, **words: Any) -> Result:
-    """Simulate a cohort in ``out/cohort``, run everything on it, write ``out/run/report.html``.
-
-    `words` are those of `msiscale.run`.
-    """
+    """Simulate a cohort in `out`, run every stage on it, and report (`words` as `msiscale.run`)."""
     folder = Path(out) / "cohort"
     manifest = folder / "manifest.csv"
     if not manifest.exists():  # written last

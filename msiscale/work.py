@@ -42,8 +42,7 @@ def reason(error: BaseException) -> str:
 
 
 def measured(call: bytes) -> Report:
-    """Run a task, packed as ``(function, args)``; its failure is reported, not raised, and so not
-    logged by the worker."""
+    """Run a packed ``(function, args)``; its failure is reported, not raised, so not logged."""
     from distributed.protocol import pickle
 
     began, cpu = time.perf_counter(), time.process_time()

@@ -39,13 +39,19 @@ SAME = ["protocol", "model", "target", "metric"]
 def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
     """Run the cohort again with each switch of `msiscale.config.SWITCHES`, and with all of them.
 
-    Each is a run of its own in ``out/switches``, which begins with a copy of what is done (where
-    `out` is a folder; elsewhere from nothing) and leaves only its figures.
-    Goes on where it stopped.
+    Each is a run of its own in ``out/switches``, which begins with a copy of the finished work
+    (where `out` is a folder; elsewhere with nothing) and leaves only its figures. A call that was
+    stopped is continued by the same call.
 
     Returns
     -------
-    URL of ``switches.csv``: switch, protocol, model, target, metric, value, base, change.
+    str
+        URL of ``switches.csv``: switch, protocol, model, target, metric, value, base, change.
+
+    Raises
+    ------
+    InputError
+        `out` holds no finished run, its run lacks a protocol, or a specimen failed in a run.
     """
     if not exists(join(out, "metrics.csv")):
         raise InputError(f"{out}: no finished run there; msiscale run {manifest} --out {out} first")

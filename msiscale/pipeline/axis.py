@@ -31,10 +31,15 @@ Facts = dict[str, Any]
 
 
 def shared_axis(run: Run, keys: dict[str, str]) -> Mz | None:
-    """The m/z axis of the run, (k,); each specimen's support of it is written beside it.
+    """Find or extend the m/z axis of the run, and write each specimen's support of it.
 
-    Specimens that come later are laid on the axis that is there and add their support, those that
-    go take theirs along. `_outdated` says when the axis is found anew.
+    Specimens that come later are laid on the existing axis and add their support; those that go
+    take theirs along. `_outdated` says when the axis is found anew.
+
+    Returns
+    -------
+    (k,) float64, or None
+        The m/z; None where no specimen is left.
     """
     usable = {s.name: keys[s.name] for s in run.specimens()}
     if not usable:
@@ -82,10 +87,7 @@ def stored_axis(url: str) -> tuple[Mz, Facts] | None:
 
 
 def given_axis(config: RunConfig) -> tuple[Mz, bool] | None:
-    """The m/z that the user gave, and whether they are kept whole.
-
-    Those of another run are as good as found: a fold uses what its training specimens support.
-    """
+    """Return the given m/z (k,) and whether all are kept (no: those of a run count as found)."""
     if not config.axis:
         return None
     other = stored_axis(axis_url(config.axis))
@@ -100,7 +102,12 @@ def mz_digest(mz: Mz) -> str:
 
 
 def load_axis(run: Run) -> xr.Dataset:
-    """Coords ``mz`` and ``specimen``, variables `SUPPORT` as `msiscale.msi.find_axis` gives them.
+    """Load the axis of a run and the specimens' support of it.
+
+    Returns
+    -------
+    xr.Dataset
+        Coords ``mz`` and ``specimen``, variables `SUPPORT` as `msiscale.msi.find_axis` gives them.
 
     Raises
     ------
@@ -137,11 +144,9 @@ def _choose(
 
 
 def _outdated(run: Run, facts: Facts, usable: dict[str, str]) -> str | None:
-    """Why the axis that is there will not do; None if it will.
-
-    One manifest has one answer, whatever failed on the way: who was asked for when the axis was
-    found, and failed, must have a say in it once mended. Only who was not asked for is new.
-    """
+    """Say why the existing axis will not do; None if it will."""
+    # One manifest has one answer, whatever failed on the way: a specimen that was asked for when
+    # the axis was found, and failed, must have a say in it once mended. Only others are new.
     asked = facts["asked"]
     if run.new_axis:
         return "--new-axis"

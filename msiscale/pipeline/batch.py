@@ -15,18 +15,7 @@ TABLE = "batch.csv"
 def write_batch(
     run: Run, model: FoldModel, sums: Mapping[str, Moments], patients: Mapping[str, str]
 ) -> list[Record]:
-    """Write ``batch.csv`` and say in one line what it comes to; no table of a single specimen.
-
-    Parameters
-    ----------
-    model : of all specimens (`final_fold`)
-    sums : by specimen, such as `SavedMoments`
-    patients : by specimen
-
-    Returns
-    -------
-    The rows, see `msiscale.models.batch.batch_records`.
-    """
+    """Write ``batch.csv`` of two or more specimens, say what it shows, and return its rows."""
     rows = batch_records(sums, model.components, model.mean, patients)
     if not rows:
         remove(join(run.out, TABLE))  # of an earlier cohort

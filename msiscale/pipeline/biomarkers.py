@@ -98,8 +98,7 @@ def biomarkers(run: Run) -> None:
 
 
 def with_rates(found: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """The rows of biomarkers.csv with the score, the false-discovery rate and the flags that the
-    named ion has in annotations.csv; NaN and empty where it has none."""
+    """Add the score, FDR and flags of the named ion in `annotations`; NaN or empty if not there."""
     rates = annotations[["formula", "adduct", "msm", "fdr", "flags"]]
     rates = rates.set_axis(["formula", "adduct", *RATES], axis=1)
     merged = found.merge(rates, how="left", on=["formula", "adduct"], validate="many_to_one")

@@ -21,10 +21,7 @@ from msiscale.work import reason
 
 
 def check(manifest: str, config: RunConfig) -> list[str]:
-    """One line a problem; empty when everything can be used.
-
-    Reads headers, one patch of each slide, landmarks and annotations; not the spectra.
-    """
+    """List problems: of headers, landmarks, outlines and a patch of each slide; not of spectra."""
     from msiscale.features.encoders import load_encoders  # torch takes seconds
 
     cohort = read_manifest(manifest)

@@ -39,13 +39,25 @@ def classifiers(
     patients: Mapping[str, str],
     given: Mapping[str, float] | None = None,
 ) -> Classifiers:
-    """Every model of every fold, all folds together; none where nothing is annotated.
+    """Fit every classifier of every fold, all folds together.
 
     Parameters
     ----------
-    tables : pairs of a unit (a specimen, or a part of all) and rows of it
-    patients : mapping of unit to what is left out with it when a penalty is chosen
-    given : mapping of model to its C, where nothing is to be chosen
+    run : Run
+        Whose workers fit them, with the penalties of its configuration.
+    tables : iterable of (str, PixelRows)
+        Units (specimens, or parts of all) with their rows.
+    models : list of FoldModel
+        The linear maps of the folds.
+    patients : mapping of str to str
+        Unit -> what is left out with it when a penalty is chosen.
+    given : mapping of str to float, optional
+        Model -> its C, where nothing is to be chosen.
+
+    Returns
+    -------
+    Classifiers
+        By model and fold; empty where nothing is annotated.
     """
     rows: dict[str, list[Rows]] = {"intensity": [], "features": []}
     for unit, table in tables:

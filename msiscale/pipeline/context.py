@@ -122,18 +122,15 @@ class Run:
     def making(
         self, part: str, key: str, stage: str = "", **counts: int
     ) -> Iterator[dict[str, Any]]:
-        """What the client itself makes of the cohort: its record goes first and comes last.
+        """Make a part of the cohort in the client: its old record goes first, the new comes last.
 
-        Parameters
-        ----------
-        part : of the ledger
-        key : digest of all that it depends on
-        stage : whose time it is; default that of the part's name
-        counts : for the account of the stage
+        `key` is the digest of all that the part depends on; `stage` (default: the part's name) is
+        charged with the time and the `counts`.
 
         Yields
         ------
-        dict, to take the facts of the record
+        dict
+            To take the facts of the record.
         """
         facts: dict[str, Any] = {}
         self.forget(part, [COHORT])
@@ -319,10 +316,7 @@ def recorded(
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> Record:
-    """Run a task and, its data being written, record it; the record is what comes back.
-
-    By whoever holds the lease only: the tasks of a run that was taken over stop here.
-    """
+    """Run a task while the lease is held; record it once its data are written; return that."""
     facts, wrote = noting(lease, function, args)
     # of a block the facts stand apart, to be combined
     found = facts if "/" not in name else {"facts": facts}

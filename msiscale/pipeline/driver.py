@@ -124,6 +124,11 @@ def run(
     Result
         ``failed`` names the specimens that were set aside; the others are done.
 
+    Raises
+    ------
+    InputError
+        The manifest or a choice cannot be used, or no specimen has finished the earlier stages.
+
     Examples
     --------
     >>> import msiscale as ms

@@ -122,10 +122,15 @@ class Evaluated:
 
 
 def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
-    """What the folds of a setting are worth; maps are written to ``root/<specimen>/<below>``.
+    """Fit and score the folds of a setting, and write maps to ``root/<specimen>/<below>``.
 
     Memory: a worker holds the sums of one part, as for a specimen; the client the folds' models.
     Disk: the sums of every part of 8 specimens, removed in the end.
+
+    Returns
+    -------
+    Evaluated
+        The scores, the fitted folds, and what was written.
     """
     scratch = join(run.state_url, "protocols")
     try:
@@ -293,10 +298,7 @@ def _predict_specimen(
     labelled: bool,
     whole: bool,
 ) -> dict[str, Any]:
-    """Maps of a specimen, each pixel by the fold that held it out.
-
-    The scores of its modes too where one fold held out the `whole` of it, else their squares.
-    """
+    """Write a specimen's held-out maps, and its modes' scores if `whole`; else return squares."""
     shape = table.mask.shape
     maps = {name: np.full(shape, np.nan, np.float32) for name in COMPARED if labelled}
     squares: list[R2] = []

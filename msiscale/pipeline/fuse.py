@@ -104,15 +104,18 @@ def fuse(
         The encoder's weights file, where that of the run has moved.
     where, **words
         Where it runs, and its fields by name, which win; default: as Dask is configured, else here.
+    debug
+        Raise unexpected errors with their traceback in place of setting the specimen aside.
 
     Returns
     -------
     Fused
+        What was written, and the specimens that failed.
 
     Raises
     ------
     InputError
-        Words that cannot be used; no run at `out`; no specimen of which the stages are done.
+        A choice cannot be used, `out` holds no run, or no specimen has finished the stages.
     """
     where = dataclasses.replace(where or Where(), **words)
     wanted = _factors(factors)

@@ -25,9 +25,14 @@ def draw_restored(
     correlation: NDArray[np.float64],
     pixel_um: tuple[float, float],
 ) -> bytes:
-    """PNG of one ion: measured, degraded, and restored by each method that could.
+    """Draw one ion (PNG): measured, degraded, and restored by each method; in the same colours.
 
-    Memory: the maps of one ion. Colours are the same in all.
+    Memory: the maps of one ion.
+
+    Returns
+    -------
+    bytes
+        The PNG file.
     """
     whole = Block(0, data.shape[0], 0, data.shape[1])
     measured = np.where(data.mask, np.asarray(data.ions[:, :, ion]), np.nan)

@@ -63,8 +63,7 @@ class FusedSpecimen:
         return pixels.mask
 
     def slide(self) -> WorkingImage:
-        """The slide at no more than the size of a raster pixel: a level of it, or whole pixels of
-        one together, which costs least."""
+        """The slide at the raster's resolution or finer: a level, or whole pixels of one merged."""
         slide = open_reader(self.specimen.slide, mpp=self.specimen.mpp)
         raster = min(self.stored.pixel_um) / self.per_pixel
         sizes = [max(slide.mpp) * max(level.downsample) for level in slide.levels]

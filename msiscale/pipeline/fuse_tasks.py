@@ -46,10 +46,7 @@ _REGRESSION = ("coef", "intercept", "chosen", "correlation", "r2")
 
 
 def structure(cohort_url: str, state_url: str, name: str, config: RunConfig) -> dict[str, Any]:
-    """Share (mz,) of each ion's variance that is left after 2 x 2 pixels became one.
-
-    A quarter where it is noise, near one where the image is smooth: there is something to restore.
-    """
+    """Write the share (mz,) of each ion's variance left after binning 2 x 2 (noise: a quarter)."""
     with sound(cohort_url, name):
         group = open_group(join(cohort_url, name))
         mask = PixelRows.open(join(cohort_url, name), "", min_coverage=config.min_coverage).mask

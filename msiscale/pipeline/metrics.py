@@ -66,11 +66,15 @@ class Evaluation:
         *,
         within: bool = False,
     ) -> Evaluation:
-        """Read the maps that were written, of each specimen at its `place`.
+        """Read the written maps of each specimen at its `place`.
 
-        `within`: every fold held out a part of each specimen.
+        With `within`, every fold held out a part of each specimen. Memory: four values a pixel of
+        the cohort.
 
-        Memory: four values a pixel of the cohort.
+        Returns
+        -------
+        Evaluation
+            Without maps where nothing is `labelled`.
         """
         folds = dict.fromkeys(tables, POOLED)
         if not within:

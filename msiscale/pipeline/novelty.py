@@ -27,11 +27,20 @@ DISTANCE, UNEXPLAINED = "feature_distance", "feature_unexplained"
 def calibrate(
     run: Run, final: FoldModel, held_out: list[FoldModel], tables: dict[str, PixelRows]
 ) -> tuple[Novelty, Limits]:
-    """The final model's distribution of features, and what is far from it.
+    """Describe the final model's features, and how far held-out patients are from their training.
 
     Every specimen is measured against the patients that its fold was trained on, a task a specimen,
-    into ``predictions.zarr``; quantiles over the pixels, each patient counting the same, are the
-    limits. Memory: a worker holds one cell of 64 x 64 pixels, and maps.
+    into ``predictions.zarr``. Memory: a worker holds one cell of 64 x 64 pixels, and maps.
+
+    Returns
+    -------
+    Novelty, Limits
+        The distribution; quantiles over the pixels, each patient counting the same.
+
+    Raises
+    ------
+    SpecimenError
+        A specimen's stored data are damaged.
     """
     # made anew whole, as patients may have left
     state = open_group(run.state_url, "a").create_group("novelty", overwrite=True)

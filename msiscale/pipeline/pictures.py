@@ -57,10 +57,15 @@ def slide_channels(rgb: NDArray[np.uint8], mpp: PixelSize, side_um: float) -> Pi
 
 
 def msi_picture(group: zarr.Group, pixel_um: PixelSize) -> Picture:
-    """Logarithm of the total and the first modes of a specimen's cube, at its own resolution.
+    """Compute the logarithm of the total and the first modes of a specimen's cube.
 
     Modes are of the square roots of the shares of the total, which makes counting noise even.
     Memory: a block of `_SIDE` pixels of the cube, and `MODES` + 1 channels of the whole.
+
+    Returns
+    -------
+    Picture
+        (y, x, `MODES` + 1) float32 at the cube's own resolution, NaN where nothing was measured.
     """
     with one_blas_thread():
         total, chosen = _totals(group)

@@ -142,8 +142,7 @@ def read_rows(url: str, name: str, cell: Block, mask: Mask, where: Elsewhere = H
 
 @contextmanager
 def sound(root: str, specimen: str) -> Iterator[None]:
-    """Stored data of a specimen (below `root`, a ``.zarr`` of the run) that turn out lost or
-    altered are its failure, not the run's."""
+    """Make lost or altered data of a specimen below `root` (a ``.zarr``) its failure alone."""
     try:
         yield
     except InputError:

@@ -61,10 +61,14 @@ class Placed:
 def place(
     out: str, group: zarr.Group, specimen: Specimen, slide: Slide, config: RunConfig
 ) -> Placed:
-    """Register a specimen by its images, or by what is given and look at what that leaves over.
+    """Register a specimen by its images, or as given, and measure what misfit is left.
 
-    Writes ``figures/placement_<specimen>.png`` for an automatic one, whether it is believed or
-    not.
+    Writes ``figures/placement_<specimen>.png`` for an automatic one, believed or not.
+
+    Returns
+    -------
+    Placed
+        The registration with its notes.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from msiscale.cluster import Where, WhereWords, connect
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.grid import Block, as_matrix, centres_um
+from msiscale.grid import Block, PixelSize, as_matrix, centres_um
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.tasks import Task
@@ -60,6 +60,8 @@ def predict(
     slides
         Paths or URLs; each becomes ``out/predictions.zarr/<name>``, ``out/<name>.png`` and
         ``out/regions/<name>.geojson``.
+    out
+        Folder or URL of the results.
     pixel_um
         Grid of the prediction, µm; default the MSI pixel size of the training, at least a cell of
         the features (16 px of 0.5 µm are 8 µm).
@@ -75,6 +77,8 @@ def predict(
         The encoder's weights file, where the model was fitted with one that has moved.
     where, **words
         Where it runs, and its fields by name, which win; default: as Dask is configured, else here.
+    debug
+        Raise unexpected errors with their traceback in place of setting the slide aside.
 
     Returns
     -------
@@ -273,7 +277,7 @@ def _outline_slide(
         probabilities,
         unlike,
         matrix,
-        (plan.pixel_um, plan.pixel_um),
+        PixelSize.of(plan.pixel_um),
         least_probability=config.region_probability,
         least_um2=config.region_um2,
     )

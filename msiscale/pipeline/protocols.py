@@ -41,17 +41,23 @@ def supported_columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
 
 
 def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) -> Setting | None:
-    """Parts of every specimen are held out in turn.
+    """Hold out parts of every specimen in turn, with the penalties of the `final` fit's last fold.
 
     Parameters
     ----------
-    protocol : ``spatial_blocks`` or ``pixel_folds``
-    tables : mapping of specimen to its rows
-    final : gives the penalties, those of its last fold
+    run : Run
+        Its configuration says how the specimens are cut.
+    protocol : str
+        ``spatial_blocks`` or ``pixel_folds``.
+    tables : mapping of str to PixelRows
+        The rows of each specimen.
+    final : Evaluated
+        The fit that left patients out.
 
     Returns
     -------
-    Setting, or None where the buffer leaves a block nothing to train on.
+    Setting or None
+        None where the buffer leaves a block nothing to train on.
     """
     cuts = {name: _partition(protocol, name, table) for name, table in tables.items()}
     parts = {name: cut.units() for name, cut in cuts.items()}

@@ -24,18 +24,22 @@ LIMITS = ("min_frequency", "snr", "tolerance_ppm")
 
 
 def recalibrate(run: Run, peaks: dict[str, str]) -> dict[str, str]:
-    """Estimate every specimen's mass error, and write ``calibration.csv``; nothing unless asked.
+    """Estimate every specimen's mass error, if asked, and write ``calibration.csv``.
 
     The spectra are not read again: the error is found on their sums, and corrected in these and,
     when the cube is written, in every spectrum.
 
     Parameters
     ----------
-    peaks : keys of the sums by specimen
+    run : Run
+        Its configuration says whether, and on which masses.
+    peaks : dict of str to str
+        Specimen -> key of its sums.
 
     Returns
     -------
-    Keys of the sums as they are to be used, by specimen.
+    dict of str to str
+        Specimen -> key of its sums as they are to be used.
     """
     config = run.config
     if config.recalibrate is None:
@@ -62,7 +66,12 @@ def recalibrate(run: Run, peaks: dict[str, str]) -> dict[str, str]:
 
 
 def given_masses(config: RunConfig) -> Any:
-    """The m/z of the file that the user gave, (n,) float64; None where the list is built in.
+    """Read the file of reference masses that the user gave.
+
+    Returns
+    -------
+    (n,) float64, or None
+        The m/z; None where the list is built in.
 
     Raises
     ------

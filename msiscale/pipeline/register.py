@@ -16,7 +16,7 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.features.preview import preview
-from msiscale.grid import PixelSize, as_matrix, centres_um, scaling
+from msiscale.grid import Block, PixelSize, centres_um
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.placement import (
     REFUSED,
@@ -31,7 +31,7 @@ from msiscale.pipeline.placement import (
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.registration import AUTOMATIC, RESIDUALS
-from msiscale.regridding import regrid
+from msiscale.regridding import covered_by_half
 from msiscale.slide.annotations import label_fraction, read_annotation
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.tissue import tissue_mask
@@ -107,7 +107,7 @@ def _register(
         else:
             placed = Placed(given(specimen, slide.mpp, pixel_um))
         found = placed.registration
-        tissue = tissue_on_grid(slide, found.matrix, shape)
+        tissue = covered_by_half(*tissue_mask(slide), found.matrix, Block(0, shape[0], 0, shape[1]))
         cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config)
     if not tissue.any():
         how = "automatic" if is_automatic(specimen, config) else None
@@ -148,14 +148,6 @@ def _register(
             *placed.notes,
         ],
     }
-
-
-def tissue_on_grid(slide: Slide, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Bool (y, x): the MSI pixels that the slide covers with tissue by half or more."""
-    mask, (dy, dx) = tissue_mask(slide)
-    to_mask = scaling(1 / dx, 1 / dy) @ as_matrix(matrix)
-    found = regrid(mask.astype(np.float32), to_mask, shape)
-    return np.asarray((found["values"] * found["coverage"]).fillna(0) >= 0.5)
 
 
 def cancer_on_grid(

@@ -8,10 +8,14 @@ from msiscale.store import Ledger, at_once, exists, join, read_json
 
 
 def status(out: str) -> list[str]:
-    """Lines for the user: a table of specimens by records of the stages, then reasons of failure.
+    """Show what the run at `out` has done.
 
-    What only its own command runs is shown once it has run. A record that a specimen does not need
-    where the cohort's own is done (it has no annotation, say) is shown as ``-``.
+    Returns
+    -------
+    list of str
+        A table of specimens by records of the stages, then reasons of failure. A stage that only
+        its own command runs is shown once it has run. ``-`` stands for a record that a specimen
+        does not need (it has no annotation, say), the cohort's own being done.
 
     Raises
     ------

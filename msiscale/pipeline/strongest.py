@@ -22,14 +22,10 @@ CANCER = 0.5  # annotated fraction of a pixel, from which it counts as cancer
 def draw_strongest(
     run: Run, found: pd.DataFrame, tables: Mapping[str, pd.DataFrame], specimens: list[Specimen]
 ) -> None:
-    """``figures/biomarker-<rank>.png``. The images are read by the workers, and only those that
-    are drawn are kept; the specimens of a cohort have one m/z axis.
+    """Draw ``figures/biomarker-<rank>.png`` of the first m/z of `found`, the strongest first.
 
-    Parameters
-    ----------
-    found : biomarkers.csv, strongest first
-    tables : specimen -> result of `specimen_association`
-    specimens : those that were compared
+    `tables` maps each specimen to its `specimen_association`. Memory: workers read the images, and
+    only those that are drawn are kept.
     """
     top = found.head(STRONGEST)
     wanted = top["mz"].tolist()

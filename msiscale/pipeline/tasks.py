@@ -85,9 +85,13 @@ def run_tasks(
 
     Parameters
     ----------
+    client
+        Of the cluster that runs them.
     tasks
         Taken one after the other, when there is a place for them; not those of a specimen of which
         one has failed.
+    stage
+        Label of the progress bar.
     total
         Their number, for the progress bar; default: that of a sequence.
     gpu
@@ -100,10 +104,17 @@ def run_tasks(
     debug
         Raise the first failure that is not the input's fault, with its traceback.
 
+    Returns
+    -------
+    Outcome
+        The results (where `finished` is not given), the failures, and what they cost.
+
     Raises
     ------
     RunStopped
         No worker or no scheduler for `PATIENCE_S`, or no room left where the results go.
+    RuntimeError
+        With `debug`, a task failed and the input is not to blame.
     """
     outcome = Outcome()
     began = time.perf_counter()

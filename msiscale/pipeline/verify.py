@@ -65,15 +65,22 @@ def verify(out: str, *, redo: bool = False, where: Where | None = None) -> Verdi
 
     Parameters
     ----------
+    out
+        Folder or URL of the run.
     redo
         Drop the records of what is damaged, so that the next run makes it anew (and only that).
     where
-        A cluster, for a cohort that one machine would read too long.
+        A cluster, for a cohort that one machine would take too long to read.
+
+    Returns
+    -------
+    Verdict
+        What was checked, and what is damaged.
 
     Raises
     ------
     InputError
-        `out` holds no run.
+        `out` holds no run, or a record could not be checked.
     """
     if not exists(join(out, "run.json")):
         raise InputError(f"{out}: no run there; give the folder or URL of --out")

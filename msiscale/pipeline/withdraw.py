@@ -87,17 +87,20 @@ def _matching(out: str, path: str) -> list[str]:
 def withdraw(out: str, names: Sequence[str]) -> list[str]:
     """Delete all that a run holds of some specimens, and every result that they had a part in.
 
-    Stopped half way, it is finished by the same call.
+    A call that was stopped half way is finished by the same call. Run the manifest without these
+    specimens to make the results anew; the others are not read again.
 
     Parameters
     ----------
-    out : URL of the run
-    names : specimens
+    out : str
+        Folder or URL of the run.
+    names : sequence of str
+        The specimens.
 
     Returns
     -------
-    list of str, lines for the user. Run the manifest without them again to make the results anew:
-    the others are not read again.
+    list of str
+        Lines for the user.
 
     Raises
     ------

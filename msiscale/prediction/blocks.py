@@ -13,10 +13,10 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
-from msiscale.grid import Block, Floats, as_matrix, scaling, translation
+from msiscale.grid import Block, as_matrix
 from msiscale.prediction.grid import group_means
 from msiscale.prediction.model import Model, load_model, probability, spectra
-from msiscale.regridding import regrid
+from msiscale.regridding import covered_by_half
 from msiscale.slide.reader import open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import WorkingImage, working
@@ -72,7 +72,7 @@ def predict_block(
     image, mask, downsample = _slide(specimen.slide, specimen.mpp, config.mpp, plan.key)
     matrix = as_matrix(plan.matrix)
     around = whole_units(block, plan.shape)
-    tissue = _tissue(mask, downsample, matrix, around)
+    tissue = covered_by_half(mask, downsample, matrix, around)
     encoder = encoder_of(config)
     features, coverage = extract_block(
         image,
@@ -98,12 +98,24 @@ def predict_block(
 def predict_features(
     model: Model, features: NDArray[np.float32], coverage: NDArray[np.float32], pixel_um: float
 ) -> dict[str, NDArray[Any]]:
-    """All that is predicted from features (h, w, channels), NaN off the tissue.
+    """Predict all that a model can from features.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model.
+    features : (h, w, channels) float32
+        NaN off the tissue.
+    coverage : (h, w) float32
+        Share of each pixel on the slide.
+    pixel_um : float
+        Side of a pixel, µm.
 
     Returns
     -------
-    dict of arrays (h, w) or (h, w, component): the probabilities `model.maps` and their log-odds,
-    ``predicted_scores``, ``coverage``, ``feature_distance`` and ``feature_unexplained``.
+    dict of str to (h, w) or (h, w, component) float32
+        The probabilities `model.maps` and their log-odds, ``predicted_scores``, ``coverage``,
+        ``feature_distance`` and ``feature_unexplained``.
     """
     log_odds = model.predict_log_odds(features)
     coarse = group_means(features, coverage, pixel_um, float(model.attrs["pixel_um"]))
@@ -119,11 +131,3 @@ def predict_features(
         "feature_distance": distance,
         "feature_unexplained": unexplained,
     }
-
-
-def _tissue(mask: Mask, downsample: tuple[float, float], matrix: Floats, around: Block) -> Mask:
-    """The pixels of a block that the slide covers with tissue by half or more."""
-    placed = matrix @ translation(around.x0, around.y0)
-    to_mask = scaling(1 / downsample[1], 1 / downsample[0]) @ placed
-    found = regrid(mask.astype(np.float32), to_mask, around.shape)
-    return np.asarray((found["values"] * found["coverage"]).fillna(0) >= 0.5)

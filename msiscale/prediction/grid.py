@@ -55,13 +55,17 @@ def group_means(
 
     Parameters
     ----------
-    features : (h, w, channels) float32, NaN where there are none; whole units
+    features : (h, w, channels) float32
+        Of whole units, NaN where there are none.
     coverage : (h, w) float32
-    pixel_um, trained_um : of the grid, and of the MSI of the training
+        Share of each pixel on the slide.
+    pixel_um, trained_um : float
+        Side of a pixel of the grid, and of the MSI of the training, µm.
 
     Returns
     -------
-    float32 (h, w, channels): each pixel has its group's mean; NaN where `features` is
+    (h, w, channels) float32
+        Each pixel has its group's mean; NaN where `features` is.
     """
     groups = max(1, round(UNIT * pixel_um / trained_um))  # on a side of a unit
     if groups >= UNIT:
@@ -96,11 +100,13 @@ def onto_grid(data: xr.Dataset, name: str, matrix: ArrayLike, shape: tuple[int, 
         prediction of the mean.
     matrix : (3, 3)
         Pixel index of the other grid to level-0 pixels.
-    shape : (ny, nx)
+    shape : (int, int)
+        Pixels (ny, nx) of the other grid.
 
     Returns
     -------
-    float32 (ny, nx, …), NaN where nothing was predicted
+    (ny, nx, …) float32
+        NaN where nothing was predicted.
     """
     own = as_matrix(data.attrs["matrix"])
     to_cells = translation(0.5, 0.5) @ np.linalg.inv(own) @ as_matrix(matrix)

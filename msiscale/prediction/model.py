@@ -57,7 +57,7 @@ class Model:
 
 
 def load_model(url: str) -> Model:
-    """Read ``model.zarr``; one line when it is not one, or of another format."""
+    """Read ``model.zarr``; raise `InputError` if it is not a model of this version."""
     group = open_group(url)
     if group.attrs.get("msiscale_model") != FORMAT:
         raise InputError(f"{url}: not a model of this version of msiscale; fit it again")
@@ -85,7 +85,21 @@ def load_model(url: str) -> Model:
 def columns_of(
     axis: NDArray[np.float64], mean: Float32, spectrum: Float32, wanted: Sequence[float]
 ) -> list[int]:
-    """The column of the axis nearest to each m/z.
+    """Find the column of the axis nearest to each m/z.
+
+    Parameters
+    ----------
+    axis : (mz,) float64
+        The model's m/z.
+    mean, spectrum : (mz,) and (component, mz) float32
+        Of the model, as in `Model`; all zero in a column that it leaves out.
+    wanted : sequence of float
+        The m/z to find.
+
+    Returns
+    -------
+    list of int
+        One column for each of `wanted`.
 
     Raises
     ------
@@ -108,6 +122,6 @@ def spectra(scores: Any, mean: Float32, spectrum: Float32) -> Float32:
 
 
 def probability(log_odds: Any) -> Float32:
-    """Of log-odds."""
+    """Turn log-odds into probabilities of the same shape, float32."""
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-np.asarray(log_odds))), dtype=np.float32)

@@ -31,14 +31,29 @@ def draw_overlay(
     matrix: Floats,
     pixel_um: float,
 ) -> bytes:
-    """PNG of a slide with the probability of cancer over its tissue.
+    """Draw a slide with the probability of cancer over its tissue.
 
     Parameters
     ----------
-    probability : (y, x), NaN where nothing was predicted
-    extrapolated : bool (y, x): grey and hatched, in the place of the probability
-    found : regions to outline
-    matrix : pixel index to level-0 pixels
+    slide : Slide
+        The slide.
+    title : str
+        Above the picture.
+    probability : (y, x) float32
+        NaN where nothing was predicted.
+    extrapolated : (y, x) bool
+        Grey and hatched, in place of the probability.
+    found : list of Found
+        Regions to outline.
+    matrix : (3, 3) float64
+        Pixel index to level-0 pixels.
+    pixel_um : float
+        Side of a pixel of the grid, µm.
+
+    Returns
+    -------
+    bytes
+        The PNG file.
     """
     step = max(1, -(-max(probability.shape) // SIDE))  # of pixels, where there are too many
     values, unlike = probability[::step, ::step], extrapolated[::step, ::step]

@@ -13,7 +13,7 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 from skimage.measure import find_contours
 
-from msiscale.grid import Block, Floats, apply, as_matrix
+from msiscale.grid import Block, Floats, PixelSize, apply, as_matrix
 from msiscale.slide.annotations import write_geojson
 from msiscale.slide.outlines import Outline, polygonal
 
@@ -61,30 +61,36 @@ def consensus(maps: Mapping[str, Float32]) -> Float32:
 def find_regions(
     mask: Mask,
     matrix: Floats,
-    pixel_um: tuple[float, float],
+    pixel_um: PixelSize,
     measures: Mapping[str, Float32],
     *,
     least_um2: float,
 ) -> list[Found]:
-    """Connected regions of pixels, the largest first.
+    """Find the connected regions of a mask.
 
     Parameters
     ----------
-    mask : bool (y, x)
+    mask : (y, x) bool
         Pixels that touch by a side are of one region.
-    matrix : (3, 3)
+    matrix : (3, 3) float64
         Pixel index to level-0 pixels.
-    pixel_um : (y, x)
-    measures : mapping of name to (y, x)
-        Averaged over a region's pixels.
-    least_um2
+    pixel_um : PixelSize
+        Of the mask.
+    measures : mapping of str to (y, x) float32
+        Maps to be averaged over a region's pixels, by name.
+    least_um2 : float
         Smaller regions are left out.
+
+    Returns
+    -------
+    list of Found
+        The largest first.
     """
     labels, _ = ndimage.label(mask)
     found = []
     for i, part in enumerate(ndimage.find_objects(labels), start=1):
         own = labels[part] == i
-        area = float(own.sum()) * pixel_um[0] * pixel_um[1]
+        area = float(own.sum()) * pixel_um.y * pixel_um.x
         if area < least_um2:
             continue
         block = Block(part[0].start, part[0].stop, part[1].start, part[1].stop)
@@ -98,10 +104,24 @@ def find_regions(
 
 
 def outline(own: Mask, block: Block, matrix: Floats) -> BaseGeometry:
-    """The outline of one connected region, with its holes, in level-0 pixels.
+    """Outline one connected region by marching squares half way between pixel centres [1]_.
 
-    Marching squares half way between pixel centres [1]_, then simplified by less than half a pixel
-    (Douglas and Peucker). A pixel of the mask is covered by half or more, any other by less.
+    The outline is then simplified by less than half a pixel (Douglas and Peucker): a pixel of the
+    mask is covered by half or more, any other by less.
+
+    Parameters
+    ----------
+    own : (h, w) bool
+        The region's pixels in `block`.
+    block : Block
+        Their bounding rectangle.
+    matrix : (3, 3) float64
+        Pixel index to level-0 pixels.
+
+    Returns
+    -------
+    Polygon or MultiPolygon
+        With its holes, in level-0 pixels.
 
     .. [1] W. Lorensen and H. Cline, "Marching cubes", SIGGRAPH Comput. Graph. 21 (1987) 163-169.
     """
@@ -117,14 +137,7 @@ def outline(own: Mask, block: Block, matrix: Floats) -> BaseGeometry:
 
 
 def write_regions(url: str, found: Mapping[str, Sequence[tuple[str, Found]]]) -> None:
-    """Regions as a GeoJSON FeatureCollection that QuPath opens.
-
-    Parameters
-    ----------
-    url
-    found
-        For each class its regions with their names. Measurements: the area, and what was measured.
-    """
+    """Write the named regions of each class, with their measurements, as GeoJSON for QuPath."""
     regions, properties = [], []
     for kind, named in found.items():
         for name, region in named:

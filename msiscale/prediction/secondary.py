@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msiscale.grid import Floats
+from msiscale.grid import Floats, PixelSize
 from msiscale.prediction.regions import Float32, Found, Mask, consensus, find_regions
 
 ANNOTATED = 0.5  # fraction of a pixel from which it counts as annotated cancer
@@ -30,30 +30,34 @@ def predicted_regions(
     maps: Mapping[str, Float32],
     extrapolated: Mask,
     matrix: Floats,
-    pixel_um: tuple[float, float],
+    pixel_um: PixelSize,
     *,
     least_probability: float,
     least_um2: float,
     among: Mask | None = None,
 ) -> list[Found]:
-    """Regions where the mean of the predictors' probabilities is `least_probability` or more.
+    """Find regions where the predictors' mean probability is `least_probability` or more.
 
     Parameters
     ----------
-    maps : mapping of predictor to probabilities (y, x), NaN where there are none
-    extrapolated : bool (y, x), pixels unlike those of the training
-    matrix : (3, 3), pixel index to level-0 pixels
-    pixel_um : (y, x)
-    least_probability, least_um2
+    maps : mapping of str to (y, x) float32
+        Probabilities by predictor, NaN where there are none.
+    extrapolated : (y, x) bool
+        Pixels unlike those of the training.
+    matrix : (3, 3) float64
+        Pixel index to level-0 pixels.
+    pixel_um : PixelSize
+        Of the maps.
+    least_probability, least_um2 : float
         Of a pixel, and of a region's area.
-    among : bool (y, x), optional
+    among : (y, x) bool, optional
         Only these pixels.
 
     Returns
     -------
-    list of Found, the largest first; `values` has ``mean_probability``, the mean of every
-    predictor, ``agree`` (predictors whose mean is `least_probability` or more) and
-    ``extrapolated_share``.
+    list of Found
+        The largest first; `values` has ``mean_probability``, the mean of every predictor, ``agree``
+        (predictors whose mean is `least_probability` or more) and ``extrapolated_share``.
     """
     together = consensus(maps)
     with np.errstate(invalid="ignore"):
@@ -70,18 +74,29 @@ def secondary_regions(
     cancer: Float32,
     extrapolated: Mask,
     matrix: Floats,
-    pixel_um: tuple[float, float],
+    pixel_um: PixelSize,
     *,
     least_probability: float,
     least_um2: float,
 ) -> list[Found]:
-    """`predicted_regions` outside the annotation, the most likely cancer first.
+    """Find the regions of `predicted_regions` that lie outside the annotation.
 
     A pixel is outside where less than half of it is annotated cancer, and the annotation says
-    something of it. The order is that of area times mean probability. ``distance_um`` is that
-    between the centres of the nearest pixels of the region and of annotated cancer (NaN where
-    nothing is annotated): one pixel for a region that adjoins, which may be no more than an
-    imprecise border.
+    something of it. ``distance_um`` is that between the centres of the nearest pixels of the region
+    and of annotated cancer (NaN where nothing is annotated): one pixel for a region that adjoins,
+    which may be no more than an imprecise border.
+
+    Parameters
+    ----------
+    maps, extrapolated, matrix, pixel_um, least_probability, least_um2
+        As for `predicted_regions`.
+    cancer : (y, x) float32
+        Annotated fraction of each pixel, NaN where the annotation says nothing.
+
+    Returns
+    -------
+    list of Found
+        By area times mean probability, the largest product first.
     """
     known = np.isfinite(cancer)
     annotated = known & (cancer >= ANNOTATED)
@@ -104,22 +119,19 @@ def table(
     patient: str,
     found: list[Found],
     matrix: Floats,
-    mpp: tuple[float, float],
+    mpp: PixelSize,
 ) -> pd.DataFrame:
-    """One row a secondary region, with the columns `COLUMNS`; regions are numbered from 1.
-
-    Positions are centroids in level-0 pixels and, times `mpp` (y, x), in µm.
-    """
+    """Tabulate secondary regions (`COLUMNS`): from 1, at centroids in level-0 pixels and µm."""
     rows = []
     for i, region in enumerate(found, start=1):
         x, y = region.centroid(matrix)
-        place = {"x_px": x, "y_px": y, "x_um": x * mpp[1], "y_um": y * mpp[0]}
+        place = {"x_px": x, "y_px": y, "x_um": x * mpp.x, "y_um": y * mpp.y}
         names = {"specimen": specimen, "patient": patient, "region": i}
         rows.append({**names, **place, "area_um2": region.area_um2, **region.values})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"region": int, AGREE: int})
 
 
-def _away(annotated: Mask, pixel_um: tuple[float, float]) -> NDArray[np.float64]:
+def _away(annotated: Mask, pixel_um: PixelSize) -> NDArray[np.float64]:
     """µm from every pixel to the nearest annotated one, centre to centre."""
     if not annotated.any():
         return np.full(annotated.shape, np.nan)

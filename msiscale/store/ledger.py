@@ -59,10 +59,7 @@ class Ledger:
         return record is not None and record.get("status") == "done" and record["digest"] == key
 
     def write(self, stage: str, name: str, key: str, status: str, **facts: Any) -> Record:
-        """Record the outcome; call it after everything it vouches for is written.
-
-        Returns the record as it will be read.
-        """
+        """Record the outcome, after all it vouches for is written; return the record as read."""
         record = json_bytes({"status": status, "digest": key, **facts})
         text = redacted(record.decode())  # a reason may quote a URL
         write_bytes(self._path(stage, name), text.encode())

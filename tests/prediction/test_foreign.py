@@ -15,8 +15,8 @@ from msiscale.models.joint import LinearMap
 from msiscale.models.moments import Moments, leave_one_out, reciprocal
 from msiscale.models.novelty import LEVELS, Limits, Novelty, foreign, histogram, pooled_quantiles
 from msiscale.models.ridge import RidgePath
-from msiscale.prediction.blocks import _tissue
 from msiscale.prediction.grid import grid_of
+from msiscale.regridding import covered_by_half
 from msiscale.simulate import simulate
 from msiscale.slide.reader import open_reader
 from msiscale.slide.tissue import tissue_mask
@@ -31,7 +31,7 @@ def features(path: Path) -> np.ndarray:
     slide = open_reader(path, mpp=MPP)
     shape, matrix = grid_of(slide, PIXEL)
     whole = Block(0, shape[0], 0, shape[1])
-    tissue = _tissue(*tissue_mask(slide), matrix, whole)
+    tissue = covered_by_half(*tissue_mask(slide), matrix, whole)
     image, encoder = working(slide, MPP), load_encoder("efficientnet-lite0")
     return extract_block(image, matrix, whole, tissue, encoder, window=512)[0]
 

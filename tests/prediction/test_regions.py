@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from msiscale.grid import Block, scaling, translation
+from msiscale.grid import Block, PixelSize, scaling, translation
 from msiscale.prediction.regions import PREDICTED, consensus, find_regions, outline, write_regions
 from msiscale.prediction.secondary import COLUMNS, predicted_regions, secondary_regions, table
 from msiscale.slide.annotations import label_fraction, read_annotation
@@ -54,7 +54,7 @@ def test_outlines_come_back_as_the_thresholded_map(tmp_path: Path, matrix: np.nd
 @settings(max_examples=25, deadline=None)
 def test_any_mask_gives_valid_outlines_of_its_pixels(seed: int, density: float) -> None:
     mask = np.random.default_rng(seed).random((9, 11)) < density
-    found = find_regions(mask, np.eye(3), (1.0, 1.0), {}, least_um2=0)
+    found = find_regions(mask, np.eye(3), PixelSize(1.0, 1.0), {}, least_um2=0)
     assert sum(f.area_um2 for f in found) == mask.sum()
     together = shapely.union_all([f.polygon for f in found])
     assert all(f.polygon.is_valid and not f.polygon.is_empty for f in found)
@@ -75,7 +75,7 @@ def test_the_collection_is_what_qupath_reads(tmp_path: Path) -> None:
     unlike[:, :25] = True
     words = {"least_probability": 0.5, "least_um2": 20_000.0}
     maps = {"cancer_from_he": values, "cancer_from_predicted_msi": values**2}
-    found = predicted_regions(maps, unlike, TO_SLIDE, (25.0, 20.0), **words)
+    found = predicted_regions(maps, unlike, TO_SLIDE, PixelSize(25.0, 20.0), **words)
     url = tmp_path / "regions.geojson"
     write_regions(str(url), {PREDICTED: [("r1", f) for f in found]})
     document = json.loads(url.read_text(), parse_constant=lambda c: pytest.fail(f"{c} in JSON"))
@@ -115,8 +115,8 @@ def test_secondary_regions_are_outside_the_annotation_the_likeliest_first() -> N
     unlike[20:24, 5:7] = True
     maps = {"cancer_from_msi": msi, "cancer_from_he": he}
     words = {"least_probability": 0.5, "least_um2": 1000.0}
-    found = secondary_regions(maps, cancer, unlike, TO_SLIDE, (10.0, 20.0), **words)
-    rows = table("S1", "P1", found, TO_SLIDE, (0.5, 0.25))
+    found = secondary_regions(maps, cancer, unlike, TO_SLIDE, PixelSize(10.0, 20.0), **words)
+    rows = table("S1", "P1", found, TO_SLIDE, PixelSize(0.5, 0.25))
     assert tuple(rows.columns) == COLUMNS
     assert rows["area_um2"].tolist() == [36 * 200, 30 * 200, 16 * 200]
     assert rows["agree"].tolist() == [2, 2, 1]
@@ -136,9 +136,9 @@ def test_without_an_annotation_nothing_is_secondary() -> None:
     unknown = np.full((5, 6), np.nan, np.float32)
     words = {"least_probability": 0.5, "least_um2": 0.0}
     none = np.zeros((5, 6), bool)
-    found = secondary_regions({"a": values}, unknown, none, np.eye(3), (1.0, 1.0), **words)
-    assert found == [] and len(table("S", "P", found, np.eye(3), (1.0, 1.0))) == 0
+    found = secondary_regions({"a": values}, unknown, none, np.eye(3), PixelSize(1.0, 1.0), **words)
+    assert found == [] and len(table("S", "P", found, np.eye(3), PixelSize(1.0, 1.0))) == 0
     clean = secondary_regions(
-        {"a": values}, np.zeros((5, 6), np.float32), none, np.eye(3), (1.0, 1.0), **words
+        {"a": values}, np.zeros((5, 6), np.float32), none, np.eye(3), PixelSize(1.0, 1.0), **words
     )
     assert np.isnan(clean[0].values["distance_um"])
