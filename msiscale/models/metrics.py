@@ -53,6 +53,7 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
     marked = int(positive.sum()) + int(called.sum())
     dice = 2 * agreed / marked if marked else np.nan
     clipped = np.clip(p, 1e-7, 1 - 1e-7)
+    _, predicted, observed = _binned(t, p)
     found |= {
         "prevalence": prevalence,
         "majority_accuracy": max(prevalence, 1 - prevalence),
@@ -61,7 +62,7 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
         "dice": dice,
         "brier": float(((p - t) ** 2).mean()),
         "log_loss": float(-(t * np.log(clipped) + (1 - t) * np.log1p(-clipped)).mean()),
-        "calibration_error": _calibration_error(t, p),
+        "calibration_error": float(np.abs(predicted - observed).sum() / len(p)),
     }
     if 0 < called.sum() < t.size:
         right = (agreed / called.sum(), (~positive & ~called).sum() / (~called).sum())
@@ -101,11 +102,6 @@ def _binned(truth: NDArray[Any], p: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Pixels, summed probability and summed fraction in ten bins of the probability."""
     at = np.minimum((p * BINS).astype(np.int64), BINS - 1)
     return tuple(np.bincount(at, w, BINS) for w in (np.ones(len(p)), p, truth))
-
-
-def _calibration_error(truth: NDArray[Any], p: NDArray[Any]) -> float:
-    _, predicted, observed = _binned(truth, p)
-    return float(np.abs(predicted - observed).sum() / len(p))
 
 
 def reliability(truth: Sequence[ArrayLike], probability: Sequence[ArrayLike]) -> list[Record]:

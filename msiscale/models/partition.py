@@ -35,17 +35,11 @@ class Partition:
     barred: NDArray[np.int64]
 
     def units(self) -> dict[str, Mask]:
-        """Masks of the pixels that are barred from the same folds and held out by the same."""
+        """Masks (y, x) of the pixels that are barred from the same folds and held out by one."""
         used = self.groups >= 0
         pairs = np.unique(np.stack([self.groups[used], self.barred[used]]), axis=1)
-        return {
-            unit_name(int(g), int(b)): (self.groups == g) & (self.barred == b) for g, b in pairs.T
-        }
-
-
-def unit_name(group: int, barred: int) -> str:
-    """``group-barred``, from which `folds_of` makes the folds."""
-    return f"{group}-{barred}"
+        # ``group-barred``, from which `folds_of` makes the folds
+        return {f"{g}-{b}": (self.groups == g) & (self.barred == b) for g, b in pairs.T}
 
 
 def folds_of(units: Mapping[str, object]) -> list[Fold]:

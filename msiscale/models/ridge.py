@@ -70,7 +70,10 @@ class RidgePath:
         -------
         RidgePath
         """
-        scale = scale_of(sums, least_scale)
+        scale = sums.scale("x")
+        if least_scale and sums.p:
+            least = least_scale * np.sqrt(np.mean(scale**2))
+            scale = np.where(scale > 0, np.maximum(scale, least), 0.0)
         with one_blas_thread():
             scaled, cross = _scaled(sums, scale)
             values, vectors = eigh(scaled, driver="evd")
@@ -124,15 +127,6 @@ class RidgePath:
             freedom = 1 + (kept / (kept + alpha)).sum()
             scores.append(error / max(1 - freedom / self.sums.n, 1e-12) ** 2)
         return np.array(scores)
-
-
-def scale_of(sums: Moments, least_scale: float) -> Floats:
-    """What each x is divided by, see `RidgePath.of`."""
-    scale = sums.scale("x")
-    if not least_scale or not sums.p:
-        return scale
-    floor = least_scale * np.sqrt(np.mean(scale**2))
-    return np.where(scale > 0, np.maximum(scale, floor), 0.0)
 
 
 def _scaled(sums: Moments, scale: Floats) -> tuple[Floats, Floats]:
