@@ -130,7 +130,7 @@ CLASSES: tuple[LipidClass, ...] = (
 )
 
 
-@cache
+@cache  # a second to make
 def _builtin() -> pd.DataFrame:
     rows = []
     for kind in CLASSES:
@@ -156,7 +156,7 @@ def builtin_lipids() -> pd.DataFrame:
     return _builtin().copy()
 
 
-@cache
+@cache  # asked for with every record of a lipid table
 def by_subclass() -> dict[tuple[str, str], tuple[str, float, bool, str]]:
     """(LIPID MAPS sub-class, Hill formula) -> name, plausibility, choline, class: the likeliest."""
     found: dict[tuple[str, str], tuple[str, float, bool, str]] = {}

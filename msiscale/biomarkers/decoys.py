@@ -28,7 +28,7 @@ ELEMENTS: tuple[str, ...] = tuple(_ELEMENTS.split())
 """METASPACE's implausible adducts."""
 
 
-@cache
+@cache  # every formula draws from the same
 def decoy_adduct(element: str, charge: int) -> Adduct:
     """The decoy adduct of an element."""
     return Adduct(f"[M+{element}]{'+' if charge > 0 else '-'}", charge, element, "", 0.0)

@@ -123,7 +123,7 @@ def _peak(mz: Floats, share: Floats, resolving_power: float) -> tuple[float, flo
     return best
 
 
-@cache
+@cache  # asked for with every ion
 def _nature(element: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Masses and shares of an element's stable isotopes, the commonest first."""
     stable = isotopes_of(element)

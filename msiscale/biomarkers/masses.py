@@ -127,7 +127,7 @@ def hill(counts: dict[str, int]) -> str:
     return "".join(f"{e}{counts[e] if counts[e] != 1 else ''}" for e in [*first, *rest])
 
 
-@cache
+@cache  # the same parts, adducts above all, are weighed again and again
 def formula_mass(formula: str) -> float:
     """Monoisotopic mass of a neutral formula in Da; ValueError when it cannot be read."""
     elements = _elements()
@@ -158,7 +158,6 @@ def element_mass(element: str) -> float:
     return _elements()[element]
 
 
-@cache
 def isotopes_of(element: str) -> tuple[tuple[float, float], ...]:
     """Masses (Da) and natural shares of an element's isotopes, the commonest first."""
     from pyteomics.mass import nist_mass
@@ -172,7 +171,7 @@ def isotopes_of(element: str) -> tuple[tuple[float, float], ...]:
     return tuple((element_mass(element), s) if k == 0 else (m, s) for k, (m, s) in enumerate(known))
 
 
-@cache
+@cache  # made from a thousand isotopes
 def _elements() -> dict[str, float]:
     from pyteomics.mass import nist_mass  # half a second to import
 

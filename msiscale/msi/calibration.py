@@ -136,7 +136,10 @@ def estimate(
 
     peaks = np.unique(np.asarray(peaks, np.float64))
     references = np.unique(np.asarray(references, np.float64))
-    wanted, found, error = _pairs(peaks, references, window_ppm)
+    # every reference with every peak in its window
+    width = references * window_ppm * 1e-6
+    wanted, found = ranges(*between(peaks, references - width, references + width))
+    error = (peaks[found] / references[wanted] - 1) * 1e6
     if len(error) < MIN_MATCHES:
         return _refused(np.zeros(0), f"only {len(error)} references have a peak near")
     vote = _vote(peaks[found], error, window_ppm, tolerance_ppm)
@@ -169,13 +172,6 @@ def _spread(error: Floats) -> tuple[float, float]:
         return float("nan"), float("nan")
     median = float(np.median(error))
     return median, float(np.median(np.abs(error - median)))
-
-
-def _pairs(peaks: Floats, references: Floats, window_ppm: float) -> tuple[Ints, Ints, Floats]:
-    """Every reference with every peak in its window: both indices, and the error in ppm."""
-    width = references * window_ppm * 1e-6
-    wanted, found = ranges(*between(peaks, references - width, references + width))
-    return wanted, found, (peaks[found] / references[wanted] - 1) * 1e6
 
 
 @dataclass(frozen=True)

@@ -157,13 +157,10 @@ def _tiled(
 ) -> da.Array:
     """A dask array (y, x, depth) of blocks of `size` pixels, each made by ``read(block)``."""
     import dask.array as da  # half a second, which ingest does without
+    from dask.array.core import normalize_chunks
 
     tiles = {(b.y0 // size[0], b.x0 // size[1]): b for b in blocks(shape, size)}
-    chunks = (
-        tuple(min(size[0], shape[0] - y) for y in range(0, shape[0], size[0])),
-        tuple(min(size[1], shape[1] - x) for x in range(0, shape[1], size[1])),
-        (depth,),
-    )
+    chunks = normalize_chunks((*size, depth), (*shape, depth))  # type: ignore[no-untyped-call]
 
     def block(block_info: Any = None) -> Numbers:
         y, x, _ = block_info[None]["chunk-location"]
