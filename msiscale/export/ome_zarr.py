@@ -10,7 +10,6 @@ in the attribute ``msiscale``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ from msiscale.errors import InputError
 from msiscale.export.layers import Layer, ions, maps, predicted_ions
 from msiscale.export.source import ExportSpecimen, Opened, wanted_mz
 from msiscale.grid import Block, Floats, apply, blocks, scaling, translation
-from msiscale.slide.convert import convert
+from msiscale.slide.convert import convert, level_shapes, ome_metadata
 from msiscale.store import create_array, exists, join, open_group
 
 FINER = 4  # cells on a side of an MSI pixel
@@ -67,7 +66,7 @@ def write_layer(source: ExportSpecimen, layer: Layer, url: str) -> None:
         raise InputError(f"{url}: a Zarr store that is no OME-Zarr; give another --out")
     group.attrs.put({"msiscale": "unfinished"})
     shape, size, corner = upright(source)
-    shapes = _levels(shape)
+    shapes = level_shapes(shape, SMALLEST)
     for name in set(group.keys()) - {str(level) for level in range(len(shapes))}:
         del group[name]
     high = 0.0
@@ -130,14 +129,6 @@ def _laid(
     return out
 
 
-def _levels(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    shapes = [shape]
-    while max(shapes[-1]) > SMALLEST:
-        height, width = shapes[-1]
-        shapes.append((math.ceil(height / 2), math.ceil(width / 2)))
-    return shapes
-
-
 def _halved(above: Any, block: Block) -> Float32:
     """(h, w, channel): means of 2 x 2 cells of the level above, of those that are known."""
     y, x = 2 * block.y0, 2 * block.x0
@@ -160,42 +151,18 @@ def _metadata(
     corner: tuple[float, float],
     limits: tuple[float, float],
 ) -> dict[str, Any]:
-    """The attribute ``ome``. Translations are of pixel centres, from the centre of the slide's
-    first pixel, as in the slide's own pyramid."""
-    datasets = []
+    # translations are of pixel centres, from the centre of the slide's first pixel, as in the
+    # slide's own pyramid
+    placed = []
     for level in range(levels):
         cell = size * 2**level
-        y, x = (c + cell / 2 - m / 2 for c, m in zip(corner[::-1], source.mpp, strict=True))
-        steps = [
-            {"type": "scale", "scale": [1.0, cell, cell]},
-            {"type": "translation", "translation": [0.0, y, x]},
-        ]
-        datasets.append({"path": str(level), "coordinateTransformations": steps})
+        move = [c + cell / 2 - m / 2 for c, m in zip(corner[::-1], source.mpp, strict=True)]
+        placed.append(([cell, cell], move))
     low, high = limits
     window = {"start": low, "end": high, "min": low, "max": high}
-    return {
-        "version": "0.5",
-        "multiscales": [
-            {
-                "name": f"{source.name} {layer.name}",
-                "axes": [
-                    {"name": "c", "type": "channel"},
-                    {"name": "y", "type": "space", "unit": "micrometer"},
-                    {"name": "x", "type": "space", "unit": "micrometer"},
-                ],
-                "datasets": datasets,
-                "type": "mean of known cells",
-            }
-        ],
-        "omero": {
-            "channels": [
-                {
-                    "label": name,
-                    "color": COLOURS[i % len(COLOURS)],
-                    "active": i == 0,
-                    "window": window,
-                }
-                for i, name in enumerate(layer.channels)
-            ]
-        },
-    }
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(layer.channels))]
+    channels = [
+        {"label": name, "color": colour, "active": i == 0, "window": window}
+        for i, (name, colour) in enumerate(zip(layer.channels, colours, strict=True))
+    ]
+    return ome_metadata(f"{source.name} {layer.name}", "mean of known cells", placed, channels)

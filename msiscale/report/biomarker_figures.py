@@ -37,9 +37,12 @@ class Seen:
 
     Attributes
     ----------
-    image : (y, x) intensity, NaN where not measured
-    cancer, tissue : (y, x) bool
-    boxes : (2, 5) `PERCENTILES` of cancer and of other labelled tissue
+    image
+        (y, x) intensity, NaN where not measured.
+    cancer, tissue
+        (y, x) bool.
+    boxes
+        (2, 5) `PERCENTILES` of cancer and of other labelled tissue.
     """
 
     specimen: str
@@ -63,8 +66,15 @@ def biomarker_figure(row: Mapping[Any, Any], seen: list[Seen]) -> Figure:
 
     Parameters
     ----------
-    row : of biomarkers.csv
-    seen : the m/z in every specimen, in the order of the manifest
+    row
+        Of ``biomarkers.csv``.
+    seen
+        The m/z in every specimen, in the order of the manifest.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Of at most `IMAGES` images and `BOXES` pairs of boxes.
     """
     shown = seen[:IMAGES]
     columns = min(COLUMNS, len(shown))

@@ -59,7 +59,24 @@ def draw_map(
     cmap: str,
     limits: tuple[float, float],
 ) -> AxesImage:
-    """Values over the tissue in grey with its outline; what is NaN lets the tissue show."""
+    """Values over the tissue in grey with its outline.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    values, tissue
+        (y, x) each; where a value is NaN the tissue shows.
+    extent
+        Of `extent_um`.
+    cmap, limits
+        Colours, and the values of the first and the last.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        For a colour bar.
+    """
     off_tissue = np.ma.masked_where(~tissue, np.zeros(tissue.shape))
     axes.imshow(off_tissue, cmap=_TISSUE, extent=extent, interpolation="nearest")
     image = axes.imshow(
@@ -83,7 +100,7 @@ def draw_outline(
     width: float,
     style: str = "solid",
 ) -> None:
-    """The border of a mask, closed at the edge of the map."""
+    """The border of a (y, x) mask, closed at the edge of the map."""
     if not mask.any():
         return
     padded = np.pad(mask.astype(float), 1)
@@ -134,7 +151,7 @@ def nice_length(um: float) -> float:
 
 
 def spread(*maps: NDArray[Any], low: float = 1, high: float = 99) -> tuple[float, float]:
-    """Colour limits: percentiles of all finite values, never an empty range."""
+    """Colour limits of `maps` (any shapes): percentiles of finite values, never an empty range."""
     values = np.concatenate([m[np.isfinite(m)].ravel() for m in maps])
     if not values.size:
         return 0.0, 1.0

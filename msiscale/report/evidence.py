@@ -120,8 +120,7 @@ def leaks(results: Results) -> bool:
 
 
 def protocols(results: Results) -> HtmlTable:
-    """Pooled values of each protocol side by side with intervals over patients, and what leakage
-    is worth: pixel folds less patients left out."""
+    """Pooled values of each protocol with intervals over patients, and what leakage is worth."""
     names, bounds = present(results), interval_of(results)
     leaked = leaks(results)
     rows = []
@@ -283,23 +282,9 @@ question. Intervals and p (signs flipped) take the patient as the unit.</p>
 <h3>The published study's choices</h3>
 {{ cells(switches, "What each choice changes on this cohort.", "Not asked for: msiscale ablate.") }}
 """,  # noqa: E501
-    {
-        "leaks": leaks,
-        "protocols": protocols,
-        "comparisons": comparisons,
-        "jitter": jitter,
-        "nulls": nulls,
-        "switches": switches,
-    },
-    (
-        INTERVALS,
-        COMPARISONS,
-        RELIABILITY,
-        ROBUSTNESS,
-        SWITCHES,
-        BATCH,
-        CALIBRATION,
-    ),  # BETWEEN reads two
+    (leaks, protocols, comparisons, jitter, nulls, switches),
+    # BETWEEN reads the last two
+    (INTERVALS, COMPARISONS, RELIABILITY, ROBUSTNESS, SWITCHES, BATCH, CALIBRATION),
 )
 BETWEEN = Section(
     "between",
@@ -316,5 +301,5 @@ BETWEEN = Section(
 <h3>Mass calibration</h3>
 {{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
 """,  # noqa: E501
-    {"batch": batch, "batch_by_specimen": batch_by_specimen, "calibration": calibration},
+    (batch, batch_by_specimen, calibration),
 )

@@ -36,11 +36,7 @@ Map = NDArray[np.float32]
 
 
 def write_figures(out_url: str, specimen: str) -> list[str]:
-    """Draw what the store holds of a specimen; a figure whose data are missing is left out.
-
-    Writes ``figures/figure1_<specimen>.png``, ``figure2_``, ``ions_`` and ``registration_`` below
-    `out_url` and returns their paths.
-    """
+    """Draw those of `FIGURES` for which the store has the data of a specimen; their paths."""
     results = Results(out_url)
     written = []
     for kind, draw in FIGURES.items():
@@ -142,10 +138,17 @@ def best_mode(results: Results, specimen: str, predicted: StoredSpecimen) -> tup
 def cancer_pixel(data: StoredSpecimen, predicted: Map) -> tuple[tuple[int, int], str]:
     """The pixel of the highest cancer fraction that is nearest the tumour's centroid.
 
+    Parameters
+    ----------
+    data
+        What is stored of a specimen; without annotated cancer it is the tissue's centroid.
+    predicted
+        (y, x) float32, NaN where nothing is predicted.
+
     Returns
     -------
-    (y, x) of a pixel with a prediction, and in words what it is. Without annotated cancer it is the
-    pixel nearest the tissue's centroid.
+    at, words
+        (y, x) of a pixel with a prediction, and what it is.
     """
     usable = np.isfinite(predicted)
     cancer = np.nan_to_num(data.cancer) if "cancer" in data else np.zeros(usable.shape)

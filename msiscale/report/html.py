@@ -51,7 +51,7 @@ _CAPTIONS = {
 
 
 def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | None = None) -> str:
-    """Write ``report.html`` from what is in the store and in ``figures/``.
+    """Write ``report.html`` from what is in the store and in ``figures/``, and return its path.
 
     A cohort of more than `TOGETHER` specimens, or of larger ones, has a page a specimen in
     ``report/``, beside it. Missing parts are said to be missing.
@@ -68,7 +68,7 @@ def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | Non
     Returns
     -------
     str
-        Its path.
+        Of the cohort's page.
     """
     results = Results(out_url, parts)
     apart = is_apart(results)
@@ -156,9 +156,10 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
 
 def _shown(section: Section, results: Results, plots: dict[str, Any]) -> Markup:
     macros = '{% from "macros.html.j2" import cells, plot with context %}\n'
-    values = {name: make(results) for name, make in section.values.items()}
+    values = {make.__name__: make(results) for make in section.values}
+    rows_of = {t.name: len(results.table(t)) for t in TABLES}
     template = _environment().from_string(f"{macros}{section.html}\n")
-    return Markup(template.render(plots=plots, **values))
+    return Markup(template.render(plots=plots, rows_of=rows_of, **values))
 
 
 def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:

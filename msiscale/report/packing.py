@@ -22,16 +22,25 @@ _ALIGNED = 8  # bytes: a typed array begins at a multiple of its item
 
 
 def fractions(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Values 0…1 in steps of 1/254, any shape; NaN becomes `NO_VALUE`."""
+    """Values 0…1 of any shape in uint8 steps of 1/254; NaN becomes `NO_VALUE`."""
     known = np.isfinite(values)
     level = np.rint(np.clip(np.where(known, values, 0), 0, 1) * LEVELS)
     return np.where(known, level, NO_VALUE).astype(np.uint8)
 
 
 def intensities(values: NDArray[np.floating]) -> tuple[NDArray[np.uint8], float]:
-    """Intensities (n,) as ``levels`` and ``top``: a value is ``top * (level / 254) ** 2``.
+    """Square roots of intensities in 8 bits.
 
-    NaN becomes `NO_VALUE`; what is below zero becomes zero.
+    Parameters
+    ----------
+    values
+        (n,), in any unit.
+
+    Returns
+    -------
+    levels, top
+        (n,) uint8, and a scale: a value is ``top * (level / 254) ** 2``. NaN becomes `NO_VALUE`;
+        what is below zero becomes zero.
     """
     known = np.isfinite(values)
     top = float(values[known].max(initial=0.0))
@@ -41,7 +50,18 @@ def intensities(values: NDArray[np.floating]) -> tuple[NDArray[np.uint8], float]
 
 
 def scores(values: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Rows (k, n) as 16-bit steps, and the size (k,) of each row's step; NaN is `NO_SCORE`."""
+    """Scores in 16 bits of each row's own range.
+
+    Parameters
+    ----------
+    values
+        (k, n), a row a mode.
+
+    Returns
+    -------
+    steps, size
+        (k, n) int16, NaN as `NO_SCORE`, and (k,) float32: the size of each row's step.
+    """
     known = np.isfinite(values)
     most = np.abs(np.where(known, values, 0)).max(axis=1, initial=0.0)
     step = np.maximum(most / STEPS, np.finfo(np.float32).tiny).astype(np.float32)
@@ -51,10 +71,18 @@ def scores(values: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Arrays as one compressed text: ``arrays`` (name, dtype, shape, offset) and ``data``.
+    """Arrays as one compressed text.
 
-    Items of two bytes are stored as all first bytes, then all second ones, as these compress far
-    better apart. Little endian.
+    Parameters
+    ----------
+    arrays
+        Of any shape and dtype, by name.
+
+    Returns
+    -------
+    dict
+        ``arrays`` (name, dtype, shape, offset) and ``data``: little endian; items of two bytes
+        as all first bytes, then all second ones, which compress far better apart.
     """
     listed, parts, at = [], [], 0
     for name, array in arrays.items():

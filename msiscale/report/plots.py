@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,7 @@ _AUC = ("cancer", "auc")
 
 def cohort_plots(results: Results) -> dict[str, Figure]:
     """Plots by name; one whose table is missing is left out."""
-    made = {
-        "auc": auc_by_specimen(results),
-        "protocols": by_protocol(results),
-        "jitter": by_jitter(results),
-        "reliability": reliability(results),
-        "r2": r2_by_mode(results),
-        "volcano": volcano(results),
-    }
+    made = {name: draw(results) for name, draw in PLOTS.items()}
     return {name: plot for name, plot in made.items() if plot is not None}
 
 
@@ -93,6 +87,12 @@ def _figure(height: int, **words: Any) -> Figure:
     return plot
 
 
+def _points(plot: Figure, x: Any, y: Any, tips: list[tuple[str, str]], **style: Any) -> None:
+    """Points that say what they are to who points at them."""
+    drawn = plot.scatter(x, y, **style)
+    plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+
+
 def _legend(plot: Figure) -> None:
     """Above the plot, so that it hides nothing; a click hides what it names."""
     if plot.legend:
@@ -134,19 +134,10 @@ def auc_by_specimen(results: Results) -> Figure | None:
         auc = wide[model].to_numpy(float)
         place = list(map(str, wide.index)) if few else np.arange(1, len(wide) + 1)
         data = {"auc": auc, "place": place, "name": list(map(str, wide.index))}
-        x, y = ("auc", "place") if few else ("place", "auc")
-        drawn = plot.scatter(
-            x,
-            y,
-            source=ColumnDataSource(data),
-            marker=marker,
-            color=colour,
-            size=9 if few else 5,
-            alpha=0.85,
-            legend_label=MODELS[model],
-        )
         tips = [("specimen", "@name"), ("AUC", "@auc{0.000}"), ("predicted", MODELS[model])]
-        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+        style = {"marker": marker, "color": colour, "size": 9 if few else 5, "alpha": 0.85}
+        style |= {"source": ColumnDataSource(data), "legend_label": MODELS[model]}
+        _points(plot, *(("auc", "place") if few else ("place", "auc")), tips, **style)
     chance = Span(location=0.5, dimension="height" if few else "width", line_color=INK)
     chance.line_dash = "dashed"
     plot.add_layout(chance)
@@ -184,9 +175,9 @@ def by_protocol(results: Results) -> Figure | None:
         whisker = Whisker(base="what", lower="low", upper="high", source=source, dimension="width")
         whisker.update(line_color=colour, line_width=2)
         plot.add_layout(whisker)
-        drawn = plot.scatter("value", "what", source=source, marker=marker, color=colour, size=10)
         tips = [("AUC", "@value{0.000}"), ("95 %", "@low{0.000} to @high{0.000}")]
-        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+        style = {"source": source, "marker": marker, "color": colour, "size": 10}
+        _points(plot, "value", "what", tips, **style)
     plot.xaxis.axis_label = "AUC"
     plot.yaxis.group_label_orientation = "horizontal"
     return plot
@@ -206,9 +197,9 @@ def by_jitter(results: Results) -> Figure | None:
         if any(not math.isnan(v) for v in y):
             label = ", ".join(words_of(*key))
             plot.line(levels, y, color=colour, line_dash=dash, width=2, legend_label=label)
-            drawn = plot.scatter(levels, y, color=colour, marker=marker, size=9, legend_label=label)
             tips = [("away", "@x px"), (label, "@y{0.000}")]
-            plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+            style = {"color": colour, "marker": marker, "size": 9, "legend_label": label}
+            _points(plot, levels, y, tips, **style)
     plot.xaxis.axis_label = "slide away from its place (MSI pixels)"
     plot.yaxis.axis_label = "score"
     _legend(plot)
@@ -231,9 +222,8 @@ def reliability(results: Results) -> Figure | None:
         label = MODELS[str(model)]
         style = {"source": source, "color": colour, "legend_label": label}
         plot.line("predicted", "observed", line_dash=dash, width=2, **style)
-        drawn = plot.scatter("predicted", "observed", marker=marker, size=8, **style)
         tips = [("said", "@predicted{0.00}"), ("was", "@observed{0.00}"), ("pixels", "@n")]
-        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+        _points(plot, "predicted", "observed", tips, marker=marker, size=8, **style)
     plot.xaxis.axis_label = "predicted probability"
     plot.yaxis.axis_label = "share that is cancer"
     _legend(plot)
@@ -258,21 +248,18 @@ def r2_by_mode(results: Results) -> Figure | None:
         names = [str(n) for n in others.columns for _ in mode]
         y = others.to_numpy(float).T.ravel()
         source = ColumnDataSource({"x": np.tile(mode, others.shape[1]), "y": y, "name": names})
-        label = "one specimen"
-        drawn = plot.scatter(
-            "x", "y", source=source, color=_GREY, size=4, alpha=0.7, legend_label=label
-        )
         tips = [("specimen", "@name"), ("mode", "@x"), ("R²", "@y{0.000}")]
-        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+        style = {"color": _GREY, "size": 4, "alpha": 0.7, "legend_label": "one specimen"}
+        _points(plot, "x", "y", tips, source=source, **style)
     elif others.shape[1]:
         cut = np.nanpercentile(others.to_numpy(float), (10, 90), axis=1)
         source = ColumnDataSource({"x": mode, "low": cut[0], "high": cut[1]})
         words = {"color": _GREY, "alpha": 0.3, "legend_label": "80 % of the specimens"}
         plot.varea("x", "low", "high", source=source, **words)
     source = ColumnDataSource({"x": mode, "y": wide["r2"].to_numpy(float)})
-    plot.line("x", "y", source=source, color=BLUE, legend_label="all specimens")
-    drawn = plot.scatter("x", "y", source=source, color=BLUE, size=6, legend_label="all specimens")
-    plot.add_tools(HoverTool(renderers=[drawn], tooltips=[("mode", "@x"), ("R²", "@y{0.000}")]))
+    style = {"source": source, "color": BLUE, "legend_label": "all specimens"}
+    plot.line("x", "y", **style)
+    _points(plot, "x", "y", [("mode", "@x"), ("R²", "@y{0.000}")], size=6, **style)
     baselines = [c for c in map(str, wide.columns) if c != "r2" and "r2" in c]
     for column, colour in zip(baselines, (ORANGE, GREEN, VERMILION), strict=False):
         label = column.replace("_", " ").replace("r2", "R²")
@@ -296,17 +283,9 @@ def volcano(results: Results) -> Figure | None:
     with np.errstate(divide="ignore"):
         height = -np.log10(np.maximum(p, 1e-300)) if tested else table["auc"].to_numpy(float)
     q = table["q"].to_numpy(float) if "q" in table else np.full(len(table), np.nan)
+    data = table[["mz", "effect", "auc"]].astype(float)
     names = [identification(row) for row in table.to_dict("records")]
-    data = pd.DataFrame(
-        {
-            "mz": table["mz"].to_numpy(float),
-            "effect": table["effect"].to_numpy(float),
-            "auc": table["auc"].to_numpy(float),
-            "height": height,
-            "q": q,
-            "name": names,
-        }
-    )
+    data = data.assign(height=height, q=q, name=names)
     plot = _figure(380)
     sure = data["q"] <= _SURE
     for part, colour, marker, label in (
@@ -314,19 +293,10 @@ def volcano(results: Results) -> Figure | None:
         (data[sure], VERMILION, "triangle", f"q at most {_SURE:g}"),
     ):
         if len(part):
-            drawn = plot.scatter(
-                "effect",
-                "height",
-                source=_source(part),
-                color=colour,
-                marker=marker,
-                size=7,
-                alpha=0.8,
-                legend_label=label,
-            )
             tips = [("m/z", "@mz{0.0000}"), ("name", "@name"), ("effect", "@effect{0.00}")]
             tips += [("AUC", "@auc{0.000}"), ("q", "@q{0.000}")]
-            plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
+            style = {"source": _source(part), "color": colour, "marker": marker, "size": 7}
+            _points(plot, "effect", "height", tips, alpha=0.8, legend_label=label, **style)
     plot.add_layout(Span(location=0, dimension="height", line_color=INK, line_dash="dashed"))
     plot.xaxis.axis_label = "log2 of mean intensity, cancer over other"
     plot.yaxis.axis_label = "−log10 p over patients" if tested else "AUC, mean over patients"
@@ -336,3 +306,14 @@ def volcano(results: Results) -> Figure | None:
 
 def _source(table: pd.DataFrame) -> ColumnDataSource:
     return ColumnDataSource({str(name): table[name].to_numpy() for name in table})
+
+
+# what the sections may show
+PLOTS: dict[str, Callable[[Results], Figure | None]] = {
+    "auc": auc_by_specimen,
+    "protocols": by_protocol,
+    "jitter": by_jitter,
+    "reliability": reliability,
+    "r2": r2_by_mode,
+    "volcano": volcano,
+}

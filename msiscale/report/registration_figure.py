@@ -27,10 +27,21 @@ def placement_figure(
 
     Parameters
     ----------
-    name : of the specimen
-    rgb : (h, w, 3), the slide picture
-    slide_um : of a pixel of it
-    deformation : what the affine map leaves over, drawn as arrows
+    name
+        Of the specimen.
+    found
+        What was found.
+    rgb
+        (h, w, 3) uint8, the slide picture.
+    slide_um
+        (y, x) µm a pixel of it.
+    deformation
+        What the affine map leaves over, drawn as arrows.
+
+    Returns
+    -------
+    bytes
+        Of the file.
     """
     pair, matrix = found.pair, found.pose.matrix
     figure = Figure(figsize=(11.5, 10), layout="constrained")

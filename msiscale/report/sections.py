@@ -219,7 +219,7 @@ In brackets: 95 % intervals, by drawing patients again.</p>
 {% endif %}
 {{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
 """,  # noqa: E501
-    {"headline": headline, "per_specimen": per_specimen},
+    (headline, per_specimen),
 )
 PREDICTED = Section(
     "msi",
@@ -236,7 +236,7 @@ the patient left out. Zero is as good as the mean; below zero is worse.</p>
 </details>
 {% endif %}
 """,  # noqa: E501
-    {"weighted": weighted, "modes": modes},
+    (weighted, modes),
 )
 STRONGEST = Section(
     "biomarkers",
@@ -247,7 +247,7 @@ STRONGEST = Section(
 specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit and need three. A name is a match of
 mass, polarity and adduct, not an identification.</p>
 {{ plot("volcano", "Every m/z by its effect and how sure it is.") }}
-{{ cells(biomarkers, "The strongest of " ~ n_biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
+{{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
 {% if biomarker_figures %}
 <details><summary>Images and box plots of the strongest {{ biomarker_figures | length }}</summary>
 {% for data in biomarker_figures %}
@@ -256,15 +256,9 @@ mass, polarity and adduct, not an identification.</p>
 </details>
 {% endif %}
 <h3>Lipids, with a false-discovery rate</h3>
-{{ cells(lipids, "The surest of " ~ n_lipids ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
+{{ cells(lipids, "The surest of " ~ rows_of.annotations ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
 """,  # noqa: E501
-    {
-        "biomarkers": biomarkers,
-        "n_biomarkers": lambda r: len(r.table(BIOMARKERS)),
-        "biomarker_figures": biomarker_figures,
-        "lipids": lipids,
-        "n_lipids": lambda r: len(r.table(IDENTIFIED)),
-    },
+    (biomarkers, biomarker_figures, lipids),
     (IDENTIFIED,),
 )
 SECONDARY = Section(
@@ -273,9 +267,9 @@ SECONDARY = Section(
     """\
 <h2 id="secondary">Secondary regions</h2>
 <p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor: to look at, and to stain.</p>
-{{ cells(secondary, "The largest of " ~ n ~ " regions; secondary_regions.csv has all, regions/ their outlines for QuPath.", "None, or not looked for yet: the stage regions.") }}
+{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions; secondary_regions.csv has all, regions/ their outlines for QuPath.", "None, or not looked for yet: the stage regions.") }}
 """,  # noqa: E501
-    {"secondary": secondary, "n": lambda r: len(r.table(OUTSIDE))},
+    (secondary,),
     (OUTSIDE,),
 )
 REGISTRATION = Section(
@@ -285,7 +279,7 @@ REGISTRATION = Section(
 <h2 id="registration">Registration</h2>
 {{ cells(registration, "Residuals of the landmarks in µm and in MSI pixels; above one MSI pixel, doubt the maps.", "No registration yet.") }}
 """,  # noqa: E501
-    {"registration": registration},
+    (registration,),
 )
 # the page has these, in this order: a new one is a line here
 SECTIONS = (CANCER, BELIEVE, PREDICTED, STRONGEST, SECONDARY, REGISTRATION, BETWEEN)

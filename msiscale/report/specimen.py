@@ -35,12 +35,11 @@ _CANCER = 0.5
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much of a specimen is embedded: every `step`-th pixel, so many ions listed, so many ion
-    images in all (every m/z's, where the cube is small), so many modes."""
+    """How much of a specimen is embedded."""
 
-    step: int
-    ions: int
-    images: int
+    step: int  # every `step`-th pixel
+    ions: int  # listed
+    images: int  # of ions in all; of every m/z, where the cube is small
     modes: int
     pixels: int
 
@@ -61,10 +60,8 @@ class Bounds:
 
 
 def content(results: Results, name: str) -> dict[str, Any] | None:
-    """Everything that `report.js` draws of a specimen, as JSON; None where nothing is known.
-
-    Memory: a tile of 64 x 64 pixels of the cube, and what `BYTES` and `PICTURE` allow.
-    """
+    """Everything that `report.js` draws of a specimen, as JSON; None where nothing is known."""
+    # in memory: a tile of 64 x 64 pixels of the cube, and what `BYTES` and `PICTURE` allow
     data = results.cohort(name)
     if data is None or "tissue" not in data:
         return None

@@ -49,8 +49,9 @@ class Section:
     id, nav
         Its anchor, and what the list of sections calls it, as HTML.
     html
-        Jinja with the macros of ``macros.html.j2``, in which each of `values` is what it makes of
-        the results.
+        Jinja with the macros of ``macros.html.j2``; `rows_of` has the rows of each table.
+    values
+        What it names: functions of the results, each by its own name.
     tables
         Those that are read for it alone.
     """
@@ -58,7 +59,7 @@ class Section:
     id: str
     nav: str
     html: str
-    values: Mapping[str, Callable[[Results], Any]]
+    values: tuple[Callable[[Results], Any], ...]
     tables: tuple[CsvTable, ...] = ()
 
 

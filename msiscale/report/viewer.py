@@ -27,12 +27,7 @@ _WIDE = (0.4, 2.5)  # of a panel's height over its width
 
 
 def viewer(content: dict[str, Any]) -> dict[str, Any]:
-    """The document of a specimen as JSON, and the root of each panel by name.
-
-    Parameters
-    ----------
-    content : of `msiscale.report.specimen.content`
-    """
+    """The document of a specimen's `content` as JSON, and the root of each panel by name."""
     width, height = content["size_um"]
     middle, half = (width / 2, height / 2), max(width, height) / 2
     ratio = min(max(height / width, _WIDE[0]), _WIDE[1])

@@ -10,7 +10,7 @@ conversion does not pass for one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -66,7 +66,7 @@ def convert(
     group.attrs[_UNFINISHED] = slide.path
     if "ome" in attrs:
         del group.attrs["ome"]
-    shapes = _shapes(slide.shape)
+    shapes = level_shapes(slide.shape, SMALLEST)
     total = sum(len(list(blocks(shape, (SHARD, SHARD)))) for shape in shapes)
     done = 0
     for level, shape in enumerate(shapes):
@@ -85,10 +85,10 @@ def convert(
     del group.attrs[_UNFINISHED]
 
 
-def _shapes(full: tuple[int, int]) -> list[tuple[int, int]]:
-    """Shapes of the levels, each half of the last, rounded up."""
+def level_shapes(full: tuple[int, int], smallest: int) -> list[tuple[int, int]]:
+    """Shapes of the levels, each half of the last, until both sides are at most `smallest`."""
     shapes = [full]
-    while max(shapes[-1]) > SMALLEST:
+    while max(shapes[-1]) > smallest:
         h, w = shapes[-1]
         shapes.append((-(-h // 2), -(-w // 2)))
     return shapes
@@ -110,34 +110,33 @@ def _halved(group: zarr.Group, level: int, shape: tuple[int, int], block: Block)
     return out
 
 
-def _metadata(slide: Slide, levels: int) -> Any:
-    """The group's ``ome`` attribute."""
-    my, mx = slide.mpp
+def ome_metadata(
+    name: str,
+    kind: str,
+    levels: Sequence[tuple[Sequence[float], Sequence[float]]],
+    channels: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The attribute ``ome`` of a pyramid (c, y, x); of each level scale and translation, µm."""
     datasets = []
-    for level in range(levels):
-        f, half = 2**level, (2**level - 1) / 2
-        scale = {"type": "scale", "scale": [1.0, f * my, f * mx]}
-        shift = {"type": "translation", "translation": [0.0, half * my, half * mx]}
-        datasets.append({"path": str(level), "coordinateTransformations": [scale, shift]})
+    for level, (scale, move) in enumerate(levels):
+        steps = [
+            {"type": "scale", "scale": [1.0, *scale]},
+            {"type": "translation", "translation": [0.0, *move]},
+        ]
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    scales = {"name": name, "axes": axes, "datasets": datasets, "type": kind}
+    return {"version": "0.5", "multiscales": [scales], "omero": {"channels": list(channels)}}
+
+
+def _metadata(slide: Slide, levels: int) -> dict[str, Any]:
+    my, mx = slide.mpp
+    steps = [2**level for level in range(levels)]
+    placed = [([f * my, f * mx], [(f - 1) / 2 * my, (f - 1) / 2 * mx]) for f in steps]
     window = {"start": 0, "end": 255, "min": 0, "max": 255}
-    return {
-        "version": "0.5",
-        "multiscales": [
-            {
-                "name": PurePosixPath(slide.path).stem,
-                "axes": [
-                    {"name": "c", "type": "channel"},
-                    {"name": "y", "type": "space", "unit": "micrometer"},
-                    {"name": "x", "type": "space", "unit": "micrometer"},
-                ],
-                "datasets": datasets,
-                "type": "area mean",
-            }
-        ],
-        "omero": {
-            "channels": [
-                {"label": label, "color": colour, "active": True, "window": window}
-                for label, colour in (("R", "FF0000"), ("G", "00FF00"), ("B", "0000FF"))
-            ]
-        },
-    }
+    channels = [
+        {"label": label, "color": colour, "active": True, "window": window}
+        for label, colour in (("R", "FF0000"), ("G", "00FF00"), ("B", "0000FF"))
+    ]
+    return ome_metadata(PurePosixPath(slide.path).stem, "area mean", placed, channels)
