@@ -2,16 +2,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test venv lint clean
+.PHONY: demo test test-all venv lint clean
 
 demo: venv  ## a simulated cohort, every stage, a report in ./demo
 	$(BIN)/msiscale demo --out demo
 
-test: venv
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: venv  ## all but what is marked slow, which says why; CI runs this
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+test-all: test  ## and the rest: hours
+	$(PYTEST) -m slow
 
 venv: $(VENV)/.done
 

@@ -45,7 +45,7 @@ def test_worker_killed_then_store_failing_then_client_killed(
     assert sum((place.finished(since) - reference.tasks).values()) <= AT_WORK
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a run a fault")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_row(place: Stand, reference: Undisturbed, fault: str) -> None:
     if why := missing(fault, place):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import obstore
-from commands import msiscale
+from commands import installed
 from obstore.store import LocalStore
 
 from benchmarks.faults.compare import compare, snapshot
@@ -19,7 +19,7 @@ def test_from_s3_to_s3_equals_the_local_run(
 ) -> None:
     local = place.folder / "cohort" / "manifest.csv"
     words = ["run", local, "--out", tmp_path / "run", "--scheduler", place.cluster.address]
-    said = msiscale(*words, *CHOICES)
+    said = installed(*words, *CHOICES)
     assert said.code == 0, said.err
     found = snapshot(LocalStore(tmp_path / "run"))
     assert {"metrics.csv", "biomarkers.csv", "registration.csv", "report.html"} <= found.keys()
@@ -48,7 +48,7 @@ def test_the_command_says_in_one_line_that_a_key_is_wrong(place: Stand) -> None:
     before = dict(os.environ)
     os.environ.update(env)
     try:
-        said = msiscale("run", place.manifest, "--out", f"s3://{BUCKET}/refused", *CHOICES)
+        said = installed("run", place.manifest, "--out", f"s3://{BUCKET}/refused", *CHOICES)
     finally:
         os.environ.clear()
         os.environ.update(before)

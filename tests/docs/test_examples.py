@@ -91,7 +91,7 @@ def test_every_name_says_what_it_does_and_types_are_shipped() -> None:
     assert (Path(ms.__file__).parent / "py.typed").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="mypy over the whole package")
 def test_the_scripts_of_the_docs_are_typed() -> None:
     """As a user's checker sees the package."""
     scripts = [str(DOCS / name) for name in ("tutorial.py", "glioblastoma_manifest.py")]

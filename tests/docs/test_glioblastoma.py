@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from commands import CHOICES, msiscale
+from commands import CHOICES, installed
 
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
@@ -135,20 +135,20 @@ def test_a_map_that_is_not_affine_is_seen(
     assert 0.5 < float(said.split("off by ")[1].split()[0]) < 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a run of four sections, a prediction and four exports")
 def test_every_step_to_the_report(layout: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
     folder, _ = layout
     make(folder, *OPTIONS)
     out = tmp_path / "run"
-    said = msiscale("run", folder / "manifest.csv", "--out", out, *CHOICES, timeout=900)
+    said = installed("run", folder / "manifest.csv", "--out", out, *CHOICES, timeout=900)
     assert said.code == 0, said.err
     assert (out / "report.html").stat().st_size > 10_000
     with (out / "metrics.csv").open() as file:
         folds = {r["fold"] for r in csv.DictReader(file) if r["specimen"] != "all"}
     assert {"P1", "P13", "P15"} <= folds  # both sections of a patient left out together
     slide = next((folder / SECTIONS[0] / "HE-XML").glob("*.svs"))
-    said = msiscale("predict", out / "model.zarr", slide, "--out", tmp_path / "new", timeout=600)
+    said = installed("predict", out / "model.zarr", slide, "--out", tmp_path / "new", timeout=600)
     assert said.code == 0, said.err
     for form in ("ome-zarr", "parquet", "imzml", "geojson"):
-        said = msiscale("export", out, "--out", tmp_path / form, "--format", form)
+        said = installed("export", out, "--out", tmp_path / form, "--format", form)
         assert said.code == 0 and said.out, said.err

@@ -58,7 +58,7 @@ def test_the_words_up_to_check(folder: Path) -> None:
     assert typed(folder, before, 120).strip() == "all inputs can be used"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a run at the default options")
 def test_all_the_words_end_in_a_report_that_finds_nothing(folder: Path) -> None:
     assert "report: results/report.html" in typed(folder, words(), 900)
     with (folder / "mine" / "results" / "metrics.csv").open() as file:

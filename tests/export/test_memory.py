@@ -19,8 +19,12 @@ MZ = np.linspace(400, 900, 150)
     ("form", "sides"),
     [
         ("parquet", (96, 192)),
-        pytest.param("imzml", (128, 192), marks=pytest.mark.slow),
-        pytest.param("ome-zarr", (192, 288), marks=pytest.mark.slow),
+        pytest.param(
+            "imzml", (128, 192), marks=pytest.mark.slow(reason="a large specimen written twice")
+        ),
+        pytest.param(
+            "ome-zarr", (192, 288), marks=pytest.mark.slow(reason="a large specimen written twice")
+        ),
     ],
 )
 def test_memory_does_not_grow_with_the_specimen(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from exported import build, in_other
 
-pytestmark = pytest.mark.slow  # the environment takes minutes to make
+pytestmark = pytest.mark.slow(reason="the environment of the other tools takes minutes to make")
 
 ANNDATA = """
 import json, sys, tracemalloc

@@ -15,6 +15,7 @@ from tests.features.test_own import MODULE  # noqa: F401
 from tests.features.test_own import module as module
 
 
+@pytest.mark.slow(reason="compiles a network")
 def test_it_is_the_same_network(module: str) -> None:
     if not shutil.which("g++"):
         pytest.skip("no C++ compiler")

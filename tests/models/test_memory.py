@@ -47,7 +47,7 @@ CHILD = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="tables of gigabytes")
 @pytest.mark.parametrize("kind", ["moments", "pca", "ridge", "logistic", "sparse"])
 def test_memory_does_not_grow_with_the_rows(kind, tmp_path):
     peaks = []

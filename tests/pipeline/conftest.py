@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import CHOICES, msiscale
+from commands import CHOICES, installed
 
 from msiscale.simulate import simulate
 
@@ -21,9 +21,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of an undisturbed run with one worker."""
+    """The results of an undisturbed run with one worker, of the installed command."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    said = msiscale("run", cohort, "--out", out, "--workers", "1", *CHOICES)
+    said = installed("run", cohort, "--out", out, "--workers", "1", *CHOICES)
     assert said.code == 0, said.err
     return out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 
 from msiscale.biomarkers.lipids import builtin_lipids
-from msiscale.cluster import Where, connect
+from msiscale.cluster import Where
 from msiscale.config import load_config
 from msiscale.errors import InputError
 from msiscale.pipeline import run
@@ -50,9 +49,8 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
-    with connect(Where(workers=1)) as client:
-        yield Done(cohort, tmp_path_factory.mktemp("annotated"), client.scheduler.address)
+def done(cohort: Path, scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return Done(cohort, tmp_path_factory.mktemp("annotated"), scheduler)
 
 
 def test_biomarkers_have_their_columns_and_the_planted_ions_lead(done: Done) -> None:
@@ -107,7 +105,7 @@ def test_what_is_done_is_not_done_again(done: Done) -> None:
     assert not verify(str(done.out), where=Where(done.scheduler)).damages
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="scores every formula three times over")
 def test_more_decoys_are_another_answer_and_fewer_bring_the_first_back(done: Done) -> None:
     first = done.table("annotations.csv")
     done.stages("annotate", decoys=9)

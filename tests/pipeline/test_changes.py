@@ -17,7 +17,6 @@ import zarr
 from click.testing import CliRunner
 
 from msiscale.cli import cli, main
-from msiscale.cluster import connect
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.pipeline import run
@@ -28,12 +27,13 @@ from msiscale.simulate import simulate
 from msiscale.store import remove
 
 CHOICES: dict[str, Any] = {
-    "encoder": "efficientnet-lite0",
+    "encoder": "own:small_encoder:small",
     "mpp": 4.0,
     "window": 512,
     "components": 10,
     "alphas": (1.0,),
     "costs": (1e-4,),
+    "shifts": 100,
     "protocols": ("leave_one_patient_out",),
 }
 FITTED = ("ingest", "register", "features", "fit", "biomarkers")  # figures take seconds
@@ -44,7 +44,7 @@ TABLES = ("metrics.csv", "biomarkers.csv", "biomarkers_by_specimen.csv", "regist
 
 
 class Bench:
-    """Three specimens, and a cluster that all tests share: a run takes seconds."""
+    """Three specimens, and the cluster that all tests share: a run takes seconds."""
 
     def __init__(self, folder: Path, scheduler: str) -> None:
         self.folder, self.scheduler, self.manifests = folder, scheduler, 0
@@ -100,9 +100,8 @@ def rewrite(file: Path, data: bytes, stat: os.stat_result) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with connect(workers=2) as client:
-        yield Bench(tmp_path_factory.mktemp("changes") / "cohort", client.scheduler.address)
+def bench(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("changes") / "cohort", scheduler)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bad_inputs import test_slides as bad
 from commands import CHOICES, msiscale
+
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 
 def edit(manifest: Path, **cells: dict[str, str]) -> None:
@@ -19,21 +22,23 @@ def edit(manifest: Path, **cells: dict[str, str]) -> None:
     table.fillna("").reset_index().to_csv(manifest, index=False)
 
 
-def test_one_bad_specimen_does_not_stop_the_others(
-    copied: Path, tmp_path: Path, shared_data: Path
-) -> None:
-    slides = shared_data / "slides"
+def test_one_bad_specimen_does_not_stop_the_others(copied: Path, tmp_path: Path) -> None:
+    makers = {"broken": bad.words, "unopenable": bad.cut_tiff, "unreadable": bad.half_a_tile}
+    slides = {}
+    for name, make in {**makers, "no_mpp": bad.png}.items():
+        (tmp_path / name).mkdir()
+        slides[name] = str(make(tmp_path / name))
     table = pd.read_csv(copied, dtype=str, keep_default_na=False)
     row = table[table["specimen"] == "S01"].iloc[0].to_dict()
-    bad = {
-        "broken": {"slide": str(slides / "broken.svs")},
-        "unopenable": {"slide": str(slides / "unopenable.tiff")},
-        "unreadable": {"slide": str(slides / "unreadable.svs"), "mpp": "0.5"},
-        "no_mpp": {"slide": str(slides / "tcga-cr-7395-01a-01-ts1.svs"), "mpp": ""},
+    cells = {
+        "broken": {"slide": slides["broken"]},
+        "unopenable": {"slide": slides["unopenable"]},
+        "unreadable": {"slide": slides["unreadable"], "mpp": "0.5"},
+        "no_mpp": {"slide": slides["no_mpp"], "mpp": ""},
         "cut": {"msi": "cut.imzML"},
         "missing": {"msi": "not_there.imzML"},
     }
-    rows = [{**row, **changes, "specimen": name} for name, changes in bad.items()]
+    rows = [{**row, **changes, "specimen": name} for name, changes in cells.items()]
     twice = [{**row, "specimen": "twice"}] * 2
     pd.concat([table, pd.DataFrame(rows + twice)]).to_csv(copied, index=False)
     shutil.copy(copied.parent / "S01.imzML", copied.parent / "cut.imzML")
@@ -41,14 +46,14 @@ def test_one_bad_specimen_does_not_stop_the_others(
     (copied.parent / "cut.ibd").write_bytes(data[: len(data) // 2])
 
     out = tmp_path / "run"
-    said = msiscale("run", copied, "--out", out, "--workers", "1", *CHOICES)
+    said = msiscale("run", copied, "--out", out, *CHOICES)
     assert said.code == 3, said.err
     assert "Traceback" not in said.err
     for name, words in {
-        "broken": ["broken.svs"],
-        "unopenable": ["unopenable.tiff"],
-        "unreadable": ["unreadable.svs"],
-        "no_mpp": ["tcga-cr-7395-01a-01-ts1.svs", "mpp"],
+        "broken": [slides["broken"]],
+        "unopenable": [slides["unopenable"]],
+        "unreadable": [slides["unreadable"]],
+        "no_mpp": [slides["no_mpp"], "mpp"],
         "cut": ["cut.i"],
         "missing": ["not_there.imzML", "'msi'"],
         "twice": ["2 rows"],
@@ -62,11 +67,11 @@ def test_one_bad_specimen_does_not_stop_the_others(
     metrics = pd.read_csv(out / "metrics.csv")
     assert {"S01", "S02", "S03"} <= set(metrics["specimen"])
     page = (out / "report.html").read_text()
-    assert "broken.svs" in page and "not_there.imzML" in page
+    assert "broken/slide.svs" in page and "not_there.imzML" in page
 
     checked = msiscale("check", copied, *CHOICES)
     assert checked.code == 1
-    for word in ("broken.svs", "unopenable.tiff", "unreadable.svs", "mpp", "cut.i", "not_there"):
+    for word in (*slides.values(), "mpp", "cut.i", "not_there"):
         assert sum(word in line for line in checked.out.splitlines()) >= 1, word
 
 
@@ -104,12 +109,12 @@ def test_bad_use_is_one_line_and_exit_1(
 def test_a_mended_specimen_joins(copied: Path, tmp_path: Path) -> None:
     edit(copied, mpp={"S02": "nonsense"})
     out = tmp_path / "run"
-    first = msiscale("ingest", copied, "--out", out, "--workers", "1", *CHOICES)
+    first = msiscale("ingest", copied, "--out", out, *CHOICES)
     assert first.code == 3 and "'nonsense'" in first.err
     edit(copied, mpp={"S02": ""})
-    again = msiscale("ingest", copied, "--out", out, "--workers", "1", *CHOICES)
+    again = msiscale("ingest", copied, "--out", out, *CHOICES)
     assert again.code == 0, again.err
-    said = msiscale("register", copied, "--out", out, "--workers", "1", *CHOICES)
+    said = msiscale("register", copied, "--out", out, *CHOICES)
     assert said.code == 0, said.err
     assert "S02" in set(pd.read_csv(out / "registration.csv")["specimen"])
     status = [line.split() for line in msiscale("status", out).out.splitlines()]

@@ -19,18 +19,19 @@ from msiscale.pipeline.verify import verify
 from msiscale.simulate import simulate
 from msiscale.store import Ledger
 
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 CHEAP = ("bicubic", "laplacian", "ihs", "pls_residual")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def run(shared_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The manifest of one specimen, and a run with all that fusing needs and nothing else."""
     folder = tmp_path_factory.mktemp("fuse")
     simulate(folder / "cohort", specimens=1, seed=1, pixels=(20, 22), mpp=4.0)
     manifest, out = str(folder / "cohort" / "manifest.csv"), folder / "run"
     choices = {"encoder": "efficientnet-lite0", "mpp": 4.0, "window": 512}
     stages = ("ingest", "register", "features")
-    assert not run_stages(manifest, str(out), stages=stages, workers=1, **choices).failed
+    assert not run_stages(manifest, str(out), stages=stages, **choices).failed
     return manifest, out
 
 
@@ -38,9 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def fused(run: tuple[str, Path]) -> Fused:
     """All methods at one factor, and sharpened images of half the pixel."""
     manifest, out = run
-    return fuse(
-        manifest, str(out), factors=(2,), methods=(*CHEAP, "ours"), ions=4, pixel_um=60, workers=1
-    )
+    return fuse(manifest, str(out), factors=(2,), methods=(*CHEAP, "ours"), ions=4, pixel_um=60)
 
 
 def test_the_table_says_who_restores_best(fused: Fused, run: tuple[str, Path]) -> None:
@@ -99,7 +98,7 @@ def test_what_is_done_is_not_done_again(fused: Fused, run: tuple[str, Path]) -> 
     times = [f.stat().st_mtime_ns for f in files]
     Ledger(str(out)).forget("fuse", [name])  # as if it had been killed there
     words = {"factors": (2,), "methods": (*CHEAP, "ours"), "ions": "4", "pixel_um": 60}
-    fuse(manifest, str(out), workers=1, **words)
+    fuse(manifest, str(out), **words)
     assert [f.stat().st_mtime_ns for f in files] == times
     assert (out / "fusion.csv").read_bytes() == before  # the same numbers again
     assert not verify(str(out)).damages
@@ -122,7 +121,7 @@ def test_what_cannot_be_used_is_said_in_a_line(
     run: tuple[str, Path], words: dict[str, object], says: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        fuse(run[0], str(run[1]), workers=1, **{"ions": (703.5746,), **words})  # type: ignore[arg-type]
+        fuse(run[0], str(run[1]), **{"ions": (703.5746,), **words})  # type: ignore[arg-type]
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -132,4 +131,4 @@ def test_a_missing_stage_is_named(run: tuple[str, Path], tmp_path: Path) -> None
     shutil.copytree(run[1], tmp_path / "run")
     Ledger(str(tmp_path / "run")).forget("features", pd.read_csv(run[0])["specimen"])
     with pytest.raises(InputError, match="stage features is not done; run msiscale features"):
-        fuse(run[0], str(tmp_path / "run"), workers=1)
+        fuse(run[0], str(tmp_path / "run"))

@@ -66,7 +66,7 @@ def imzml(path: Path, rows: int) -> str:
     return str(path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="writes and reads 40,000 spectra")
 def test_ingest_of_four_times_the_file(tmp_path: Path) -> None:
     once = peak(INGEST, imzml(tmp_path / "one.imzML", 64))
     four = peak(INGEST, imzml(tmp_path / "four.imzML", 256))
@@ -75,7 +75,7 @@ def test_ingest_of_four_times_the_file(tmp_path: Path) -> None:
     assert four - once < 60, (once, four)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a forward pass over 16 million pixels")
 def test_features_of_four_times_the_slide() -> None:
     once, four = peak(FEATURES, "2048"), peak(FEATURES, "4096")
     assert four < 2048

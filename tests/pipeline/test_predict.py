@@ -18,13 +18,14 @@ from msiscale.models.metrics import classification_metrics
 from msiscale.slide.annotations import label_fraction, read_annotation
 from msiscale.store import open_group
 
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 MZ = 788.6164
 STAIN = np.array([0.3, 0.8, 1.2])  # brown in the place of violet
 
 
 @pytest.fixture(scope="module")
 def predicted(
-    cohort: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory
+    cohort: Path, finished: Path, shared_cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Said, Path]:
     """A training slide, the same in another stain and with its colours inverted."""
     folder, out = tmp_path_factory.mktemp("slides"), tmp_path_factory.mktemp("predicted") / "out"
@@ -34,7 +35,7 @@ def predicted(
     Image.fromarray(255 - pixels).save(folder / "inverted.png")
     slides = cohort.parent / "S01.tiff", folder / "brown.png", folder / "inverted.png"
     words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000"]
-    said = msiscale("predict", finished / "model.zarr", *slides, *words, "--workers", "1")
+    said = msiscale("predict", finished / "model.zarr", *slides, *words)
     assert said.code == 0, said.err
     return said, out
 
@@ -125,7 +126,7 @@ def test_the_same_command_again_does_nothing_again(
     before = [f.stat().st_mtime_ns for f in files]
     words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000"]
     model = finished / "model.zarr"
-    said = msiscale("predict", model, cohort.parent / "S01.tiff", *words, "--workers", "1")
+    said = msiscale("predict", model, cohort.parent / "S01.tiff", *words)
     assert said.code == 0, said.err
     assert [f.stat().st_mtime_ns for f in files] == before
 

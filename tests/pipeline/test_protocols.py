@@ -12,15 +12,18 @@ from commands import CHOICES, msiscale
 
 from msiscale.store import open_group, read
 
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 ALL = [*CHOICES[:-1], "leave_one_patient_out,spatial_blocks,pixel_folds"]
 MODELS = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi", "cancer_from_he_modes")
 
 
 @pytest.fixture(scope="module")
-def compared(cohort: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compared(
+    cohort: Path, finished: Path, shared_cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     out = tmp_path_factory.mktemp("protocols") / "run"
     shutil.copytree(finished, out)
-    words = ["--workers", "2", "--jitter", "0,0.5", "--null", "1", *ALL]
+    words = ["--jitter", "0,0.5", "--null", "1", *ALL]
     said = msiscale("fit", cohort, "--out", out, *words)
     assert said.code == 0, said.err
     # 4 µm a pixel: the encoder sees 3.4 mm, and a block is 1 mm
@@ -101,9 +104,9 @@ def test_a_misplaced_slide_and_chance_are_told_from_the_real_thing(compared: Pat
     assert again  # kept until a fit changes
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="six fits of the whole cohort")
 def test_the_switches_of_the_study_one_at_a_time(cohort: Path, compared: Path) -> None:
-    said = msiscale("ablate", cohort, "--out", compared, "--workers", "2", *ALL, timeout=1500)
+    said = msiscale("ablate", cohort, "--out", compared, *ALL)
     assert said.code == 0, said.err
     table = pd.read_csv(compared / "switches.csv")
     assert set(table["switch"]) == {
@@ -120,5 +123,5 @@ def test_the_switches_of_the_study_one_at_a_time(cohort: Path, compared: Path) -
     kept = {p.suffix for p in (compared / "switches").iterdir()}
     assert kept == {".csv"}
     when = {p: p.stat().st_mtime_ns for p in (compared / "switches").iterdir()}
-    assert msiscale("ablate", cohort, "--out", compared, "--workers", "2", *ALL).code == 0
+    assert msiscale("ablate", cohort, "--out", compared, *ALL).code == 0
     assert {p: p.stat().st_mtime_ns for p in (compared / "switches").iterdir()} == when

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import zarr
 from pyimzml.ImzMLParser import ImzMLParser
 from pyimzml.ImzMLWriter import ImzMLWriter
 
-from msiscale.cluster import connect
 from msiscale.errors import InputError
 from msiscale.models import FoldModel, Moments, final_fold, fit_linear_folds
 from msiscale.pipeline import run
@@ -54,12 +52,6 @@ def wrong(exact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, error in ERRORS.items():
         shift(folder / f"{name}.imzML", *error)
     return folder
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    with connect(workers=1) as client:
-        yield client.scheduler.address
 
 
 @pytest.fixture(scope="module")

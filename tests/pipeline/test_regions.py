@@ -61,12 +61,12 @@ def test_the_limits_are_those_of_patients_left_out(finished: Path) -> None:
 
 
 def test_another_area_makes_regions_anew_and_nothing_else(
-    cohort: Path, finished: Path, tmp_path: Path
+    cohort: Path, finished: Path, shared_cluster: None, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(finished, out)
     stamp = (out / "metrics.csv").stat().st_mtime_ns
-    words = ["--out", out, "--workers", "1", "--region-um2", "60000", *CHOICES]
+    words = ["--out", out, "--region-um2", "60000", *CHOICES]
     said = msiscale("regions", cohort, *words)
     assert said.code == 0, said.err
     before, after = (pd.read_csv(d / "secondary_regions.csv") for d in (finished, out))

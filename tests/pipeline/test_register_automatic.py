@@ -20,6 +20,7 @@ from msiscale.pipeline.check import check
 from msiscale.pipeline.pictures import msi_picture
 from msiscale.pipeline.register import COLUMNS
 
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 PNG = b"\x89PNG"
 
 
@@ -33,14 +34,16 @@ def without_landmarks(manifest: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def placed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def placed(
+    cohort: Path, shared_cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
     """Manifest and results of ``register --registration auto --refine bspline``."""
     folder = tmp_path_factory.mktemp("automatic")
     shutil.copytree(cohort.parent, folder / "cohort")
     manifest, out = folder / "cohort" / "manifest.csv", folder / "run"
     without_landmarks(manifest)
     words = {"registration": "auto", "refine": "bspline", "stages": ("ingest", "register")}
-    result = run(str(manifest), str(out), workers=1, **words)
+    result = run(str(manifest), str(out), **words)
     assert set(result.failed) == {"S03"}, result.failed
     return manifest, out
 
@@ -78,7 +81,7 @@ def test_given_landmarks_are_used_and_done_placements_kept(placed, tmp_path: Pat
     figure = tmp_path / "run" / "figures" / "placement_S01.png"
     before = figure.stat().st_mtime_ns
     words = {"refine": "bspline", "stages": ("register",)}
-    result = run(str(manifest), str(tmp_path / "run"), workers=1, **words)
+    result = run(str(manifest), str(tmp_path / "run"), **words)
     assert "landmarks or matrix" in result.failed["S03"] and "refused" in result.failed["S03"]
     assert figure.stat().st_mtime_ns == before
     table = pd.read_csv(tmp_path / "run" / "registration.csv").set_index("specimen")
@@ -89,7 +92,7 @@ def test_given_landmarks_are_used_and_done_placements_kept(placed, tmp_path: Pat
 def test_register_alone_asks_for_the_cube(copied: Path, tmp_path: Path) -> None:
     without_landmarks(copied)
     with pytest.raises(InputError, match="ingest is not done"):
-        run(str(copied), str(tmp_path / "run"), workers=1, stages=("register",))
+        run(str(copied), str(tmp_path / "run"), stages=("register",))
 
 
 def test_check_takes_a_specimen_without_landmarks(copied: Path) -> None:

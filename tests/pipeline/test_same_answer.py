@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import xarray as xr
-from commands import CHOICES, msiscale
+from commands import CHOICES, CHOSEN, UNREPORTED, environment, msiscale
 
+from msiscale.pipeline import run
+
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 TABLES = ("metrics.csv", "biomarkers.csv", "registration.csv")
 
 
@@ -32,10 +36,8 @@ def same(a: Path, b: Path) -> None:
 def test_another_block_size_and_number_of_workers(
     cohort: Path, finished: Path, tmp_path: Path
 ) -> None:
-    said = msiscale(
-        "run", cohort, "--out", tmp_path / "run", "--workers", "2", "--block", "12", *CHOICES
-    )
-    assert said.code == 0, said.err
+    words = {"stages": UNREPORTED, "workers": 2, "block": 12, **CHOSEN}
+    assert not run(str(cohort), str(tmp_path / "run"), **words).failed
     same(finished, tmp_path / "run")
 
 
@@ -43,7 +45,9 @@ def test_killed_half_way_and_resumed(cohort: Path, finished: Path, tmp_path: Pat
     out = tmp_path / "run"
     words = ["run", str(cohort), "--out", str(out), "--workers", "1", "--block", "16", *CHOICES]
     command = [str(Path(sys.executable).parent / "msiscale"), *words]
-    first = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.DEVNULL, env=environment()
+    )
     ledger = out / "ledger" / "features"
     deadline = time.monotonic() + 200
     while len(list(ledger.glob("*/*.json"))) < 5:  # blocks of the second specimen
@@ -54,8 +58,7 @@ def test_killed_half_way_and_resumed(cohort: Path, finished: Path, tmp_path: Pat
     time.sleep(1)  # its workers are of the same session
     half = {p: p.stat().st_mtime_ns for p in ledger.glob("*/*.json")}
     assert not (out / "metrics.csv").exists()
-    said = msiscale(*words)
-    assert said.code == 0, said.err
+    assert not run(str(cohort), str(out), stages=UNREPORTED, block=16, **CHOSEN).failed
     for path, stamp in half.items():
         assert path.stat().st_mtime_ns == stamp, "a finished block was done again"
     same(finished, out)
@@ -64,7 +67,7 @@ def test_killed_half_way_and_resumed(cohort: Path, finished: Path, tmp_path: Pat
 def test_a_finished_run_does_nothing_again(cohort: Path, finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished / "cohort.zarr").rglob("*") if p.is_file()}
     metrics = (finished / "metrics.csv").stat().st_mtime_ns
-    said = msiscale("run", cohort, "--out", finished, "--workers", "1", *CHOICES)
+    said = msiscale("run", cohort, "--out", finished, *CHOICES)
     assert said.code == 0, said.err
     after = {p: p.stat().st_mtime_ns for p in (finished / "cohort.zarr").rglob("*") if p.is_file()}
     assert after == before and (finished / "metrics.csv").stat().st_mtime_ns == metrics
@@ -88,14 +91,16 @@ def test_ctrl_c_stops_in_one_line(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["run", str(cohort), "--out", str(out), "--workers", "1", *CHOICES]
     command = [str(Path(sys.executable).parent / "msiscale"), *words]
-    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, text=True, env=environment()
+    )
     deadline = time.monotonic() + 100
     while not list((out / "ledger" / "peaks").glob("*.json")):
-        assert run.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    _, err = run.communicate(timeout=60)
-    assert run.returncode == 130
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
     assert "interrupted" in err.splitlines()[-1] and "Traceback" not in err
 
 
@@ -107,13 +112,14 @@ def test_a_lost_chunk_is_named_and_its_stage_can_be_redone(
     lost = next(p for p in (out / "cohort.zarr/S02/features/c").rglob("*") if p.is_file())
     lost.unlink()
     shutil.rmtree(out / "ledger" / "fit")
-    words = ["run", cohort, "--out", out, "--workers", "1", *CHOICES]
-    said = msiscale(*words)
+    words = [cohort, "--out", out, *CHOICES]
+    said = msiscale("fit", *words)
     assert said.code == 3  # the others are done without it
     assert "S02/features/c" in said.err and f"verify {out} --redo" in said.err
     assert "Traceback" not in said.err
-    found = msiscale("verify", out, "--redo", "--workers", "1")
+    found = msiscale("verify", out, "--redo")
     assert found.code == 0 and "S02: stage features: cohort.zarr/S02/features/c" in found.out
-    said = msiscale(*words)
-    assert said.code == 0, said.err
+    for stage in ("features", "fit"):
+        said = msiscale(stage, *words)
+        assert said.code == 0, said.err
     same(finished, out)

@@ -13,6 +13,8 @@ from obstore.store import LocalStore
 
 from benchmarks.faults.compare import compare, snapshot
 
+pytestmark = pytest.mark.usefixtures("shared_cluster")
+
 
 def chunks(out: Path) -> list[Path]:
     """Every chunk and shard of a run."""
@@ -32,7 +34,7 @@ def damage(file: Path, how: str) -> None:
 
 
 def verify(out: Path, *words: str) -> Said:
-    return msiscale("verify", out, "--workers", "1", *words)
+    return msiscale("verify", out, *words)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_damage_is_found_and_only_that_is_redone(run: Path, finished: Path, coho
     for stage, array in hit.items():
         assert any(f"stage {stage}: {array}" in line for line in found.out.splitlines())
     assert verify(run, "--redo").code == 0
-    again = msiscale("run", cohort, "--out", run, "--workers", "1", *CHOICES)
+    again = msiscale("run", cohort, "--out", run, *CHOICES)
     assert again.code == 0, again.err
     assert not compare(snapshot(LocalStore(finished)), snapshot(LocalStore(run)))
     stages = json.loads((run / "run.json").read_text())["stages"]

@@ -22,7 +22,7 @@ from msiscale.slide.reader import open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import working
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="five slides, and three of them twice")
 MPP, PIXEL = 4.0, 100.0
 
 

@@ -12,6 +12,7 @@ import openslide
 import pytest
 import tifffile
 import xarray as xr
+from PIL import Image
 from pyimzml.ImzMLParser import ImzMLParser
 from sklearn.metrics import roc_auc_score
 
@@ -225,13 +226,15 @@ def test_on_a_real_slide(shared_data: Path, tmp_path: Path) -> None:
     assert (areas[_planted(truth)] > 0.8).all()
 
 
-def test_slide_without_mpp(shared_data: Path, tmp_path: Path) -> None:
-    file = str(shared_data / "slides" / "tcga-cr-7395-01a-01-ts1.svs")
+def test_slide_without_mpp(cohort: Cohort, tmp_path: Path) -> None:
+    file = str(tmp_path / "slide.png")
+    tissue = tifffile.imread(next(iter(cohort)).slide, key=0)
+    Image.fromarray(tissue).save(file)
     with pytest.raises(InputError, match="slide_mpp"):
         simulate(tmp_path, slide=file)
-    simulate(tmp_path, slide=file, slide_mpp=0.25, pixel_um=100.0)
+    simulate(tmp_path, slide=file, slide_mpp=4.0, pixel_um=100.0)
     (specimen,) = read_manifest(str(tmp_path / "manifest.csv"))
-    assert specimen.mpp == 0.25
+    assert specimen.mpp == 4.0
 
 
 @pytest.mark.parametrize(
