@@ -14,7 +14,7 @@ from commands import environment
 
 TESTS = Path(__file__).parent
 # of these files all tests go to one process, as they share a finished run (tests/pipeline)
-FINISHED = ("failures", "predict", "protocols", "regions", "same_answer", "verify")
+FINISHED = ("failures", "predict", "protocols", "published", "regions", "same_answer", "verify")
 TOGETHER = {f"tests/pipeline/test_{name}.py" for name in FINISHED}
 # what takes longest begins first, so that the processes end at about the same time
 FIRST = ("tests/pipeline/", "tests/docs/", "tests/features/", "tests/report/", "tests/cluster/")

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import CHOSEN
 
-from msiscale.cluster import connect
+from msiscale.cluster import Where
 from msiscale.config import RunConfig
 from msiscale.pipeline import ablate as ablations
 from msiscale.pipeline.driver import run
@@ -22,7 +23,6 @@ from msiscale.report import html
 from msiscale.simulate import simulate
 from msiscale.store import Ledger
 
-OPTIONS = {"encoder": "efficientnet-lite0", "mpp": 4.0, "window": 512, "components": 20}
 NOT_OWNED = ("run.json", "ledger/", "lease/")  # of the run itself
 
 
@@ -52,18 +52,18 @@ def noted_paths(out: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three specimens with every stage, and the pages that a large cohort has."""
     folder = tmp_path_factory.mktemp("everything")
     simulate(folder / "cohort", specimens=3, seed=1, pixels=(12, 14), mpp=4.0)
     manifest, out = str(folder / "cohort" / "manifest.csv"), str(folder / "run")
     patch = pytest.MonkeyPatch()
-    with patch.context() as patched, connect(workers=1) as client:
+    with patch.context() as patched:
         patched.setattr(html, "TOGETHER", 1)
         patched.setattr(ablations, "SWITCHES", {})  # the profile alone: one run more
         patched.setattr(ablations, "PROFILES", {"published": {"alphas": (0.0,)}})
-        where = {"scheduler": client.scheduler.address}
-        config = RunConfig(**OPTIONS, recalibrate="builtin:lipids", jitter=(1.0,))
+        where = {"scheduler": scheduler}
+        config = RunConfig(**CHOSEN, recalibrate="builtin:lipids", jitter=(1.0,))
         run(manifest, out, config=config, **where)
         run(manifest, out, config=config, stages=("annotate",), **where)
         fuse(manifest, out, factors=(2,), ions=2, **where)
@@ -104,7 +104,7 @@ def test_a_part_that_failed_is_not_shown_as_done(everything: Path) -> None:
         ledger.write("association", "S02", kept.pop("digest"), "done", **kept)
 
 
-def test_verify_sees_the_loss_of_any_part(copy_of_everything: Path) -> None:
+def test_verify_sees_the_loss_of_any_part(copy_of_everything: Path, scheduler: str) -> None:
     lost = {}
     for path in sorted(kept_paths(copy_of_everything)):
         for part in owners(path):
@@ -112,7 +112,7 @@ def test_verify_sees_the_loss_of_any_part(copy_of_everything: Path) -> None:
     for path in lost.values():
         file = copy_of_everything / path
         (file / "zarr.json" if file.is_dir() else file).unlink()
-    found = verify(str(copy_of_everything))
+    found = verify(str(copy_of_everything), where=Where(scheduler))
     assert {damage.stage for damage in found.damages} == set(lost)
     for part, path in lost.items():
         assert any(d.stage == part and path in d.what for d in found.damages), (part, path)
