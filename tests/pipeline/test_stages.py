@@ -63,7 +63,9 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
         patched.setattr(ablations, "SWITCHES", {})  # the profile alone: one run more
         patched.setattr(ablations, "PROFILES", {"published": {"alphas": (0.0,)}})
         where = {"scheduler": scheduler}
-        config = RunConfig(**CHOSEN, recalibrate="builtin:lipids", jitter=(1.0,))
+        protocols = ("leave_one_patient_out", "pixel_folds")  # as `ablate` asks for
+        chosen = {**CHOSEN, "protocols": protocols}
+        config = RunConfig(**chosen, recalibrate="builtin:lipids", jitter=(1.0,))
         run(manifest, out, config=config, **where)
         run(manifest, out, config=config, stages=("annotate",), **where)
         fuse(manifest, out, factors=(2,), ions=2, **where)
