@@ -36,7 +36,7 @@ def test_outlines_come_back_as_the_thresholded_map(tmp_path: Path, matrix: np.nd
         {"cancer_from_he": values},
         np.zeros(values.shape, bool),
         matrix,
-        (25.0, 20.0),
+        PixelSize(25.0, 20.0),
         least_probability=0.5,
         least_um2=0,
     )
