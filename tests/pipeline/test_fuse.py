@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again(fused: Fused, run: tuple[str, Path]) -> 
         ({"methods": ("magic",)}, "--methods magic"),
         ({"ions": "0"}, "--ions 0"),
         ({"ions": "many"}, "--ions many"),
-        ({"ions": "12.5,700.1"}, "not on the m/z axis"),
+        ({"ions": "12.5,700.1"}, "not on the axis"),
         ({"pixel_um": -1}, "--pixel-um -1"),
         ({"pixel_um": 0.1}, "give 3.125 or more"),
     ],

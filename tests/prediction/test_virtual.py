@@ -68,9 +68,9 @@ def test_of_one_slide_its_folder_will_do_of_several_it_asks(predicted: str) -> N
 @pytest.mark.parametrize(
     ("mz", "why"),
     [
-        (500.2, "not on the m/z axis; the nearest is 500.1000"),
+        (500.2, "not on the axis; the nearest is 500.1000"),
         (700.3, "too rare in the training"),
-        (-1.0, "not on the m/z axis"),
+        (-1.0, "not on the axis"),
     ],
 )
 def test_what_the_model_does_not_predict_is_refused(predicted: str, mz: float, why: str) -> None:
