@@ -46,8 +46,9 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
             for kind, why in found["kinds"].items():
                 print(f"{name}: {kind}: {why.splitlines()[0] if why else ''}")
     print(table(rows), flush=True)
-    for key, total in {"tried": sum, "crashes": sum, "worst_cpu_s": max, "worst_mib": max}.items():
-        figures[f"fuzz.{key}"] = total(figures[f"fuzz.{name}.{key}"] for name in parsers)
+    for key in ("tried", "crashes", "worst_cpu_s", "worst_mib"):
+        values = [figures[f"fuzz.{name}.{key}"] for name in parsers]
+        figures[f"fuzz.{key}"] = max(values) if key.startswith("worst") else sum(values)
     return figures
 
 

@@ -55,8 +55,8 @@ def _compared(words: argparse.Namespace, folder: Path, progress: Progress) -> di
     def side(function: str, times: int = words.repeat, **arguments: Any) -> Callable[[], Any]:
         return partial(repeated, f"benchmarks.ingest.{function}", times, **arguments)
 
-    to = {"path": path, "axis": axis, "out": str(folder / "out.npy")}
-    store = {"path": path, "axis": axis, "out": str(folder / "out.zarr")}
+    to: dict[str, Any] = {"path": path, "axis": axis, "out": str(folder / "out.npy")}
+    store: dict[str, Any] = {"path": path, "axis": axis, "out": str(folder / "out.zarr")}
     got = progress.run({
         "pyimzML in a loop, bare array": side("sides:script", **to),
         "one regular expression, bare array": side("sides:vectorised", **to),

@@ -54,7 +54,7 @@ def vectorised(path: str, axis: str, out: str) -> None:
     np.save(out, cube)
 
 
-def write_cube(source: Any, mz: np.ndarray, out: str) -> zarr.Array:
+def write_cube(source: Any, mz: np.ndarray, out: str) -> zarr.Array[Any]:
     """A source on an axis, as the pipeline stores it: blocks of 64 pixels, a shard each."""
     shutil.rmtree(out, ignore_errors=True)
     chunks, _ = msi.layout(source.shape, len(mz))

@@ -21,7 +21,7 @@ ROWS = 4096  # of a chunk: 64 x 64 pixels, as in a cohort
 
 def low_rank(
     path: str, rows: int, columns: int, *, seed: int = 0, factors: int = 500
-) -> zarr.Array:
+) -> zarr.Array[Any]:
     """``(rows, columns)`` float32 with a spectrum j^-0.7, noise, and strong channel means.
 
     The test data of the reference measurements; made once, chunk by chunk.
@@ -54,7 +54,7 @@ def _block(
     return np.asarray(scores @ loadings + np.float32(0.3) * noise + mean, dtype=np.float32)
 
 
-def opened(path: str) -> zarr.Array:
+def opened(path: str) -> zarr.Array[Any]:
     """What `low_rank` made."""
     return open_group(path)["x"]  # type: ignore[return-value]
 
@@ -107,7 +107,7 @@ class Plan:
 class Counted:
     """A Zarr array that counts the rows read, for Dask (`passes`: how often all were)."""
 
-    def __init__(self, array: zarr.Array) -> None:
+    def __init__(self, array: zarr.Array[Any]) -> None:
         self.array, self.rows = array, 0
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 

@@ -24,7 +24,7 @@ C = 1e-2
 Floats = NDArray[np.float64]
 
 
-def labels(path: str, seed: int = 2) -> zarr.Array:
+def labels(path: str, seed: int = 2) -> zarr.Array[Any]:
     """``(rows,)`` 0 or 1 beside `low_rank`'s x, from a logistic model with an offset a patient."""
     x, group = opened(path), open_group(path, "a")
     if "label" in group:
@@ -108,6 +108,7 @@ def daskml(path: str, folds: int) -> dict[str, Any]:
     """dask-ml's L-BFGS on the first fold, standardised beforehand."""
     import dask
     import dask.array as da
+    from dask.base import compute
     from dask_ml.linear_model import LogisticRegression
 
     x, y = da.from_zarr(path, component="x"), da.from_zarr(path, component="label")
@@ -115,7 +116,7 @@ def daskml(path: str, folds: int) -> dict[str, Any]:
     train = patient % folds != 0
     with dask.config.set(scheduler="synchronous"):
         x, y = x[train], y[train].rechunk(-1)
-        mean, scale = dask.compute(x.mean(axis=0), x.std(axis=0))
+        mean, scale = compute(x.mean(axis=0), x.std(axis=0))
         x = ((x - mean) / scale).rechunk((ROWS, -1))
         x.compute_chunk_sizes()
         y = y.rechunk((x.chunks[0],))

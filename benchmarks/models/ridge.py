@@ -17,7 +17,7 @@ from msiscale.store import create_array, open_group
 ALPHA = 1e-2  # of msiscale: N times as much in scikit-learn's units
 
 
-def targets(path: str, count: int, seed: int = 1) -> zarr.Array:
+def targets(path: str, count: int, seed: int = 1) -> zarr.Array[Any]:
     """``(rows, count)`` float32 targets beside `low_rank`'s x: linear in it, and noise."""
     x, group = opened(path), open_group(path, "a")
     name = f"y{count}"

@@ -121,11 +121,10 @@ def _mean(rows: CsrRows) -> NDArray[np.float64]:
 def plan(words: argparse.Namespace) -> Plan:
     """Ours on both axes, scikit-learn's on the long one; a reference of each."""
     p = Plan.of("sparse", words, 20_000, 900_000, scaled=False)
-    short, long = (
-        {"path": f"{p.path(columns=n)}.zarr", "components": K} for n in (SHORT, p.columns)
-    )
+    short: dict[str, Any] = {"path": f"{p.path(columns=SHORT)}.zarr", "components": K}
+    long = {**short, "path": f"{p.path()}.zarr"}
     for columns, at in ((SHORT, short), (p.columns, long)):
-        p.steps[f"spectra of {columns:,} m/z"] = partial(spectra, str(at["path"]), p.rows, columns)
+        p.steps[f"spectra of {columns:,} m/z"] = partial(spectra, at["path"], p.rows, columns)
     p.step("reference", "reference", **short)
     p.step("reference, long", "dual_reference", **long)
     p.step(f"PCA randomised, {SHORT:,} m/z", "ours", words.repeat, **short, solver="randomized")

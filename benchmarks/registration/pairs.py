@@ -134,4 +134,4 @@ def _copy(picture: Picture, truth: Floats, n: int) -> Floats:
     """Standardised channels (n, n, c) of the slide as the MSI pixels see them."""
     values = Sampler(picture)(np.linalg.inv(picture.to_um) @ truth, (n, n)).astype(np.float64)
     values = np.where(np.isfinite(values), values, np.nanmean(values, axis=(0, 1)))
-    return (values - values.mean(axis=(0, 1))) / values.std(axis=(0, 1))
+    return np.asarray((values - values.mean(axis=(0, 1))) / values.std(axis=(0, 1)))

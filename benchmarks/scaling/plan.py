@@ -122,7 +122,7 @@ def first_task(client: Client, manifest: Path, out: Path, stage: str, kind: str)
             while time.time() - began < MOST_S and child.poll() is None:
                 for record in client.get_task_stream(start=began):
                     if record["key"].startswith(f"{kind}-"):
-                        return min(s["start"] for s in record["startstops"]) - began
+                        return float(min(s["start"] for s in record["startstops"]) - began)
                 time.sleep(0.2)
         finally:
             child.send_signal(signal.SIGINT)
