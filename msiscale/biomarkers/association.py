@@ -30,19 +30,7 @@ _MEANS = ("effect", "standardized_difference")
 
 
 def rank_auc(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
-    """Area under the ROC curve of every row, by ranks; ties count one half (Mann-Whitney U).
-
-    Parameters
-    ----------
-    values
-        (k, n) one row an m/z. NaN are left out, row by row.
-    positive
-        (n,) bool.
-
-    Returns
-    -------
-    (k,) float64; NaN where a class is empty.
-    """
+    """AUC (k,) of each row of (k, n), ties one half, NaN left out; NaN where a class is empty."""
     auc = np.full(values.shape[0], np.nan)
     whole = ~np.isnan(values).any(axis=1)
     n1 = int(positive.sum())

@@ -42,26 +42,9 @@ def draw(
     real: Collection[str] = (),
     seed: int = 42,
 ) -> list[Adduct]:
-    """Decoy adducts of a formula, drawn without replacement; the same ones in any order of calls.
-
-    Parameters
-    ----------
-    formula
-        neutral, Hill
-    charge
-        -1 or 1
-    count
-        how many; fewer where there are no more
-    real
-        ions (Hill, of the atoms that `masses.ion_counts` gives) that are no decoys, as they are
-        looked for: a triglyceride with a nitrogen is another with ammonium
-    seed
-        of the draw
-
-    Returns
-    -------
-    The adducts, in the order of the draw.
-    """
+    """At most `count` decoy adducts of a formula, the same in any order of calls."""
+    # `real` ions (Hill) are no decoys, as they are looked for: a triglyceride with a nitrogen is
+    # another with ammonium
     rng = np.random.default_rng([seed, zlib.crc32(formula.encode())])
     found: list[Adduct] = []
     for i in rng.permutation(len(ELEMENTS)):
@@ -72,23 +55,10 @@ def draw(
 
 
 def match_ratio(targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS) -> float:
-    """How much oftener a wrong target is at a peak than a decoy is; at least 1.
-
-    Lipids share a mass defect, and so do many peaks that are no lipid of the table; decoys have
-    another, and miss them. The ratio is counted where all are wrong, or too faint to tell: at
-    scores of at most the decoys' median. Faint lipids among these make it too high, never too low.
-
-    Parameters
-    ----------
-    targets, decoys
-        scores of the ions that have a peak
-    count
-        decoys a target
-
-    Returns
-    -------
-    The ratio.
-    """
+    """How much oftener a wrong target is at a peak than a decoy is; at least 1."""
+    # Lipids share a mass defect, and so do many peaks that are no lipid of the table; decoys have
+    # another, and miss them. It is counted where all are wrong, or too faint to tell: at scores of
+    # at most the decoys' median. Faint lipids among these make it too high, never too low.
     against = np.asarray(decoys, np.float64).ravel()
     if not against.size:
         return 1.0
@@ -100,27 +70,9 @@ def match_ratio(targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS) -> f
 def false_discovery_rate(
     targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS, *, ratio: float = 1.0
 ) -> Floats:
-    """FDR at which each target would be taken, of one ranking of all targets and decoys.
-
-    ``(ratio * (decoys as good) + 1) / count / ((targets as good) + 1)``, METASPACE's rule of
-    succession (version 3), which is never 0, and never above 1; the least over all worse scores,
-    so that it falls as the score rises.
-
-    Parameters
-    ----------
-    targets
-        (n,) scores of the ions of one adduct
-    decoys
-        scores of their decoys, in any order
-    count
-        decoys a target
-    ratio
-        see `match_ratio`; METASPACE has none
-
-    Returns
-    -------
-    (n,) float64; 1 where the score is 0.
-    """
+    """FDR (n,) at which each target would be taken, of scores of targets (n,) and decoys."""
+    # METASPACE's rule of succession (version 3), but for the ratio: never 0, never above 1; the
+    # least over all worse scores, so that it falls as the score rises.
     scores = np.asarray(targets, np.float64)
     against = np.sort(np.asarray(decoys, np.float64).ravel())
     ranked = np.sort(scores)
@@ -133,18 +85,7 @@ def false_discovery_rate(
 
 
 def cohort_score(scores: Sequence[Floats]) -> Floats:
-    """Score of every ion over a cohort: the mean over the specimens, 0 where it is not seen.
-
-    A lipid is in many specimens, a coincidence in few; targets and decoys are treated alike, so
-    the rate of the means is as honest as that of a specimen.
-
-    Parameters
-    ----------
-    scores
-        per specimen (n,)
-
-    Returns
-    -------
-    (n,) float64
-    """
+    """Score (n,) of every ion over a cohort: the mean over specimens, 0 where it is not seen."""
+    # A lipid is in many specimens, a coincidence in few; targets and decoys are treated alike, so
+    # the rate of the means is as honest as that of a specimen.
     return np.asarray(np.mean(np.stack(scores), axis=0))

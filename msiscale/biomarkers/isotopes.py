@@ -49,24 +49,9 @@ def isotope_pattern(
     resolving_power: float = RESOLVING_POWER,
     peaks: int = N_PEAKS,
 ) -> Pattern:
-    """The isotope peaks of an ion.
-
-    Parameters
-    ----------
-    counts
-        atoms of the ion by element, see `masses.ion_counts`
-    charge
-        -1 or 1; the electrons that are lost or gained count
-    resolving_power
-        m/z over the full width at half height, at m/z 200 of an Orbitrap
-    peaks
-        at most, the strongest
-
-    Returns
-    -------
-    Pattern. Intensities are within 0.02 of METASPACE's (of 100), m/z within 0.3 ppm, which is what
-    its sampling of the profile in steps of a 25th of a peak leaves.
-    """
+    """The strongest isotope peaks, at most `peaks`, of an ion of these atoms."""
+    # Intensities are within 0.02 of METASPACE's (of 100), m/z within 0.3 ppm, which is what its
+    # sampling of the profile in steps of a 25th of a peak leaves.
     mass, share = isotopologues(counts)
     mz = (mass - charge * ELECTRON) / abs(charge)
     order = np.argsort(mz, kind="stable")

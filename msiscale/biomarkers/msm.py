@@ -39,22 +39,7 @@ def score(
     theory: NDArray[np.floating],
     sampled: Bools | None = None,
 ) -> Score:
-    """The three measures of an ion's isotope images.
-
-    Parameters
-    ----------
-    images
-        (n, y, x) of the isotope peaks by ascending m/z, summed over the window; 0 where nothing was
-        seen or measured
-    theory
-        (n,) theoretical intensities
-    sampled
-        (y, x) bool, measured pixels; all when None
-
-    Returns
-    -------
-    The measures, chaos 0 where another one is.
-    """
+    """Measures of an ion's isotope images (n, y, x), 0 where nothing was seen or measured."""
     where = np.ones(images.shape[1:], bool) if sampled is None else sampled
     pixels = np.asarray(images[:, where], np.float64)
     spatial = spatial_correlation(pixels, theory)

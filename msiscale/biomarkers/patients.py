@@ -69,16 +69,10 @@ def random_effects(effect: Floats, sd: Floats) -> Combined:
 
 
 def t_test(effect: Floats) -> Floats:
-    """p of a two-sided one-sample t-test of (patients, k) effects against 0.
-
-    It needs nothing but patients that are independent of each other, whatever goes on within them
-    (Ibragimov & Müller 2010, J Bus Econ Stat 28:453). Where all are alike there is nothing to
-    divide by, and the sign test stands in.
-
-    Returns
-    -------
-    (k,) float64; NaN below `MIN_PATIENTS` patients.
-    """
+    """p (k,) of a t-test of (patients, k) effects against 0; NaN below `MIN_PATIENTS`."""
+    # It needs nothing but patients that are independent of each other, whatever goes on within them
+    # (Ibragimov & Müller 2010, J Bus Econ Stat 28:453). Where all are alike there is nothing to
+    # divide by, and the sign test stands in.
     p = np.full(effect.shape[1], np.nan)
     n = np.isfinite(effect).sum(axis=0)
     some = np.flatnonzero(n >= MIN_PATIENTS)

@@ -26,25 +26,9 @@ _ALIKE = 1e-6  # AUCs that differ by less are one (they are kept as float32)
 def moved_labels(
     positive: Bools, known: Bools, shifts: int = SHIFTS, *, seed: int | tuple[int, ...] = 0
 ) -> Bools:
-    """The annotation as it is, and laid elsewhere `shifts` times.
-
-    Parameters
-    ----------
-    positive
-        (y, x) bool, annotated; only within `known` it counts
-    known
-        (y, x) bool, labelled tissue pixels
-    shifts
-        places to draw, none twice; fewer where the tissue does not have as many
-    seed
-        of the draw
-
-    Returns
-    -------
-    (n, pixels) bool over the pixels of `known` in row order, the first row the annotation itself.
-    A place where less than half of the annotated pixels, or all pixels, would be annotated is
-    left out.
-    """
+    """(n, pixels of `known`) the annotation as it is, and laid elsewhere at most `shifts` times."""
+    # a place where less than half of the annotated pixels, or all pixels, would be annotated is
+    # left out
     rows, columns = np.nonzero(known)
     label = positive[known]
     kept = [label]
@@ -69,22 +53,9 @@ def moved_labels(
 
 
 def moved_auc(values: NDArray[np.floating], labels: Bools) -> NDArray[np.float32]:
-    """AUC of every row of `values` under every labelling.
-
-    Ranks and their sums are whole numbers (doubled, as ties have half ranks), so the sums are
-    exact in float64 and do not depend on how the work is cut.
-
-    Parameters
-    ----------
-    values
-        (k, pixels), finite; a row an m/z
-    labels
-        (n, pixels) bool, see `moved_labels`
-
-    Returns
-    -------
-    (n, k) float32; NaN where a class is empty. Memory: the ranks, and 32 MiB of labels.
-    """
+    """AUC (n, k) float32 of (k, pixels) under every labelling (n, pixels); NaN without a class."""
+    # Ranks and their sums are whole numbers (doubled, as ties have half ranks), so the sums are
+    # exact in float64 and do not depend on how the work is cut.
     ranks = 2.0 * stats.rankdata(values, axis=1).T
     n1 = labels.sum(axis=1).astype(np.float64)
     n0 = labels.shape[1] - n1
@@ -98,24 +69,9 @@ def moved_auc(values: NDArray[np.floating], labels: Bools) -> NDArray[np.float32
 
 
 def spread_and_chance(auc: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """How far AUCs stray from 0.5 where the annotation is laid, and p of the first row.
-
-    The spread is that around 0.5, the value of no association, and so never too small for an ion
-    that differs between the middle and the rim of the tissue.
-
-    Parameters
-    ----------
-    auc
-        (n, k) of `moved_auc`, the first row as observed
-
-    Returns
-    -------
-    sd : (k,) root mean square of ``auc - 0.5``
-    p : (k,) share of the places whose AUC is as far from 0.5 as the first, which is one of them;
-        never below ``1 / n``
-
-    Both are NaN with fewer than `FEWEST` places, or where there is no AUC.
-    """
+    """Root mean square (k,) of AUCs (n, k) less 0.5, and p (k,) of the first row among them."""
+    # around 0.5, the value of no association, and so never too small for an ion that differs
+    # between the middle and the rim of the tissue
     if len(auc) <= FEWEST:
         return np.full(auc.shape[1], np.nan), np.full(auc.shape[1], np.nan)
     # a row an m/z: sums along rows are the same however many there are

@@ -22,7 +22,6 @@ A cube has no list of its pixels: one without any signal is taken as not measure
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import h5py
 import numpy as np
@@ -38,13 +37,15 @@ from msiscale.msi.hdf5_source import (
     Hdf5Source,
     RaggedSpots,
     Spots,
+    grid_indices,
+    open_matrix,
     opened,
+    whole_indices,
 )
-from msiscale.msi.spectra import Ints, Numbers, regular, smooth
+from msiscale.msi.spectra import regular, smooth
 
 #: Values of a cube that are looked at in one go for pixels with signal.
 _SCAN = 8_000_000
-FARTHEST = 1e9  #: of a pixel index
 
 
 def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
@@ -75,40 +76,16 @@ def is_hdf5(path: str, head: Callable[[], bytes]) -> bool:
     return head().startswith(b"\x89HDF\r\n\x1a\n")
 
 
-def _indices(path: str, values: Any, what: str) -> Ints:
-    values = np.asarray(values, np.float64)
-    if not np.isfinite(values).all() or np.any(values != np.rint(values)):
-        raise InputError(f"{path}: {what} are not whole pixel indices; give them as such")
-    if len(values) and np.abs(values).max() > FARTHEST:
-        raise InputError(f"{path}: {what} reach beyond {FARTHEST:g}; give pixel indices")
-    return np.asarray(values.astype(np.int64))
-
-
-def _matrix(
-    h5: Hdf5File, name: str, yx: Ints, mz: NDArray[np.float64], notes: list[str]
-) -> Hdf5Source:
-    """A dense matrix, (pixel, mz) or (mz, pixel)."""
-    data, n, k = h5.dataset(name, 2), len(yx), len(mz)
-    if data.shape not in ((n, k), (k, n)):
-        raise InputError(
-            f"{h5.path}: {data.name} is {data.shape} with {n} pixels and {k} m/z; they do not fit"
-        )
-    if data.shape == (k, k):
-        notes.append("as many pixels as m/z: rows are taken as pixels")
-    address, mz_first = np.arange(n)[:, None], data.shape != (n, k)
-    return Dense.of(h5, (name,), yx, address, mz, notes, mz_first=mz_first)
-
-
 def _open_general(h5: Hdf5File) -> Hdf5Source:
     mz, path = h5.axis("mz"), h5.path
-    xy = _indices(path, h5.whole("coordinates", 2), "coordinates")
+    xy = whole_indices(path, h5.whole("coordinates", 2), "coordinates")
     if xy.shape[1] not in (2, 3):
         raise InputError(f"{path}: coordinates is {xy.shape}; give (n, 2), x and y")
     if xy.shape[1] == 3 and len(np.unique(xy[:, 2])) > 1:
         raise InputError(f"{path}: holds several z planes; split it into one file per plane")
     yx = xy[:, 1::-1]
     if "intensity" in h5:
-        source = _matrix(h5, "intensity", yx, mz, [])
+        source = open_matrix(h5, "intensity", yx, mz, [])
     else:
         address = h5.csr_rows("indptr", "data", len(yx))
         source = Csr.of(h5, ("data", "indices"), yx, address, mz, [])
@@ -190,10 +167,10 @@ def _pieces(data: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 
 def _open_msipl(h5: Hdf5File) -> Hdf5Source:
     mz = h5.axis("mzArray")
-    x, y = (_indices(h5.path, h5.whole(n), n).ravel() for n in ("xLocation", "yLocation"))
+    x, y = (whole_indices(h5.path, h5.whole(n), n).ravel() for n in ("xLocation", "yLocation"))
     if len(x) != len(y):
         raise InputError(f"{h5.path}: {len(x)} xLocation but {len(y)} yLocation; mend the file")
-    return _matrix(h5, "Data", np.stack([y, x], axis=1), mz, [])
+    return open_matrix(h5, "Data", np.stack([y, x], axis=1), mz, [])
 
 
 def _open_ims(h5: Hdf5File) -> Hdf5Source:
@@ -212,7 +189,7 @@ def _open_ims(h5: Hdf5File) -> Hdf5Source:
             )
         lengths.append(sizes[0])
     notes: list[str] = []
-    yx = _grid(h5.path, np.array(xy).reshape(-1, 2), notes)
+    yx = grid_indices(h5.path, np.array(xy).reshape(-1, 2), notes)
     address = np.array(keys, np.int64)[:, None]
     return RaggedSpots.of(h5, names, yx, address, None, notes, np.array(lengths))
 
@@ -230,7 +207,7 @@ def _open_scils(h5: Hdf5File) -> Hdf5Source:
         axis = f"Spots/{keys[0]}/InitialMeasurement/SamplePositions/SamplePositions"
     mz = h5.axis(axis)
     notes: list[str] = []
-    yx = _grid(path, places[:2, keys].T, notes)
+    yx = grid_indices(path, places[:2, keys].T, notes)
     yx[:, 0] = yx[:, 0].max() - yx[:, 0]  # y points up in SCiLS
     address = np.array(keys, np.int64)[:, None]
     return Spots.of(h5, ("Spots/{}/InitialMeasurement/Intensities",), yx, address, mz, notes)
@@ -240,52 +217,15 @@ def _open_anndata(h5: Hdf5File) -> Hdf5Source:
     mz = h5.axis("var/mz")
     notes: list[str] = []
     xy = np.asarray(h5.whole("obsm/spatial", 2), np.float64)[:, :2]
-    yx, x = _grid(h5.path, xy, notes), h5.file["X"]
+    yx, x = grid_indices(h5.path, xy, notes), h5.file["X"]
     if isinstance(x, h5py.Dataset):
-        return _matrix(h5, "X", yx, mz, notes)
+        return open_matrix(h5, "X", yx, mz, notes)
     if x.attrs.get("encoding-type", x.attrs.get("h5sparse_format")) not in ("csr_matrix", "csr"):
         raise InputError(
             f"{h5.path}: X is not dense or CSR; save it with adata.X = adata.X.tocsr()"
         )
     address = h5.csr_rows("X/indptr", "X/data", len(yx))
     return Csr.of(h5, ("X/data", "X/indices"), yx, address, mz, notes)
-
-
-def _grid(path: str, xy: Numbers, notes: list[str]) -> Ints:
-    """(y, x) pixel indices from coordinates that may be in another unit."""
-    whole_numbers = bool(len(xy)) and np.isfinite(xy).all() and np.all(xy == np.rint(xy))
-    if whole_numbers and np.abs(xy).max() < FARTHEST:
-        values = xy.astype(np.int64)
-        strides = [int(np.gcd.reduce(np.diff(np.unique(column)))) for column in values.T]
-        if max(strides) <= 1:
-            return values[:, ::-1].copy()
-    (x, step_x), (y, step_y) = (_snapped(path, column) for column in xy.T)
-    steps = " and ".join(dict.fromkeys([f"{step_x:g}", f"{step_y:g}"]))
-    notes.append(
-        f"coordinates in steps of {steps} taken as pixels; if that is µm give it as pixel_um"
-    )
-    return np.stack([y, x], axis=1)
-
-
-def _snapped(path: str, values: Numbers) -> tuple[Ints, float]:
-    """Indices of coordinates that lie on a regular grid, and its step in the file's unit."""
-    values = np.asarray(values, np.float64)
-    distinct = np.unique(values)
-    if not np.isfinite(distinct).all():
-        raise InputError(f"{path}: a pixel coordinate is not finite; export them anew")
-    gaps = np.diff(distinct)
-    gaps = gaps[gaps > 1e-4 * np.ptp(distinct)]  # smaller ones are noise
-    if len(gaps) == 0:
-        return np.zeros(len(values), np.int64), 1.0
-    rough = float(gaps.min())
-    step = float(np.mean(gaps[gaps < 1.5 * rough]))
-    scaled = (values - distinct[0]) / step
-    index = np.rint(scaled).astype(np.int64)
-    if np.abs(scaled - index).max() > 0.25:
-        raise InputError(
-            f"{path}: the pixel coordinates lie on no regular grid; give them as pixel indices"
-        )
-    return index, step
 
 
 #: Keys that tell a layout, most telling first, and what opens it.

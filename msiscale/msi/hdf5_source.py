@@ -18,6 +18,7 @@ from msiscale.msi.spectra import Floats, Ints, Numbers
 
 #: Bytes of a chunk, which is unpacked whole, and values of what is read whole.
 MOST_CHUNK, MOST_WHOLE = 1 << 29, 1 << 25
+FARTHEST = 1e9  #: of a pixel index
 
 
 @dataclass(frozen=True)
@@ -236,3 +237,63 @@ class RaggedSpots(Hdf5Source):
                     values.append(h5.whole(name.format(row), 1))
         mz, intensity = (np.concatenate(values) for values in found)
         return mz, intensity
+
+
+def open_matrix(h5: Hdf5File, name: str, yx: Ints, mz: Floats, notes: list[str]) -> Hdf5Source:
+    """A dense matrix, (pixel, mz) or (mz, pixel)."""
+    data, n, k = h5.dataset(name, 2), len(yx), len(mz)
+    if data.shape not in ((n, k), (k, n)):
+        raise InputError(
+            f"{h5.path}: {data.name} is {data.shape} with {n} pixels and {k} m/z; they do not fit"
+        )
+    if data.shape == (k, k):
+        notes.append("as many pixels as m/z: rows are taken as pixels")
+    address, mz_first = np.arange(n)[:, None], data.shape != (n, k)
+    return Dense.of(h5, (name,), yx, address, mz, notes, mz_first=mz_first)
+
+
+def whole_indices(path: str, values: Any, what: str) -> Ints:
+    """Coordinates that are pixel indices already."""
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all() or np.any(values != np.rint(values)):
+        raise InputError(f"{path}: {what} are not whole pixel indices; give them as such")
+    if len(values) and np.abs(values).max() > FARTHEST:
+        raise InputError(f"{path}: {what} reach beyond {FARTHEST:g}; give pixel indices")
+    return np.asarray(values.astype(np.int64))
+
+
+def grid_indices(path: str, xy: Numbers, notes: list[str]) -> Ints:
+    """(y, x) pixel indices from coordinates that may be in another unit."""
+    whole_numbers = bool(len(xy)) and np.isfinite(xy).all() and np.all(xy == np.rint(xy))
+    if whole_numbers and np.abs(xy).max() < FARTHEST:
+        values = xy.astype(np.int64)
+        strides = [int(np.gcd.reduce(np.diff(np.unique(column)))) for column in values.T]
+        if max(strides) <= 1:
+            return values[:, ::-1].copy()
+    (x, step_x), (y, step_y) = (_snapped(path, column) for column in xy.T)
+    steps = " and ".join(dict.fromkeys([f"{step_x:g}", f"{step_y:g}"]))
+    notes.append(
+        f"coordinates in steps of {steps} taken as pixels; if that is µm give it as pixel_um"
+    )
+    return np.stack([y, x], axis=1)
+
+
+def _snapped(path: str, values: Numbers) -> tuple[Ints, float]:
+    """Indices of coordinates that lie on a regular grid, and its step in the file's unit."""
+    values = np.asarray(values, np.float64)
+    distinct = np.unique(values)
+    if not np.isfinite(distinct).all():
+        raise InputError(f"{path}: a pixel coordinate is not finite; export them anew")
+    gaps = np.diff(distinct)
+    gaps = gaps[gaps > 1e-4 * np.ptp(distinct)]  # smaller ones are noise
+    if len(gaps) == 0:
+        return np.zeros(len(values), np.int64), 1.0
+    rough = float(gaps.min())
+    step = float(np.mean(gaps[gaps < 1.5 * rough]))
+    scaled = (values - distinct[0]) / step
+    index = np.rint(scaled).astype(np.int64)
+    if np.abs(scaled - index).max() > 0.25:
+        raise InputError(
+            f"{path}: the pixel coordinates lie on no regular grid; give them as pixel indices"
+        )
+    return index, step
