@@ -93,7 +93,8 @@ def test_blocking_has_no_influence_on_a_single_bit(precision):
     matrix, shape = turned(29, -30, (20.5, 90.25)), (9, 10)
     wanted = np.random.default_rng(1).random(shape) < 0.8
     whole = None
-    for size in [(9, 10), (4, 3), (2, 10)]:
+    sizes = [(9, 10), (4, 3), (2, 10)]
+    for size in sizes if precision == "float32" else sizes[:2]:  # a CPU is slow in bfloat16
         features = np.full((*shape, encoder.channels), -1, np.float32)
         coverage = np.full(shape, -1, np.float32)
         for block in grid.blocks(shape, size):
