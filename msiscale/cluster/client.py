@@ -53,6 +53,11 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
     where, **choices
         Where it runs, and fields of `Where` by name, which win: ``connect(workers=2)``.
 
+    Yields
+    ------
+    distributed.Client
+        The default of what runs inside.
+
     Raises
     ------
     InputError
@@ -76,13 +81,14 @@ def _outside(scheduler: str) -> Iterator[Client]:
     try:
         # without a Security object Dask takes its configuration, or calls its security-loader
         # not the default of the process: one that fails would stay it
-        client = Client(address, set_as_default=False)
+        client = Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{scheduler}: no Dask scheduler could be reached: {_line(error)}"
         ) from None
     with client:
-        check_encrypted(client, Security().require_encryption)
+        security: Any = Security()  # type: ignore[no-untyped-call]
+        check_encrypted(client, bool(security.require_encryption))
         _await_workers(client, scheduler, WAIT_S, gpu=False)
         check_versions(client)
         yield client
@@ -114,7 +120,7 @@ def _started(where: Where) -> Iterator[Client]:
         worker_environ(),
         dask.config.set(dask_settings(no_workers_s) | _QUIET),
         _cluster(settings, security) as cluster,
-        Client(cluster, set_as_default=False) as client,
+        Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):
         check_encrypted(client, security is not None)
         _await_workers(client, settings.source, settings.wait_s, gpu=settings.gpu is not None)
@@ -188,5 +194,5 @@ def _reported(client: Client, file: str | None) -> Iterator[None]:
     if file is None:
         yield
         return
-    with performance_report(filename=file):
+    with performance_report(filename=file):  # type: ignore[no-untyped-call]
         yield

@@ -38,34 +38,40 @@ class CsvTable:
     ----------
     name
         Of the file, without ``.csv``.
-    columns
-        Those that it must have.
-    text
-        Those that hold words, even where these look like numbers.
+    header
+        Its columns: ``mz`` is one of numbers, ``model*`` of words, even where these look like
+        numbers, ``note?`` of words and may be missing.
     made_by
         What the reader is told to do for it.
     """
 
     name: str
-    columns: tuple[str, ...]
-    text: tuple[str, ...]
+    header: str
     made_by: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that it must have."""
+        return [c.rstrip("*") for c in self.header.split() if not c.endswith("?")]
+
+    @property
+    def text(self) -> list[str]:
+        """Those of words."""
+        return [c[:-1] for c in self.header.split() if c[-1] in "*?"]
 
 
 # those that several sections read
-_METRIC_KEYS = ("protocol", "fold", "specimen", "model", "target", "metric")
 METRICS = CsvTable(
-    "metrics", (*_METRIC_KEYS, "value"), _METRIC_KEYS, "msiscale fit, on two patients or more"
+    "metrics",
+    "protocol* fold* specimen* model* target* metric* value",
+    "msiscale fit, on two patients or more",
 )
 BIOMARKERS = CsvTable(
     "biomarkers",
-    ("mz", "auc"),
-    ("annotation", "adduct", "formula"),
+    "mz auc annotation? adduct? formula?",
     "msiscale biomarkers, on annotated specimens",
 )
-REGISTERED = CsvTable(
-    "registration", ("specimen",), ("specimen", "method", "why"), "msiscale register"
-)
+REGISTERED = CsvTable("registration", "specimen* method? why?", "msiscale register")
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ class Results:
 
 def _read(url: str, table: CsvTable) -> pd.DataFrame:
     if not exists(url):
-        return pd.DataFrame(columns=list(table.columns))
+        return pd.DataFrame(columns=table.columns)
     nothing = ["", "nan", "NaN"]
     try:
         found = read_csv(
