@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
     if scheduler is None and where.elsewhere:
         scheduler = dask.config.get("scheduler-address", None)
     joined = _started(where) if scheduler is None else _outside(scheduler)
-    with joined as client, client.as_current(), _reported(client, where.performance_report):
+    with joined as client, client.as_current(), _reported(where.performance_report):
         yield client
 
 
@@ -189,10 +189,8 @@ def _check_report(file: str | None) -> None:
         raise InputError(f"--performance-report {file}: no such folder")
 
 
-@contextmanager
-def _reported(client: Client, file: str | None) -> Iterator[None]:
+def _reported(file: str | None) -> AbstractContextManager[None]:
+    # of the client that is current when the report begins
     if file is None:
-        yield
-        return
-    with performance_report(filename=file):  # type: ignore[no-untyped-call]
-        yield
+        return nullcontext()
+    return performance_report(filename=file)  # type: ignore[no-untyped-call]

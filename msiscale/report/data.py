@@ -99,7 +99,7 @@ class Results:
 
     def __init__(self, out: str, parts: Sequence[str] | None = None) -> None:
         self.out = out
-        self.parts = tuple(Ledger(out).stages() if parts is None else parts)
+        self._parts = parts
         self._tables: dict[CsvTable, pd.DataFrame] = {}  # each is read once, by many sections
 
     @cached_property
@@ -110,6 +110,11 @@ class Results:
         if not isinstance(document, dict):
             raise InputError(f"{url}: not a JSON object; run the report's run again")
         return document
+
+    @cached_property
+    def parts(self) -> Sequence[str]:
+        """Names of the ledger's records of specimens."""
+        return Ledger(self.out).stages() if self._parts is None else self._parts
 
     def table(self, table: CsvTable) -> pd.DataFrame:
         """A table; without rows where the run has none."""
