@@ -52,7 +52,8 @@ class PoolAdaptive(Adaptive):
 
     async def target(self) -> int:
         # the scheduler counts the work of all workers
-        return max(0, await super().target() - len(self.fixed))
+        wanted: int = await super().target()  # type: ignore[no-untyped-call]
+        return max(0, wanted - len(self.fixed))
 
     async def recommendations(self, target: int) -> dict[str, Any]:
         if self.fixed - set(self.cluster.requested):
@@ -60,7 +61,8 @@ class PoolAdaptive(Adaptive):
         return await super().recommendations(target)
 
     async def scale_up(self, n: Any) -> None:
-        await super().scale_up(n + len(self.fixed) * self.processes)
+        more = n + len(self.fixed) * self.processes
+        await super().scale_up(more)  # type: ignore[no-untyped-call]
 
     async def workers_to_close(self, target: int) -> list[str]:
         idle_first = [n for n in await super().workers_to_close(0) if n not in self.fixed]

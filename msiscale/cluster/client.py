@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
     where, **choices
         Where it runs, and fields of `Where` by name, which win: ``connect(workers=2)``.
 
+    Yields
+    ------
+    distributed.Client
+        The default of what runs inside.
+
     Raises
     ------
     InputError
@@ -66,7 +71,7 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
     if scheduler is None and where.elsewhere:
         scheduler = dask.config.get("scheduler-address", None)
     joined = _started(where) if scheduler is None else _outside(scheduler)
-    with joined as client, client.as_current(), _reported(client, where.performance_report):
+    with joined as client, client.as_current(), _reported(where.performance_report):
         yield client
 
 
@@ -76,13 +81,14 @@ def _outside(scheduler: str) -> Iterator[Client]:
     try:
         # without a Security object Dask takes its configuration, or calls its security-loader
         # not the default of the process: one that fails would stay it
-        client = Client(address, set_as_default=False)
+        client = Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{scheduler}: no Dask scheduler could be reached: {_line(error)}"
         ) from None
     with client:
-        check_encrypted(client, Security().require_encryption)
+        security: Any = Security()  # type: ignore[no-untyped-call]
+        check_encrypted(client, bool(security.require_encryption))
         _await_workers(client, scheduler, WAIT_S, gpu=False)
         check_versions(client)
         yield client
@@ -114,7 +120,7 @@ def _started(where: Where) -> Iterator[Client]:
         worker_environ(),
         dask.config.set(dask_settings(no_workers_s) | _QUIET),
         _cluster(settings, security) as cluster,
-        Client(cluster, set_as_default=False) as client,
+        Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):
         check_encrypted(client, security is not None)
         _await_workers(client, settings.source, settings.wait_s, gpu=settings.gpu is not None)
@@ -183,10 +189,8 @@ def _check_report(file: str | None) -> None:
         raise InputError(f"--performance-report {file}: no such folder")
 
 
-@contextmanager
-def _reported(client: Client, file: str | None) -> Iterator[None]:
+def _reported(file: str | None) -> AbstractContextManager[None]:
+    # of the client that is current when the report begins
     if file is None:
-        yield
-        return
-    with performance_report(filename=file):
-        yield
+        return nullcontext()
+    return performance_report(filename=file)  # type: ignore[no-untyped-call]

@@ -33,19 +33,14 @@ OURS = {
 
 def cuda_cluster(settings: Settings, security: Security | None) -> LocalCluster:
     """``dask_cuda.LocalCUDACluster`` whose workers offer ``GPU=1`` and have one thread."""
-    try:
-        from dask_cuda import LocalCUDACluster
-    except ImportError:
-        raise InputError(
-            f"{settings.source}: dask-cuda is not installed; pip install 'msiscale[cuda]'"
-        ) from None
+    local_cuda = settings.need("dask_cuda", "dask-cuda", "cuda").LocalCUDACluster
     if settings.gpu is not None:
         raise InputError(
             f"{settings.source}: [gpu]: every worker of kind cuda has a GPU; remove it"
         )
-    settings.check_options(_names(LocalCUDACluster) | _names(LocalCluster), OURS)
+    settings.check_options(_names(local_cuda) | _names(LocalCluster), OURS)
     with deaf_children():
-        cluster: LocalCluster = LocalCUDACluster(
+        cluster: LocalCluster = local_cuda(
             n_workers=settings.workers,
             threads_per_worker=1,
             resources=GPU,

@@ -28,11 +28,9 @@ GPU = {"GPU": 1}
 
 @contextmanager
 def worker_environ() -> Iterator[None]:
-    """`WORKER_ENVIRONMENT` here, for the processes that start meanwhile.
-
-    What is in the environment wins over Dask's configuration, and any cluster that was started in
-    this process before has left its own values in it.
-    """
+    """`WORKER_ENVIRONMENT` here, for the processes that start meanwhile."""
+    # what is in the environment wins over Dask's configuration, and any cluster that was started
+    # in this process before has left its own values in it
     before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     os.environ.update(WORKER_ENVIRONMENT)
     try:
@@ -46,14 +44,7 @@ def worker_environ() -> Iterator[None]:
 
 
 def dask_settings(no_workers_s: float) -> dict[str, Any]:
-    """Dask configuration of scheduler and workers.
-
-    Parameters
-    ----------
-    no_workers_s
-        Seconds after which tasks that no worker can run fail; Dask waits for ever. What the
-        user's own Dask configuration says is kept.
-    """
+    """Dask configuration of scheduler and workers; tasks without a worker fail after a time."""
     timeout = "distributed.scheduler.no-workers-timeout"
     return {
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,

@@ -54,7 +54,7 @@ def queue_cluster(settings: Settings, security: Security | None) -> SpecCluster:
     try:
         fixed = gpu_jobs(settings, cluster)
         cluster.worker_spec.update(fixed)
-        cluster.sync(_settled, cluster)
+        cluster.sync(_settled, cluster)  # type: ignore[no-untyped-call]
         processes = cluster.new_spec["options"]["processes"]
         # also where the size is fixed: a job whose time is up is asked for again
         cluster.adapt(
@@ -80,30 +80,25 @@ def _job_of(worker: str, processes: int) -> str:
 
 
 def idle_cluster(settings: Settings, security: Security | None) -> SpecCluster:
-    """The cluster object with its scheduler, before any job; ``job_script()`` shows a job.
-
-    Raises
-    ------
-    InputError
-        Options that the queue's class does not have, or with which it cannot be made.
-    """
+    """The cluster object with its scheduler, before any job; ``job_script()`` shows a job."""
     cls = queue_class(settings)
     settings.check_options(known_options(cls), OURS)
     options = {k: v for k, v in settings.options.items() if k != "scheduler_options"}
     given = _configured(settings, settings.options, "scheduler_options", {})
-    return cls(
+    made: SpecCluster = cls(
         n_workers=0,
         job_cls=_failing_well(cls.job_cls),
         security=security,
         scheduler_options={"dashboard_address": settings.dashboard, **given},
         **job_options(settings, options, gpu=False),
     )
+    return made
 
 
 def _failing_well(job_cls: Any) -> Any:
     """A job that could not be submitted says so; as it is, closing the cluster trips over it."""
 
-    class Job(job_cls):
+    class Job(job_cls):  # type: ignore[misc]  # of no type here
         async def start(self) -> None:
             try:
                 await super().start()
@@ -126,13 +121,7 @@ def gpu_jobs(settings: Settings, cluster: Any) -> dict[str, dict[str, Any]]:
 
 
 def job_options(settings: Settings, options: Mapping[str, Any], *, gpu: bool) -> dict[str, Any]:
-    """Options of a job: the user's, with the worker environment, one thread a worker, no spilling.
-
-    Raises
-    ------
-    InputError
-        Workers of several threads are asked for.
-    """
+    """The options of a job: the worker environment, one thread a worker, no spilling."""
     cores = _configured(settings, options, "cores", 1)
     wanted = 1 if gpu else _configured(settings, options, "processes", cores)
     if not gpu and wanted != cores:
@@ -178,14 +167,9 @@ def known_options(cls: Any) -> set[str]:
 
 def queue_class(settings: Settings) -> Any:
     """The class of dask-jobqueue."""
-    try:
-        with _own_signals():
-            import dask_jobqueue
-    except ImportError:
-        raise InputError(
-            f"{settings.source}: dask-jobqueue is not installed; pip install 'msiscale[jobqueue]'"
-        ) from None
-    return getattr(dask_jobqueue, CLASSES[settings.kind])
+    with _own_signals():
+        jobqueue = settings.need("dask_jobqueue", "dask-jobqueue", "jobqueue")
+    return getattr(jobqueue, CLASSES[settings.kind])
 
 
 @contextmanager

@@ -59,13 +59,7 @@ def kubernetes_cluster(settings: Settings, security: Security | None) -> Any:
 
 
 def cluster_spec(settings: Settings) -> dict[str, Any]:
-    """The ``DaskCluster`` resource: the worker environment, one thread a worker, no spilling.
-
-    Raises
-    ------
-    InputError
-        Options that dask-kubernetes does not have, or no image.
-    """
+    """The ``DaskCluster`` resource: the worker environment, one thread a worker, no spilling."""
     operator = _operator(settings)
     known = set(inspect.signature(operator.KubeCluster).parameters) - OURS
     settings.check_options(known, OURS)
@@ -110,11 +104,5 @@ def _parts(
 
 
 def _operator(settings: Settings) -> Any:
-    try:
-        from dask_kubernetes.operator.kubecluster import kubecluster
-    except ImportError:
-        raise InputError(
-            f"{settings.source}: dask-kubernetes is not installed; "
-            "pip install 'msiscale[kubernetes]'"
-        ) from None
-    return kubecluster
+    module = "dask_kubernetes.operator.kubecluster.kubecluster"
+    return settings.need(module, "dask-kubernetes", "kubernetes")

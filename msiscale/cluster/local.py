@@ -62,13 +62,14 @@ def local_cluster(settings: Settings, security: Security | None) -> SpecCluster:
         },
     }
     with deaf_children():
-        return SpecCluster(workers, scheduler, worker=cpu, silence_logs=40, security=security)
+        return SpecCluster(  # type: ignore[no-untyped-call]
+            workers, scheduler, worker=cpu, silence_logs=40, security=security
+        )
 
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes started inside do not hear Ctrl-C, which a terminal sends to all: this one stops
-    them in good order."""
+    """Processes started inside do not hear Ctrl-C: this one stops them in good order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -17,10 +17,7 @@ def has_gpu(client: Client) -> bool:
 
 
 def cpu_workers(client: Client) -> list[str]:
-    """Addresses of the workers without a GPU, for tasks that should leave the GPUs alone.
-
-    Empty where no worker, or every worker, has one: there is nothing to choose.
-    """
+    """Addresses of the workers without a GPU; none where no worker, or every one, has one."""
     offered = resources_of(client)
     without = [address for address, r in offered.items() if not offers_gpu(r)]
     return without if len(without) < len(offered) else []

@@ -22,16 +22,9 @@ FIELDS = {
 
 
 def tls() -> Security | None:
-    """What Dask's configuration says of TLS; None where it names no authority and asks for none.
-
-    An authority that is named means that encryption is wanted, and plain connections are refused.
-
-    Raises
-    ------
-    InputError
-        A certificate or key is not set, or its file is not there.
-    """
-    found: Any = Security()
+    """What Dask's configuration says of TLS; None where it names no authority and asks for none."""
+    # an authority that is named means that encryption is wanted: plain connections are refused
+    found: Any = Security()  # type: ignore[no-untyped-call]
     if not (found.require_encryption or found.tls_ca_file):
         return None
     for field, attribute in FIELDS.items():
@@ -41,17 +34,12 @@ def tls() -> Security | None:
             raise InputError(f"{name}: not set, but Dask is configured for TLS; see docs/clusters")
         if "\n" not in value and not Path(value).is_file():
             raise InputError(f"{name} = {value}: no such file")
-    return Security(require_encryption=True)
+    return Security(require_encryption=True)  # type: ignore[no-untyped-call]
 
 
 def check_encrypted(client: Client, wanted: bool) -> None:
-    """Refuse a cluster that lost the security settings on the way.
-
-    Raises
-    ------
-    InputError
-        TLS was `wanted` and the scheduler speaks something else.
-    """
-    address = client.scheduler.address
+    """Refuse a cluster that lost the security settings, where TLS is `wanted`, on the way."""
+    scheduler: Any = client.scheduler
+    address = scheduler.address
     if wanted and not address.startswith("tls://"):
         raise InputError(f"{address}: Dask is configured for TLS, but this scheduler is not")

@@ -6,6 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from typing import Any, Self, TypedDict
 
 from dask.utils import parse_timedelta
@@ -39,16 +40,18 @@ class Where:
         Address of a running scheduler (``tcp://host:port``, ``tls://host:port``), or its
         scheduler file (``.json``). Default: Dask's ``scheduler-address``, if it is set.
     workers
-        Worker processes, one-threaded; locally one a CPU, with ``ssh`` a host.
+        Number of worker processes, of one thread each, 1 or more; with ``ssh`` a host. Default:
+        locally one a CPU, else what the cluster file says.
     cluster
-        One of `KINDS`: a cluster that is started for the run and stopped after it.
+        One of `KINDS`: a cluster that is started for the run and stopped after it. Default
+        ``local``, unless a scheduler is named.
     cluster_config
-        TOML file of the cluster (docs/clusters.md).
+        TOML file of the cluster (docs/clusters.md). Default none.
     dashboard
-        ``host:port`` of the dashboard of a scheduler that is started here; default the loopback
+        ``host:port`` of the dashboard of a scheduler that is started here. Default the loopback
         address and a free port.
     performance_report
-        HTML file or URL for Dask's performance report of the run.
+        HTML file or URL for Dask's performance report of the run. Default none.
     """
 
     scheduler: str | None = None
@@ -110,6 +113,15 @@ class Settings:
             )
         return self.minimum, self.maximum
 
+    def need(self, module: str, package: str, extra: str) -> Any:
+        """A module of a package that only this kind of cluster needs."""
+        try:
+            return import_module(module)
+        except ImportError:
+            raise InputError(
+                f"{self.source}: {package} is not installed; pip install 'msiscale[{extra}]'"
+            ) from None
+
     def check_options(self, known: Collection[str], ours: Collection[str] = ()) -> None:
         """Refuse options that the cluster does not have, or that msiscale sets itself."""
         for table, options in (("[options]", self.options), ("[gpu]", self.gpu or {})):
@@ -121,13 +133,7 @@ class Settings:
 
 
 def settings_of(where: Where) -> Settings:
-    """The cluster that `where` asks for, its file read and checked.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or a field is unknown, missing or of the wrong kind.
-    """
+    """The cluster that `where` asks for, its file read and checked."""
     document: dict[str, Any] = {}
     source = where.cluster_config or f"--cluster {where.cluster or 'local'}"
     if where.cluster_config is not None:

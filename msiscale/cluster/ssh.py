@@ -17,21 +17,20 @@ OURS = {"kwargs", "worker_class"}
 
 
 def ssh_cluster(settings: Settings, security: Security | None) -> SpecCluster:
-    """The scheduler on the first of `hosts`, one-threaded workers on the others, GPU workers on
-    the hosts of the ``[gpu]`` table."""
-    _import_asyncssh(settings)
+    """The scheduler on the first of `hosts`, workers on the others, and on those of ``[gpu]``."""
+    settings.need("asyncssh", "asyncssh", "ssh")
     scheduler, workers = ssh_specs(settings, security)
-    return SpecCluster(workers, scheduler, name="SSHCluster", security=security)
+    return SpecCluster(  # type: ignore[no-untyped-call]
+        workers, scheduler, name="SSHCluster", security=security
+    )
 
 
 def ssh_specs(
     settings: Settings, security: Security | None
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What Dask starts on which host.
-
-    Dask's configuration goes along on the remote command line: the worker environment, no
-    spilling, and the paths of TLS, which must be the same on every host.
-    """
+    """What Dask starts on which host."""
+    # its configuration goes along on the remote command line: the worker environment, no
+    # spilling, and the paths of TLS, which must be the same on every host
     settings.check_options(set(inspect.signature(SSHCluster).parameters) - OURS, OURS)
     options = dict(settings.options)
     gpu = dict(settings.gpu or {})
@@ -77,12 +76,3 @@ def _hosts(settings: Settings, table: str, hosts: Any, least: int) -> list[str]:
         what = "the scheduler's host, then the workers'" if least > 1 else "those with GPUs"
         raise InputError(f"{settings.source}: {table} hosts: give a list: {what}")
     return hosts
-
-
-def _import_asyncssh(settings: Settings) -> None:
-    try:
-        import asyncssh  # noqa: F401
-    except ImportError:
-        raise InputError(
-            f"{settings.source}: asyncssh is not installed; pip install 'msiscale[ssh]'"
-        ) from None

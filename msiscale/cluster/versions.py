@@ -10,15 +10,9 @@ from msiscale.errors import InputError
 
 
 def check_versions(client: Client) -> None:
-    """Refuse a scheduler or workers that have another msiscale or Python, or none.
-
-    The scheduler too reads the tasks. Workers that join later are not seen.
-
-    Raises
-    ------
-    InputError
-        Which they are, in one line.
-    """
+    """Refuse a scheduler or workers that have another msiscale or Python, or none."""
+    # the scheduler too reads the tasks; workers that join later are not seen
+    scheduler: Any = client.scheduler
     found: Any = client.get_versions(packages=["msiscale"])
     own = _of(found["client"])
     others = {f"worker {name}": facts for name, facts in found["workers"].items()}
@@ -27,9 +21,7 @@ def check_versions(client: Client) -> None:
     if unlike:
         named = "; ".join(f"{name} has {has}" for name, has in sorted(unlike.items())[:3])
         more = f"; and {len(unlike) - 3} more" if len(unlike) > 3 else ""
-        raise InputError(
-            f"{client.scheduler.address}: {named}{more}; install there what runs here: {own}"
-        )
+        raise InputError(f"{scheduler.address}: {named}{more}; install there what runs here: {own}")
 
 
 def _of(facts: dict[str, Any]) -> str:

@@ -1,22 +1,36 @@
-"""Figures and the report of a run, from its store."""
+"""Figures and the report of a run, from its store; matplotlib and Bokeh, which are heavy, come in
+when something is drawn."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from msiscale.report.figures import write_figures as write_figures
-    from msiscale.report.html import write_page as write_page
-    from msiscale.report.html import write_report as write_report
-    from msiscale.report.html import write_thumbnail as write_thumbnail
+from collections.abc import Sequence
 
 __all__ = ["write_figures", "write_page", "write_report", "write_thumbnail"]
 
 
-def __getattr__(name: str) -> Any:
-    """Each from its module when it is first asked for: matplotlib and Bokeh are heavy."""
-    if name not in __all__:
-        raise AttributeError(name)
-    from msiscale.report import figures, html
+def write_figures(out_url: str, specimen: str) -> list[str]:
+    """Draw the figures of one specimen; see `msiscale.report.figures.write_figures`."""
+    from msiscale.report import figures
 
-    return getattr(figures if name == "write_figures" else html, name)
+    return figures.write_figures(out_url, specimen)
+
+
+def write_thumbnail(out_url: str, specimen: str) -> list[str]:
+    """Write a specimen's small picture; see `msiscale.report.html.write_thumbnail`."""
+    from msiscale.report import html
+
+    return html.write_thumbnail(out_url, specimen)
+
+
+def write_page(out_url: str, specimen: str, *, parts: Sequence[str] | None = None) -> str:
+    """Write the page of one specimen; see `msiscale.report.html.write_page`."""
+    from msiscale.report import html
+
+    return html.write_page(out_url, specimen, parts=parts)
+
+
+def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | None = None) -> str:
+    """Write ``report.html``; see `msiscale.report.html.write_report`."""
+    from msiscale.report import html
+
+    return html.write_report(out_url, pages=pages, parts=parts)

@@ -38,34 +38,40 @@ class CsvTable:
     ----------
     name
         Of the file, without ``.csv``.
-    columns
-        Those that it must have.
-    text
-        Those that hold words, even where these look like numbers.
+    header
+        Its columns: ``mz`` is one of numbers, ``model*`` of words, even where these look like
+        numbers, ``note?`` of words and may be missing.
     made_by
         What the reader is told to do for it.
     """
 
     name: str
-    columns: tuple[str, ...]
-    text: tuple[str, ...]
+    header: str
     made_by: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that it must have."""
+        return [c.rstrip("*") for c in self.header.split() if not c.endswith("?")]
+
+    @property
+    def text(self) -> list[str]:
+        """Those of words."""
+        return [c[:-1] for c in self.header.split() if c[-1] in "*?"]
 
 
 # those that several sections read
-_METRIC_KEYS = ("protocol", "fold", "specimen", "model", "target", "metric")
 METRICS = CsvTable(
-    "metrics", (*_METRIC_KEYS, "value"), _METRIC_KEYS, "msiscale fit, on two patients or more"
+    "metrics",
+    "protocol* fold* specimen* model* target* metric* value",
+    "msiscale fit, on two patients or more",
 )
 BIOMARKERS = CsvTable(
     "biomarkers",
-    ("mz", "auc"),
-    ("annotation", "adduct", "formula"),
+    "mz auc annotation? adduct? formula?",
     "msiscale biomarkers, on annotated specimens",
 )
-REGISTERED = CsvTable(
-    "registration", ("specimen",), ("specimen", "method", "why"), "msiscale register"
-)
+REGISTERED = CsvTable("registration", "specimen* method? why?", "msiscale register")
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Results:
 
     def __init__(self, out: str, parts: Sequence[str] | None = None) -> None:
         self.out = out
-        self.parts = tuple(Ledger(out).stages() if parts is None else parts)
+        self._parts = parts
         self._tables: dict[CsvTable, pd.DataFrame] = {}  # each is read once, by many sections
 
     @cached_property
@@ -104,6 +110,11 @@ class Results:
         if not isinstance(document, dict):
             raise InputError(f"{url}: not a JSON object; run the report's run again")
         return document
+
+    @cached_property
+    def parts(self) -> Sequence[str]:
+        """Names of the ledger's records of specimens."""
+        return Ledger(self.out).stages() if self._parts is None else self._parts
 
     def table(self, table: CsvTable) -> pd.DataFrame:
         """A table; without rows where the run has none."""
@@ -180,7 +191,7 @@ class Results:
 
 def _read(url: str, table: CsvTable) -> pd.DataFrame:
     if not exists(url):
-        return pd.DataFrame(columns=list(table.columns))
+        return pd.DataFrame(columns=table.columns)
     nothing = ["", "nan", "NaN"]
     try:
         found = read_csv(

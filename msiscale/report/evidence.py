@@ -10,42 +10,35 @@ import pandas as pd
 from msiscale.report.data import METRICS, MODELS, PROTOCOL, CsvTable, Results
 from msiscale.report.tables import HtmlTable, Section, filled, frame, number
 
-_KEY = ("protocol", "model", "target", "metric")
-_PAIR = ("protocol", "model", "against", "metric")
-_OF_BATCH = ("of", "specimen", "target", "metric")
 INTERVALS = CsvTable(
-    "intervals", (*_KEY, "value", "low", "high"), _KEY, "msiscale fit, on two patients or more"
+    "intervals",
+    "protocol* model* target* metric* value low high",
+    "msiscale fit, on two patients or more",
 )
 COMPARISONS = CsvTable(
     "comparisons",
-    (*_PAIR, "difference", "low", "high", "patients", "p"),
-    _PAIR,
+    "protocol* model* against* metric* difference low high patients p",
     "msiscale fit, on two annotated patients or more",
 )
 RELIABILITY = CsvTable(
     "reliability",
-    ("protocol", "model", "predicted", "observed", "n"),
-    ("protocol", "model"),
+    "protocol* model* predicted observed n",
     "msiscale fit, on annotated specimens",
 )
 ROBUSTNESS = CsvTable(
     "robustness",
-    ("test", "level", "draw", "model", "target", "metric", "value"),
-    ("test", "model", "target", "metric"),
+    "test* level draw model* target* metric* value",
     "msiscale robustness with --jitter or --null",
 )
 SWITCHES = CsvTable(
     "switches",
-    ("switch", *_KEY, "value", "base", "change"),
-    ("switch", *_KEY),
+    "switch* protocol* model* target* metric* value base change",
     "msiscale ablate",
 )
 BATCH = CsvTable(
-    "batch", (*_OF_BATCH, "value"), _OF_BATCH, "msiscale fit, on two specimens or more"
+    "batch", "of* specimen* target* metric* value", "msiscale fit, on two specimens or more"
 )
-CALIBRATION = CsvTable(
-    "calibration", ("specimen", "matches"), ("specimen", "note"), "msiscale ingest --recalibrate"
-)
+CALIBRATION = CsvTable("calibration", "specimen* matches note?", "msiscale ingest --recalibrate")
 PROTOCOLS = {
     PROTOCOL: "patient left out",
     "spatial_blocks": "spatial blocks",

@@ -29,7 +29,7 @@ from msiscale.report.drawing import (
 )
 from msiscale.store import StoredSpecimen, join, write_bytes
 
-BY_SPECIMEN = CsvTable("biomarkers_by_specimen", ("specimen", "mz", "auc"), ("specimen", "patient"))
+BY_SPECIMEN = CsvTable("biomarkers_by_specimen", "specimen* mz auc patient?")
 IONS = 6
 _TITLE = 9
 Map = NDArray[np.float32]

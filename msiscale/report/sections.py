@@ -26,15 +26,11 @@ from msiscale.store import exists, join, read_bytes
 
 IDENTIFIED = CsvTable(
     "annotations",
-    ("mz", "formula", "adduct", "names"),
-    ("formula", "adduct", "names", "flags", "isotope_of", "isobars", "matrix_ion"),
+    "mz formula* adduct* names* flags? isotope_of? isobars? matrix_ion?",
     "msiscale annotate",
 )
 OUTSIDE = CsvTable(
-    "secondary_regions",
-    ("specimen", "patient", "region"),
-    ("specimen", "patient"),
-    "msiscale regions, after a fit",
+    "secondary_regions", "specimen* patient* region", "msiscale regions, after a fit"
 )
 SCORES = {
     "auc": "AUC",

@@ -28,6 +28,14 @@ def test_a_run_cut_short_is_incomplete(tmp_path: Path) -> None:
     assert (state.specimen, state.state, state.stage) == ("a", "incomplete", "peaks")
 
 
+def test_the_caller_says_which_records_count_and_in_which_order(tmp_path: Path) -> None:
+    for part in ("association", "fit"):
+        Ledger(str(tmp_path)).write(part, "a", "d", "failed", reason=part)
+    for parts, stage in ((None, "association"), (["fit", "association"], "fit"), (["peaks"], "")):
+        results = Results(str(tmp_path), parts)
+        assert [s.stage for s in results.states(["a"])] == [stage]
+
+
 def test_metrics_are_looked_up(results_folder: Path) -> None:
     results = Results(str(results_folder))
     assert results.metric("s1", "cancer_from_he", "cancer", "auc") == pytest.approx(0.92)
