@@ -26,7 +26,7 @@ def compared(
     words = ["--jitter", "0,0.5", "--null", "1", *ALL]
     said = msiscale("fit", cohort, "--out", out, *words)
     assert said.code == 0, said.err
-    # 4 µm a pixel: the encoder sees 3.4 mm, and a block is 1 mm
+    # 4 µm a pixel: the encoder sees 3.5 mm, and a block is 1 mm
     assert "spatial_blocks: the encoder sees too far" in said.err
     said = msiscale("robustness", cohort, "--out", out, *words)
     assert said.code == 0, said.err
