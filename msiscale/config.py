@@ -313,13 +313,7 @@ PROFILES = {"published": {k: v for switch in SWITCHES.values() for k, v in switc
 
 
 def load_config(path: str | None = None, profile: str | None = None, **overrides: Any) -> RunConfig:
-    """Defaults, then those of `profile`, the TOML file at `path`, and `overrides` not None.
-
-    Raises
-    ------
-    InputError
-        An unknown option (the nearest known one is named) or a value of the wrong kind.
-    """
+    """Defaults, then those of `profile`, the TOML file at `path`, and `overrides` not None."""
     if profile is not None and profile not in PROFILES:
         raise InputError(f"--profile {profile}: unknown; give {', '.join(PROFILES)}")
     values: dict[str, Any] = dict(PROFILES[profile]) if profile else {}
@@ -357,11 +351,9 @@ def _read(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _where(path: str, text: str, name: str) -> str:
-    """``path:line`` of an option; the parser itself does not tell.
-
-    A line that looks like the option's is it if all that stands above is TOML by itself (so that it
-    is not within a string or an array) and has no such option.
-    """
+    """``path:line`` of an option; the parser itself does not tell."""
+    # A line that looks like it is it if all that stands above is TOML by itself (so that it is not
+    # within a string or an array) and has no such option.
     key = re.compile(rf"""\s*(\[\s*)*["']?{re.escape(name)}["']?\s*[.=\]]""")
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):

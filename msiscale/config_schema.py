@@ -21,10 +21,7 @@ _MARKS = ("<!-- options -->\n", "<!-- end of options -->\n")
 
 
 def schema() -> dict[str, Any]:
-    """The options that a file of ``--config`` may have, with their kinds, defaults and help.
-
-    Kinds and choices only: ranges, and what goes together, are checked when the file is read.
-    """
+    """The options of a config file by kind, choices, default and help; not ranges."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "msiscale --config",

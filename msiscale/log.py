@@ -15,15 +15,19 @@ PROGRESS = logging.getLogger("msiscale.progress")
 
 
 class Lines(logging.Handler):
-    """Writes to what standard error is at the time, as long as the user has set up no handler."""
+    """Writes to what standard error is at the time, unless the user has set up a handler."""
+
+    always = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if LOGGER.handlers == [self] and not (LOGGER.propagate and logging.root.handlers):
+        theirs = LOGGER.handlers != [self] or (LOGGER.propagate and logging.root.handlers)
+        if self.always or not theirs:
             mark = "" if record.name == PROGRESS.name else "msiscale: "
             print(f"{mark}{record.getMessage()}", file=sys.stderr, flush=True)
 
 
-LOGGER.addHandler(Lines())
+LINES = Lines()
+LOGGER.addHandler(LINES)
 if LOGGER.level == logging.NOTSET:  # else the user has chosen
     LOGGER.setLevel(logging.INFO)
 
@@ -45,9 +49,10 @@ def quiet() -> bool:
 
 @contextmanager
 def on_the_command_line() -> Iterator[None]:
-    """The lines go to standard error, whatever a library has done to the root logger."""
-    LOGGER.propagate = False
+    """The lines go to standard error and nowhere else, whatever a library has set up."""
+    before = LINES.always, LOGGER.propagate
+    LINES.always, LOGGER.propagate = True, False
     try:
         yield
     finally:
-        LOGGER.propagate = True
+        LINES.always, LOGGER.propagate = before

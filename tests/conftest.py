@@ -12,6 +12,8 @@ import dask
 import pytest
 from commands import environment
 
+from msiscale.log import on_the_command_line
+
 TESTS = Path(__file__).parent
 # of these files all tests go to one process, as they share a finished run (tests/pipeline)
 FINISHED = ("failures", "predict", "protocols", "published", "regions", "same_answer", "verify")
@@ -44,6 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = item.get_closest_marker("slow")
         if slow is not None and not slow.kwargs.get("reason"):
             raise pytest.UsageError(f"{item.nodeid}: slow(reason=…) says why")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lines_on_stderr() -> Iterator[None]:
+    """Lines for the user go to standard error, although pytest listens to the root logger."""
+    with on_the_command_line():
+        yield
 
 
 @pytest.fixture(scope="session")

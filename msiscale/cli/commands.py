@@ -121,8 +121,7 @@ def status(url: str) -> None:
 @option("--redo", "Drop what is damaged, so that the next run makes it anew", is_flag=True)
 @where
 def verify(url: str, redo: bool, **words: Any) -> None:
-    """Read everything in the run at URL again: every chunk present and unaltered, or which stage
-    to redo; exit 1 if any is not."""
+    """Read the whole run at URL again; where it is damaged, name the stage to redo and exit 1."""
     from msiscale.cluster import Where
     from msiscale.pipeline.verify import verify as read_again
 
@@ -201,7 +200,9 @@ for stage in STAGES:
 @click.argument("model")
 @click.argument("slides", nargs=-1, required=True)
 @out_option
-@option("--pixel-um", "Grid of the prediction, in µm", unset="that of the training", type=float)
+@option(
+    "--pixel-um", "Grid of the prediction, in µm", unset="the MSI pixel of the training", type=float
+)
 @option("--slide-mpp", "Pixel size of slides that lack it, in µm", type=float)
 @option("--mz", "Write the predicted ion images of these m/z too", unset="none", **NUMBERS)
 @of_field(OPTIONS["region_probability"])
@@ -291,9 +292,12 @@ def demo(context: click.Context, /, out: str, **words: Any) -> None:
 @cli.command(section=TRUTH)
 @click.argument("directory")
 @option(
-    "--specimens", "Number of specimens", unset="6, or one a given slide", type=click.IntRange(1)
+    "--specimens",
+    "Number of specimens",
+    unset="6, or one for each given slide",
+    type=click.IntRange(1),
 )
-@option("--patients", "Number of patients", unset="one a specimen", type=click.IntRange(1))
+@option("--patients", "Number of patients", unset="one for each specimen", type=click.IntRange(1))
 @option("--seed", "Seed of the simulation", 0)
 @option("--pixels", "MSI rows and columns", unset="40 44, or of a given slide", type=(int, int))
 @option("--pixel-um", "MSI pixel, in µm", unset="100, or 50 on a given slide", type=float)

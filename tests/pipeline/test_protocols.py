@@ -113,6 +113,7 @@ def test_the_switches_of_the_study_one_at_a_time(cohort: Path, compared: Path) -
         "raw_intensities",
         "tiles_without_context",
         "pca_of_all",
+        "pca_incremental",
         "test_rows_scaled_by_themselves",
         "no_penalty",
         "published",

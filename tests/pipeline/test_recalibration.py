@@ -109,13 +109,13 @@ def test_errors_are_found_and_taken_away(exact, wrong, good, scheduler, tmp_path
 
 
 def test_few_matches_correct_nothing_and_it_is_said(
-    exact, good, scheduler, tmp_path, caplog
+    exact, good, scheduler, tmp_path, capsys
 ) -> None:
     masses = tmp_path / "masses.csv"
     masses.write_text("name,mz\na,301.5\nb,999.9\nc,500.5\n")
     out = tmp_path / "run"
     assert not ingest(exact, out, scheduler, recalibrate=str(masses)).failed
-    assert "S02: not recalibrated: only" in caplog.text
+    assert "S02: not recalibrated: only" in capsys.readouterr().err
     table = pd.read_csv(out / "calibration.csv")
     assert (table["offset_ppm"] == 0).all() and table["note"].str.contains("only").all()
     np.testing.assert_array_equal(cube(out, "S02"), cube(good, "S02"))
@@ -132,7 +132,7 @@ def test_lists_that_will_not_do_are_said_first(exact, scheduler, tmp_path) -> No
     assert not (tmp_path / "run").exists()
 
 
-def test_reference_ion_and_logarithm(exact, good, scheduler, tmp_path, caplog) -> None:
+def test_reference_ion_and_logarithm(exact, good, scheduler, tmp_path, capsys) -> None:
     mz = cube(good, "S01", "mz")
     raw = tmp_path / "raw"
     assert not ingest(exact, raw, scheduler, normalise="none", axis=str(good)).failed
@@ -143,7 +143,7 @@ def test_reference_ion_and_logarithm(exact, good, scheduler, tmp_path, caplog) -
     out = tmp_path / "run"
     words = {"normalise": "reference", "transform": "log", "axis": str(good)}
     assert not ingest(exact, out, scheduler, reference_mz=(ion,), **words).failed
-    said = caplog.text
+    said = capsys.readouterr().err
     for name in ERRORS:
         plain = cube(raw, name).astype(np.float64)
         divisor = plain[..., everywhere]
