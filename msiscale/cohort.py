@@ -147,7 +147,8 @@ def _parquet(path: str, file: BinaryIO) -> pd.DataFrame:
         found = pq.ParquetFile(file)
         if found.metadata.num_rows > MOST_ROWS:
             raise InputError(f"{path}: {found.metadata.num_rows} rows; give {MOST_ROWS} at most")
-        return found.read().to_pandas(ignore_metadata=True)
+        table: pd.DataFrame = found.read().to_pandas(ignore_metadata=True)
+        return table
     except InputError:
         raise
     except Exception as error:  # pyarrow raises many types for a damaged file

@@ -81,13 +81,13 @@ def _outside(scheduler: str) -> Iterator[Client]:
     try:
         # without a Security object Dask takes its configuration, or calls its security-loader
         # not the default of the process: one that fails would stay it
-        client = Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, set_as_default=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{scheduler}: no Dask scheduler could be reached: {_line(error)}"
         ) from None
     with client:
-        security: Any = Security()  # type: ignore[no-untyped-call]
+        security: Any = Security()
         check_encrypted(client, bool(security.require_encryption))
         _await_workers(client, scheduler, WAIT_S, gpu=False)
         check_versions(client)
@@ -120,7 +120,7 @@ def _started(where: Where) -> Iterator[Client]:
         worker_environ(),
         dask.config.set(dask_settings(no_workers_s) | _QUIET),
         _cluster(settings, security) as cluster,
-        Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
+        Client(cluster, set_as_default=False) as client,
     ):
         check_encrypted(client, security is not None)
         _await_workers(client, settings.source, settings.wait_s, gpu=settings.gpu is not None)
@@ -193,4 +193,4 @@ def _reported(file: str | None) -> AbstractContextManager[None]:
     # of the client that is current when the report begins
     if file is None:
         return nullcontext()
-    return performance_report(filename=file)  # type: ignore[no-untyped-call]
+    return performance_report(filename=file)

@@ -54,7 +54,7 @@ def queue_cluster(settings: Settings, security: Security | None) -> SpecCluster:
     try:
         fixed = gpu_jobs(settings, cluster)
         cluster.worker_spec.update(fixed)
-        cluster.sync(_settled, cluster)  # type: ignore[no-untyped-call]
+        cluster.sync(_settled, cluster)
         processes = cluster.new_spec["options"]["processes"]
         # also where the size is fixed: a job whose time is up is asked for again
         cluster.adapt(

@@ -62,9 +62,7 @@ def local_cluster(settings: Settings, security: Security | None) -> SpecCluster:
         },
     }
     with deaf_children():
-        return SpecCluster(  # type: ignore[no-untyped-call]
-            workers, scheduler, worker=cpu, silence_logs=40, security=security
-        )
+        return SpecCluster(workers, scheduler, worker=cpu, silence_logs=40, security=security)
 
 
 @contextmanager

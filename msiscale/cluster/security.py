@@ -24,7 +24,7 @@ FIELDS = {
 def tls() -> Security | None:
     """What Dask's configuration says of TLS; None where it names no authority and asks for none."""
     # an authority that is named means that encryption is wanted: plain connections are refused
-    found: Any = Security()  # type: ignore[no-untyped-call]
+    found: Any = Security()
     if not (found.require_encryption or found.tls_ca_file):
         return None
     for field, attribute in FIELDS.items():
@@ -34,7 +34,7 @@ def tls() -> Security | None:
             raise InputError(f"{name}: not set, but Dask is configured for TLS; see docs/clusters")
         if "\n" not in value and not Path(value).is_file():
             raise InputError(f"{name} = {value}: no such file")
-    return Security(require_encryption=True)  # type: ignore[no-untyped-call]
+    return Security(require_encryption=True)
 
 
 def check_encrypted(client: Client, wanted: bool) -> None:

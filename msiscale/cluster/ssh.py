@@ -20,9 +20,7 @@ def ssh_cluster(settings: Settings, security: Security | None) -> SpecCluster:
     """The scheduler on the first of `hosts`, workers on the others, and on those of ``[gpu]``."""
     settings.need("asyncssh", "asyncssh", "ssh")
     scheduler, workers = ssh_specs(settings, security)
-    return SpecCluster(  # type: ignore[no-untyped-call]
-        workers, scheduler, name="SSHCluster", security=security
-    )
+    return SpecCluster(workers, scheduler, name="SSHCluster", security=security)
 
 
 def ssh_specs(

@@ -160,7 +160,7 @@ def _tiled(
     from dask.array.core import normalize_chunks
 
     tiles = {(b.y0 // size[0], b.x0 // size[1]): b for b in blocks(shape, size)}
-    chunks = normalize_chunks((*size, depth), (*shape, depth))  # type: ignore[no-untyped-call]
+    chunks = normalize_chunks((*size, depth), (*shape, depth))
 
     def block(block_info: Any = None) -> Numbers:
         y, x, _ = block_info[None]["chunk-location"]

@@ -229,5 +229,15 @@ def _leave_one_out(fit: object, source: Floats, target: Floats) -> float:
 
 
 def write_matrix(matrix: Floats) -> str:
-    """The JSON of a matrix, as `read_matrix` takes it."""
+    """Write a matrix as JSON that `read_matrix` takes.
+
+    Parameters
+    ----------
+    matrix
+        (3, 3) float64, MSI pixel index to level-0 pixels.
+
+    Returns
+    -------
+    str
+    """
     return json.dumps({"matrix": np.asarray(matrix).tolist()})

@@ -212,7 +212,7 @@ def outline(data: StoredSpecimen, pixel: tuple[float, float]) -> list[list[list[
         return []
     mask = np.pad(np.nan_to_num(data.cancer) >= _CANCER, 1)
     lines = []
-    for line in find_contours(mask.astype(float), 0.5):  # type: ignore[no-untyped-call]
+    for line in find_contours(mask.astype(float), 0.5):
         y, x = ((line - 0.5) * pixel).T  # padded by one, and pixel centres lie at a half
         lines.append([np.round(x, 1).tolist(), np.round(y, 1).tolist()])
     return lines

@@ -108,7 +108,18 @@ def _damaged(where: str, what: str, error: Exception) -> str:
 
 
 def url_of(array: zarr.Array[Any]) -> str:
-    """URL of an array of a group of `open_group`; "" for one of another store."""
+    """Say where an array is.
+
+    Parameters
+    ----------
+    array
+        Of any shape and dtype.
+
+    Returns
+    -------
+    str
+        Its URL; "" for an array of a store that `open_group` did not open.
+    """
     url = getattr(array.store, "url", "")
     return join(url, array.path) if url else ""
 

@@ -39,7 +39,11 @@ def test_every_word_is_handed_on(command, monkeypatch, tmp_path):
         seen.update(words)
         raise SystemExit(0)
 
-    for target in ("msiscale.pipeline.run", "msiscale.prediction.predict", "msiscale.demo.run"):
+    for target in (
+        "msiscale.pipeline.run",
+        "msiscale.pipeline.predict.predict",
+        "msiscale.demo.run",
+    ):
         monkeypatch.setattr(target, record)
     monkeypatch.setattr("msiscale.demo.simulate", record_nothing)
     words = [w for k, v in given.items() for w in (f"--{k.replace('_', '-')}", str(v))]
@@ -52,7 +56,7 @@ def test_every_word_is_handed_on(command, monkeypatch, tmp_path):
 def test_words_win_over_where(monkeypatch, tmp_path):
     """And a word that there is not is an error, in every function that takes them."""
     from msiscale.pipeline import driver, fuse
-    from msiscale.prediction import predict
+    from msiscale.pipeline.predict import predict
 
     seen = []
     monkeypatch.setattr(driver, "connect", lambda where: seen.append(where) or {}["stop"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from msiscale.errors import MsiscaleWarning
+from msiscale.grid import PixelSize
 from msiscale.slide import working as module
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.working import WorkingImage, working
@@ -94,7 +95,7 @@ def test_a_constant_stays_constant(tmp_path: Path) -> None:
 
 
 def test_a_level_within_two_percent_is_taken_as_it_is() -> None:
-    slide = replace(made()[1], mpp=(0.499, 0.499))
+    slide = replace(made()[1], mpp=PixelSize.of(0.499))
     image = working(slide, 0.5)
     assert image.mpp == (0.499, 0.499) and image.downsample == (1.0, 1.0)
     np.testing.assert_array_equal(image.read(5, 6, 70, 80), slide.read(0, 5, 6, 70, 80))
