@@ -59,7 +59,9 @@ def _remove_results(out: str, known: set[str]) -> None:
             ledger.forget(part.name, known)
     for part in parts:
         found = [p for path in part.of_cohort for p in _matching(out, path)]
-        found += [p for name in known if part.pooled for p in part.of_specimen(name)]
+        if part.pooled:
+            found += [path.removesuffix("/{}") for path in part.owns if path.endswith("/{}")]
+            found += [p for name in known for p in part.of_specimen(name)]
         for path in found:
             remove(join(out, path))
 
