@@ -18,7 +18,7 @@ from skimage.transform import SimilarityTransform
 
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply, as_matrix, scaling
-from msiscale.store import read_csv, read_json
+from msiscale.store import open_file, read_json
 
 Kind = Literal["auto", "affine", "similarity"]
 FARTHEST = 1e9  # pixels; what is farther away was not meant
@@ -99,7 +99,8 @@ def read_landmarks(path: str) -> tuple[Floats, Floats]:
         No such table, or not of numbers.
     """
     try:
-        table = read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+        with open_file(path) as file:
+            table = pd.read_csv(file, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the manifest column `landmarks`") from None
     except (ValueError, OverflowError):  # pandas' own errors are ValueErrors

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from msiscale.errors import InputError
 from msiscale.grid import Floats, as_matrix, scaling, translation
-from msiscale.store import join, read_csv, write_json
+from msiscale.store import join, open_file, write_json
 
 AFFINE = ("m11", "m12", "m13", "m21", "m22", "m23")  # x' = m11 x + m12 y + m13, y' = m21 x + …
 
@@ -59,9 +60,10 @@ def read_transforms(
     if len(columns) not in (6, 9):
         raise InputError(f"{path}: {len(columns)} columns of a matrix; give 6, or 9, row by row")
     try:
-        options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
-        table = read_csv(path, encoding="utf-8-sig", **options)
-        table = table.rename(columns=lambda name: str(name).strip())
+        with open_file(path) as file:
+            table = pd.read_csv(
+                file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+            ).rename(columns=lambda name: str(name).strip())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the table of transforms as CSV") from None
     except ValueError:  # pandas' own errors, and that of UTF-8
