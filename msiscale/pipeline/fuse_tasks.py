@@ -27,6 +27,7 @@ from msiscale.models.moments import reciprocal
 from msiscale.pipeline.fuse_figure import draw_restored
 from msiscale.pipeline.fuse_specimen import FusedSpecimen, InStore
 from msiscale.pipeline.pixel_rows import PixelRows, sound
+from msiscale.regridding import finer_index
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import working
 from msiscale.store import (
@@ -211,13 +212,10 @@ def sharpening(fused: FusedSpecimen, config: RunConfig, methods: Sequence[str]) 
             put(group, name, centres_um(n, um / parts), (name,), attrs={"units": "µm"})
         mz = fused.stored.mz[list(fused.columns)]
         put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
-        to_index = np.eye(3)
-        to_index[:2] /= parts
-        to_index[:2, 2] = 0.5 / parts - 0.5
         group.attrs.update(
             {
                 "pixel_um": [um / parts for um in fused.stored.pixel_um],
-                "matrix": (fused.stored.matrix @ to_index).tolist(),
+                "matrix": (fused.stored.matrix @ finer_index(parts)).tolist(),
                 "slide": fused.specimen.slide,
             }
         )
@@ -272,10 +270,7 @@ def _deep_features(
         )
     slide = open_reader(fused.specimen.slide, mpp=fused.specimen.mpp)
     image = working(slide, config.mpp)
-    to_index = np.eye(3)
-    to_index[:2] /= fused.parts
-    to_index[:2, 2] = 0.5 / fused.parts - 0.5
-    matrix = fused.stored.matrix @ to_index
+    matrix = fused.stored.matrix @ finer_index(fused.parts)
 
     def features(block: Block) -> NDArray[Any]:
         around = whole_units(block, shape)
