@@ -10,12 +10,13 @@ from typing import Any
 
 import threadpoolctl
 
+# the limit is of the process, so how many tasks are inside is counted for the process
 _lock = threading.Lock()
 _inside = 0
 _limits: Any = None
 
 
-@functools.cache
+@functools.cache  # looks through the libraries of the process, which takes milliseconds
 def _controller() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 

@@ -100,6 +100,7 @@ def _encoder_facts(config: RunConfig) -> dict[str, Any]:
     }
 
 
+# a worker reads the blocks of a specimen one after another, all from one slide
 @lru_cache(maxsize=4)
 def _image(path: str, mpp: float | None, target: float, key: str) -> WorkingImage:
     # the stage's key covers the file's size and time: a file that changed is opened again

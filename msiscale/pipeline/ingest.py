@@ -180,6 +180,7 @@ def _say_what_is_left_out(run: Run, keys: dict[str, str]) -> None:
             run.say(f"ingest: {s.name}: {what}) and are left out")
 
 
+# a worker writes the blocks of a specimen one after another, all from one index of its spectra
 @lru_cache(maxsize=4)
 def _source(state_url: str, name: str, path: str, pixel_um: float | None, stamp: str) -> MsiSource:
     # the stamp is of the file's size and time: of a file that changed the index is another

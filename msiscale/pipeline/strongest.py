@@ -13,7 +13,16 @@ from msiscale.pipeline.context import Run
 from msiscale.pipeline.tasks import Task
 from msiscale.report.biomarker_figures import IMAGES, Seen, biomarker_figure, percentiles
 from msiscale.report.drawing import png
-from msiscale.store import array_of, at_once, join, open_group, put, read, write_bytes
+from msiscale.store import (
+    StoredSpecimen,
+    at_once,
+    join,
+    nearest_column,
+    open_group,
+    put,
+    read,
+    write_bytes,
+)
 
 STRONGEST = 6
 CANCER = 0.5  # annotated fraction of a pixel, from which it counts as cancer
@@ -56,12 +65,10 @@ def _group(run: Run, specimen: Specimen) -> str:
 
 def _strongest(url: str, target: str, wanted: list[float]) -> dict[str, Any]:
     """Images, AUCs and percentiles of the m/z `wanted`."""
-    group = open_group(url)
-    axis = read(group, "mz")
-    cube = array_of(group, "intensity")
-    tissue, fraction = read(group, "tissue").astype(bool), read(group, "cancer")
-    known = tissue & np.isfinite(fraction)
-    images = np.stack([np.asarray(cube[:, :, int(np.abs(axis - m).argmin())]) for m in wanted])
+    source = StoredSpecimen(url)
+    cube, fraction = source.intensity, source.cancer
+    known = source.tissue & np.isfinite(fraction)
+    images = np.stack([np.asarray(cube[:, :, source.column(m)]) for m in wanted])
     classes = (known & (fraction >= CANCER), known & (fraction < CANCER))
     boxes = [[percentiles(image[c]) for c in classes] for image in images]
     out = open_group(target, "a")
@@ -75,16 +82,14 @@ def _seen(run: Run, specimen: Specimen, table: pd.DataFrame, whole: bool) -> lis
     """What is drawn of a specimen; its images only where they are."""
     group = open_group(_group(run, specimen))
     boxes, wanted = read(group, "boxes"), read(group, "mz")
-    source = open_group(join(run.cohort_url, specimen.name))
+    source = run.stored(specimen)
     none = np.zeros((1, 1))
     images = read(group, "image") if whole else [none] * len(wanted)
-    tissue = read(source, "tissue").astype(bool) if whole else none > 0
-    cancer = np.nan_to_num(read(source, "cancer")) >= CANCER if whole else none > 0
-    size = np.ravel(np.asarray(source.attrs["pixel_um"], dtype=float))
-    pixel = float(size[0]), float(size[-1])
+    tissue = source.tissue if whole else none > 0
+    cancer = np.nan_to_num(source.cancer) >= CANCER if whole else none > 0
     mz = table["mz"].to_numpy(float)
-    auc = [float(table["auc"].iloc[int(np.abs(mz - m).argmin())]) for m in wanted]
+    auc = [float(table["auc"].iloc[nearest_column(mz, m)]) for m in wanted]
     return [
-        Seen(specimen.name, specimen.patient, image, cancer, tissue, pixel, box, value)
+        Seen(specimen.name, specimen.patient, image, cancer, tissue, source.pixel_um, box, value)
         for image, box, value in zip(images, boxes, auc, strict=True)
     ]

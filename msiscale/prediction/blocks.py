@@ -49,6 +49,7 @@ class SlidePlan:
     columns: tuple[int, ...]
 
 
+# a worker predicts the blocks of a slide one after another, all by one model
 @lru_cache(maxsize=2)
 def _model(url: str, key: str) -> Model:
     return load_model(url)

@@ -47,6 +47,7 @@ class Written:
         return url[len(root) :] if url.startswith(root) else None
 
 
+# writers below need not be handed what their task notes; threads of one process have their own
 _current: ContextVar[Written | None] = ContextVar("written", default=None)
 
 
