@@ -19,7 +19,14 @@ TESTS = Path(__file__).parent
 FINISHED = ("failures", "predict", "protocols", "published", "regions", "same_answer", "verify")
 TOGETHER = {f"tests/pipeline/test_{name}.py" for name in FINISHED}
 # what takes longest begins first, so that the processes end at about the same time
-FIRST = ("tests/pipeline/", "tests/docs/", "tests/features/", "tests/report/", "tests/cluster/")
+FIRST = (
+    "tests/cloud/",
+    "tests/pipeline/",
+    "tests/docs/",
+    "tests/features/",
+    "tests/report/",
+    "tests/cluster/",
+)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

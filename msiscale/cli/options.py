@@ -84,7 +84,7 @@ def option(words: str, help: str, default: Any = None, unset: str = "", **more: 
     """An option whose help ends with its default, or with `unset` where that says more."""
     usual = unset or ("" if default is None else default)
     said = help if usual == "" else f"{help} (default: {usual})"
-    if default is not None:  # click takes a default of None for an answer
+    if not more.get("required"):  # of which click would take a default of None for an answer
         more["default"] = default
     return click.option(*words.split(), cls=Option, help=f"{said}.", **more)
 

@@ -18,6 +18,7 @@ ENDS_THE_COMMAND = ("client-sigkill", "ctrl-c", "disk-full")
 AT_WORK = 3  # a task on each worker, and the look at the encoder that every command takes
 
 
+@pytest.mark.slow(reason="five minutes; tests/pipeline/test_tasks.py has such faults one by one")
 def test_worker_killed_then_store_failing_then_client_killed(
     place: Stand, reference: Undisturbed
 ) -> None:

@@ -53,9 +53,9 @@ def noted_paths(out: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three specimens with every stage, and the pages that a large cohort has."""
+    """A run of two specimens with every stage, and the pages that a large cohort has."""
     folder = tmp_path_factory.mktemp("everything")
-    simulate(folder / "cohort", specimens=3, seed=1, pixels=(12, 14), mpp=4.0)
+    simulate(folder / "cohort", specimens=2, seed=1, pixels=(12, 14), mpp=4.0)
     manifest, out = str(folder / "cohort" / "manifest.csv"), str(folder / "run")
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
@@ -87,7 +87,7 @@ def test_status_lists_every_part(everything: Path) -> None:
     columns = lines[0].split()[1:]
     assert columns == [p.name for s in STAGES for p in s.parts if p.specimens]
     assert set(lines[1].split()[1:]) == {"done"}
-    whole = re.findall(r"[\w]+", lines[4])[2:]
+    whole = re.findall(r"[\w]+", lines[3])[2:]
     assert whole == [p.name for s in STAGES for p in s.parts if p.cohort]
 
 
@@ -128,7 +128,7 @@ def test_nothing_of_a_withdrawn_patient_is_left(copy_of_everything: Path) -> Non
     assert not list(copy_of_everything.rglob("*S02*"))
     for path in left:  # what is left is of one other specimen alone, or of none
         (part,) = owners(path)
-        assert path in part.stays or (not part.pooled and re.search("S0[13]", path)), path
+        assert path in part.stays or (not part.pooled and "S01" in path), path
     assert {"report", "report.html"}.isdisjoint(left)
 
 
