@@ -30,7 +30,20 @@ _MEANS = ("effect", "standardized_difference")
 
 
 def rank_auc(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
-    """AUC (k,) of each row of (k, n), ties one half, NaN left out; NaN where a class is empty."""
+    """AUC of each row, ties counted one half.
+
+    Parameters
+    ----------
+    values
+        (k, n) float; NaN are left out.
+    positive
+        (n,) bool, which columns are of the positive class.
+
+    Returns
+    -------
+    ndarray
+        (k,) float64, 0..1; NaN where a class is empty.
+    """
     auc = np.full(values.shape[0], np.nan)
     whole = ~np.isnan(values).any(axis=1)
     n1 = int(positive.sum())

@@ -55,7 +55,22 @@ def draw(
 
 
 def match_ratio(targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS) -> float:
-    """How much oftener a wrong target is at a peak than a decoy is; at least 1."""
+    """How much more often a wrong target is at a peak than a decoy is.
+
+    Parameters
+    ----------
+    targets
+        Scores of the targets, of any shape.
+    decoys
+        Scores of their decoys, of any shape.
+    count
+        Decoys a target.
+
+    Returns
+    -------
+    float
+        At least 1; 1 where there are no decoys.
+    """
     # Lipids share a mass defect, and so do many peaks that are no lipid of the table; decoys have
     # another, and miss them. It is counted where all are wrong, or too faint to tell: at scores of
     # at most the decoys' median. Faint lipids among these make it too high, never too low.
@@ -70,7 +85,24 @@ def match_ratio(targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS) -> f
 def false_discovery_rate(
     targets: ArrayLike, decoys: ArrayLike, count: int = DECOYS, *, ratio: float = 1.0
 ) -> Floats:
-    """FDR (n,) at which each target would be taken, of scores of targets (n,) and decoys."""
+    """FDR at which each target would be taken.
+
+    Parameters
+    ----------
+    targets
+        (n,) scores of the targets.
+    decoys
+        Scores of their decoys, of any shape.
+    count
+        Decoys a target.
+    ratio
+        Wrong targets that a decoy stands for, see `match_ratio`.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64, above 0 and at most 1; 1 where a score is not above 0.
+    """
     # METASPACE's rule of succession (version 3), but for the ratio: never 0, never above 1; the
     # least over all worse scores, so that it falls as the score rises.
     scores = np.asarray(targets, np.float64)
@@ -85,7 +117,18 @@ def false_discovery_rate(
 
 
 def cohort_score(scores: Sequence[Floats]) -> Floats:
-    """Score (n,) of every ion over a cohort: the mean over specimens, 0 where it is not seen."""
+    """Score of every ion over a cohort: the mean over its specimens.
+
+    Parameters
+    ----------
+    scores
+        (n,) float64 of each specimen, 0 where an ion is not seen.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64.
+    """
     # A lipid is in many specimens, a coincidence in few; targets and decoys are treated alike, so
     # the rate of the means is as honest as that of a specimen.
     return np.asarray(np.mean(np.stack(scores), axis=0))

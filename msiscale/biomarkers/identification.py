@@ -122,7 +122,20 @@ def isotope_of(mz: ArrayLike, intensity: ArrayLike, *, tolerance_ppm: float = 5.
 
 
 def forms(adduct: Adduct, choline: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which lipids form an adduct: those with choline lose a methyl and no proton, only they do."""
+    """Which lipids form an adduct: those with choline lose a methyl and no proton, only they do.
+
+    Parameters
+    ----------
+    adduct
+        Of either polarity.
+    choline
+        (n,) bool, which lipids have choline.
+
+    Returns
+    -------
+    ndarray
+        (n,) bool.
+    """
     if adduct.name == "[M-CH3]-":
         return choline
     if adduct.name in ("[M-H]-", "[M-H-H2O]-"):

@@ -24,7 +24,18 @@ class Peaks:
     intensity: NDArray[np.float32]
 
     def take(self, which: NDArray[np.generic]) -> Peaks:
-        """Some of them, by mask or index."""
+        """Take some of them, by mask or index.
+
+        Parameters
+        ----------
+        which
+            (n,) bool, or integer indices.
+
+        Returns
+        -------
+        Peaks
+            In the order of `which`.
+        """
         return Peaks(self.mz[which], self.pixel[which], self.intensity[which])
 
     @staticmethod

@@ -39,7 +39,22 @@ def score(
     theory: NDArray[np.floating],
     sampled: Bools | None = None,
 ) -> Score:
-    """Measures of an ion's isotope images (n, y, x), 0 where nothing was seen or measured."""
+    """Measures of an ion from its isotope images.
+
+    Parameters
+    ----------
+    images
+        (n, y, x) float, intensities by ascending m/z; 0 where nothing was seen or measured.
+    theory
+        (n,) float, expected intensities, in any unit.
+    sampled
+        (y, x) bool, measured pixels; None for all.
+
+    Returns
+    -------
+    Score
+        Its `chaos` is 0 where `spatial` or `spectral` is.
+    """
     where = np.ones(images.shape[1:], bool) if sampled is None else sampled
     pixels = np.asarray(images[:, where], np.float64)
     spatial = spatial_correlation(pixels, theory)
@@ -50,7 +65,18 @@ def score(
 
 
 def spatial_coherence(image: NDArray[np.floating]) -> float:
-    """Measure of spatial chaos of (y, x): 1 less the objects per pixel that levels fall into."""
+    """Measure of spatial chaos: 1 less the objects per pixel that the levels of an image fall into.
+
+    Parameters
+    ----------
+    image
+        (y, x) float, 0 where nothing was seen or measured.
+
+    Returns
+    -------
+    float
+        At most 1, which is coherent; 0 for an empty image.
+    """
     # each level is dilated by a cross and eroded by a square, which closes pinholes, and its
     # 4-connected parts are counted
     filled = int(np.count_nonzero(image > 0))
@@ -67,7 +93,20 @@ def spatial_coherence(image: NDArray[np.floating]) -> float:
 
 
 def spatial_correlation(pixels: Floats, theory: NDArray[np.floating]) -> float:
-    """Mean correlation of isotope images (n, pixels) with the first, weighted as theory (n,)."""
+    """Mean correlation of isotope images with the first one, weighted by what theory expects.
+
+    Parameters
+    ----------
+    pixels
+        (n, pixels) float64, intensities of the isotope images.
+    theory
+        (n,) float, expected intensities, in any unit.
+
+    Returns
+    -------
+    float
+        0..1; 0 where there is nothing to correlate.
+    """
     first = pixels[0]
     weight = np.asarray(theory, np.float64)[1:]
     if len(pixels) < 2 or np.count_nonzero(first) < 2 or weight.sum() <= 0:
@@ -81,7 +120,20 @@ def spatial_correlation(pixels: Floats, theory: NDArray[np.floating]) -> float:
 
 
 def spectral_match(pixels: Floats, theory: NDArray[np.floating]) -> float:
-    """Likeness of isotope images (n, pixels), where the first is seen, to theory (n,)."""
+    """How alike isotope intensities, where the first isotope is seen, and the expected ones are.
+
+    Parameters
+    ----------
+    pixels
+        (n, pixels) float64, intensities of the isotope images.
+    theory
+        (n,) float, expected intensities, in any unit.
+
+    Returns
+    -------
+    float
+        1 less the mean difference of both at unit length; 0 where that is 1, as for one image.
+    """
     total = np.where(pixels[0] > 0, pixels, 0.0).sum(axis=1)
     length = np.sqrt((total**2).sum())
     if not length > 0:

@@ -69,7 +69,19 @@ def random_effects(effect: Floats, sd: Floats) -> Combined:
 
 
 def t_test(effect: Floats) -> Floats:
-    """p (k,) of a t-test of (patients, k) effects against 0; NaN below `MIN_PATIENTS`."""
+    """Two-sided t-test of the mean effect over patients against 0.
+
+    Parameters
+    ----------
+    effect
+        (patients, k) float64, NaN where a patient tells nothing.
+
+    Returns
+    -------
+    ndarray
+        (k,) float64, p; of the sign test where all effects are alike, NaN with fewer than
+        `MIN_PATIENTS` patients.
+    """
     # It needs nothing but patients that are independent of each other, whatever goes on within them
     # (Ibragimov & Müller 2010, J Bus Econ Stat 28:453). Where all are alike there is nothing to
     # divide by, and the sign test stands in.
@@ -89,7 +101,18 @@ def t_test(effect: Floats) -> Floats:
 
 
 def false_discovery(p: Floats) -> Floats:
-    """Benjamini and Hochberg's q of the p that are known; NaN elsewhere."""
+    """Benjamini and Hochberg's q of the p that are known.
+
+    Parameters
+    ----------
+    p
+        (k,) float64, NaN where unknown.
+
+    Returns
+    -------
+    ndarray
+        (k,) float64, NaN where `p` is not finite.
+    """
     q = np.full(p.size, np.nan)
     known = np.isfinite(p)
     if known.any():

@@ -53,7 +53,20 @@ def moved_labels(
 
 
 def moved_auc(values: NDArray[np.floating], labels: Bools) -> NDArray[np.float32]:
-    """AUC (n, k) float32 of (k, pixels) under every labelling (n, pixels); NaN without a class."""
+    """AUC of every m/z under every labelling of the pixels.
+
+    Parameters
+    ----------
+    values
+        (k, pixels) float, intensities without NaN.
+    labels
+        (n, pixels) bool, which pixels are of the positive class, see `moved_labels`.
+
+    Returns
+    -------
+    ndarray
+        (n, k) float32, 0..1; NaN where a labelling has one class only.
+    """
     # Ranks and their sums are whole numbers (doubled, as ties have half ranks), so the sums are
     # exact in float64 and do not depend on how the work is cut.
     ranks = 2.0 * stats.rankdata(values, axis=1).T
@@ -69,7 +82,20 @@ def moved_auc(values: NDArray[np.floating], labels: Bools) -> NDArray[np.float32
 
 
 def spread_and_chance(auc: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """Root mean square (k,) of AUCs (n, k) less 0.5, and p (k,) of the first row among them."""
+    """How far AUCs stray from 0.5 by chance, and how often as far as the first.
+
+    Parameters
+    ----------
+    auc
+        (n, k) float, first of the annotation as it is, then of it moved, see `moved_auc`.
+
+    Returns
+    -------
+    sd : ndarray
+        (k,) float64, root mean square of ``auc - 0.5``; NaN with at most `FEWEST` rows.
+    p : ndarray
+        (k,) float64, share of the rows at least as far from 0.5 as the first; NaN where `sd` is.
+    """
     # around 0.5, the value of no association, and so never too small for an ion that differs
     # between the middle and the rim of the tissue
     if len(auc) <= FEWEST:

@@ -372,7 +372,24 @@ class Axes:
     mean: Floats
 
     def solve(self, rows: Floats, curvature: float, penalty: float, intercept: bool) -> Floats:
-        """Inverse of the guess, with the penalty on slopes, times rows (k + 1, outputs)."""
+        """Multiply rows by the inverse of the guess, with the penalty on slopes.
+
+        Parameters
+        ----------
+        rows
+            (k + 1, outputs) float64, the slopes in z and, last, the intercept.
+        curvature
+            Factor of the guess.
+        penalty
+            Added to the diagonal of the slopes.
+        intercept
+            Whether there is one; without, the last row of the result is 0.
+
+        Returns
+        -------
+        ndarray
+            (k + 1, outputs) float64.
+        """
         slopes = rows[:-1] - np.outer(self.mean, rows[-1])  # the intercept, eliminated
         if self.vectors is not None:
             slopes = self.vectors.T @ slopes

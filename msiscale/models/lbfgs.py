@@ -63,7 +63,17 @@ class Descent:
         return float(np.linalg.norm(self.gradient))
 
     def tell(self, value: float, gradient: Floats, solve: Callable[[Floats], Floats]) -> None:
-        """Take the value and gradient at `trial`, and a guess of (inverse Hessian) @ vector."""
+        """Take the value and gradient at `trial`, and choose the next one.
+
+        Parameters
+        ----------
+        value
+            Of the function at `trial`.
+        gradient
+            (d,) float64, at `trial`.
+        solve
+            A guess of (inverse Hessian) @ vector, (d,) to (d,) float64.
+        """
         self.steps += 1
         if self.steps == 1:
             self._accept(value, gradient)

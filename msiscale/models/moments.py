@@ -283,7 +283,18 @@ class Moments(Saved):
 
 
 def reciprocal(values: Floats) -> Floats:
-    """``1 / values``, float64 of the same shape; 0 where a value is 0."""
+    """Return ``1 / values``, and 0 where a value is not above 0.
+
+    Parameters
+    ----------
+    values
+        float64 of any shape.
+
+    Returns
+    -------
+    ndarray
+        float64 of the same shape.
+    """
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
 
 

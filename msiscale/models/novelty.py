@@ -162,7 +162,19 @@ def foreign(unexplained: Float32, pixels: float) -> Float32:
 
 
 def histogram(measures: ArrayLike) -> Counts:
-    """Counts (6000,) int64 in the bins of `EDGES`, of measures (any shape) that are not NaN."""
+    """Count measures in the bins of `EDGES`.
+
+    Parameters
+    ----------
+    measures
+        Of any shape; those that are not finite do not count, those beyond the edges count in the
+        outermost bins.
+
+    Returns
+    -------
+    ndarray
+        (6000,) int64.
+    """
     values = np.asarray(measures, dtype=np.float64)
     values = np.clip(values[np.isfinite(values)], EDGES[0], EDGES[-1])
     return np.histogram(values, EDGES)[0].astype(np.int64)

@@ -44,7 +44,22 @@ class RowBlock:
 def class_sums(
     total: dict[Hashable, Floats] | None, group: Hashable, rows: Any
 ) -> dict[Hashable, Floats]:
-    """`total` and the sums of weights of each class (classes,) over the rows of one block."""
+    """Add to `total` the sums of weights of each class over the rows of one block.
+
+    Parameters
+    ----------
+    total
+        (classes,) float64 by group, of earlier blocks; None before the first.
+    group
+        That of all the rows.
+    rows
+        X, y and w of the rows, or a callable that gives them, as in `RowBlock`.
+
+    Returns
+    -------
+    dict
+        (classes,) float64 by group.
+    """
     _, y, w = _rows(rows)
     return merge_groups(total or {}, {group: w @ y})
 
@@ -205,7 +220,18 @@ def _by_group(step: Callable[..., Any], total: Any, group: Hashable, rows: Any) 
 
 
 def probabilities(eta: Floats) -> Floats:
-    """Class probabilities (n, classes) from linear predictors (n, 1) or (n, classes > 2)."""
+    """Class probabilities from linear predictors.
+
+    Parameters
+    ----------
+    eta
+        (n, 1) float64, of the positive class of two, or (n, classes > 2).
+
+    Returns
+    -------
+    ndarray
+        (n, classes) float64; of two classes the positive one is the last.
+    """
     if eta.shape[1] == 1:
         positive = expit(eta)
         return np.concatenate([expit(-eta), positive], axis=1)

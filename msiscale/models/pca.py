@@ -256,7 +256,26 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):  # ty
 def principal(
     scatter: Floats, n_components: int | None, max_rank: int, eps: float
 ) -> tuple[Floats, Floats]:
-    """Leading eigenvalues (k,), descending, and eigenvectors (k, p) of a scatter, above noise."""
+    """Leading eigenpairs of a scatter matrix, above noise.
+
+    Parameters
+    ----------
+    scatter
+        (p, p) float64, symmetric.
+    n_components
+        Greatest number of pairs; None for all.
+    max_rank
+        Greatest rank that the scatter can have.
+    eps
+        Rounding unit of the products in it, for `noise_floor`.
+
+    Returns
+    -------
+    values : ndarray
+        (k,) float64, descending.
+    vectors : ndarray
+        (k, p) float64, one a row, with the signs of `with_signs`.
+    """
     p = len(scatter)
     k = min(p if n_components is None else n_components, p, max_rank)
     if k < 1 or not np.diag(scatter).any():
@@ -275,7 +294,18 @@ def noise_floor(p: int, eps: float) -> float:
 
 
 def with_signs(rows: Floats) -> Floats:
-    """Each row times +-1, so that its entry of largest magnitude is positive."""
+    """Multiply each row by +-1, so that its entry of largest magnitude is positive.
+
+    Parameters
+    ----------
+    rows
+        (k, p) float64.
+
+    Returns
+    -------
+    ndarray
+        (k, p) float64; `rows` itself where it is empty.
+    """
     if rows.size == 0:
         return rows
     largest = rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)]

@@ -76,7 +76,29 @@ class Products:
 def products(
     x: ArrayLike | None, m: ArrayLike | None, weight: ArrayLike | None, dtype: np.dtype[Any]
 ) -> Products:
-    """Products of one block, see `msiscale.models.moments.Moments.of`."""
+    """Products of one block, see `msiscale.models.moments.Moments.of`.
+
+    Parameters
+    ----------
+    x
+        (n, p) array, or None for no variables.
+    m
+        (n, q) array, or None for no variables.
+    weight
+        (n,), not below zero; None for 1 each. Rows of weight zero are left out.
+    dtype
+        Of the products, float32 or float64.
+
+    Returns
+    -------
+    Products
+        Of this block alone.
+
+    Raises
+    ------
+    ValueError
+        Neither x nor m, shapes that do not fit, or a product too large for `dtype`.
+    """
     both = [None if a is None else np.asarray(a) for a in (x, m)]
     n_rows = next((len(a) for a in both if a is not None), None)
     if n_rows is None:
@@ -108,7 +130,27 @@ def products(
 
 
 def row_weights(weight: ArrayLike | None, n: int) -> tuple[Floats | None, NDArray[np.bool_] | None]:
-    """Weights of the rows that count (None: each 1), and which of the n those are (None: all)."""
+    """Weights of the rows that count, and which rows those are.
+
+    Parameters
+    ----------
+    weight
+        (n,), finite and not below zero; None for 1 each.
+    n
+        Number of rows.
+
+    Returns
+    -------
+    weights : ndarray or None
+        (rows above zero,) float64; None where no weights were given.
+    kept : ndarray or None
+        (n,) bool, which rows count; None where all do.
+
+    Raises
+    ------
+    ValueError
+        Another number of weights than rows, or one that is not finite or is below zero.
+    """
     if weight is None:
         return None, None
     w = np.asarray(weight, dtype=np.float64)
@@ -178,7 +220,18 @@ def _scatter(lower: NDArray[Any], between: Floats, left: Floats) -> Floats:
 
 
 def clipped(scatter: Floats) -> Floats:
-    """`scatter`, in its sums of squares no -1e-20 that rounding may leave."""
+    """Set to 0, in place, what rounding may leave below 0 in the sums of squares of a scatter.
+
+    Parameters
+    ----------
+    scatter
+        (p, p) float64; its diagonal is changed.
+
+    Returns
+    -------
+    ndarray
+        `scatter` itself.
+    """
     diagonal = np.einsum("ii->i", scatter)
     np.maximum(diagonal, 0, out=diagonal)
     return scatter

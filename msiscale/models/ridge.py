@@ -83,7 +83,18 @@ class RidgePath:
         return cls(sums, scale, values, vectors, cross, int((values > floor).sum()))
 
     def shrunk(self, alpha: ArrayLike) -> Floats:
-        """Coefficients (p, t) in the rotated coordinates; `alpha` a number or one a target."""
+        """Coefficients in the rotated coordinates.
+
+        Parameters
+        ----------
+        alpha
+            Penalty: a number, or (t,), one a target.
+
+        Returns
+        -------
+        ndarray
+            (p, t) float64.
+        """
         # where alpha is 0, directions without variance (beyond `rank`) get 0: the pseudo-inverse
         a = np.broadcast_to(np.asarray(alpha, dtype=np.float64), self.cross.shape[1:])
         denominator = self.values[:, None] + a
@@ -94,7 +105,20 @@ class RidgePath:
         return factor * self.cross
 
     def coefficients(self, alpha: ArrayLike) -> tuple[Floats, Floats]:
-        """``coef (t, p), intercept (t,)`` float64 for x as it comes; `alpha` as for `shrunk`."""
+        """Coefficients for x as it comes, neither centred nor scaled.
+
+        Parameters
+        ----------
+        alpha
+            Penalty: a number, or (t,), one a target.
+
+        Returns
+        -------
+        coef : ndarray
+            (t, p) float64.
+        intercept : ndarray
+            (t,) float64.
+        """
         with one_blas_thread():
             coef = (reciprocal(self.scale)[:, None] * (self.vectors @ self.shrunk(alpha))).T
             return coef, self.sums.mean_m - coef @ self.sums.mean_x
@@ -445,7 +469,20 @@ class Ridge(MultiOutputMixin, RegressorMixin, SparseTaker):  # type: ignore[misc
         return self
 
     def r2(self, heldout: Moments, train_mean: ArrayLike | None = None) -> R2:
-        """R² on held-out rows from their sums; `train_mean` (t,) defaults to their own mean."""
+        """R² on held-out rows from their sums.
+
+        Parameters
+        ----------
+        heldout
+            With x (p) and the targets as m (t).
+        train_mean
+            (t,), mean of the targets in training; by default that of the held-out rows.
+
+        Returns
+        -------
+        R2
+            Of t targets.
+        """
         check_is_fitted(self, "coef_")
         mean = heldout.mean_m if train_mean is None else train_mean
         return r2_from_moments(

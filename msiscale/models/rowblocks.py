@@ -310,7 +310,27 @@ def merged_in_order(parts: Iterable[T], merge: Callable[[T, T], T]) -> T:
 def apply_rows(
     function: Callable[[Any], NDArray[Any]], x: Any, size: int, dim: str, dtype: Any = None
 ) -> Any:
-    """`function`, ``(n, p) -> (n, size)``, of the rows of `x`, in the container of `x`."""
+    """Apply a function to the rows of `x`, and return the result in the container of `x`.
+
+    Parameters
+    ----------
+    function
+        ``(n, p) -> (n, size)``; it is given a NumPy or CSR array.
+    x
+        (..., p) NumPy, Dask, xarray or sparse array, or `CsrRows`. A NumPy array goes to `function`
+        as it is, whatever its shape.
+    size
+        Length of the last axis of the result.
+    dim
+        Name of the last dimension of an xarray result.
+    dtype
+        What a Dask result is declared to be; by default float32 where `x` is, else float64.
+
+    Returns
+    -------
+    array
+        (..., size).
+    """
     # An xarray result keeps the coordinates of the row dimensions; its last one is called `dim`.
     # Of sparse rows `function` gets CSR, and the result is dense; of `CsrRows` a Dask array.
 

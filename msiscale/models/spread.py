@@ -105,7 +105,18 @@ class Spread(Saved):
         return np.where(sd > 4 * self.eps * np.abs(self.mean), sd, 0.0)
 
     def about(self, centre: Floats) -> Floats:
-        """Sum of squares (p,) float64 about `centre` (p,)."""
+        """Sum of squares of each variable about a given value.
+
+        Parameters
+        ----------
+        centre
+            (p,) float64.
+
+        Returns
+        -------
+        ndarray
+            (p,) float64.
+        """
         return self.scatter + self.n * (self.mean - centre) ** 2
 
 

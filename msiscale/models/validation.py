@@ -205,19 +205,52 @@ class FoldModel(Saved):
     scores: dict[str, R2]
 
     def project(self, intensity: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores (n, k) float32 of measured spectra (n, q), in whose precision the product is."""
+        """Scores of measured spectra.
+
+        Parameters
+        ----------
+        intensity
+            (n, q) float, in whose precision the product is.
+
+        Returns
+        -------
+        ndarray
+            (n, k) float32.
+        """
         x = intensity - self.mean.astype(intensity.dtype)
         with one_blas_thread():
             return np.asarray(x @ self.components.T.astype(x.dtype), np.float32)
 
     def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores (n, k) float32 predicted from features (n, p)."""
+        """Scores predicted from features.
+
+        Parameters
+        ----------
+        features
+            (n, p) float, in whose precision the product is.
+
+        Returns
+        -------
+        ndarray
+            (n, k) float32.
+        """
         with one_blas_thread():
             found = features @ self.coef.T.astype(features.dtype)
         return np.asarray(found + self.intercept.astype(features.dtype), np.float32)
 
     def spectrum(self, scores: NDArray[Any]) -> NDArray[np.float32]:
-        """Spectra (n, q) float32 from scores (n, k); may be below zero."""
+        """Spectra from scores.
+
+        Parameters
+        ----------
+        scores
+            (n, k) float, in whose precision the product is.
+
+        Returns
+        -------
+        ndarray
+            (n, q) float32, intensities; may be below zero.
+        """
         with one_blas_thread():
             found = scores @ self.components.astype(scores.dtype)
         return np.asarray(found + self.mean.astype(scores.dtype), np.float32)

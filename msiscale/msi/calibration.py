@@ -53,12 +53,34 @@ class Calibration:
         return bool(self.offset_ppm or self.slope_ppm)
 
     def error_ppm(self, mz: ArrayLike) -> Floats:
-        """Error of the file's m/z, in ppm of the true ones."""
+        """Error of the file's m/z, in ppm of the true ones.
+
+        Parameters
+        ----------
+        mz
+            m/z of the file, of any shape
+
+        Returns
+        -------
+        ndarray
+            float64 of the same shape, in ppm; positive where the file's m/z are too high
+        """
         inside = np.clip(np.asarray(mz, np.float64), self.low, self.high)
         return self.offset_ppm + self.slope_ppm * (inside - self.centre) / 100
 
     def correct(self, mz: Floats) -> Floats:
-        """True m/z from the file's, float64; the same array where nothing is corrected."""
+        """True m/z from the file's.
+
+        Parameters
+        ----------
+        mz
+            (n,) float64, m/z of the file
+
+        Returns
+        -------
+        ndarray
+            (n,) float64, true m/z; the same array where nothing is corrected
+        """
         if not self:
             return mz
         factor = self.error_ppm(mz)

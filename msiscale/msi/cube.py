@@ -121,7 +121,22 @@ def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float) -> Intensit
 
 
 def bin_dense(intensity: Intensities, index: Ints, k: int) -> Intensities:
-    """`bin_spectra` for (m, n) on a shared axis; `index` (n,) is the `nearest` of its m/z."""
+    """`bin_spectra` for spectra on a shared axis.
+
+    Parameters
+    ----------
+    intensity
+        (m, n) float32, m spectra on an axis of n ascending m/z
+    index
+        (n,) int64, the `nearest` of these m/z; -1 where there is none
+    k
+        number of m/z of the axis to bin onto
+
+    Returns
+    -------
+    ndarray
+        (m, k) float32, summed intensities
+    """
     out = np.zeros((len(intensity), k), np.float32)
     hit = np.flatnonzero(index >= 0)
     if len(hit) == 0:

@@ -127,7 +127,37 @@ class Hdf5Source(MsiSource):
         lengths: Ints | None = None,
         **more: Any,
     ) -> Self:
-        """A source of spectra at the pixels `yx` (n, 2); `lengths` where they share no axis."""
+        """Make a source of spectra at given pixels.
+
+        Parameters
+        ----------
+        h5
+            the open file
+        names
+            the data sets of the layout
+        yx
+            (n, 2) int64, (y, x) pixel indices of the spectra
+        address
+            (n, d) int64, where each spectrum lies in the data sets
+        mz
+            (k,) float64, the shared m/z axis; None where each spectrum has its own
+        notes
+            what was odd and how it was read
+        lengths
+            (n,) int64, values of every spectrum; None where all have as many as the axis
+        **more
+            other attributes of the class
+
+        Returns
+        -------
+        Self
+            the source
+
+        Raises
+        ------
+        InputError
+            there are no spectra, or two lie on the same pixel
+        """
         if len(yx) == 0:
             raise InputError(f"{h5.path}: holds no spectra with any signal; export the image again")
         _, first, count = np.unique(yx, axis=0, return_index=True, return_counts=True)
@@ -153,11 +183,43 @@ class Hdf5Source(MsiSource):
         )
 
     def stored_values(self, indices: Ints) -> Numbers:
+        """Read intensities on the shared axis.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra
+
+        Returns
+        -------
+        ndarray
+            (m, k), in that order
+        """
         with opened(self.path) as h5:
             return self.slabs(h5, self.address[indices], int(self.lengths[0]))
 
     def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
-        """(m, k) intensities of the spectra at `address`."""
+        """Read the intensities of spectra from an open file.
+
+        Parameters
+        ----------
+        h5
+            the open file
+        address
+            (m, d) int64, rows of the attribute `address`
+        k
+            number of m/z of the shared axis
+
+        Returns
+        -------
+        ndarray
+            (m, k) intensities, in the order of `address`
+
+        Raises
+        ------
+        NotImplementedError
+            the layout does not override this
+        """
         raise NotImplementedError
 
 
@@ -175,6 +237,22 @@ class Dense(Hdf5Source):
     mz_first: bool
 
     def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        """Read intensities in runs of neighbouring pixels.
+
+        Parameters
+        ----------
+        h5
+            the open file
+        address
+            (m, 1) or (m, 2) int64, indices along the pixel axes
+        k
+            number of m/z
+
+        Returns
+        -------
+        ndarray
+            (m, k) of the type of the data set
+        """
         data = h5.dataset(self.names[0], address.shape[1] + 1)
         out = np.empty((len(address), k), data.dtype)
         # line by line of the first pixel axis where there are two, in runs along the last
@@ -193,6 +271,27 @@ class Csr(Hdf5Source):
     """A CSR matrix (pixel, mz): its data and column indices."""
 
     def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        """Read rows of the matrix.
+
+        Parameters
+        ----------
+        h5
+            the open file
+        address
+            (m, 2) int64, begin and end of the rows
+        k
+            number of m/z
+
+        Returns
+        -------
+        ndarray
+            (m, k) float64 where the file has float64, else float32
+
+        Raises
+        ------
+        InputError
+            a column index is not on the axis
+        """
         data, columns = h5.dataset(self.names[0], 1), h5.dataset(self.names[1], 1)
         out = np.zeros((len(address), k), np.float64 if data.dtype == np.float64 else np.float32)
         order = np.argsort(address[:, 0], kind="stable")
@@ -214,6 +313,27 @@ class Spots(Hdf5Source):
     """A data set a spectrum."""
 
     def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+        """Read the data sets of spectra.
+
+        Parameters
+        ----------
+        h5
+            the open file
+        address
+            (m, 1) int64, numbers of the spots
+        k
+            number of m/z
+
+        Returns
+        -------
+        ndarray
+            (m, k) float64
+
+        Raises
+        ------
+        InputError
+            a spot does not have k intensities
+        """
         out = np.empty((len(address), k), np.float64)
         for i, row in enumerate(address[:, 0]):
             values = h5.whole(self.names[0].format(row)).ravel()
@@ -230,6 +350,18 @@ class RaggedSpots(Hdf5Source):
     """A data set of m/z and one of intensities a spectrum."""
 
     def stored_spectra(self, indices: Ints) -> tuple[Numbers, Numbers]:
+        """Read spectra, each with its own m/z.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra
+
+        Returns
+        -------
+        tuple of ndarray
+            m/z and intensities, one spectrum after another
+        """
         found: tuple[list[Numbers], ...] = ([np.empty(0)], [np.empty(0, np.float32)])
         with opened(self.path) as h5:
             for row in self.address[indices, 0]:
@@ -240,7 +372,31 @@ class RaggedSpots(Hdf5Source):
 
 
 def open_matrix(h5: Hdf5File, name: str, yx: Ints, mz: Floats, notes: list[str]) -> Hdf5Source:
-    """A dense matrix, (pixel, mz) or (mz, pixel)."""
+    """Open a dense matrix, (pixel, mz) or (mz, pixel).
+
+    Parameters
+    ----------
+    h5
+        the open file
+    name
+        data set of the matrix
+    yx
+        (n, 2) int64, (y, x) pixel indices of the spectra
+    mz
+        (k,) float64, the m/z axis
+    notes
+        notes of the source; one is added where the matrix is square
+
+    Returns
+    -------
+    Hdf5Source
+        a `Dense` source
+
+    Raises
+    ------
+    InputError
+        the matrix does not fit the pixels and the m/z
+    """
     data, n, k = h5.dataset(name, 2), len(yx), len(mz)
     if data.shape not in ((n, k), (k, n)):
         raise InputError(

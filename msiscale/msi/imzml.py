@@ -40,7 +40,18 @@ class Stored:
     stored: Ints  #: bytes in the .ibd
 
     def take(self, which: Ints) -> Stored:
-        """Those of some spectra."""
+        """Those of some spectra.
+
+        Parameters
+        ----------
+        which
+            (m,) int64, indices of the spectra
+
+        Returns
+        -------
+        Stored
+            the arrays of these, in that order
+        """
         columns = (self.offset, self.length, self.stored)
         return Stored(self.dtype, self.zlib, *(column[which] for column in columns))
 
@@ -54,15 +65,57 @@ class ImzmlSource(MsiSource):
     intensity_arrays: Stored = field(repr=False)
 
     def stored_values(self, indices: Ints) -> Numbers:
+        """Read intensities on the shared axis.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra
+
+        Returns
+        -------
+        ndarray
+            (m, k), of the file's type
+        """
         (values,) = self.arrays(indices, self.intensity_arrays)
         return _join(values, self.intensity_arrays).reshape(len(indices), self.lengths[0])
 
     def stored_spectra(self, indices: Ints) -> tuple[Numbers, Numbers]:
+        """Read spectra, each with its own m/z.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra
+
+        Returns
+        -------
+        tuple of ndarray
+            m/z and intensities of the file's types, one spectrum after another
+        """
         mz, values = self.arrays(indices, self.mz_arrays, self.intensity_arrays)
         return _join(mz, self.mz_arrays), _join(values, self.intensity_arrays)
 
     def arrays(self, indices: Ints, *kinds: Stored) -> list[list[Numbers]]:
-        """Arrays of every kind for every index, in order, from few large reads."""
+        """Arrays of every kind for every index, in order, from few large reads.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra
+        *kinds
+            the kinds of array to read
+
+        Returns
+        -------
+        list of list of ndarray
+            for every kind m flat arrays, of the type that the file stores
+
+        Raises
+        ------
+        InputError
+            the .ibd became shorter since the image was opened
+        """
         # all ranges by offset: interleaved m/z and intensities then come in one sweep of the file
         n = len(indices)
         out: list[list[Numbers]] = [[np.empty(0, kind.dtype)] * n for kind in kinds]

@@ -134,7 +134,20 @@ def normalisation(spectra: Spectra, how: str) -> Intensities:
 
 
 def reference_factor(spectra: Spectra, near: NDArray[np.bool_]) -> Intensities:
-    """(m,) float32 summed intensity of the values `near` (n,) reference ions; NaN without any."""
+    """Summed intensity of the reference ions in every spectrum.
+
+    Parameters
+    ----------
+    spectra
+        m spectra, of n values together
+    near
+        (n,) bool, whether a value is that of a reference ion
+
+    Returns
+    -------
+    ndarray
+        (m,) float32; NaN where the sum is not above zero
+    """
     own = np.bincount(spectra.rows[near], spectra.intensity[near], minlength=len(spectra))
     return _above_zero(own)
 

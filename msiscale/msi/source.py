@@ -69,11 +69,43 @@ class MsiSource:
         return "processed" if self.mz is None else "continuous"
 
     def stored_values(self, indices: Ints) -> Numbers:
-        """(m, k) intensities on the shared axis as the file has them, in the order of `indices`."""
+        """Intensities on the shared axis as the file has them.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra, in any order
+
+        Returns
+        -------
+        ndarray
+            (m, k), in that order, of whatever type the file has
+
+        Raises
+        ------
+        NotImplementedError
+            the layout does not override this
+        """
         raise NotImplementedError
 
     def stored_spectra(self, indices: Ints) -> tuple[Numbers, Numbers]:
-        """m/z and intensities of the spectra `indices` as the file has them, one after another."""
+        """m/z and intensities of spectra as the file has them.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra, in any order
+
+        Returns
+        -------
+        tuple of ndarray
+            m/z and intensities, flat, one spectrum after another, of whatever types the file has
+
+        Raises
+        ------
+        NotImplementedError
+            the layout does not override this
+        """
         raise NotImplementedError
 
     def read(self, indices: NDArray[np.integer]) -> Spectra:
@@ -147,7 +179,20 @@ class MsiSource:
             return self.read(some)
 
     def share_axis(self, mz: Floats, remedy: str) -> None:
-        """Take `mz` (k,) for the axis of all spectra, sorted; InputError unless it is finite."""
+        """Take an m/z axis for that of all spectra, sorted.
+
+        Parameters
+        ----------
+        mz
+            (k,) float64, in any order
+        remedy
+            what the error message tells the user to do
+
+        Raises
+        ------
+        InputError
+            an m/z is not finite
+        """
         if not np.isfinite(mz).all():
             raise InputError(f"{self.path}: the m/z axis has values that are not finite; {remedy}")
         if np.any(mz[1:] < mz[:-1]):
@@ -172,21 +217,69 @@ def _warn(path: str, repairs: Repairs) -> None:
 
 
 def as_indices(indices: NDArray[np.integer]) -> Ints:
-    """Indices of spectra as int64."""
+    """Indices of spectra as int64.
+
+    Parameters
+    ----------
+    indices
+        (m,) of any integer type
+
+    Returns
+    -------
+    ndarray
+        (m,) int64; the same array where it is int64 already
+    """
     return np.asarray(indices).astype(np.int64, copy=False)
 
 
 def batches(
     source: MsiSource, indices: NDArray[np.integer], values: int = BATCH_VALUES
 ) -> Iterator[Ints]:
-    """Cut `indices` (m,) of spectra into runs of at most so many values, or of one spectrum."""
+    """Cut indices of spectra into runs of at most so many values, or of one spectrum.
+
+    Parameters
+    ----------
+    source
+        the image
+    indices
+        (m,) of the spectra, in any order
+    values
+        m/z and intensity pairs of a run, at most
+
+    Returns
+    -------
+    Iterator of ndarray
+        int64 parts of `indices`, one after another
+    """
     indices = as_indices(indices)
     start = starts(source.lengths[indices])
     return (indices[begin:end] for begin, end in runs(start, values))
 
 
 def bounding_box(path: str, yx: Ints) -> tuple[NDArray[np.int32], tuple[int, int], tuple[int, int]]:
-    """Positions rebased to their bounding box, its shape and origin; InputError if it is empty."""
+    """Rebase positions to their bounding box.
+
+    Parameters
+    ----------
+    path
+        of the image, for the error message
+    yx
+        (n, 2) int64, (y, x) pixel indices of the spectra; n above 0
+
+    Returns
+    -------
+    positions : ndarray
+        (n, 2) int32, (y, x) within the box
+    shape : tuple of int
+        (ny, nx) of the box
+    origin : tuple of int
+        (y, x) of the box in the coordinates of `yx`
+
+    Raises
+    ------
+    InputError
+        the box is so large for its spectra that `yx` cannot be pixel indices
+    """
     low, high = yx.min(axis=0), yx.max(axis=0)
     shape = (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
     if shape[0] * shape[1] > 1000 * len(yx) + 10_000_000:

@@ -99,14 +99,38 @@ class Spectra:
 
 
 def starts(lengths: Sequence[int] | NDArray[np.integer]) -> Ints:
-    """Boundaries ``(m + 1,)`` of runs of the given lengths."""
+    """Boundaries of runs of the given lengths.
+
+    Parameters
+    ----------
+    lengths
+        (m,) integers
+
+    Returns
+    -------
+    ndarray
+        (m + 1,) int64, from 0; run i is ``[start[i]:start[i + 1]]``
+    """
     out = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=out[1:])
     return out
 
 
 def runs(start: Ints, values: int) -> Iterator[tuple[int, int]]:
-    """Ranges ``[begin, end)`` of spectra with these boundaries, each of at most `values` values."""
+    """Ranges of whole spectra of at most so many values, and at least one spectrum.
+
+    Parameters
+    ----------
+    start
+        (m + 1,) int64, boundaries of the spectra
+    values
+        values of a range, at most, unless a single spectrum has more
+
+    Yields
+    ------
+    tuple of int
+        ``[begin, end)`` of the spectra
+    """
     begin = 0
     while begin < len(start) - 1:
         ahead = int(np.searchsorted(start, start[begin] + values, side="right")) - 1
@@ -130,7 +154,31 @@ def clean(intensity: Numbers) -> tuple[Intensities, Repairs]:
 
 
 def sort_mz(mz: Floats, intensity: Intensities, start: Ints) -> tuple[Floats, Intensities, int]:
-    """Spectra sorted by m/z, stably, and how many had to be; ValueError for an m/z not finite."""
+    """Sort spectra by m/z, stably.
+
+    Parameters
+    ----------
+    mz
+        (n,) float64, of the spectra one after another
+    intensity
+        (n,) float32
+    start
+        (m + 1,) int64, boundaries of the spectra
+
+    Returns
+    -------
+    mz : ndarray
+        (n,) float64, ascending within every spectrum
+    intensity : ndarray
+        (n,) float32, in the same order
+    unsorted : int
+        spectra whose order changed; if 0 the arrays are those given
+
+    Raises
+    ------
+    ValueError
+        an m/z is not finite
+    """
     if len(mz) == 0:
         return mz, intensity, 0
     ascending = mz[1:] >= mz[:-1]  # false next to a NaN
@@ -148,7 +196,18 @@ def sort_mz(mz: Floats, intensity: Intensities, start: Ints) -> tuple[Floats, In
 
 
 def regular(mz: Floats) -> bool:
-    """Whether the spacing of neighbouring m/z changes so little that they sample a profile."""
+    """Whether the spacing of neighbouring m/z changes so little that they sample a profile.
+
+    Parameters
+    ----------
+    mz
+        (n,) float64, ascending
+
+    Returns
+    -------
+    bool
+        False for fewer than 200 m/z
+    """
     if len(mz) < 200:
         return False
     gaps = np.diff(mz)
