@@ -211,7 +211,18 @@ def pixel_corners(matrix: Floats, block: Block) -> Floats:
 
 
 def bounds(points: Floats) -> tuple[float, float, float, float]:
-    """``(x_min, y_min, x_max, y_max)`` of points, float64 ``(..., 2)``."""
+    """The smallest upright box around points.
+
+    Parameters
+    ----------
+    points
+        (..., 2) float64, (x, y), at least one.
+
+    Returns
+    -------
+    tuple of float
+        ``(x_min, y_min, x_max, y_max)``, in the unit of the points.
+    """
     flat = points.reshape(-1, 2)
     (x0, y0), (x1, y1) = flat.min(axis=0), flat.max(axis=0)
     return float(x0), float(y0), float(x1), float(y1)

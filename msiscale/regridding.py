@@ -80,11 +80,33 @@ class Overlap:
         return self._select(keep)
 
     def of(self, pixels: NDArray[np.bool_]) -> Overlap:
-        """Only the entries of the pixels (block shape) that are true."""
+        """Only the entries of some pixels.
+
+        Parameters
+        ----------
+        pixels
+            (h, w) bool, of the block's shape: true for the pixels to keep.
+
+        Returns
+        -------
+        Overlap
+            Of the same block; other pixels have no entries.
+        """
         return self._select(pixels.ravel()[self.pixel])
 
     def where(self, mask: NDArray[np.bool_]) -> Overlap:
-        """Only the entries on source cells where `mask` (source shape) is true."""
+        """Only the entries on some source cells.
+
+        Parameters
+        ----------
+        mask
+            (h, w) bool, of the source's shape: true for the cells to keep.
+
+        Returns
+        -------
+        Overlap
+            Of the same block, without entries on other cells.
+        """
         return self._select(mask[self.y, self.x])
 
     def touched(self) -> Ints:

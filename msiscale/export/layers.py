@@ -90,7 +90,18 @@ def predicted_ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
 
 
 def named(mz: Sequence[float] | NDArray[np.float64]) -> list[str]:
-    """Names of the m/z `mz` (k,): four decimals, or as many as tell them apart."""
+    """Name m/z by four decimals, or by as many as tell them apart.
+
+    Parameters
+    ----------
+    mz
+        (k,) float64.
+
+    Returns
+    -------
+    list of str
+        One for each.
+    """
     for digits in range(4, 13):
         names = [f"{value:.{digits}f}" for value in mz]
         if len(set(names)) == len(names):

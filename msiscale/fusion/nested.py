@@ -39,7 +39,20 @@ def degraded_shape(shape: tuple[int, int], factor: int) -> tuple[int, int]:
 
 
 def padded(values: NDArray[Any], factor: int) -> Floats:
-    """float64, with NaN added below and on the right to whole coarse pixels."""
+    """Pad with NaN below and on the right to whole coarse pixels.
+
+    Parameters
+    ----------
+    values
+        (h, w) or (h, w, n), of any real type.
+    factor
+        Fine pixels to a coarse one, each way.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, h and w rounded up to multiples of `factor`.
+    """
     h, w = degraded_shape(values.shape[:2], factor)
     out = np.full((h * factor, w * factor, *values.shape[2:]), np.nan)
     out[: values.shape[0], : values.shape[1]] = values
@@ -69,7 +82,20 @@ def degrade(values: NDArray[Any], factor: int) -> Floats:
 
 
 def share(mask: NDArray[np.bool_], factor: int) -> Floats:
-    """The share, float64 in 0..1, of each coarse pixel's fine pixels where `mask` is true."""
+    """Compute the share of each coarse pixel's fine pixels where `mask` is true.
+
+    Parameters
+    ----------
+    mask
+        (h, w) bool.
+    factor
+        Fine pixels to a coarse one, each way.
+
+    Returns
+    -------
+    numpy.ndarray
+        (ceil(h / factor), ceil(w / factor)) float64, 0 to 1; beyond the mask all is false.
+    """
     inside = np.nan_to_num(padded(mask.astype(np.float64), factor))
     return _sums(inside, factor) / factor**2
 
@@ -92,7 +118,20 @@ def repeat(values: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def filled(values: Floats, steps: int = FILL) -> Floats:
-    """What was not measured in (h, w, n) continued from its 8 neighbours, step by step; then 0."""
+    """Continue what was not measured from its 8 neighbours, step by step; the rest becomes 0.
+
+    Parameters
+    ----------
+    values
+        (h, w, n) float64, NaN where not measured.
+    steps
+        Pixels that the image is continued by, at most.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w, n) float64 without NaN.
+    """
     values = values.copy()
     for _ in range(steps):
         unknown = ~np.isfinite(values)
@@ -106,7 +145,22 @@ def filled(values: Floats, steps: int = FILL) -> Floats:
 
 
 def upsample(values: Floats, factor: int, kernel: Kernel) -> Floats:
-    """(h, w, n) without NaN on the fine grid; beyond the border the outermost pixels go on."""
+    """Interpolate to the fine grid; beyond the border the outermost pixels go on.
+
+    Parameters
+    ----------
+    values
+        (h, w, n) float64 without NaN.
+    factor
+        Fine pixels to a coarse one, each way.
+    kernel
+        ``nearest``, ``bilinear`` or ``bicubic``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h * factor, w * factor, n) float64.
+    """
     # bicubic is the convolution of Keys (1981, IEEE Trans. ASSP 29:1153) with a = -1/2
     if kernel == "nearest":
         return np.asarray(repeat(values, factor))
@@ -150,7 +204,20 @@ def _sums(values: Floats, factor: int) -> Floats:
 
 
 def window_sums(values: Floats, radius: int) -> Floats:
-    """Sums over (2 radius + 1)² pixels around each of (h, w, n); beyond the border there is 0."""
+    """Sum over (2 radius + 1)² pixels around each pixel; beyond the border there is 0.
+
+    Parameters
+    ----------
+    values
+        (h, w, n) float64 without NaN.
+    radius
+        Of the window, in pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w, n) float64.
+    """
     for axis in (0, 1):
         pad = [(0, 0)] * values.ndim
         pad[axis] = (radius, radius)

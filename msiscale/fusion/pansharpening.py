@@ -37,14 +37,50 @@ def slopes(sums: Moments) -> tuple[Floats, float]:
 
 
 def generalised_ihs(coarse: Floats, pan: Floats, factor: int, slope: Floats) -> Floats:
-    """``ion + slope * (pan - pan on the coarse grid)``; arguments as in `laplacian`."""
+    """Sharpen each ion by itself: ``ion + slope * (pan - pan on the coarse grid)``.
+
+    Parameters
+    ----------
+    coarse
+        (h, w, t) float64 ion images, NaN where not measured.
+    pan
+        (h * factor, w * factor) float64, the guide (the slide's luminance); NaN where it does not
+        count.
+    factor
+        Fine pixels to a coarse one, each way.
+    slope
+        (t,) float64, of the ions on the guide over the whole specimen.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h * factor, w * factor, t) float64, in the units of `coarse`.
+    """
     low = upsample(filled(degrade(pan, factor)[..., None]), factor, "bicubic")
     detail = np.nan_to_num(pan[..., None] - low)
     return upsample(filled(coarse), factor, "bicubic") + slope * detail
 
 
 def ihs(coarse: Floats, pan: Floats, factor: int, sums: Moments) -> Floats:
-    """Ions three by three, in units of their standard deviations; arguments as in `laplacian`."""
+    """Sharpen the ions three by three, in units of their standard deviations.
+
+    Parameters
+    ----------
+    coarse
+        (h, w, t) float64 ion images, NaN where not measured.
+    pan
+        (h * factor, w * factor) float64, the guide (the slide's luminance); NaN where it does not
+        count.
+    factor
+        Fine pixels to a coarse one, each way.
+    sums
+        Of the guide (x) and the ions (m) over the whole specimen.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h * factor, w * factor, t) float64, in the units of `coarse`.
+    """
     image = upsample(filled(coarse), factor, "bicubic")
     known = np.isfinite(pan)
     for start in range(0, sums.q, COLOURS):
@@ -104,7 +140,24 @@ def laplacian(coarse: Floats, pan: Floats, factor: int, slope: Floats, variance:
 
 
 def local_slope(coarse: Floats, pan: Floats, slope: Floats, variance: float) -> Floats:
-    """Slope (h, w, t) of each ion on the guide around every pixel of the coarse grid."""
+    """Find the slope of each ion on the guide around every pixel of the coarse grid.
+
+    Parameters
+    ----------
+    coarse
+        (h, w, t) float64 ion images, NaN where not measured.
+    pan
+        (h, w) float64, the guide on the coarse grid; NaN where it does not count.
+    slope
+        (t,) float64, of the ions on the guide over the whole specimen.
+    variance
+        Of the guide on the coarse grid, over the whole specimen.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w, t) float64, in intensity per unit of the guide.
+    """
     # where there is little to go by (few pixels, or a guide that hardly varies) it is the whole's
     known = np.isfinite(pan) & np.isfinite(coarse).all(axis=-1)
     p = np.where(known, pan, 0.0)[..., None]

@@ -65,7 +65,20 @@ class PLSPath:
         return int(self.rotations.shape[1])
 
     def coefficients(self, n_components: ArrayLike) -> tuple[Floats, Floats]:
-        """``coef (t, p), intercept (t,)`` for one number of components, or one for each target."""
+        """Compute the coefficients for one number of components, or one for each target.
+
+        Parameters
+        ----------
+        n_components
+            One integer, or (t,) integers; above `most`, all components are used.
+
+        Returns
+        -------
+        coef
+            (t, p) float64, for variables and targets in their own units.
+        intercept
+            (t,) float64, in the units of the targets.
+        """
         wanted = np.broadcast_to(np.asarray(n_components), (self.sums.q,))
         used = np.where(np.arange(self.most)[None, :] < wanted[:, None], self.loadings, 0.0)
         coef = used @ self.rotations.T
@@ -99,7 +112,18 @@ def pls_losses(parts: Sequence[Moments], most: int) -> Floats:
 
 
 def fewest(losses: Floats) -> NDArray[np.int64]:
-    """Of each target the number of components with the smallest loss; ties to the fewer."""
+    """Choose for each target the number of components with the smallest loss; ties to the fewer.
+
+    Parameters
+    ----------
+    losses
+        (most, t) float64, with 1 ... `most` components.
+
+    Returns
+    -------
+    numpy.ndarray
+        (t,) int64, from 1.
+    """
     return np.asarray(np.argmin(losses, axis=0) + 1, np.int64)
 
 

@@ -38,12 +38,38 @@ class Regression:
     r2: Floats  # (t,), likewise
 
     def predict(self, x: NDArray[Any]) -> Floats:
-        """(..., t) from variables (..., p); never below zero, as intensities are not."""
+        """Predict the ions; never below zero, as intensities are not.
+
+        Parameters
+        ----------
+        x
+            (..., p) variables, of any real type.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., t) float64 intensities.
+        """
         return np.maximum(x.astype(np.float64) @ self.coef.T + self.intercept, 0)
 
 
 def fold_of(y: NDArray[Any], x: NDArray[Any], side: int) -> NDArray[np.int64]:
-    """Fold (n,) of pixels at rows and columns: squares of `side` px, no two of a fold adjacent."""
+    """Assign pixels to folds by squares, no two of a fold adjacent.
+
+    Parameters
+    ----------
+    y
+        (n,) integers, the pixels' rows.
+    x
+        (n,) integers, their columns.
+    side
+        Of a square, in pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) int64, from 0 to `FOLDS` - 1.
+    """
     return np.asarray((y // side + 2 * (x // side)) % FOLDS)
 
 

@@ -55,7 +55,19 @@ class Slices(Protocol):
 class Images(Protocol):
     """Where restored images are kept: by method, written and read in blocks of pixels."""
 
-    def write(self, method: str, block: Block, values: NDArray[np.float32]) -> None: ...
+    def write(self, method: str, block: Block, values: NDArray[np.float32]) -> None:
+        """Keep a block.
+
+        Parameters
+        ----------
+        method
+            Whose image it is.
+        block
+            Pixels (y, x) of the image.
+        values
+            (h, w, t) float32, of the block.
+        """
+        ...
 
     def read(self, method: str, block: Block) -> NDArray[np.float32]: ...
 
@@ -68,7 +80,17 @@ class InMemory:
     images: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def write(self, method: str, block: Block, values: NDArray[np.float32]) -> None:
-        """Keep a block."""
+        """Keep a block.
+
+        Parameters
+        ----------
+        method
+            Whose image it is.
+        block
+            Pixels (y, x) of the image.
+        values
+            (h, w, t) float32, of the block.
+        """
         image = self.images.setdefault(method, np.full(self.shape, np.nan, np.float32))
         image[block.slices] = values
 

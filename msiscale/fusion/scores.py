@@ -39,7 +39,26 @@ class Scores:
         core: tuple[slice, slice],
         span: Floats,
     ) -> Scores:
-        """Sums of a cell; the images have `REACH` pixels around it, as far as there are any."""
+        """Sum over a cell; the images have `REACH` pixels around it, as far as there are any.
+
+        Parameters
+        ----------
+        truth
+            (h, w, t) ion images as measured.
+        restored
+            (h, w, t) ion images, restored.
+        mask
+            (h, w) bool, pixels that count.
+        core
+            Rows and columns of the cell within the images.
+        span
+            (t,) float64, range of each ion over the specimen; where it is 0, no SSIM is summed.
+
+        Returns
+        -------
+        Scores
+            Of the cell's pixels in the mask.
+        """
         inside = np.zeros(mask.shape, bool)
         inside[core] = mask[core]
         a, b = (v[inside].astype(np.float64) for v in (truth, restored))

@@ -46,7 +46,18 @@ class Elsewhere:
         return np.asarray(total)
 
     def all_of(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(y, x) bool: pixels whose values all come from pixels of the mask."""
+        """Find the pixels whose values all come from pixels of the mask.
+
+        Parameters
+        ----------
+        mask
+            (y, x) bool.
+
+        Returns
+        -------
+        numpy.ndarray
+            (y, x) bool; false where a value would come from outside the image.
+        """
         found = np.ones(mask.shape, bool)
         for _, oy, ox in self.corners():
             y, x = np.arange(mask.shape[0]) + oy, np.arange(mask.shape[1]) + ox
@@ -59,7 +70,18 @@ class Elsewhere:
         return found
 
     def rolled(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The whole image, whole pixels away, what leaves on one side coming in on the other."""
+        """Move the whole image by whole pixels; what leaves on one side comes in on the other.
+
+        Parameters
+        ----------
+        image
+            (y, x, ...) of any type.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the same shape and type.
+        """
         turned = image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
         return np.roll(turned, (-round(self.dy), -round(self.dx)), (0, 1))
 

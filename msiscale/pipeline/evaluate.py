@@ -91,7 +91,28 @@ class Setting:
         columns: Callable[[Sequence[str]], np.ndarray],
         **more: Any,
     ) -> Setting:
-        """Folds over specimens: all usable pixels of one are a part."""
+        """Make a setting of folds over specimens: all usable pixels of one are a part.
+
+        Parameters
+        ----------
+        name
+            Of the protocol.
+        tables
+            Specimen to its rows.
+        folds
+            Over the specimens.
+        patients
+            Specimen to what is left out with it when a penalty is chosen.
+        columns
+            Training specimens -> the m/z that they support, (k,) bool.
+        **more
+            Other attributes of `Setting`, by name.
+
+        Returns
+        -------
+        Setting
+            Its parts named as the specimens are.
+        """
         holder = {specimen: i for i, fold in enumerate(folds) for specimen in fold.test}
         return cls(
             name,

@@ -25,9 +25,30 @@ def draw_restored(
     correlation: NDArray[np.float64],
     pixel_um: tuple[float, float],
 ) -> bytes:
-    """Draw one ion (PNG): measured, degraded, and restored by each method; in the same colours.
+    """Draw one ion: measured, degraded, and restored by each method; in the same colours.
 
     Memory: the maps of one ion.
+
+    Parameters
+    ----------
+    name
+        Of the specimen.
+    data
+        The specimen on the grid of its MSI.
+    images
+        Those that `restore` wrote, float32 (y, x, t).
+    methods
+        Names, in the order of `correlation`.
+    factor
+        Pixels of the MSI to one of the degraded image, each way.
+    ion
+        Index of the ion in `data` and `images`.
+    mz
+        The ion's m/z, for the title.
+    correlation
+        (methods,) float64 of restored and measured; ``nearest`` and methods with NaN are left out.
+    pixel_um
+        Size (y, x) of a pixel, µm.
 
     Returns
     -------

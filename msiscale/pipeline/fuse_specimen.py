@@ -109,7 +109,17 @@ class InStore:
         return cls(group)
 
     def write(self, method: str, block: Block, values: NDArray[np.float32]) -> None:
-        """Write a block."""
+        """Write a block.
+
+        Parameters
+        ----------
+        method
+            Whose image it is.
+        block
+            Whole chunks of pixels (y, x) of the image.
+        values
+            (h, w, mz) float32, of the block.
+        """
         write_block(array_of(self.group, method), block, values)
 
     def read(self, method: str, block: Block) -> NDArray[np.float32]:

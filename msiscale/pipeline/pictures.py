@@ -46,7 +46,22 @@ def slide_picture(slide: Slide, pixel_um: PixelSize) -> tuple[Picture, Floats, N
 
 
 def slide_channels(rgb: NDArray[np.uint8], mpp: PixelSize, side_um: float) -> Picture:
-    """The channels of `slide_picture` of an image ``rgb (h, w, 3)``, smoothed to `side_um`."""
+    """Compute the channels of `slide_picture` from an image.
+
+    Parameters
+    ----------
+    rgb
+        (h, w, 3) uint8.
+    mpp
+        Size of its pixels, µm.
+    side_um
+        Side of the square pixel that the channels are smoothed to, µm.
+
+    Returns
+    -------
+    Picture
+        (h, w, 5) float32: tissue, haematoxylin, eosin, optical density and its texture.
+    """
     tissue = tissue_pixels(rgb).astype(np.float32)
     stains = rgb2hed(rgb)[..., :2].astype(np.float32)
     density = -np.log10((rgb.mean(axis=-1) + 1) / 256).astype(np.float32)

@@ -125,12 +125,48 @@ class PixelRows:
         return found
 
     def spread(self, cell: Block, rows: np.ndarray, out: np.ndarray) -> None:
-        """Put the rows of a cell back into ``out[y, x]``."""
+        """Put the rows of a cell back into ``out[y, x]``.
+
+        Parameters
+        ----------
+        cell
+            Pixels (y, x) of the specimen.
+        rows
+            (n,) or (n, columns), of the cell's usable pixels.
+        out
+            (y, x) or (y, x, columns) of the whole specimen, changed in place.
+        """
         out[cell.slices][self.mask[cell.slices]] = rows
 
 
 def read_rows(url: str, name: str, cell: Block, mask: Mask, where: Elsewhere = HERE) -> Float32:
-    """``array[cell][mask]`` as float32, taken from elsewhere if so asked."""
+    """Read ``array[cell][mask]``, taken from elsewhere if so asked.
+
+    Parameters
+    ----------
+    url
+        ``cohort.zarr/<specimen>``.
+    name
+        Of the array (y, x, columns).
+    cell
+        Pixels (y, x) of the specimen.
+    mask
+        (h, w) bool, usable pixels of the cell.
+    where
+        Where a pixel's values are taken from.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, columns) float32, in raster order.
+
+    Raises
+    ------
+    SpecimenError
+        Data are lost or altered, or a usable pixel has a value that is not finite.
+    ValueError
+        The latter, raised inside `sound`, which hands it on as a `SpecimenError`.
+    """
     root, specimen = url.rsplit("/", 1)
     with sound(root, specimen):
         array = array_of(open_group(url), name)

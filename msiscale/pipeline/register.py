@@ -157,7 +157,31 @@ def cancer_on_grid(
     shape: tuple[int, int],
     config: RunConfig,
 ) -> np.ndarray | None:
-    """Float32 (y, x): the annotated fraction of every MSI pixel; None without an annotation."""
+    """Compute the annotated fraction of every MSI pixel.
+
+    Parameters
+    ----------
+    specimen
+        Whose annotation is read.
+    slide
+        Its slide.
+    matrix
+        (3, 3) float64, MSI pixel index to level-0 pixels.
+    shape
+        (y, x) of the MSI grid.
+    config
+        Says which classes are cancer, and which to leave unknown.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        (y, x) float32, 0 to 1, NaN where it is unknown; None without an annotation.
+
+    Raises
+    ------
+    InputError
+        No class in the annotation is known to be cancer or not.
+    """
     if specimen.annotation is None:
         return None
     regions = read_annotation(specimen.annotation, slide.shape, slide=slide)

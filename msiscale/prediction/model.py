@@ -44,11 +44,33 @@ class Model:
     limits: Limits
 
     def predict_scores(self, features: Float32) -> Float32:
-        """Scores (..., component) of features (..., channel)."""
+        """Predict the scores of the spectra's components from features.
+
+        Parameters
+        ----------
+        features
+            (..., channel) float32.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., component) float32.
+        """
         return (features @ self.scores + self.scores_intercept).astype(np.float32)
 
     def predict_log_odds(self, features: Float32) -> Float32:
-        """Log-odds (..., map) of features (..., channel): linear, so that they may be averaged."""
+        """Predict the log-odds of cancer: linear in the features, so that they may be averaged.
+
+        Parameters
+        ----------
+        features
+            (..., channel) float32.
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., map) float32, in the order of `maps`.
+        """
         return (features @ self.cancer + self.cancer_intercept).astype(np.float32)
 
     def columns(self, mz: Sequence[float] | None) -> list[int]:
@@ -116,7 +138,22 @@ def columns_of(
 
 
 def spectra(scores: Any, mean: Float32, spectrum: Float32) -> Float32:
-    """Intensities (..., mz) of scores (..., component); what is below zero is zero."""
+    """Turn scores into intensities; what is below zero is zero.
+
+    Parameters
+    ----------
+    scores
+        (..., component) float32.
+    mean
+        (mz,) float32, of the model.
+    spectrum
+        (component, mz) float32, of the model.
+
+    Returns
+    -------
+    numpy.ndarray
+        (..., mz) float32.
+    """
     found: Float32 = np.maximum(scores @ spectrum + mean, np.float32(0)).astype(np.float32)
     return found
 

@@ -47,14 +47,36 @@ class Found:
     values: dict[str, float] = field(default_factory=dict)
 
     def centroid(self, matrix: Floats) -> tuple[float, float]:
-        """Mean position (x, y) of its pixels in level-0 pixels."""
+        """Find the mean position of its pixels.
+
+        Parameters
+        ----------
+        matrix
+            (3, 3) float64, pixel index to level-0 pixels.
+
+        Returns
+        -------
+        tuple of float
+            (x, y) in level-0 pixels.
+        """
         y, x = np.nonzero(self.mask)
         x0, y0 = apply(matrix, [x.mean() + self.block.x0, y.mean() + self.block.y0])
         return float(x0), float(y0)
 
 
 def consensus(maps: Mapping[str, Float32]) -> Float32:
-    """Mean of the predictors' probabilities (y, x); NaN where one of them is."""
+    """Average the predictors' probabilities.
+
+    Parameters
+    ----------
+    maps
+        (y, x) float32 probabilities by predictor, NaN where there are none.
+
+    Returns
+    -------
+    numpy.ndarray
+        (y, x) float32; NaN where one of them is.
+    """
     return np.asarray(np.mean(list(maps.values()), axis=0), dtype=np.float32)
 
 

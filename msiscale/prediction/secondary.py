@@ -121,7 +121,26 @@ def table(
     matrix: Floats,
     mpp: PixelSize,
 ) -> pd.DataFrame:
-    """Tabulate secondary regions (`COLUMNS`): from 1, at centroids in level-0 pixels and µm."""
+    """Tabulate secondary regions.
+
+    Parameters
+    ----------
+    specimen
+        Its name.
+    patient
+        The specimen's patient.
+    found
+        The regions, as of `secondary_regions`.
+    matrix
+        (3, 3) float64, pixel index to level-0 pixels.
+    mpp
+        Size of a level-0 pixel, µm.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `COLUMNS`, a row a region: numbered from 1, at its centroid in level-0 pixels and µm.
+    """
     rows = []
     for i, region in enumerate(found, start=1):
         x, y = region.centroid(matrix)

@@ -35,7 +35,19 @@ class Agreement:
 
 
 def whitened(values: NDArray[np.floating]) -> Floats:
-    """Channels (h, w, c) made uncorrelated, of variance 1 over the pixels that count."""
+    """Whiten channels: uncorrelated, of variance 1 over the pixels that count.
+
+    Parameters
+    ----------
+    values
+        (h, w, c) floats in any units; a pixel with a value that is not finite does not count.
+
+    Returns
+    -------
+    NDArray
+        (h, w, k) float64, without a unit, strongest first; k <= c, as directions that hardly vary
+        are dropped. NaN where a pixel does not count.
+    """
     # directions without variance are dropped; the span stays, so that agreement has no units
     counts = np.isfinite(values).all(axis=-1)
     rows = values[counts].astype(np.float64)
@@ -53,7 +65,20 @@ def whitened(values: NDArray[np.floating]) -> Floats:
 
 
 def information(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
-    """Nats of the whitened channels ``x (h, w, p)`` and ``y (h, w, q)``, NaN: not counted."""
+    """Information that two whitened pictures have of each other where both count.
+
+    Parameters
+    ----------
+    x
+        (h, w, p) floats, channels from `whitened`; NaN where a pixel does not count.
+    y
+        (h, w, q) floats, those of the other picture at the same pixels.
+
+    Returns
+    -------
+    float
+        Nats, summed over the pixels; 0 where no more than p + q pixels count in both.
+    """
     rows, _ = _together(x, y)
     p = x.shape[-1]
     if len(rows) <= rows.shape[1]:
@@ -64,7 +89,20 @@ def information(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
 
 
 def agreement(x: NDArray[np.floating], y: NDArray[np.floating]) -> Agreement:
-    """`information` with all that it is made of."""
+    """`information` with all that it is made of.
+
+    Parameters
+    ----------
+    x
+        (h, w, p) floats, channels from `whitened`; NaN where a pixel does not count.
+    y
+        (h, w, q) floats, those of the other picture at the same pixels.
+
+    Returns
+    -------
+    Agreement
+        Without canonical variates where no more than p + q pixels count in both.
+    """
     rows, both = _together(x, y)
     p, q, n = x.shape[-1], y.shape[-1], len(rows)
     each = np.zeros(both.shape)

@@ -43,7 +43,18 @@ class Picture:
         return max(self.shape[0] * self.pixel_um.y, self.shape[1] * self.pixel_um.x)
 
     def channels(self, values: NDArray[np.floating]) -> Picture:
-        """Other channels ``(h, w, c)`` of the same pixels."""
+        """Other channels of the same pixels.
+
+        Parameters
+        ----------
+        values
+            (h, w, c) floats, stored as float32; NaN where a pixel does not count.
+
+        Returns
+        -------
+        Picture
+            With the pixel size of this one.
+        """
         return Picture(np.asarray(values, np.float32), self.pixel_um)
 
 
@@ -100,7 +111,19 @@ class Sampler:
         return _mean(taken)
 
     def at(self, points: Floats) -> NDArray[np.float32]:
-        """Values, float32 (..., c), at points ``(..., 2)``, (x, y) indices of the picture."""
+        """Values at points.
+
+        Parameters
+        ----------
+        points
+            (..., 2) float64, (x, y) in indices of the picture.
+
+        Returns
+        -------
+        NDArray
+            (..., c) float32, in the picture's units; NaN where less than half of a value comes from
+            pixels that count.
+        """
         places = np.moveaxis(points[..., ::-1], -1, 0)
         taken = [
             ndimage.map_coordinates(layer, places, np.float32, order=1, cval=0.0)

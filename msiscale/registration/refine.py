@@ -46,19 +46,66 @@ class Pair:
         self.middle = apply(msi.to_um, [(w - 1) / 2, (h - 1) / 2])
 
     def slide_under(self, matrix: Floats) -> NDArray[np.float32]:
-        """Channels of the slide at the pixels of the MSI, float32 (h, w, c)."""
+        """Channels of the slide at the pixels of the MSI.
+
+        Parameters
+        ----------
+        matrix
+            (3, 3) float64, µm of the MSI to µm of the slide.
+
+        Returns
+        -------
+        NDArray
+            (h, w, c) float32, h and w of the MSI; NaN where the slide does not count.
+        """
         return self.sample(self.from_um @ matrix @ self.msi.to_um, self.msi.shape)
 
     def agreement(self, matrix: Floats) -> Agreement:
-        """How well they agree under a map."""
+        """How well they agree under a map.
+
+        Parameters
+        ----------
+        matrix
+            (3, 3) float64, µm of the MSI to µm of the slide.
+
+        Returns
+        -------
+        Agreement
+            At the pixels of the MSI, which is the first of the two pictures.
+        """
         return agreement(self.msi.values, self.slide_under(matrix))
 
     def information(self, matrix: Floats) -> float:
-        """The same, the total only."""
+        """The total of `agreement` only.
+
+        Parameters
+        ----------
+        matrix
+            (3, 3) float64, µm of the MSI to µm of the slide.
+
+        Returns
+        -------
+        float
+            Nats.
+        """
         return information(self.msi.values, self.slide_under(matrix))
 
     def moved(self, matrix: Floats, by: Floats) -> Floats:
-        """`matrix` after a small affine map whose six numbers move corners by MSI pixels."""
+        """`matrix` after a small affine map whose six numbers move corners by MSI pixels.
+
+        Parameters
+        ----------
+        matrix
+            (3, 3) float64, µm of the MSI to µm of the slide.
+        by
+            (6,) float64, MSI pixels: change of the linear part about the MSI's middle, row by row,
+            then the shift (x, y).
+
+        Returns
+        -------
+        NDArray
+            (3, 3) float64, µm of the MSI to µm of the slide.
+        """
         change = np.eye(3)
         change[:2, :2] += by[:4].reshape(2, 2) * self.side / np.hypot(*self.corner)
         change[:2, 2] = by[4:] * self.side
@@ -67,7 +114,20 @@ class Pair:
 
 
 def refine(pair: Pair, matrix: Floats) -> Floats:
-    """The affine map near `matrix` under which the pair agrees best."""
+    """Find the affine map near `matrix` under which the pair agrees best.
+
+    Parameters
+    ----------
+    pair
+        The pictures.
+    matrix
+        (3, 3) float64, µm of the MSI to µm of the slide, to start from.
+
+    Returns
+    -------
+    NDArray
+        (3, 3) float64, as `matrix`, which it is where no step raises the agreement.
+    """
     best, score = matrix, pair.information(matrix)
     for step in (_similarity, _affine, _polished):
         found = step(pair, best)
@@ -158,7 +218,23 @@ def variates(pair: Pair, matrix: Floats) -> tuple[Floats, Floats]:
 
 
 def mattes(pair: Pair, fixed: Floats, moving: Floats) -> tuple[Any, Any, Any]:
-    """Mattes' mutual information of two channels (h, w) over all that is not NaN, and both."""
+    """Set up Mattes' mutual information of two channels over all that is not NaN.
+
+    Parameters
+    ----------
+    pair
+        The pictures, of which only the pixel sizes are used.
+    fixed
+        (h, w) float64, a channel at the pixels of the MSI; NaN where a pixel does not count.
+    moving
+        (h, w) float64, a channel at the pixels of the slide; NaN where a pixel does not count.
+
+    Returns
+    -------
+    tuple
+        SimpleITK's registration method, with metric, masks and interpolator set, and the fixed and
+        the moving image to execute it on; those are float32, in µm, with 0 in place of NaN.
+    """
     method = itk().ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.NONE)

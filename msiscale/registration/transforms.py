@@ -120,7 +120,20 @@ def to_level0(transform: Floats, origin: tuple[int, int], convention: Convention
 
 
 def write_matrices(folder: str, matrices: Mapping[str, Floats]) -> dict[str, str]:
-    """A JSON file a section, for the manifest's column ``matrix``; name -> path."""
+    """Write a JSON file for each section, for the manifest's column ``matrix``.
+
+    Parameters
+    ----------
+    folder
+        Folder or URL to write to.
+    matrices
+        Name of a section -> (3, 3) float64, such as from `to_level0`.
+
+    Returns
+    -------
+    dict of str to str
+        Name of a section -> path of its file.
+    """
     paths = {name: join(folder, f"{name}.json") for name in matrices}
     for name, matrix in matrices.items():
         write_json(paths[name], matrix.tolist())

@@ -56,7 +56,18 @@ class Seen:
 
 
 def percentiles(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """`PERCENTILES` of values (n,), NaN left out; NaN where nothing is left."""
+    """Compute `PERCENTILES`, NaN left out.
+
+    Parameters
+    ----------
+    values
+        (n,) in any unit.
+
+    Returns
+    -------
+    numpy.ndarray
+        (5,) float64 in the same unit; NaN where nothing is left.
+    """
     known = values[np.isfinite(values)]
     return np.percentile(known, PERCENTILES) if known.size else np.full(len(PERCENTILES), np.nan)
 

@@ -100,7 +100,23 @@ def draw_outline(
     width: float,
     style: str = "solid",
 ) -> None:
-    """The border of a (y, x) mask, closed at the edge of the map."""
+    """Draw the border of a mask, closed at the edge of the map.
+
+    Parameters
+    ----------
+    axes
+        Where to.
+    mask
+        (y, x) bool; nothing is drawn where none is true.
+    extent
+        Of the map in µm, as of `extent_um`.
+    colour
+        Of the line.
+    width
+        Of the line, in points.
+    style
+        Of the line, as matplotlib names it.
+    """
     if not mask.any():
         return
     padded = np.pad(mask.astype(float), 1)

@@ -22,7 +22,18 @@ _ALIGNED = 8  # bytes: a typed array begins at a multiple of its item
 
 
 def fractions(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Values 0…1 of any shape in uint8 steps of 1/254; NaN becomes `NO_VALUE`."""
+    """Pack values 0…1 in steps of 1/254.
+
+    Parameters
+    ----------
+    values
+        Of any shape; clipped to 0…1.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of the same shape; NaN becomes `NO_VALUE`.
+    """
     known = np.isfinite(values)
     level = np.rint(np.clip(np.where(known, values, 0), 0, 1) * LEVELS)
     return np.where(known, level, NO_VALUE).astype(np.uint8)

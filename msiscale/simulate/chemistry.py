@@ -191,7 +191,22 @@ def _profiles(
 def programmes(
     rng: np.random.Generator, maps: Mapping[str, Floats32], *, tumour: bool = True
 ) -> Floats:
-    """How much of each programme is in each pixel (y, x, programme); hidden ones do not show."""
+    """How much of each programme is in each pixel; hidden ones do not show.
+
+    Parameters
+    ----------
+    rng
+        Draws the random fields.
+    maps
+        Compartment -> (y, x) float32, the share of each pixel that it covers.
+    tumour
+        Whether what is called cancer differs from other tissue.
+
+    Returns
+    -------
+    NDArray
+        (y, x, programme) float64, in the order of `PROGRAMMES`.
+    """
     tissue = maps["tissue"].astype(np.float64)
     cancer, crowded = (maps[name].astype(np.float64) for name in ("cancer", "tumour_epithelium"))
     if not tumour:
@@ -269,7 +284,26 @@ def measure(
     *,
     tumour: bool = True,
 ) -> Measurement:
-    """Set up the measurement of one specimen whose compartments are `maps` (see `programmes`)."""
+    """Set up the measurement of one specimen.
+
+    Parameters
+    ----------
+    seed
+        Of all that is drawn.
+    chemistry
+        That of the cohort.
+    maps
+        Compartment -> (y, x) float32, the share of each pixel that it covers (see `programmes`).
+    instrument
+        Its errors; by default those of `Instrument`.
+    tumour
+        Whether what is called cancer differs from other tissue.
+
+    Returns
+    -------
+    Measurement
+        Of (y, x) pixels, whose spectra are yet to be drawn.
+    """
     instrument = instrument or Instrument()
     rng = np.random.default_rng([*seed, 0])
     weights = programmes(rng, maps, tumour=tumour)

@@ -107,7 +107,19 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Drawing], None]]] = {
 def painted(
     path: Path, drawing: Drawing, image: NDArray[np.uint8], slide_shape: tuple[int, int]
 ) -> None:
-    """A copy of the slide, `image` (h, w, 3), on which the outlines are drawn in colour (PNG)."""
+    """Write a copy of the slide, on which the outlines are drawn in colour, as PNG.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    drawing
+        The outlines, in level-0 pixels.
+    image
+        (h, w, 3) uint8, RGB, the whole slide at any resolution.
+    slide_shape
+        Height and width of level 0, pixels.
+    """
     from PIL import Image, ImageDraw
 
     scale = np.array([image.shape[1] / slide_shape[1], image.shape[0] / slide_shape[0]])

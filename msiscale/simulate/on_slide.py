@@ -40,7 +40,26 @@ def overview(slide: Slide) -> tuple[NDArray[np.uint8], Mask, tuple[float, float]
 def fit_grid(
     tissue: Mask, downsample: tuple[float, float], linear: Floats, pixels: tuple[int, int] | None
 ) -> tuple[Floats, tuple[int, int]]:
-    """Place an MSI grid over the tissue: matrix (MSI index to level-0 pixel), rows and columns."""
+    """Place an MSI grid over the tissue.
+
+    Parameters
+    ----------
+    tissue
+        (h, w) bool, true where there is tissue.
+    downsample
+        Level-0 pixels a pixel of `tissue`, (y, x).
+    linear
+        (2, 2) float64, from MSI pixels to level-0 pixels, acting on (x, y).
+    pixels
+        Rows and columns of the grid; None for as many as cover the tissue.
+
+    Returns
+    -------
+    matrix
+        (3, 3) float64, MSI index to level-0 pixel, with the grid's middle on that of the tissue.
+    pixels
+        Rows and columns of the grid.
+    """
     row, column = np.nonzero(tissue)
     xy = np.column_stack([(column + 0.5) * downsample[1], (row + 0.5) * downsample[0]])
     own = xy @ np.linalg.inv(linear).T
@@ -62,7 +81,26 @@ def section_of(
     pixels: tuple[int, int],
     pixel_um: float,
 ) -> Section:
-    """Compartments under an MSI grid, judged by the colours of the slide."""
+    """Compartments under an MSI grid, judged by the colours of the slide.
+
+    Parameters
+    ----------
+    rng
+        Draws the tumour.
+    view
+        From `overview`: (h, w, 3) uint8 RGB, (h, w) bool tissue, level-0 pixels a pixel (y, x).
+    matrix
+        (3, 3) float64, MSI index to level-0 pixel.
+    pixels
+        Rows and columns of the grid.
+    pixel_um
+        Size of an MSI pixel, µm.
+
+    Returns
+    -------
+    Section
+        Its rasters cover the grid; no lymphocytes are placed.
+    """
     # haematoxylin stands for nuclei and, smoothed, for epithelium; white inside the tissue for
     # lumina; the tumour is drawn at random, to places rich in haematoxylin
     from skimage.color import rgb2hed

@@ -48,7 +48,32 @@ def bands(
     *,
     rows: int = 256,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The slide in bands of `rows` rows (the last may be lower), uint8 (rows, width, 3)."""
+    """Draw the slide in bands of rows, from the top.
+
+    Parameters
+    ----------
+    section
+        Gives the cell size of the stain's rasters.
+    stain
+        What the slide shows.
+    to_slide
+        (3, 3) float64, µm of the section to level-0 pixels, acting on (x, y).
+    shape
+        Height and width of the slide, pixels.
+    mpp
+        µm a pixel of the slide.
+    view
+        How it was stained and scanned.
+    rng
+        Draws the noise.
+    rows
+        Rows of a band.
+
+    Yields
+    ------
+    NDArray
+        (rows, width, 3) uint8, RGB; the last may be lower.
+    """
     to_cells = np.linalg.inv(to_slide)
     to_cells[:2] /= section.step_um
     linear = to_cells[1::-1, 1::-1]  # acting on (y, x)

@@ -123,14 +123,40 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], length: float
 
 
 def mean_of_cells(raster: NDArray[Any], pixels: tuple[int, int]) -> Floats32:
-    """Mean of a raster over each of `pixels` (y, x), which divide it exactly; float32."""
+    """Mean of a raster over each pixel.
+
+    Parameters
+    ----------
+    raster
+        (h, w) bool or numbers.
+    pixels
+        Rows and columns of pixels, which divide h and w exactly.
+
+    Returns
+    -------
+    NDArray
+        float32 of shape `pixels`, in the raster's unit.
+    """
     height, width = raster.shape[0] // pixels[0], raster.shape[1] // pixels[1]
     blocks = raster.reshape(pixels[0], height, pixels[1], width)
     return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float64), np.float32)
 
 
 def outlines(mask: Mask, step_um: float) -> list[Floats]:
-    """Outer outlines of the parts of a mask, (n, 2) as (x, y) in µm, closed, largest first."""
+    """Outer outlines of the parts of a mask.
+
+    Parameters
+    ----------
+    mask
+        (h, w) bool.
+    step_um
+        Size of a cell of the mask, µm.
+
+    Returns
+    -------
+    list of NDArray
+        Each (n, 2) float64, (x, y) in µm from the mask's top left corner, closed; largest first.
+    """
     smooth = ndimage.gaussian_filter(np.pad(mask, 2).astype(np.float32), 1.5)
     rings = []
     library: Any = measure  # without types
@@ -176,7 +202,24 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int], step: float) -> F
 def tumour_regions(
     rng: np.random.Generator, tissue: Mask, inner: Mask, likely: Floats32 | None = None
 ) -> Mask:
-    """One to three tumours, 15 to 35 % of the tissue, with their middles `inner` and `likely`."""
+    """Draw one to three tumours, 15 to 35 % of the tissue.
+
+    Parameters
+    ----------
+    rng
+        Draws them.
+    tissue
+        (h, w) bool, where they may lie.
+    inner
+        (h, w) bool, where their middles may lie; anywhere in the tissue if it is empty.
+    likely
+        (h, w) float32, without a unit: tumours reach further where it is high.
+
+    Returns
+    -------
+    NDArray
+        (h, w) bool, the tumours.
+    """
     extent = float(np.sqrt(tissue.sum()))  # cells
     field = np.full(tissue.shape, -1e6, dtype=np.float32)
     places = np.flatnonzero(inner if inner.any() else tissue)

@@ -61,7 +61,24 @@ def _add_pixel_size(path: Path, shape: tuple[int, int], pixel_um: float) -> None
 def write_slide(
     path: Path, bands: Iterable[NDArray[np.uint8]], shape: tuple[int, int], mpp: float
 ) -> NDArray[np.uint8]:
-    """Write a tiled pyramidal JPEG TIFF from bands of 256 rows; its coarsest level."""
+    """Write a tiled pyramidal JPEG TIFF.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    bands
+        (rows, width, 3) uint8, RGB, from the top: `TILE` rows each, the last may have fewer.
+    shape
+        Height and width of level 0, pixels.
+    mpp
+        µm a pixel of level 0.
+
+    Returns
+    -------
+    NDArray
+        (h, w, 3) uint8, RGB, the coarsest level; its values mean nothing if it is level 0.
+    """
     # its levels halve; OpenSlide reads it as generic TIFF; µm per pixel are in resolution tags
     import tifffile
 
@@ -130,7 +147,21 @@ def _all_tiles(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 def write_landmarks(
     path: Path, rng: np.random.Generator, matrix: Floats, points: Floats, noise_px: float
 ) -> None:
-    """Write landmark pairs of MSI points (n, 2), (x, y), as a person would place them."""
+    """Write pairs of landmarks as a person would place them, as CSV.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    rng
+        Draws the errors.
+    matrix
+        (3, 3) float64, MSI index to level-0 pixel.
+    points
+        (n, 2) float64, (x, y) in MSI indices.
+    noise_px
+        Standard deviation of the errors of the MSI's x and y, pixels; the slide's have none.
+    """
     slide = apply(matrix, points)
     msi = points + noise_px * rng.standard_normal(points.shape)
     lines = ["slide_x,slide_y,msi_x,msi_y"]
@@ -142,7 +173,17 @@ def write_landmarks(
 
 
 def write_fractions(url: str, maps: dict[str, NDArray[np.float32]], pixel_um: float) -> None:
-    """Write label fractions, float32 (y, x), as a Zarr group with coordinates in µm."""
+    """Write label fractions as a Zarr group with coordinates in µm.
+
+    Parameters
+    ----------
+    url
+        Folder or URL of the group.
+    maps
+        Label -> (y, x) float32, the share of each MSI pixel; all of one shape.
+    pixel_um
+        Size of an MSI pixel, µm.
+    """
     group = open_group(url, "a")
     shape = next(iter(maps.values())).shape
     for name, size in zip(("y", "x"), shape, strict=True):

@@ -34,7 +34,23 @@ def polygonal(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def placed(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coordinates ``(n, 2)`` that can be pixels of a slide; ValueError for others."""
+    """Coordinates, checked: they can be pixels of a slide.
+
+    Parameters
+    ----------
+    xy
+        (n, 2) float64, (x, y) in level-0 pixels.
+
+    Returns
+    -------
+    NDArray
+        `xy` itself.
+
+    Raises
+    ------
+    ValueError
+        One is not finite, or `FARTHEST` pixels or more from 0.
+    """
     wrong = xy[~(np.abs(xy) < FARTHEST).all(axis=-1)]
     if len(wrong):
         raise ValueError("a corner at {:g}, {:g}".format(*wrong[0]))

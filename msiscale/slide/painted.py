@@ -97,7 +97,18 @@ def _differs(pixels: NDArray[np.uint8], original: WorkingImage, block: Block) ->
 
 
 def unlike_he(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels ``(h, w)`` of a colour that haematoxylin and eosin do not give."""
+    """Pixels of a colour that haematoxylin and eosin do not give.
+
+    Parameters
+    ----------
+    rgb
+        (h, w, 3) uint8.
+
+    Returns
+    -------
+    NDArray
+        (h, w) bool.
+    """
     hue, saturation, value = np.moveaxis(rgb2hsv(rgb), -1, 0)
     degrees = hue * 360
     foreign = (degrees > 40) & (degrees < 235) & (saturation > 0.5) & (value > 0.35)

@@ -31,7 +31,18 @@ _EMPTY = np.uint64(2**64 - 1)  # place and length of a chunk that is not there
 
 
 def codec_of(array: zarr.Array[Any]) -> Zstd | None:
-    """The compressor of an array whose shards `write` can make; None for any other."""
+    """Find the compressor of an array whose shards `write` can make.
+
+    Parameters
+    ----------
+    array
+        Of any shape and dtype.
+
+    Returns
+    -------
+    Zstd or None
+        With the array's level and checksum; None for any other array.
+    """
     codecs: Sequence[Any] = getattr(array.metadata, "codecs", ())
     if array.shards is None or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
         return None

@@ -73,7 +73,18 @@ def before(url: str) -> None:
 
 
 def crc(data: bytes | NDArray[Any]) -> str:
-    """CRC-32 of bytes, or of the values of an array in C order."""
+    """Compute the CRC-32 of bytes, or of the values of an array in C order.
+
+    Parameters
+    ----------
+    data
+        Bytes, or an array of any shape and dtype.
+
+    Returns
+    -------
+    str
+        Eight hexadecimal digits.
+    """
     if isinstance(data, np.ndarray):
         return f"{zlib.crc32(np.ascontiguousarray(data).data):08x}"
     return f"{zlib.crc32(data):08x}"
@@ -89,7 +100,17 @@ def file(url: str, data: bytes) -> None:
 
 
 def array(url: str, values: NDArray[Any], part: str = "") -> None:
-    """Note the values of an array, or of a part of it."""
+    """Note the values of an array, or of a part of it.
+
+    Parameters
+    ----------
+    url
+        Of the array.
+    values
+        Those written, of any shape and dtype.
+    part
+        Which part, as ``[y0:y1,x0:x1]``; default the whole array.
+    """
     found = _current.get()
     name = found.name(url) if found else None
     if found and name:
