@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 import zarr
 from exported import MZ, PIXEL, SHAPE
+from PIL import Image
 
 from msiscale.report import html, write_report
+from msiscale.report.specimen import encoded
 from msiscale.store import Ledger, write_bytes, write_json
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -334,7 +336,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in (0, MANY - 1):
         exported.specimen(str(out), names[i], i + 1, small, MZ)
     noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    thumbnail = html.encoded(html.Image.fromarray(noise), "JPEG", 82)
+    thumbnail = encoded(Image.fromarray(noise), "JPEG", 82)
     ledger = Ledger(str(out))
     for i, name in enumerate(names):
         bad = i in FAILED
