@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -72,7 +73,12 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
         scheduler = dask.config.get("scheduler-address", None)
     joined = _started(where) if scheduler is None else _outside(scheduler)
     with joined as client, client.as_current(), _reported(where.performance_report):
-        yield client
+        try:
+            yield client
+        except KeyboardInterrupt:  # what a cluster says while it ends is no news to who ends it
+            for library in ("asyncio", "distributed", "tornado"):
+                logging.getLogger(library).setLevel(logging.CRITICAL)
+            raise
 
 
 @contextmanager
