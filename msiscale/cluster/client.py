@@ -65,6 +65,8 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
         A setting that cannot be used, a scheduler that does not answer or has another msiscale.
     RunStopped
         No worker came within the time to wait.
+    KeyboardInterrupt
+        The user has stopped the run.
     """
     where = replace(where or Where(), **choices)
     _check_report(where.performance_report)
