@@ -145,7 +145,7 @@ def spectral_match(pixels: Floats, theory: NDArray[np.floating]) -> float:
 
 
 def _dilated(masks: Bools) -> Bools:
-    """By a 4-neighbour cross, every plane of (n, y, x)."""
+    """Dilate every plane of (n, y, x) by a 4-neighbour cross."""
     out = masks.copy()
     out[:, 1:] |= masks[:, :-1]
     out[:, :-1] |= masks[:, 1:]
@@ -155,7 +155,7 @@ def _dilated(masks: Bools) -> Bools:
 
 
 def _eroded(masks: Bools) -> Bools:
-    """By a 3x3 square; what lies beyond the border counts as set."""
+    """Erode by a 3x3 square; what lies beyond the border counts as set."""
     rows = masks.copy()
     rows[:, 1:] &= masks[:, :-1]
     rows[:, :-1] &= masks[:, 1:]

@@ -51,12 +51,12 @@ class ExportSpecimen:
 
     @property
     def name(self) -> str:
-        """Of the specimen, or the slide."""
+        """The name of the specimen, or of the slide."""
         return self.stored.name
 
     @property
     def patient(self) -> str:
-        """Of a slide without MSI its own name."""
+        """The patient; for a slide without MSI its own name."""
         return str(self.stored.facts["patient"]) if self.cohort else self.name
 
     @property

@@ -138,7 +138,7 @@ class Encoders:
 
     @property
     def sha256(self) -> str:
-        """Of the SHA-256 of each."""
+        """The digest of the SHA-256 of each."""
         return hashlib.sha256("".join(one.sha256 for one in self.each).encode()).hexdigest()
 
     @property

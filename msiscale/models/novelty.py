@@ -255,6 +255,6 @@ class Limits(Saved):
 
     @classmethod
     def restored(cls, read: Read, attrs: Mapping[str, Any]) -> Limits:
-        """From that attribute."""
+        """Read the limits from that attribute."""
         found = attrs["limits"]
         return cls(found["distance"], found["unexplained"], found["by"])

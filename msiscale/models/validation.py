@@ -131,7 +131,7 @@ class Basis:
     def exact(
         cls, training: Moments, specimens: tuple[str, ...], columns: Columns | None, most: int
     ) -> Basis:
-        """From the sums of the training specimens, `most` components at most."""
+        """Find at most `most` components from the sums of the training specimens."""
         used = training.scale("m") > 0 if columns is None else np.asarray(columns(specimens), bool)
         if used.shape != (training.q,) or not used.any():
             raise ValueError(f"{used.sum()} of {training.q} m/z columns are in use by {specimens}")

@@ -297,7 +297,7 @@ class Stream:
         return report
 
     def _failure(self, future: Future[Any], task: Task) -> Report | None:
-        """Of a task that the cluster gave up; None if it is lost."""
+        """Report a task that the cluster gave up; None if it is lost."""
         if future.status != "error":
             return None
         try:

@@ -51,9 +51,9 @@ def test_cells_show_the_pixel_below_them(run: str, folder: Path, image: str, cha
     truth = map_of(source, image, channel)
     found = values[tuple(at[sure].T)]
     assert inside.mean() > 0.4
-    # BLAS may add up a part of a spectrum in another order than the whole
-    atol = 1e-5 if image == "predicted_ions" else 0
-    np.testing.assert_allclose(found[inside], truth[y[inside], x[inside]], rtol=0, atol=atol)
+    # a predicted ion is a product, whose last bits depend on how many pixels BLAS has at once
+    near = 1e-6 if image == "predicted_ions" else 0
+    np.testing.assert_allclose(found[inside], truth[y[inside], x[inside]], near, near)
     assert np.isnan(found[~inside]).all()
 
 

@@ -20,7 +20,7 @@ def trunk() -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(h=st.integers(1, 9), w=st.integers(1, 5), rows=st.integers(1, 9))
 def test_bands_of_any_height_change_nothing(
     trunk: torch.nn.Module, h: int, w: int, rows: int
@@ -40,7 +40,7 @@ def test_bands_of_any_height_change_nothing(
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     margin=st.tuples(*[st.integers(0, 12)] * 4),
     inner=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -14,7 +14,7 @@ from msiscale.models import (
     leave_one_group_out,
 )
 
-SHUFFLES, PIXELS = 10, 400
+SHUFFLES, PIXELS = 20, 400
 MODELS = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")
 
 
