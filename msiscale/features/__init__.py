@@ -23,4 +23,5 @@ def encoder_of(config: RunConfig) -> Encoder | Encoders:
         device=task_device(),
         precision=config.precision,
         compiled=config.compile,
+        mpp=config.mpp,
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from msiscale.errors import InputError
+from msiscale.features.hooked import hooked
+from msiscale.features.layers import Group, Layer
 from msiscale.features.probe import Geometry, dense_geometry, is_exact, tiled_geometry
 from msiscale.features.weights import fill, random_seed
 
@@ -20,12 +23,13 @@ IMAGENET: tuple[Colours, Colours] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225
 class Loaded(NamedTuple):
     """A network with its weights, in evaluation mode."""
 
-    network: nn.Module
+    network: Any  # an `nn.Module`, or `Classical`
     sha256: str
     geometry: Geometry
     mean: Colours  # of RGB in 0..1, for the normalisation
     std: Colours
     banded: bool = False  # a CPU may run it in bands of rows
+    layers: tuple[Layer, ...] = ()  # what `visit` of the network gives; default: its output
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Architecture:
     # of an encoder's name and weights (None: its default), their file and what an error calls them
     published: Callable[[str, str | None], tuple[str, str]]
     banded: bool = False
+    layers: tuple[Layer, ...] = ()
 
     def filled(self, name: str, weights: str | None) -> tuple[nn.Module, str]:
         """The network with its batch norms in their places, and the SHA-256 of its weights."""
@@ -50,10 +55,11 @@ class Architecture:
             weights, what = self.published(name, weights)
         return network, fill(network, weights, self.ignored, what=what)
 
-    def __call__(self, name: str, weights: str | None) -> Loaded:
+    def __call__(self, name: str, weights: str | None, mpp: float) -> Loaded:
         network, sha256 = self.filled(name, weights)
         fold_batch_norms(network.eval())
-        return Loaded(network, sha256, self.geometry, self.mean, self.std, self.banded)
+        facts = (self.geometry, self.mean, self.std, self.banded, self.layers)
+        return Loaded(network, sha256, *facts)
 
 
 def measured(
@@ -65,11 +71,23 @@ def measured(
     *,
     tile: int = 0,
     ignored: tuple[str, ...] = (),
+    asked: str = "",
 ) -> Loaded:
     """A network from elsewhere around a `model` that is given its weights; InputError if unfit."""
+    # with `asked`, ``A+B``, those of its modules are the layers; the tiles of a transformer have
+    # them one after another in their channels
+    if asked and not tile:
+        network, layers = hooked(name, whole, asked)
+        sha256 = fill(model, weights, ignored)
+        return Loaded(network, sha256, common_geometry(layers), *colours, layers=layers)
     shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
     sha256 = fill(model, weights, ignored, tile)
     model.eval()
+    if asked:
+        base, blocks = name.removesuffix(f":{asked}"), asked.split("+")
+        each = tuple(Group(f"{base}:{block}", shape.channels // len(blocks)) for block in blocks)
+        own = (Layer(shape.stride, shape.halo, each),)
+        return Loaded(whole, sha256, shape, *colours, layers=own)
     if not tile and not is_exact(whole, shape):
         raise InputError(
             f"--encoder {name}: its features depend on where a window begins; take a model without "
@@ -95,3 +113,10 @@ def fold_batch_norms(network: nn.Module) -> None:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, conv_name, torch.nn.utils.fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
+
+
+def common_geometry(layers: tuple[Layer, ...], tile: int = 0) -> Geometry:
+    """Stride and halo of the windows that all layers of a network need in common."""
+    stride = math.lcm(*(layer.stride for layer in layers))
+    halo = -(-max(layer.halo for layer in layers) // stride) * stride
+    return Geometry(stride, halo, sum(layer.channels for layer in layers), tile)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from msiscale.features.layers import Take
+
 Margin = tuple[int, int, int, int]  # cells above, below, left, right that are not wanted
 ROWS = 32  # of a layer's output at once: more would leave the cache, fewer cost calls
 
@@ -27,20 +29,37 @@ class Banded(nn.Module):
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
+        self.layers: tuple[str, ...] = tuple(getattr(trunk, "layers", ()))
 
     def forward(self, image: Tensor, margin: Margin = (0, 0, 0, 0)) -> Tensor:
         """(1, 3, h, w), whole cells, -> (1, channels, h / stride, w / stride) less the margin."""
+        found: list[Tensor] = []
+        *_, last = (n for n, _ in self.trunk.named_children() if n.startswith("layer"))
+        self._run(image, margin, (last,), lambda _, values: found.append(values))
+        return found[0]
+
+    def visit(self, image: Tensor, margin: Margin, take: Take) -> None:
+        """Hand each layer of the trunk, less the margin (in cells of the last), to `take`.
+
+        Its memory is written over by the next one.
+        """
+        self._run(image, margin, self.layers, take)
+
+    def _run(self, image: Tensor, margin: Margin, wanted: tuple[str, ...], take: Take) -> None:
         parts: dict[str, Any] = dict(self.trunk.named_children())
-        blocks = [b for name, part in parts.items() if name.startswith("layer") for b in part]
-        strides = [block.conv2.stride[0] for block in blocks]
+        blocks = [(n, b) for n, part in parts.items() if n.startswith("layer") for b in part]
+        strides = [block.conv2.stride[0] for _, block in blocks]
         values = _stem(parts["conv1"], image)
         cells = math.prod(strides)
         beside = tuple(cells * m for m in margin)  # cells of `values` beside what is wanted
-        for i, block in enumerate(blocks):
+        ends = {name: i for i, (name, _) in enumerate(blocks)}
+        for i, (name, block) in enumerate(blocks):
+            # a layer that is wanted itself keeps all that is to be taken of it
             values, beside = _trimmed(values, beside, _reach(strides[i:]), math.prod(strides[i:]))
             values = _bottleneck(block, values)
             beside = tuple(n // strides[i] for n in beside)
-        return _trimmed(values, beside, 0, 1)[0]
+            if name in wanted and ends[name] == i:
+                take(wanted.index(name), _trimmed(values, beside, 0, 1)[0])
 
 
 def _reach(strides: list[int]) -> int:

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from msiscale.errors import InputError
-from msiscale.features import efficientnet, resnet
+from msiscale.features import efficientnet, resnet, stains
 from msiscale.features.architecture import Architecture, Colours, Loaded
 from msiscale.features.banded import Banded, Margin
+from msiscale.features.layers import Group, Layer, Take
 from msiscale.features.own import load_own
 from msiscale.features.probe import Geometry
 from msiscale.features.timm_models import load_timm
@@ -50,7 +51,9 @@ class Encoder:
     std: Colours
     precision: str
     device: str
-    network: nn.Module = field(repr=False, compare=False)
+    network: Any = field(repr=False, compare=False)  # an `nn.Module`, or `Classical`
+    layers: tuple[Layer, ...]  # that a forward pass gives
+    mpp: float  # µm a pixel, for features of a physical size
     compiled: bool = False  # by ``torch.compile``
 
     @property
@@ -61,18 +64,29 @@ class Encoder:
     def __call__(
         self, image: NDArray[np.uint8], margin: Margin = (0, 0, 0, 0)
     ) -> NDArray[np.float32]:
-        """Features of an RGB image.
+        """Features of an RGB image by an encoder of one layer; parameters as for `visit`.
+
+        Returns
+        -------
+        float32 (h / stride, w / stride, channels), less the margin
+        """
+        (_,) = self.layers
+        found: list[NDArray[np.float32]] = []
+        self.visit(image, lambda _, dense: found.append(dense), margin)
+        return found[0]
+
+    def visit(self, image: NDArray[np.uint8], take: Take, margin: Margin = (0, 0, 0, 0)) -> None:
+        """Hand the features of an RGB image to `take`, layer by layer.
 
         Parameters
         ----------
         image : uint8 (h, w, 3)
             `h` and `w` multiples of `stride`, of `tile` where there are tiles.
+        take : callable
+            Called with the number of a layer and its float32 (h / stride, w / stride, channels)
+            less the margin, as soon as it is made; it may be written over afterwards.
         margin : (int, int, int, int)
-            Cells above, below, left and right of what is wanted.
-
-        Returns
-        -------
-        float32 (h / stride, w / stride, channels), less the margin
+            Cells (of `stride`) above, below, left and right of what is wanted.
 
         Raises
         ------
@@ -89,6 +103,20 @@ class Encoder:
         unit = self.tile or self.stride
         if h % unit or w % unit or not h or not w:
             raise ValueError(f"an image of {h} x {w} is not made of whole {unit} px cells")
+
+        def cut(i: int, dense: Any) -> Any:
+            top, bottom, left, right = (n * self.stride // self.layers[i].stride for n in margin)
+            return dense[top : len(dense) - bottom, left : dense.shape[1] - right]
+
+        if isinstance(self.network, stains.Classical):
+            self.network.visit(image, lambda i, dense: take(i, cut(i, dense)))
+            return
+
+        def taken(i: int, out: Tensor, *, whole: bool = True) -> None:
+            dense = out[0].permute(1, 2, 0)
+            dense = cut(i, dense) if whole else dense
+            take(i, np.asarray(dense.float().contiguous().cpu().numpy()))
+
         dtype = _PRECISIONS[self.precision]
         if self.device == "cpu" and torch.get_num_threads() != 1:
             torch.set_num_threads(1)
@@ -108,17 +136,30 @@ class Encoder:
                 batch[i : i + _ROWS] = (pixels[i : i + _ROWS].float() - mean) / std
             # NHWC memory seen as NCHW is what torch calls channels_last.
             given = batch[None].permute(0, 3, 1, 2)
+            several = bool(getattr(self.network, "layers", ()))
             if isinstance(self.network, Banded):
-                out = self.network(given, margin)[0].permute(1, 2, 0)
+                if self.network.layers:
+                    self.network.visit(given, margin, partial(taken, whole=False))
+                else:
+                    taken(0, self.network(given, margin), whole=False)
+            elif several:
+                self.network.visit(given, taken)
             else:
-                out = self.network(given)[0].permute(1, 2, 0)
-                top, bottom, left, right = margin
-                out = out[top : len(out) - bottom, left : out.shape[1] - right]
-            return np.asarray(out.float().contiguous().cpu().numpy())
+                taken(0, self.network(given))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        recipe = (self.id, self.weights, self.device, self.precision, self.compiled, self.sha256)
-        return _arrive, recipe
+        given = (self.device, self.precision, self.compiled, self.mpp)
+        return _arrive, (self.id, self.weights, *given, self.sha256)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Of its channels, in their order; neighbours of one name are one."""
+        found: list[Group] = []
+        for group in (group for layer in self.layers for group in layer.groups):
+            if found and found[-1].name == group.name:
+                group = group._replace(channels=found.pop().channels + group.channels)
+            found.append(group)
+        return found
 
 
 @dataclass(frozen=True)
@@ -154,6 +195,11 @@ class Encoders:
         return sum(one.channels for one in self.each)
 
     @property
+    def groups(self) -> list[Group]:
+        """Of the channels of each, in their order."""
+        return [group for one in self.each for group in one.groups]
+
+    @property
     def precision(self) -> str:
         return self.each[0].precision
 
@@ -162,14 +208,19 @@ class Encoders:
         return self.each[0].device
 
 
-# The name of every encoder and what loads it, given that name and its weights.
-ENCODERS: dict[str, Callable[[str, str | None], Loaded]] = {
+# The name of every encoder and what loads it, given that name, its weights and µm a pixel.
+Loader = Callable[[str, str | None, float], Loaded]
+ENCODERS: dict[str, Loader] = {
+    "stains": stains.load_stains,
     "resnet50:layer3": resnet.LAYER3,
     "resnet50:layer4": resnet.LAYER4,
     "efficientnet-lite0": efficientnet.LITE0,
 }
+HIDDEN: dict[str, Loader] = {"colour": stains.load_colours}  # no user asks for
 # Encoders with a name of the user's own after these.
-FAMILIES: dict[str, Callable[[str, str | None], Loaded]] = {
+FAMILIES: dict[str, Loader] = {
+    "resnet50:LAYERS": resnet.layered,
+    "efficientnet-lite0:LAYERS": efficientnet.layered,
     "timm:NAME": load_timm,
     "own:MODULE:FUNCTION": load_own,
 }
@@ -186,9 +237,10 @@ def load_encoders(
     device: str = "cpu",
     precision: str = "float32",
     compiled: bool = False,
+    mpp: float = 0.5,
 ) -> Encoder | Encoders:
     """One encoder, or several with commas between them; `weights` has as many, or is left out."""
-    load = partial(load_encoder, device=device, precision=precision, compiled=compiled)
+    load = partial(load_encoder, device=device, precision=precision, compiled=compiled, mpp=mpp)
     each = names.split(",")
     if len(each) == 1:
         return load(names, weights)  # in which a comma is a comma
@@ -208,6 +260,7 @@ def load_encoder(
     device: str = "cpu",
     precision: str = "float32",
     compiled: bool = False,
+    mpp: float = 0.5,
 ) -> Encoder:
     """An encoder in evaluation mode; loaded once a process.
 
@@ -215,7 +268,9 @@ def load_encoder(
     ----------
     name : str
         ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
-        ``efficientnet-lite0`` (1280, 32), ``timm:NAME`` for a convolutional model or a vision
+        ``efficientnet-lite0`` (1280, 32), some layers of these such as
+        ``efficientnet-lite0:stem+b2+b4`` or ``resnet50:all``, ``stains``
+        (`msiscale.features.stains`), ``timm:NAME`` for a convolutional model or a vision
         transformer of timm (`load_timm`), or ``own:MODULE:FUNCTION`` for the network that a
         function of yours returns (`load_own`).
     weights : str, optional
@@ -229,6 +284,8 @@ def load_encoder(
         Of weights and activations; features are float32 either way.
     compiled : bool
         By ``torch.compile``: takes a minute, and is for GPUs.
+    mpp : float
+        Micrometres a pixel of the images to come, for features of a physical size.
 
     Returns
     -------
@@ -249,15 +306,17 @@ def load_encoder(
     with _lock:
         file = fetched(weights)
         content = sha256_of(file) if file and Path(file).is_file() else ""
-        key = (name, str(weights), content, device, precision, str(compiled))
+        key = (name, str(weights), content, device, precision, str(compiled), str(mpp))
         if key not in _loaded:
-            made = replace(_load(name, file, device, precision), weights=weights)
+            made = replace(_load(name, file, device, precision, mpp), weights=weights)
             _loaded[key] = _compiled(made) if compiled else made
         return _loaded[key]
 
 
 def _compiled(encoder: Encoder) -> Encoder:
     """The encoder with its network compiled, for windows of any size."""
+    if isinstance(encoder.network, stains.Classical):
+        return encoder  # nothing to compile
     if isinstance(encoder.network, Banded):
         raise InputError(
             f"--compile: is for GPUs; on a CPU {encoder.id} runs in bands, which take minutes to "
@@ -266,7 +325,8 @@ def _compiled(encoder: Encoder) -> Encoder:
     encoder.network.compile(dynamic=True)
     side = encoder.tile or 4 * encoder.stride
     try:
-        encoder(np.zeros((side, side, 3), np.uint8))  # compiles; a task is no place to fail
+        # compiles; a task is no place to fail
+        encoder.visit(np.zeros((side, side, 3), np.uint8), lambda *_: None)
     except Exception as error:  # of the compiler, of many types
         raise InputError(
             f"--compile: {encoder.id} cannot be compiled on this machine "
@@ -290,9 +350,16 @@ def save_weights(name: str, weights: str | None, path: str) -> str:
 
 
 def _arrive(
-    name: str, weights: str | None, device: str, precision: str, compiled: bool, sha256: str
+    name: str,
+    weights: str | None,
+    device: str,
+    precision: str,
+    compiled: bool,
+    mpp: float,
+    sha256: str,
 ) -> Encoder:
-    encoder = load_encoder(name, weights, device=device, precision=precision, compiled=compiled)
+    given = {"device": device, "precision": precision, "compiled": compiled, "mpp": mpp}
+    encoder = load_encoder(name, weights, **given)  # type: ignore[arg-type]
     if encoder.sha256 != sha256:
         raise InputError(
             f"{name}: the weights {weights or 'of the default'} on this machine are not those that "
@@ -301,18 +368,20 @@ def _arrive(
     return encoder
 
 
-def _load(name: str, weights: str | None, device: str, precision: str) -> Encoder:
+def _load(name: str, weights: str | None, device: str, precision: str, mpp: float) -> Encoder:
     kind, colon, _ = name.partition(":")
     of_kind = {known.partition(":")[0]: load for known, load in FAMILIES.items()} if colon else {}
-    load = ENCODERS.get(name) or of_kind.get(kind) or _built_in(name)
-    loaded = load(name, weights)
-    network = loaded.network
-    if loaded.banded and device == "cpu":  # a GPU wants much at once
-        network = Banded(network)
-    network = network.eval().requires_grad_(False)
-    network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
-    facts = (loaded.sha256, *loaded.geometry, loaded.mean, loaded.std, precision, device)
-    return Encoder(name, weights, *facts, network)
+    load = ENCODERS.get(name) or HIDDEN.get(name) or of_kind.get(kind) or _built_in(name)
+    loaded = load(name, weights, mpp)
+    network, shape = loaded.network, loaded.geometry
+    if isinstance(network, nn.Module):
+        if loaded.banded and device == "cpu":  # a GPU wants much at once
+            network = Banded(network)
+        network = network.eval().requires_grad_(False)
+        network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
+    layers = loaded.layers or (Layer(shape.stride, shape.halo, (Group(name, shape.channels),)),)
+    facts = (loaded.sha256, *shape, loaded.mean, loaded.std, precision, device)
+    return Encoder(name, weights, *facts, network, layers, mpp)
 
 
 def _built_in(name: str) -> Architecture:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -34,6 +35,7 @@ from msiscale.regridding import Overlap, in_blocks, overlap, when_computed
 
 if TYPE_CHECKING:  # torch, which a client need not load
     from msiscale.features.encoders import Encoder, Encoders
+    from msiscale.features.layers import Layer
 
 UNIT = 64  # MSI pixels on a side
 _T = TypeVar("_T")
@@ -108,7 +110,7 @@ def extract_block(
         inside = np.zeros(unit.shape, bool)
         inside[here.within(unit)] = True
         whole, within = {}, wanted[unit.within(around)]
-        for stride in {encoder.stride, *(one.stride for one in encoder.each)}:
+        for stride in {encoder.stride, *(layer.stride for layer in _layers(encoder))}:
             cells = -(-image.shape[0] // stride), -(-image.shape[1] // stride)  # padded with white
             whole[stride] = overlap(to_cells(matrix, image, stride), unit, cells, wanted=within)
         windows = windows_of(whole[encoder.stride], window, encoder.stride)
@@ -128,12 +130,16 @@ def _means(
     """Area-weighted means of a unit's pixels, and their share on the cells of every encoder."""
     sums = _sums(image, shared, windows, encoder)
     coverage = np.min([s.coverage() for s in shared.values()], axis=0).astype(np.float32)
-    covered = [shared[one.stride].covered().reshape(-1, 1) for one in encoder.each]
+    covered = [shared[layer.stride].covered().reshape(-1, 1) for layer in _layers(encoder)]
     with np.errstate(invalid="ignore"):  # 0 / 0, the pixels without a slide, is NaN
         parts = [found / area for found, area in zip(sums, covered, strict=True)]
     values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
     values[coverage.ravel() == 0] = np.nan
     return values.astype(np.float32).reshape(*coverage.shape, -1), coverage
+
+
+def _layers(encoder: Encoder | Encoders) -> list[Layer]:
+    return [layer for one in encoder.each for layer in one.layers]
 
 
 def _sums(
@@ -142,16 +148,16 @@ def _sums(
     windows: Iterable[Block],
     encoder: Encoder | Encoders,
 ) -> list[NDArray[np.float64]]:
-    """Area-weighted sums of features, (pixels, channels) of each encoder, window by window."""
+    """Area-weighted sums of features, (pixels, channels) of each layer, window by window."""
     common = shared[encoder.stride]
-    sums = [np.zeros((len(common.start) - 1, one.channels)) for one in encoder.each]
+    n = len(common.start) - 1
+    sums = [[np.zeros((n, layer.channels)) for layer in one.layers] for one in encoder.each]
     touched = [core for core in windows if len(common.within(core).area)]
     last = None
 
     def read(core: Block) -> tuple[list[_View], Block, NDArray[np.uint8]]:
         views = [
-            _view(core.scaled(encoder.stride // one.stride), one, shared[one.stride].source_shape)
-            for one in encoder.each
+            _view(core.scaled(encoder.stride // one.stride), one, image) for one in encoder.each
         ]
         frame = enclosing([view.pixels for view in views])
         return views, frame, image.read(frame.y0, frame.x0, *frame.shape)
@@ -160,12 +166,26 @@ def _sums(
         if pixels.shape != last:
             give_back()
             last = pixels.shape
-        for one, total, view in zip(encoder.each, sums, views, strict=True):
-            dense = one(pixels[view.pixels.within(frame)], view.margin)
-            here = shared[one.stride].within(view.core)
-            total[here.touched()] += here.weighted_sum(dense, view.core)
+        for one, totals, view in zip(encoder.each, sums, views, strict=True):
+            add = partial(_add, one, view, shared, totals)
+            one.visit(pixels[view.pixels.within(frame)], add, view.margin)
     give_back()  # or Dask would see a worker that is full and give it nothing more
-    return sums
+    return [total for totals in sums for total in totals]
+
+
+def _add(
+    encoder: Encoder,
+    view: _View,
+    shared: dict[int, Overlap],
+    totals: list[NDArray[np.float64]],
+    number: int,
+    dense: NDArray[np.float32],
+) -> None:
+    """Add a layer of a window to its sums, as soon as it is made: no other one need be kept."""
+    stride = encoder.layers[number].stride
+    cells = view.core.scaled(view.stride // stride)
+    here = shared[stride].within(cells)
+    totals[number][here.touched()] += here.weighted_sum(dense, cells)
 
 
 @dataclass(frozen=True)
@@ -187,8 +207,9 @@ class _View:
         return core.y0 - seen.y0, seen.y1 - core.y1, core.x0 - seen.x0, seen.x1 - core.x1
 
 
-def _view(core: Block, encoder: Encoder, cells: tuple[int, int]) -> _View:
-    slide = Block(0, cells[0], 0, cells[1])
+def _view(core: Block, encoder: Encoder, image: Image) -> _View:
+    height, width = image.shape
+    slide = Block(0, -(-height // encoder.stride), 0, -(-width // encoder.stride))
     inner = core & slide  # padding of a coarser encoder is none of its own
     assert inner is not None
     if encoder.tile:
@@ -344,7 +365,8 @@ def extract_features(
     if isinstance(encoder, str):
         from msiscale.features.encoders import load_encoders
 
-        encoder = load_encoders(encoder, weights, device=device, precision=precision)
+        words = {"device": device, "precision": precision}
+        encoder = load_encoders(encoder, weights, mpp=mpp, **words)  # type: ignore[arg-type]
     elif weights is not None:
         raise InputError("weights: they are part of the encoder given; leave them out")
     if tissue is None:

@@ -11,11 +11,12 @@ from msiscale.features.tiled import Tiled
 from msiscale.features.weights import reason
 
 
-def load_own(name: str, weights: str | None) -> Loaded:
-    """The network that a function of an importable module makes, ``own:MODULE:FUNCTION``."""
+def load_own(name: str, weights: str | None, mpp: float) -> Loaded:
+    """The network that a user's function makes, ``own:MODULE:FUNCTION[:LAYERS]``."""
     # the function returns the network and the mean and standard deviation of RGB (0..1) that it was
     # trained with; see docs/encoders.md
-    module, _, function = name.removeprefix("own:").partition(":")
+    module, _, rest = name.removeprefix("own:").partition(":")
+    function, _, asked = rest.partition(":")
     try:
         network, mean, std = getattr(importlib.import_module(module), function)()
         network = network.eval()
@@ -26,7 +27,7 @@ def load_own(name: str, weights: str | None) -> Loaded:
         ) from None
     tile = int(getattr(network, "tile", 0))
     whole = Tiled(network, tile) if tile else network
-    found = measured(name, whole, network, weights, (mean, std), tile=tile)
+    found = measured(name, whole, network, weights, (mean, std), tile=tile, asked=asked)
     return found._replace(mean=_colours(name, mean), std=_colours(name, std))
 
 

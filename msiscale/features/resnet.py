@@ -6,20 +6,43 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from msiscale.errors import InputError
-from msiscale.features.architecture import IMAGENET, Architecture
+from msiscale.features.architecture import IMAGENET, Architecture, Loaded, common_geometry
+from msiscale.features.layers import Take, layers_asked
 from msiscale.features.probe import Geometry
 from msiscale.features.weights import reason
 
+# Stride, pixels seen past a cell (as `probe.geometry` measures them) and channels.
+LAYERS = {
+    "layer1": (4, 20, 256),
+    "layer2": (8, 48, 512),
+    "layer3": (16, 144, 1024),
+    "layer4": (32, 224, 2048),
+}
 
-def trunk(layers: int) -> nn.Module:
-    """The network up to ``layer1`` ... ``layer4``."""
+
+class Trunk(nn.Sequential):
+    """``conv1`` up to the last of ``layer1`` ... ``layer4`` that is wanted."""
+
+    layers: tuple[str, ...] = ()
+
+    def visit(self, x: Tensor, take: Take) -> None:
+        """Hand each of the `layers` to `take` as soon as it is made."""
+        for name, module in self.named_children():
+            x = module(x)
+            if name in self.layers:
+                take(self.layers.index(name), x)
+
+
+def trunk(layers: int, wanted: tuple[str, ...] = ()) -> Trunk:
+    """The network up to ``layer1`` ... ``layer4``; `visit` gives those that are `wanted`."""
     from torchvision.models import resnet50
 
     full = resnet50(weights=None)
-    found = nn.Sequential()
+    found = Trunk()
+    found.layers = wanted
     for name in ("conv1", "bn1", "relu", "maxpool", *(f"layer{i}" for i in range(1, layers + 1))):
         found.add_module(name, getattr(full, name))
     return found
@@ -56,3 +79,20 @@ LAYER3 = Architecture(
 LAYER4 = Architecture(
     partial(trunk, 4), Geometry(32, 224, 2048), *IMAGENET, ("fc.",), published, True
 )
+
+
+def layered(name: str, weights: str | None, mpp: float) -> Loaded:
+    """``resnet50:LAYERS``: some of `LAYERS` with + between them, or ``all``."""
+    names, layers = layers_asked(name, LAYERS, "+".join(LAYERS))
+    last = int(names[-1][-1])
+    beyond = tuple(f"layer{i}." for i in range(last + 1, 5))
+    cut = Architecture(
+        partial(trunk, last, names),
+        common_geometry(layers),
+        *IMAGENET,
+        ("fc.", *beyond),
+        published,
+        True,
+        layers,
+    )
+    return cut(name, weights, mpp)

@@ -38,14 +38,24 @@ class Tiled(nn.Module):
 
 
 class Tokens(nn.Module):
-    """The patch tokens of a vision transformer of timm as a map; class and register tokens go."""
+    """The patch tokens of a vision transformer of timm as a map; class and register tokens go.
 
-    def __init__(self, model: nn.Module) -> None:
+    Parameters
+    ----------
+    model : of timm
+    blocks : numbers of the blocks whose outputs are given; default the normalised last one
+    """
+
+    def __init__(self, model: nn.Module, blocks: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.blocks = model, blocks
 
     def forward(self, tiles: Tensor) -> Tensor:
         """(n, 3, tile, tile) -> (n, channels, cells, cells)."""
+        if self.blocks:
+            words = {"output_fmt": "NCHW", "intermediates_only": True}
+            maps = self.model.forward_intermediates(tiles, indices=[*self.blocks], **words)  # type: ignore[operator]
+            return torch.cat(maps, dim=1)
         tokens = self.model.forward_features(tiles)[:, self.model.num_prefix_tokens :]  # type: ignore[operator]
         n, count, channels = tokens.shape
         cells = round(count**0.5)

@@ -27,15 +27,16 @@ class _TimmTrunk(nn.Module):
         return out
 
 
-def load_timm(name: str, weights: str | None) -> Loaded:
-    """A model of timm, ``timm:NAME`` or ``timm:NAME?ARGUMENT=VALUE&…``, with its weights."""
+def load_timm(name: str, weights: str | None, mpp: float) -> Loaded:
+    """A model of timm, ``timm:NAME[?ARGUMENT=VALUE&…][:LAYERS]``, with its weights."""
     try:
         timm: Any = import_module("timm")
     except ImportError:
         raise InputError(
             f"--encoder {name}: timm is not installed; pip install 'msiscale[timm]'"
         ) from None
-    model_name, _, given = name.removeprefix("timm:").partition("?")
+    described, _, asked = name.removeprefix("timm:").partition(":")
+    model_name, _, given = described.partition("?")
     arguments = {key: _value(text) for key, text in parse_qsl(given)}
     seed = random_seed(weights)
     try:
@@ -55,16 +56,29 @@ def load_timm(name: str, weights: str | None) -> Loaded:
         tile, width = model.patch_embed.img_size
         if tile != width:
             raise InputError(f"--encoder {name}: its tiles are {tile} x {width} px, not square")
+    blocks = _blocks(name, asked, len(model.blocks)) if tile and asked else ()
     config = timm.data.resolve_model_data_config(model)
     return measured(
         name,
-        Tiled(Tokens(model), tile) if tile else _TimmTrunk(model),
+        Tiled(Tokens(model, blocks), tile) if tile else _TimmTrunk(model) if not asked else model,
         model,
         weights,
         (tuple(config["mean"]), tuple(config["std"])),
         tile=tile,
         ignored=(str(model.default_cfg.get("classifier") or "fc") + ".",),
+        asked="+".join(map(str, blocks)) or asked,
     )
+
+
+def _blocks(name: str, asked: str, depth: int) -> tuple[int, ...]:
+    """The numbers ``4+8`` of blocks of a transformer, ascending."""
+    parts = asked.split("+")
+    if not all(part.isdecimal() and int(part) < depth for part in parts):
+        raise InputError(
+            f"--encoder {name}: the layers of a transformer are the numbers of its blocks, 0 to "
+            f"{depth - 1}, with + between them"
+        )
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _value(text: str) -> Any:

@@ -63,7 +63,7 @@ def test_random_weights_leave_the_global_generators_alone():
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    encoders._load("resnet50:layer3", "random:11", "cpu", "float32")
+    encoders._load("resnet50:layer3", "random:11", "cpu", "float32", 0.5)
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
     a, b = load_encoder(LITE, "random:1"), load_encoder(LITE, "random:2")
@@ -91,7 +91,7 @@ def test_an_encoder_travels_as_a_recipe_to_another_process():
 
 def test_other_weights_on_arrival_are_refused():
     with pytest.raises(InputError, match="SHA-256 differs") as error:
-        encoders._arrive(LITE, "random:3", "cpu", "float32", False, "0" * 64)
+        encoders._arrive(LITE, "random:3", "cpu", "float32", False, 0.5, "0" * 64)
     one_line(error)
 
 
@@ -156,14 +156,14 @@ def test_published_weights_come_from_the_cache_of_torch(monkeypatch, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     cached = tmp_path / "checkpoints" / "resnet50-0676ba61.pth"
     sha256 = save_weights("resnet50:layer3", "random:0", str(cached))
-    encoder = encoders._load("resnet50:layer3", None, "cpu", "float32")
+    encoder = encoders._load("resnet50:layer3", None, "cpu", "float32", 0.5)
     assert encoder.sha256 == sha256
 
 
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("resnet51", None, "--encoder resnet51: unknown; give one of resnet50:layer3"),
+        ("resnet51", None, "--encoder resnet51: unknown; give one of stains, resnet50:layer3"),
         (LITE, "no/such.pth", "no/such.pth: no such weights file"),
         (LITE, "random:x", "whole number"),
         ("timm:resnet34", "random:0", r"pip install 'msiscale\[timm\]'"),

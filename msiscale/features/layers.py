@@ -1,0 +1,71 @@
+"""What an encoder gives in one forward pass: layers, each of one stride, in groups of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from msiscale.errors import InputError
+
+Take = Callable[[int, Any], None]  # the number of a layer and its values, as they are made
+
+
+class Group(NamedTuple):
+    """Channels that share a scale and a penalty."""
+
+    name: str
+    channels: int
+    # each channel is divided by its own deviation: they are of different units
+    own_scale: bool = False
+
+
+class Layer(NamedTuple):
+    """Channels of one stride; the halo, in pixels, makes them those of the whole slide."""
+
+    stride: int
+    halo: int
+    groups: tuple[Group, ...]
+
+    @property
+    def channels(self) -> int:
+        """Of all groups."""
+        return sum(group.channels for group in self.groups)
+
+
+def layers_asked(
+    encoder: str, known: Mapping[str, tuple[int, int, int]], every: str
+) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
+    """The layers that ``NAME:A+B`` (or ``NAME:all``) asks for, in the order of the network.
+
+    Parameters
+    ----------
+    encoder
+        Its whole name.
+    known
+        Stride, halo and channels by the name of a layer.
+    every
+        What ``all`` stands for.
+
+    Returns
+    -------
+    names, layers
+        Of those asked for.
+
+    Raises
+    ------
+    InputError
+        A layer is unknown.
+    """
+    base, _, asked = encoder.partition(":")
+    wanted = set((every if asked == "all" else asked).split("+"))
+    if wanted - set(known):
+        raise InputError(
+            f"--encoder {encoder}: it has no layer {min(wanted - set(known))!r}; give some of "
+            f"{', '.join(known)} with + between them, or all"
+        )
+    names = tuple(name for name in known if name in wanted)
+    facts = ((name, *known[name]) for name in names)
+    return names, tuple(
+        Layer(stride, halo, (Group(f"{base}:{name}", channels),))
+        for name, stride, halo, channels in facts
+    )
