@@ -24,6 +24,7 @@ from msiscale.errors import InputError
 WINDOWS = {"float32": 2432, "bfloat16": 3200}
 BANDED_WINDOW = 3200  # of a ResNet, which needs less memory (`msiscale.features.banded`)
 TILE = 2048  # of the published study
+MPP = 0.5  # µm a pixel: 20x, for which most encoders are made
 PROTOCOLS = ("leave_one_patient_out", "spatial_blocks", "pixel_folds")
 
 
@@ -131,8 +132,9 @@ class RunConfig:
     )
     encoder: str = _slide(
         "resnet50:layer3",
-        "Network that describes the slide: resnet50:layer3, resnet50:layer4, efficientnet-lite0, "
-        "timm:NAME, own:MODULE:FUNCTION, or several with commas between them",
+        "What describes the slide: stains, resnet50:layer3, efficientnet-lite0, some layers of a "
+        "network (efficientnet-lite0:stem+b2+b4, resnet50:all), timm:NAME, own:MODULE:FUNCTION, "
+        "or several with commas between them",
     )
     weights: str | None = _slide(
         None, "Weights of the encoder", unset="ImageNet", metavar="NAME|FILE|random:SEED"
@@ -140,8 +142,12 @@ class RunConfig:
     compile: bool = _slide(
         False, "Compile the encoder with torch.compile: for GPUs, at a minute a worker", unset="no"
     )
-    mpp: float = _slide(
-        0.5, "Pixel size at which the encoder sees the slide", "µm", check=_POSITIVE
+    mpp: float | None = _slide(
+        None,
+        "Pixel size at which the encoder sees the slide",
+        "µm",
+        unset="0.5, or that of the coarsest slide where it is larger",
+        check=_POSITIVE,
     )
     window: int | None = _slide(
         None,

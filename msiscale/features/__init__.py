@@ -15,6 +15,7 @@ __all__ = ["encoder_of"]
 def encoder_of(config: RunConfig) -> Encoder | Encoders:
     """The encoder, or encoders, of a run on this worker's device."""
     from msiscale.cluster import task_device
+    from msiscale.config import MPP
     from msiscale.features.encoders import load_encoders
 
     return load_encoders(
@@ -23,5 +24,5 @@ def encoder_of(config: RunConfig) -> Encoder | Encoders:
         device=task_device(),
         precision=config.precision,
         compiled=config.compile,
-        mpp=config.mpp,
+        mpp=config.mpp or MPP,
     )

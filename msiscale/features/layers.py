@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from msiscale.errors import InputError
 
+WIDTHS_UM = (50.0, 100.0, 200.0)  # of the squares that `msiscale.features.stains` averages over
 Take = Callable[[int, Any], None]  # the number of a layer and its values, as they are made
 
 

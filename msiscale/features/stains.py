@@ -18,11 +18,10 @@ from scipy import ndimage
 from skimage.color import rgb2hed
 
 from msiscale.features.architecture import Loaded, common_geometry
-from msiscale.features.layers import Group, Layer, Take
+from msiscale.features.layers import WIDTHS_UM, Group, Layer, Take
 
 Float32 = NDArray[np.float32]
 
-WIDTHS_UM = (50.0, 100.0, 200.0)
 FINE, COARSE = 2, 4  # strides of what is averaged by the MSI pixel alone, and over squares
 _SMOOTH = 1.0  # pixels, of the Gaussian under a gradient
 _REACH = 8  # pixels that a gradient sees, rounded up

@@ -14,7 +14,7 @@ from msiscale.models.joint import LinearMap, Problem, fit_many, heldout_losses
 from msiscale.models.passes import RowBlock
 from msiscale.models.passes import probabilities as from_predictor
 from msiscale.models.rowblocks import Run
-from msiscale.models.validation import MAX_INNER, Fold, inner_groups
+from msiscale.models.validation import MAX_INNER, Fold, inner_folds
 from msiscale.saving import Layout, Saved
 from msiscale.threads import one_blas_thread
 
@@ -35,7 +35,8 @@ class Classifier(Saved):
     coef (D, outputs), intercept (outputs,) : float64
         NaN where the training specimens have one class only.
     C : float, inverse penalty.
-    C_by : str, how it was chosen: leaving out training "patients" or "specimens"; "given";
+    C_by : str, how it was chosen: leaving out training "patients", "specimens" or "blocks";
+        "given";
         "default" (one training specimen, or too few with both classes: the middle of the costs).
     class_weight (classes,), objective, grad_norm, n_iter, converged : see `Solution`.
     """
@@ -77,13 +78,16 @@ class Classifier(Saved):
         return p[:, 1] if eta.shape[1] == 1 else p
 
 
+Groups = frozenset[Hashable]
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A problem whose C is to be chosen, and the parts of its groups to leave out in turn."""
+    """A problem whose C is to be chosen, and the groups to fit and to leave out in turn."""
 
     problem: Problem
-    inner: Sequence[Sequence[Hashable]]
-    kind: str  # what the parts are
+    inner: Sequence[tuple[Groups, Groups]]  # train on, leave out
+    kind: str  # what is left out
 
 
 def fit_classifiers(
@@ -94,6 +98,8 @@ def fit_classifiers(
     *,
     costs: Sequence[float] = COSTS,
     given: Mapping[str, float] | None = None,
+    members: Mapping[str, Sequence[str]] | None = None,
+    inner: Mapping[str, Sequence[Fold]] | None = None,
     balanced: bool = True,
     max_inner: int = MAX_INNER,
     tol: float = 1e-6,
@@ -118,6 +124,11 @@ def fit_classifiers(
         training specimens left out in turn.
     given : mapping of model to C, optional
         Nothing is chosen then.
+    members : mapping of specimen to groups of `blocks`, optional
+        Where the groups are smaller parts of a specimen than all of it.
+    inner : mapping of fold name to sequence of Fold, optional
+        Over these groups: what to leave out in turn when C is chosen, for folds of which
+        `inner_groups` would leave out too little.
     balanced : bool
         Class weights from the training labels.
     max_inner : int
@@ -131,12 +142,24 @@ def fit_classifiers(
     -------
     dict of (model, fold name) to Classifier
     """
+
+    def groups(specimens: Sequence[str]) -> Groups:
+        return frozenset(g for s in specimens for g in (members[s] if members else (s,)))
+
     names, cases = [], []
     for model, by_fold in maps.items():
         for fold in folds:
-            problem = Problem(by_fold[fold.name], frozenset(fold.train), balanced=balanced)
+            problem = Problem(by_fold[fold.name], groups(fold.train), balanced=balanced)
+            blocks_of = (inner or {}).get(fold.name)
+            parts: list[tuple[Groups, Groups]]
+            if blocks_of is not None:
+                kind = "blocks"
+                parts = [(frozenset(f.train), frozenset(f.test)) for f in blocks_of]
+            else:
+                found, kind = inner_folds(fold.train, patients, max_inner)
+                parts = [(groups(f.train), groups(f.test)) for f in found]
             names.append((model, fold.name))
-            cases.append(Case(problem, *inner_groups(fold.train, patients, max_inner)))
+            cases.append(Case(problem, parts, kind))
     choices: list[Choice]
     if given is not None:
         choices = [(given[model], "given", None) for model, _ in names]
@@ -175,19 +198,16 @@ def choose_costs(
     if len(costs) == 1:
         return [(float(costs[0]), "given", None)] * len(cases)
     tried = [
-        (i, frozenset(part), cost)
+        (i, train, part, cost)
         for i, case in enumerate(cases)
-        for part in case.inner
+        for train, part in case.inner
         for cost in costs
     ]
     if not tried:
         return [_default(costs)] * len(cases)
     fit = fit_many(
         blocks,
-        [
-            replace(cases[i].problem, groups=cases[i].problem.groups - part, C=cost)
-            for i, part, cost in tried
-        ],
+        [replace(cases[i].problem, groups=train, C=cost) for i, train, _, cost in tried],
         tol=INNER_TOLERANCE,
         dtype=np.float32,
         max_iter=INNER_STEPS,
@@ -195,12 +215,12 @@ def choose_costs(
         warn=False,
         run=run,
     )
-    left_out = [part for _, part, _ in tried]
+    left_out = [part for _, _, part, _ in tried]
     loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
     choices: list[Choice] = []
     for i, case in enumerate(cases):
         members: dict[float, list[int]] = {cost: [] for cost in costs}
-        for n, (of, _, cost) in enumerate(tried):
+        for n, (of, _, _, cost) in enumerate(tried):
             if of == i and weight[n] > 0:
                 members[cost].append(n)
         if not any(members.values()):

@@ -29,7 +29,7 @@ from msiscale.models.rowblocks import (
     row_blocks,
 )
 from msiscale.models.spread import spread
-from msiscale.models.validation import inner_groups
+from msiscale.models.validation import inner_folds
 
 ALL = "all"
 
@@ -149,7 +149,8 @@ class LogisticRegression(ClassifierMixin, SparseTaker):  # type: ignore[misc]
             intercept=self.fit_intercept,
             class_weight=self._given_weights(),
         )
-        case = Case(problem, *inner_groups(names, {name: name for name in names}))
+        inner, kind = inner_folds(names, {name: name for name in names})
+        case = Case(problem, [(frozenset(f.train), frozenset(f.test)) for f in inner], kind)
         self.C_, _, start = choose_costs(blocks, [case], costs)[0]
         problem = replace(problem, C=self.C_, start=start)
         fit = fit_many(blocks, [problem], tol=self.tol, max_iter=self.max_iter)

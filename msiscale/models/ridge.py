@@ -12,6 +12,7 @@ means the same shrinkage in every fold (scikit-learn's ``Ridge(alpha=n * alpha)`
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +25,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from msiscale.grid import Floats
 from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
+from msiscale.models.groups import scales
 from msiscale.models.moments import Moments, leave_one_out, moments, product_dtype, reciprocal
 from msiscale.models.pca import MAX_COLUMNS, noise_floor
 from msiscale.models.rowblocks import apply_rows, is_labelled
 from msiscale.threads import one_blas_thread
 
 LEAST_ALPHA = 1e-6  # below it a Cholesky factor may fail on variables that are collinear
-ALPHAS = tuple(10.0**e for e in range(-4, 3))
+ALPHAS = tuple(10.0**e for e in range(-4, 4))
+BETWEEN = 3  # penalties tried between the best of the grid and its neighbours
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,8 @@ class RidgePath:
     Attributes
     ----------
     sums : Moments
-    scale (p,) : what x is divided by, its standard deviation; 0 where x does not vary.
+    scale (p,) : what x is divided by, if not otherwise asked for its standard deviation; 0 where
+        x does not vary.
     values (p,), vectors (p, p) : eigenvalues, ascending, and eigenvectors (columns).
     cross (p, t) : covariance of the rotated standardised x with the targets.
     rank : int
@@ -54,7 +58,9 @@ class RidgePath:
     rank: int
 
     @classmethod
-    def of(cls, sums: Moments, *, least_scale: float = 0.0) -> RidgePath:
+    def of(
+        cls, sums: Moments, *, least_scale: float = 0.0, scale: Floats | None = None
+    ) -> RidgePath:
         """Decompose the sums of the training rows.
 
         Parameters
@@ -62,18 +68,16 @@ class RidgePath:
         sums : Moments
             x = variables (p), m = targets (t).
         least_scale : float
-            A variable is divided by at least this share of the root mean square of the standard
-            deviations: one that hardly varies in training, and might in another specimen lie
-            thousands of its own deviations off, cannot carry a prediction away.
+            See `msiscale.models.groups.scales`.
+        scale : (p,) float64, optional
+            What x is divided by in the place of its deviations; 0 leaves a variable out.
 
         Returns
         -------
         RidgePath
         """
-        scale = sums.scale("x")
-        if least_scale and sums.p:
-            least = least_scale * np.sqrt(np.mean(scale**2))
-            scale = np.where(scale > 0, np.maximum(scale, least), 0.0)
+        if scale is None:
+            scale = scales(sums.scale("x"), (), least_scale)
         with one_blas_thread():
             scaled, cross = _scaled(sums, scale)
             values, vectors = eigh(scaled, driver="evd")
@@ -125,20 +129,21 @@ class RidgePath:
 
     def losses(self, alphas: Sequence[float], heldout: Moments) -> Floats:
         """Squared errors on held-out rows, from their sums: ``(len(alphas), t)`` float64."""
+        return self.against(heldout).losses(alphas)
+
+    def against(self, heldout: Moments) -> HeldOutLoss:
+        """What gives the squared errors on held-out rows for any penalty."""
         with one_blas_thread():
             rotated = reciprocal(self.scale)[:, None] * self.vectors
-            sxx = rotated.T @ heldout.sxx @ rotated
-            sxm = rotated.T @ heldout.sxm
-            shift = (heldout.mean_x - self.sums.mean_x) @ rotated
-            target_shift = heldout.mean_m - self.sums.mean_m
-            found = []
-            for alpha in alphas:
-                beta = self.shrunk(alpha)
-                square = (
-                    np.diag(heldout.smm) - 2 * (beta * sxm).sum(0) + (beta * (sxx @ beta)).sum(0)
-                )
-                found.append(square + heldout.n * (target_shift - shift @ beta) ** 2)
-        return np.array(found)
+            return HeldOutLoss(
+                self,
+                heldout.n,
+                rotated.T @ heldout.sxx @ rotated,
+                rotated.T @ heldout.sxm,
+                np.diag(heldout.smm).copy(),
+                (heldout.mean_x - self.sums.mean_x) @ rotated,
+                heldout.mean_m - self.sums.mean_m,
+            )
 
     def generalised_cross_validation(self, alphas: Sequence[float]) -> Floats:
         """Score ``(len(alphas), t)`` by Golub, Heath and Wahba 1979: needs no held-out rows."""
@@ -151,6 +156,70 @@ class RidgePath:
             freedom = 1 + (kept / (kept + alpha)).sum()
             scores.append(error / max(1 - freedom / self.sums.n, 1e-12) ** 2)
         return np.array(scores)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutLoss:
+    """Squared errors of a path on held-out rows.
+
+    Attributes
+    ----------
+    path : RidgePath
+    n : their weight
+    sxx (p, p), sxm (p, t), smm (t,) : their scatter, x in the rotated coordinates of the path
+    shift (p,), target_shift (t,) : their means less those of training
+    """
+
+    path: RidgePath
+    n: float
+    sxx: Floats
+    sxm: Floats
+    smm: Floats
+    shift: Floats
+    target_shift: Floats
+
+    def losses(self, alphas: Sequence[float]) -> Floats:
+        """Squared errors, ``(len(alphas), t)`` float64."""
+        found = []
+        with one_blas_thread():
+            for alpha in alphas:
+                beta = self.path.shrunk(alpha)
+                square = self.smm - 2 * (beta * self.sxm).sum(0) + (beta * (self.sxx @ beta)).sum(0)
+                found.append(square + self.n * (self.target_shift - self.shift @ beta) ** 2)
+        return np.array(found)
+
+
+def refined(curves: Sequence[HeldOutLoss], alphas: Sequence[float]) -> tuple[float, str]:
+    """The penalty of the smallest squared error over all targets and held-out parts.
+
+    Parameters
+    ----------
+    curves : sequence of HeldOutLoss
+        One a part.
+    alphas : sequence of float
+        The grid. Around its best penalty others are tried, up to its neighbours.
+
+    Returns
+    -------
+    alpha : float
+    edge : str
+        "smallest" or "largest" where it is that of the grid, so that a better one may lie
+        beyond; else "".
+    """
+
+    def total(some: Sequence[float]) -> Floats:
+        return np.asarray(np.sum([curve.losses(some) for curve in curves], axis=0))
+
+    best = choose(total(alphas), alphas)
+    grid = sorted(alphas)
+    at = grid.index(best)
+    near = [a for a in grid[max(at - 1, 0) : at + 2] if a > 0]
+    if len(near) > 1:
+        steps = np.linspace(0, 1, BETWEEN + 2)
+        tried = [a ** (1 - t) * b**t for a, b in itertools.pairwise(near) for t in steps]
+        best = choose(total(tried), tried)
+    edge = {grid[0]: "smallest", grid[-1]: "largest"}.get(best, "")
+    return best, edge if best > 0 else ""
 
 
 def _scaled(sums: Moments, scale: Floats) -> tuple[Floats, Floats]:

@@ -21,20 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Floats
+from msiscale.models.groups import Group, choose_weights, scales
 from msiscale.models.joint import LinearMap
 from msiscale.models.metrics import Record, tidy
 from msiscale.models.moments import Moments, leave_one_out, reciprocal
 from msiscale.models.pca import PCA
-from msiscale.models.ridge import ALPHAS, R2, RidgePath, choose, heldout_losses, r2_from_moments
+from msiscale.models.ridge import ALPHAS, LEAST_ALPHA, R2, RidgePath, r2_from_moments, refined
 from msiscale.models.spread import Spread
 from msiscale.saving import Layout, Read, Saved
 from msiscale.threads import one_blas_thread
 
 Columns = Callable[[tuple[str, ...]], NDArray[np.bool_]]
 
-MODEL = "msi_from_he"
+MODEL, BASELINE = "msi_from_he", "msi_from_colour"
 MAX_INNER = 5
-LEAST_SCALE = 0.5  # of a channel, see `RidgePath.of`: networks have nearly dead ones
+FEW_PATIENTS = 3  # left to train on: with fewer, blocks of their specimens choose a penalty
+LEAST_SCALE = 0.5  # of a channel, see `groups.scales`: networks have nearly dead ones
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,14 @@ def inner_groups(
     return [tuple(s for s in train if s in group) for group in dealt], kind
 
 
+def inner_folds(
+    train: Sequence[str], patients: Mapping[str, str], most: int = MAX_INNER
+) -> tuple[list[Fold], str]:
+    """`inner_groups` as folds: each trains on the others of `train`."""
+    groups, kind = inner_groups(train, patients, most)
+    return [Fold("", tuple(s for s in train if s not in g), g) for g in groups], kind
+
+
 @dataclass(frozen=True, eq=False)
 class Basis:
     """Modes of the MSI: principal components of the m/z in use.
@@ -158,8 +168,13 @@ class FoldModel(Saved):
         Predicted scores = features @ coef.T + intercept.
     alpha : float, penalty of the map (see `msiscale.models.ridge`).
     alpha_by : str
-        How it was chosen: leaving out training "patients" or "specimens", "gcv" (one training
-        specimen: generalised cross-validation), or "given" (only one to choose from).
+        How it was chosen: leaving out training "patients", "specimens" or "blocks" of them, or
+        "given" (only one to choose from).
+    edge : str
+        "smallest" or "largest" where it is the last of those to choose from; else "".
+    weights : list of float
+        Of the groups of features: how much each counts (see `msiscale.models.groups`).
+    colour_coef (k, c), colour_intercept (k,), colour_alpha : the same of the colours alone.
     rank : int, of the standardised features in training.
     maps : LinearMap by classifier
         What each of ``cancer_from_msi`` (rows are intensities), ``cancer_from_he``,
@@ -185,8 +200,10 @@ class FoldModel(Saved):
             "explained_variance_ratio": ("component",),
             "coef": ("component", "channel"),
             "intercept": ("component",),
+            "colour_coef": ("component", "density"),
+            "colour_intercept": ("component",),
         },
-        ("alpha", "alpha_by", "rank"),
+        ("alpha", "alpha_by", "edge", "weights", "colour_alpha", "rank"),
     )
 
     fold: Fold
@@ -197,12 +214,18 @@ class FoldModel(Saved):
     explained_variance_ratio: Floats
     coef: Floats
     intercept: Floats
+    colour_coef: Floats
+    colour_intercept: Floats
     alpha: float
     alpha_by: str
+    edge: str
+    weights: list[float]
+    colour_alpha: float
     rank: int
     maps: dict[str, LinearMap] | None
     records: list[Record]
     scores: dict[str, R2]
+    colour_scores: dict[str, R2]
 
     def project(self, intensity: NDArray[Any]) -> NDArray[np.float32]:
         """Scores of measured spectra.
@@ -238,6 +261,22 @@ class FoldModel(Saved):
             found = features @ self.coef.T.astype(features.dtype)
         return np.asarray(found + self.intercept.astype(features.dtype), np.float32)
 
+    def predict_from_colour(self, colour: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores predicted from colours alone.
+
+        Parameters
+        ----------
+        colour
+            (n, c) float, in whose precision the product is.
+
+        Returns
+        -------
+        ndarray
+            (n, k) float32.
+        """
+        found = colour @ self.colour_coef.T.astype(colour.dtype)
+        return np.asarray(found + self.colour_intercept.astype(colour.dtype), np.float32)
+
     def spectrum(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         """Spectra from scores.
 
@@ -259,12 +298,14 @@ class FoldModel(Saved):
         """The model without its maps and metrics."""
         arrays, facts = super().stored()
         fold = {"fold": self.fold.name, "train": [*self.fold.train], "test": [*self.fold.test]}
-        return arrays, fold | facts | {"shape": [*self.coef.shape, len(self.mean)]}
+        shape = [*self.coef.shape, len(self.mean), self.colour_coef.shape[1]]
+        return arrays, fold | facts | {"shape": shape}
 
     @classmethod
     def restored(cls, read: Read, attrs: Mapping[str, Any]) -> FoldModel:
         """The model again, its maps, records and scores left empty."""
-        sizes = dict(zip(("component", "channel", "mz"), attrs["shape"], strict=True))
+        names = ("component", "channel", "mz", "density")
+        sizes = dict(zip(names, attrs["shape"], strict=True))
         shapes = {n: tuple(sizes[d] for d in dims) for n, dims in cls.layout.arrays.items()}
         found: dict[str, Any] = {name: attrs[name] for name in cls.layout.facts}
         for name, shape in shapes.items():
@@ -274,6 +315,7 @@ class FoldModel(Saved):
             maps=None,
             records=[],
             scores={},
+            colour_scores={},
             **found,
         )
 
@@ -289,6 +331,11 @@ def fit_linear_folds(
     background: Mapping[str, Spread] | None = None,
     shared_pca: bool = False,
     bases: Mapping[str, Basis] | None = None,
+    groups: Sequence[Group] = (),
+    colours: int = 0,
+    inner: Mapping[str, Sequence[Fold]] | None = None,
+    inner_sums: Mapping[str, Moments] | None = None,
+    like: FoldModel | None = None,
 ) -> list[FoldModel]:
     """For every fold: m/z columns, PCA of MSI, ridge features -> modes, R² on what is held out.
 
@@ -309,7 +356,7 @@ def fit_linear_folds(
     alphas : sequence of float
         Penalties (module `ridge`) to choose from: the one with the smallest squared error over
         all modes when parts of the training specimens are left out (`inner_groups`), in the modes
-        of the fold's PCA. One penalty serves all modes.
+        of the fold's PCA, and then others around it. One penalty serves all modes.
     background : mapping of specimen to Spread, optional
         Of the MSI intensities of measured pixels off the tissue.
     shared_pca : bool
@@ -317,6 +364,17 @@ def fit_linear_folds(
     bases : mapping of fold name to Basis, optional
         In the place of the exact PCA (`msiscale.models.incremental`); then `columns`,
         `n_components` and `shared_pca` are not looked at.
+    groups : sequence of Group
+        Of the features; default a single one.
+    colours : int
+        How many of x, the last, are no features but the colours of the baseline.
+    inner : mapping of fold name to sequence of Fold, optional
+        Over `inner_sums`: what to leave out in turn when a fold's penalty is chosen, for folds of
+        which `inner_groups` would leave out too little.
+    inner_sums : mapping of str to Moments, optional
+        Of smaller parts; default `sums`.
+    like : FoldModel, optional
+        Its penalties and weights are taken; none are chosen.
 
     Returns
     -------
@@ -325,7 +383,8 @@ def fit_linear_folds(
     Raises
     ------
     ValueError
-        `columns` chooses no m/z, or is not of the sums' length.
+        `columns` chooses no m/z, or is not of the sums' length; nothing can be left out to choose
+        among several penalties.
     """
     shared = None
     if shared_pca and bases is None:
@@ -336,8 +395,50 @@ def fit_linear_folds(
     for fold, training in zip(folds, training_sums(sums, folds), strict=True):
         basis = shared if bases is None else bases[fold.name]
         basis = basis or Basis.exact(training, fold.train, columns, n_components)
-        models.append(_fit_fold(fold, training, basis, sums, patients, alphas, background or {}))
+        found, kind, parts = (inner or {}).get(fold.name), "blocks", inner_sums or sums
+        if found is None:
+            (found, kind), parts = inner_folds(fold.train, patients), sums
+        choice = _Choice(alphas, found, kind, parts, basis, groups, colours, like)
+        models.append(_fit_fold(fold, training, sums, choice, background or {}))
     return models
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """What a fold's maps are chosen by."""
+
+    alphas: Sequence[float]
+    inner: Sequence[Fold]
+    kind: str
+    sums: Mapping[str, Moments]
+    basis: Basis
+    groups: Sequence[Group]
+    colours: int
+    like: FoldModel | None
+
+    @property
+    def by(self) -> str:
+        """How the penalty is chosen."""
+        return "given" if self.like is not None or len(self.alphas) == 1 else self.kind
+
+    def scores(self, part: Moments) -> Moments:
+        """Sums of modes in the place of intensities."""
+        with one_blas_thread():
+            return self.basis.scores(part)
+
+    def parts(self) -> list[tuple[Moments, Moments]]:
+        """Training and held-out sums of every inner fold."""
+        if self.by == "given":
+            return []
+        if not self.inner:
+            raise ValueError("one specimen, of which no part can be left out to choose a penalty")
+        held = (Moments.merge(self.sums[s] for s in fold.test) for fold in self.inner)
+        training = training_sums(self.sums, self.inner)
+        return [
+            (self.scores(t), self.scores(h))
+            for t, h in zip(training, held, strict=True)
+            if t.n > 0 and h.n > 0
+        ]
 
 
 def training_sums(sums: Mapping[str, Moments], folds: Sequence[Fold]) -> Iterator[Moments]:
@@ -374,35 +475,34 @@ class _HeldOut(Sequence[Moments]):
 def _fit_fold(
     fold: Fold,
     training: Moments,
-    basis: Basis,
     sums: Mapping[str, Moments],
-    patients: Mapping[str, str],
-    alphas: Sequence[float],
+    choice: _Choice,
     background: Mapping[str, Spread],
 ) -> FoldModel:
+    basis = choice.basis
     used = basis.columns
-
-    def in_modes(part: Moments) -> Moments:
-        with one_blas_thread():
-            return basis.scores(part)
-
     chosen = training.select(m=used)
     modes = chosen.project(basis.components, basis.mean)
-    path = RidgePath.of(modes, least_scale=LEAST_SCALE)
-    alpha, alpha_by = _choose_alpha(fold, path, sums, patients, alphas, in_modes)
-    coef, intercept = path.coefficients(alpha)
-    scores, records = {}, []
+    parts = choice.parts()
+    features, colours = _columns(modes.p, choice.colours)
+    of_features = _Map.of(modes, parts, features, choice, choice.groups)
+    of_colours = _Map.of(modes, parts, colours, choice, ()) if choice.colours else None
+    scores, colour_scores, records = {}, {}, []
     for specimen in fold.test:
         everything = sums[specimen]
-        r2 = r2_from_moments(coef, intercept, in_modes(everything), modes.mean_m)
-        scores[specimen] = r2
-        records += r2_records(fold.name, specimen, r2, basis.explained_variance_ratio)
-        heldout = everything.select(m=used)
-        records += _spectrum_records(fold.name, specimen, r2, heldout, chosen)
+        heldout = choice.scores(everything)
+        r2 = scores[specimen] = of_features.r2(heldout, modes.mean_m)
+        ratio = basis.explained_variance_ratio
+        records += r2_records(fold.name, specimen, r2, ratio)
+        if of_colours is not None:
+            alone = colour_scores[specimen] = of_colours.r2(heldout, modes.mean_m)
+            records += r2_records(fold.name, specimen, alone, ratio, BASELINE)
+        records += _spectrum_records(fold.name, specimen, r2, everything.select(m=used), chosen)
         tissue = Spread.of_moments(everything, "m")
         records += _mask_records(fold, specimen, tissue, background, used, training.mean_m)
     components, mean = np.zeros((len(basis.components), training.q)), np.zeros(training.q)
     components[:, used], mean[used] = basis.components, basis.mean
+    none = np.zeros((len(components), 0)), np.zeros(len(components))
     return FoldModel(
         fold,
         used,
@@ -410,37 +510,86 @@ def _fit_fold(
         components,
         basis.explained_variance,
         basis.explained_variance_ratio,
-        coef,
-        intercept,
-        alpha,
-        alpha_by,
-        path.rank,
-        maps=_maps(path, modes, coef, components, mean),
+        of_features.coef,
+        of_features.intercept,
+        *(none if of_colours is None else (of_colours.coef, of_colours.intercept)),
+        of_features.alpha,
+        choice.by,
+        of_features.edge,
+        [*of_features.weights],
+        of_features.alpha if of_colours is None else of_colours.alpha,
+        of_features.path.rank,
+        maps=_maps(of_features, of_colours, modes, components, mean),
         records=records,
         scores=scores,
+        colour_scores=colour_scores,
     )
 
 
-def _choose_alpha(
-    fold: Fold,
-    path: RidgePath,
-    sums: Mapping[str, Moments],
-    patients: Mapping[str, str],
-    alphas: Sequence[float],
-    in_modes: Callable[[Moments], Moments],
-) -> tuple[float, str]:
-    if len(alphas) == 1:
-        return float(alphas[0]), "given"
-    groups, kind = inner_groups(fold.train, patients)
-    if groups:
-        parts = [in_modes(Moments.merge(sums[s] for s in group)) for group in groups]
-        return choose(heldout_losses(parts, alphas, least_scale=LEAST_SCALE), alphas), kind
-    return choose(path.generalised_cross_validation(alphas), alphas), "gcv"
+def _columns(p: int, colours: int) -> tuple[slice, slice]:
+    return slice(0, p - colours), slice(p - colours, p)
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """A ridge regression of modes on some of x.
+
+    `path` is at equal weights: classifiers, too, see the features so.
+    """
+
+    columns: slice
+    path: RidgePath
+    coef: Floats
+    intercept: Floats
+    alpha: float
+    edge: str
+    weights: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        modes: Moments,
+        parts: Sequence[tuple[Moments, Moments]],
+        columns: slice,
+        choice: _Choice,
+        groups: Sequence[Group],
+    ) -> _Map:
+        """Choose penalty and weights by the held-out `parts`, then fit all of `modes`."""
+        some = np.arange(modes.p)[columns]
+        mine = modes.select(x=some)
+        inner = [(t.select(x=some), h.select(x=some)) for t, h in parts]
+
+        def path(sums: Moments, weights: Sequence[float] = ()) -> RidgePath:
+            return RidgePath.of(sums, scale=scales(sums.scale("x"), groups, LEAST_SCALE, weights))
+
+        def chosen(weights: Sequence[float] = ()) -> tuple[float, str]:
+            curves = [path(training, weights).against(heldout) for training, heldout in inner]
+            return refined(curves, choice.alphas)
+
+        weights: tuple[float, ...] = (1.0,) * max(len(groups), 1)
+        alpha, edge = chosen() if inner else (float(choice.alphas[0]), "")
+        if choice.like is not None:
+            known = choice.like
+            alpha = known.colour_alpha if columns.start else known.alpha
+            weights = tuple(known.weights) if groups else weights
+        if inner and len(groups) > 1:
+            weights = choose_weights(inner, groups, LEAST_SCALE, max(alpha, LEAST_ALPHA))
+            if set(weights) != {1.0}:
+                alpha, edge = chosen(weights)
+        equal = path(mine)
+        fitted = equal if set(weights) == {1.0} else path(mine, weights)
+        return cls(columns, equal, *fitted.coefficients(alpha), alpha, edge, weights)
+
+    def r2(self, heldout: Moments, train_mean: Floats) -> R2:
+        """R² on held-out rows, of the modes."""
+        some = heldout.select(x=np.arange(heldout.p)[self.columns])
+        return r2_from_moments(self.coef, self.intercept, some, train_mean)
 
 
 def _maps(
-    path: RidgePath, modes: Moments, coef: Floats, components: Floats, mean: Floats
+    fitted: _Map, colours: _Map | None, modes: Moments, components: Floats, mean: Floats
 ) -> dict[str, LinearMap]:
+    path = fitted.path
     sd = np.sqrt(np.diag(modes.smm) / modes.n)
     inverse = reciprocal(sd)
     from_msi = components.T * inverse
@@ -448,15 +597,21 @@ def _maps(
     k = min(len(sd), path.rank)  # as many modes of H&E as there are of MSI
     last = slice(len(path.values) - k, None)
     strongest = axes[:, last] * reciprocal(np.sqrt(path.values[last]))
-    return {
+    mean_x, features = path.sums.mean_x, modes.select(x=np.arange(modes.p)[fitted.columns])
+    maps = {
         "cancer_from_msi": LinearMap(from_msi, -(mean @ from_msi), np.ones(len(sd))),
-        "cancer_from_he": LinearMap(axes, -(modes.mean_x @ axes), path.values),
-        "cancer_from_he_modes": LinearMap(strongest, -(modes.mean_x @ strongest), np.ones(k)),
-        "cancer_from_predicted_msi": LinearMap.standardised(modes, coef.T, sd),
+        "cancer_from_he": LinearMap(axes, -(mean_x @ axes), path.values),
+        "cancer_from_he_modes": LinearMap(strongest, -(mean_x @ strongest), np.ones(k)),
+        "cancer_from_predicted_msi": LinearMap.standardised(features, fitted.coef.T, sd),
     }
+    if colours is not None:
+        own = colours.path
+        axes = reciprocal(own.scale)[:, None] * own.vectors
+        maps["cancer_from_colour"] = LinearMap(axes, -(own.sums.mean_x @ axes), own.values)
+    return maps
 
 
-def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
+def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats, model: str = MODEL) -> list[Record]:
     """Tidy records of the R² of modes and of all of them.
 
     Parameters
@@ -467,6 +622,8 @@ def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
         Its targets are t modes.
     ratio : (t,) float64
         Share of the variance that each mode explains.
+    model : str
+        What predicts.
 
     Returns
     -------
@@ -482,7 +639,7 @@ def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
         record
         for metric, values in per_target.items()
         for i, value in enumerate(values)
-        for record in tidy(fold, specimen, MODEL, f"mode_{i:03d}", {metric: value})
+        for record in tidy(fold, specimen, model, f"mode_{i:03d}", {metric: value})
     ]
     weighted = {
         "r2": r2.weighted,
@@ -490,7 +647,7 @@ def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats) -> list[Record]:
         "r2_over_mean_spectrum": r2.over_baseline_weighted,
         "explained_variance_ratio": float(ratio.sum()),
     }
-    return found + tidy(fold, specimen, MODEL, "weighted", weighted)
+    return found + tidy(fold, specimen, model, "weighted", weighted)
 
 
 def _spectrum_records(

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from msiscale.cohort import Specimen
-from msiscale.config import RunConfig
+from msiscale.config import MPP, RunConfig
 from msiscale.errors import InputError, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
+from msiscale.features.layers import WIDTHS_UM
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.tasks import Task
 from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, working
-from msiscale.store import array_of, create_array, divisor, join, open_group, read, write_block
+from msiscale.store import (
+    array_of,
+    create_array,
+    divisor,
+    join,
+    open_group,
+    put,
+    read,
+    write_block,
+)
 
+COLOURS = 12  # six optical densities and their squares: the baseline of every network
 MODES = {"dense": "dense, with context", "tiles": "tiles without context, as published"}
 
 
 def features(run: Run) -> None:
-    """``features`` and ``coverage`` of every specimen. Memory: one window and one block a task."""
+    """``features``, ``colour`` and ``coverage`` of every specimen.
+
+    Memory: one window and one block a task.
+    """
     if not list(run.specimens()):
         return
+    _choose_mpp(run)
     config, facts = run.config, encoder_facts(run)
     part = config.part("mpp", "precision", "feature_mode", "compile") | {
         "window": config.pixels_a_window
@@ -51,7 +67,26 @@ def features(run: Run) -> None:
             ("y", "x", "channel"),
             chunks=(chunk, chunk, 256),
             shards=(size, size, facts["channels"]),
-            attrs={**facts, **part, "mode": MODES[config.feature_mode]},
+            attrs={
+                **facts,
+                **part,
+                "mode": MODES[config.feature_mode],
+                "coordinates": "group",
+            },
+        )
+        names = [name for name, count, _ in facts["groups"] for _ in range(count)]
+        put(group, "group", names, ("channel",))
+        create_array(
+            group,
+            "colour",
+            (*shape, COLOURS),
+            ("y", "x", "density"),
+            chunks=(size, size, COLOURS),
+            attrs={
+                "mpp": config.mpp,
+                "what": "optical densities of red, green and blue, of the "
+                f"pixel and of {max(WIDTHS_UM):g} µm around, then their squares",
+            },
         )
         create_array(group, "coverage", shape, ("y", "x"), chunks=(size, size))
         group.attrs["encoder"] = facts["encoder"]
@@ -76,6 +111,20 @@ def features(run: Run) -> None:
     run.blockwise("features", keys, shapes, create, task, combine, gpu=True)
 
 
+def _choose_mpp(run: Run) -> None:
+    """Where none is asked for: that of 20x, or that of the coarsest slide, as none is enlarged."""
+    if run.config.mpp is None:
+        own = max(max(run.upstream("register", s)["mpp"]) for s in run.specimens())
+        mpp = max(MPP, round(float(own), 3))
+        if mpp > MPP:
+            run.say(
+                f"features: the encoder sees the slides at {mpp:g} µm a pixel, as the coarsest is "
+                f"no finer, and not at {MPP:g} (--mpp)"
+            )
+        run.config = replace(run.config, mpp=mpp)
+        run.encoder = {}
+
+
 def encoder_facts(run: Run) -> dict[str, Any]:
     """What identifies the encoder, found once on a worker, which must be able to load it anyway."""
     if run.encoder:
@@ -97,6 +146,7 @@ def _encoder_facts(config: RunConfig) -> dict[str, Any]:
         "channels": encoder.channels,
         "stride": encoder.stride,
         "halo": encoder.halo,
+        "groups": [list(group) for group in encoder.groups],
     }
 
 
@@ -116,9 +166,12 @@ def _features(
     config: RunConfig,
     sha256: str,
 ) -> dict[str, Any]:
+    from msiscale.features.encoders import Encoders, load_encoder
+
     group = open_group(url, "r+")
-    image = _image(specimen.slide, specimen.mpp, config.mpp, key)
-    encoder = encoder_of(config)
+    mpp = config.mpp or MPP
+    image = _image(specimen.slide, specimen.mpp, mpp, key)
+    encoder, colours = encoder_of(config), load_encoder("colour", mpp=mpp)
     if encoder.sha256 != sha256:
         raise RunStopped(
             f"{config.encoder}: the weights {config.weights or 'of the default'} differ between "
@@ -136,11 +189,16 @@ def _features(
 
         recipe = (config.encoder, config.weights, encoder.device)
         values, coverage = published_block(image, placed, block, wanted, recipe, tile=window)
+        densities, _ = extract_block(image, placed, block, part, colours, around=around)
     else:
-        values, coverage = extract_block(
-            image, placed, block, part, encoder, window=window, around=around
+        both = Encoders((*encoder.each, colours))
+        found, coverage = extract_block(
+            image, placed, block, part, both, window=window, around=around
         )
+        values, densities = found[..., : encoder.channels], found[..., encoder.channels :]
     write_block(array_of(group, "features"), block, values)
+    colour = np.concatenate([densities, densities**2], axis=-1)
+    write_block(array_of(group, "colour"), block, colour)
     write_block(array_of(group, "coverage"), block, coverage)
     # slide pixels at the working resolution that lie under the block's tissue
     area = abs(np.linalg.det(placed[:2, :2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -261,15 +262,16 @@ def _deep_features(
     mask: Callable[[Block], NDArray[np.bool_]],
 ) -> Callable[[Block], NDArray[Any]]:
     """What gives the dense features of a block of fine pixels, by the encoder of the run."""
-    encoder = encoder_of(config)
-    known = fused.stored.features.attrs.get("sha256")
+    facts: dict[str, Any] = dict(fused.stored.features.attrs)
+    known, mpp = facts["sha256"], float(facts["mpp"])
+    encoder = encoder_of(replace(config, mpp=mpp))
     if encoder.sha256 != known:
         raise InputError(
             f"{fused.out}: its features are of weights {str(known)[:12]}…, but "
             f"{config.weights or 'the default'} is {encoder.sha256[:12]}…; give --weights"
         )
     slide = open_reader(fused.specimen.slide, mpp=fused.specimen.mpp)
-    image = working(slide, config.mpp)
+    image = working(slide, mpp)
     matrix = fused.stored.matrix @ finer_index(fused.parts)
 
     def features(block: Block) -> NDArray[Any]:

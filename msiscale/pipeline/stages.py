@@ -166,8 +166,11 @@ STAGES = (
         (
             Part(
                 "features",
-                ("cohort.zarr/{}/features", "cohort.zarr/{}/coverage"),
-                version=2,
+                tuple(
+                    f"cohort.zarr/{{}}/{name}"
+                    for name in ("features", "group", "colour", "coverage")
+                ),
+                version=3,
             ),
         ),
         before=("peaks", "register"),

@@ -166,7 +166,7 @@ def create_array(
             math.ceil(min(max(h, c), s) / c) * c
             for h, c, s in zip(shards, chunk, shape, strict=True)
         )
-    fill: Any = np.nan if dtype.kind == "f" else dtype.type(0)
+    fill: Any = np.nan if dtype.kind == "f" else "" if dtype.kind == "T" else dtype.type(0)
     there = group.get(name)
     if isinstance(there, zarr.Array) and (
         (there.shape, there.chunks, there.shards, there.dtype)
@@ -216,6 +216,8 @@ def put(
         As of `create_array`.
     """
     array = np.asarray(values)
+    if array.dtype.kind == "U":  # of which Zarr has no settled form
+        array = array.astype(np.dtypes.StringDType())
     target = create_array(group, name, array.shape, dims, array.dtype, chunks=chunks, attrs=attrs)
     url = url_of(target)
     written.before(url)

@@ -86,6 +86,8 @@ def crc(data: bytes | NDArray[Any]) -> str:
         Eight hexadecimal digits.
     """
     if isinstance(data, np.ndarray):
+        if data.dtype.kind == "T":  # strings, which lie elsewhere
+            data = data.astype(np.str_)
         return f"{zlib.crc32(np.ascontiguousarray(data).data):08x}"
     return f"{zlib.crc32(data):08x}"
 
