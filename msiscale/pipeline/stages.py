@@ -193,7 +193,7 @@ STAGES = (
                     "reliability.csv",
                     "batch.csv",
                 ),
-                version=3,
+                version=4,
                 cohort=True,
                 pooled=True,
             ),
@@ -259,6 +259,13 @@ STAGES = (
             ),
         ),
         before=("register", "fit"),
+    ),
+    Stage(
+        "ions",
+        "Scores the predicted image of every m/z over pixels that were held out.",
+        "ions:ions",
+        (Part("by_ion", ("ions.csv",), specimens=False, cohort=True),),
+        before=("ingest", "fit"),
     ),
     Stage(
         "report",
