@@ -16,7 +16,16 @@ from msiscale.log import on_the_command_line
 
 TESTS = Path(__file__).parent
 # of these files all tests go to one process, as they share a finished run (tests/pipeline)
-FINISHED = ("failures", "predict", "protocols", "published", "regions", "same_answer", "verify")
+FINISHED = (
+    "failures",
+    "ions",
+    "predict",
+    "protocols",
+    "published",
+    "regions",
+    "same_answer",
+    "verify",
+)
 TOGETHER = {f"tests/pipeline/test_{name}.py" for name in FINISHED}
 # what takes longest begins first, so that the processes end at about the same time
 FIRST = (

@@ -20,6 +20,7 @@ from msiscale.msi.source import MsiSource, batches
 from msiscale.pipeline.axis import axis_url, mz_digest, stored_axis
 from msiscale.pipeline.biomarkers import ANNOTATIONS, biomarkers, polarity_of
 from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.ions import ions
 from msiscale.pipeline.recalibration import calibration_of
 from msiscale.pipeline.tasks import Task
 from msiscale.store import join, open_group, put, read, read_csv, write_csv
@@ -32,7 +33,8 @@ def annotate(run: Run) -> None:
     """``annotations.csv`` (of the cohort) and ``annotations_by_specimen.csv``.
 
     The isotope images come from the spectra themselves, as the decoys are not on the m/z axis.
-    Where biomarkers were compared before, their names get the rates.
+    Where biomarkers were compared before, their names get the rates; where ions were scored, they
+    get the names.
     """
     config = run.config
     if config.matrix_ions:
@@ -67,6 +69,8 @@ def annotate(run: Run) -> None:
     compared = run.record("biomarkers", "cohort") is not None
     if compared and all(run.is_done("register", s.name) for s in used):
         biomarkers(run)
+    if run.record("by_ion", "cohort") is not None:
+        ions(run)
 
 
 def _ions(run: Run, key: str, axis: Any, polarity: str) -> Candidates:

@@ -323,22 +323,29 @@ def _predict_specimen(
     shape = table.mask.shape
     maps = {name: np.full(shape, np.nan, np.float32) for name in COMPARED if labelled}
     squares: list[R2] = []
-    for k in np.unique(holds[table.mask & (holds >= 0)]):
+    url, below, protocol = target
+    stays = whole or below == protocol  # of the fits of `robustness` only the scores are wanted
+    used = [int(k) for k in np.unique(holds[table.mask & (holds >= 0)])]
+    most = max((int(open_group(urls[k]).attrs["shape"][0]) for k in used), default=0)  # type: ignore[index,arg-type]
+    predicted_scores = np.full((*shape, most) if stays else 0, np.nan, np.float32)
+    bases: dict[int, Modes] = {}
+    for k in used:
         saved = open_group(urls[k])
         model = FoldModel.load(saved)
         of = {name: Classifier.load(saved[name]) for name in maps}  # type: ignore[arg-type]
         part = _part(table, "", holds == k)
         modes = len(model.components)
-        scores, predicted_scores = (
-            np.full((*shape, modes) if whole else 0, np.nan, np.float32) for _ in range(2)
-        )
+        bases[k] = Modes.of(model, most)
+        scores = np.full((*shape, modes) if whole else 0, np.nan, np.float32)
         sums, n = np.zeros((3, modes)), 0
         for cell in part.cells:
             spectra, features = part.rows("intensity", cell), part.rows("features", cell)
             measured, predicted = model.project(spectra), model.predict(features)
+            if stays:
+                padded = np.pad(predicted, ((0, 0), (0, most - modes)))
+                part.spread(cell, padded, predicted_scores)
             if whole:
                 part.spread(cell, measured, scores)
-                part.spread(cell, predicted, predicted_scores)
             else:  # about the mean in training
                 measured = measured.astype(np.float64)
                 error = measured - predicted
@@ -349,13 +356,14 @@ def _predict_specimen(
                     cell, classifier.predict(spectra if name == MSI else features), maps[name]
                 )
         if whole:
-            _write_modes(target[0], table, model, scores, predicted_scores, maps)
+            _write_modes(url, table, model.fold.name, bases[k], scores, predicted_scores, maps)
         else:
             rss, mean, raw = sums
             squares.append(R2(n, rss, raw - mean**2 / n, raw))
-    url, below, protocol = target
     group = _group_of(url)
     group = group.require_group(below) if below else group
+    if stays and not whole:
+        _write_folds(group, table, bases, predicted_scores, holds, maps)
     for name, values in maps.items():
         put(group, name, values, ("y", "x"))
     group.attrs["protocol"] = below or protocol
@@ -371,24 +379,82 @@ def _group_of(url: str) -> zarr.Group:
     return open_group(root, "a").require_group(name)
 
 
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """What makes spectra of a fold's scores, as it is stored.
+
+    Attributes
+    ----------
+    supported : (mz,) bool, the m/z that the fold uses
+    mean : (mz,) float32
+    components : (k, mz) float32
+    """
+
+    supported: np.ndarray
+    mean: np.ndarray
+    components: np.ndarray
+
+    @classmethod
+    def of(cls, model: FoldModel, most: int) -> Modes:
+        """Those of a fold, with modes of nothing up to `most`."""
+        missing = ((0, most - len(model.components)), (0, 0))
+        components = np.pad(model.components.astype(np.float32), missing)
+        return cls(np.asarray(model.columns, bool), model.mean.astype(np.float32), components)
+
+
+def _write_axes(group: zarr.Group, source: StoredSpecimen, kept: set[str]) -> None:
+    """Coordinates; arrays that are not `kept` are of a fit with other models, and go."""
+    for axis in ("y", "x"):
+        put(group, axis, source.read(axis), (axis,), attrs={"units": "µm"})
+    put(group, "mz", source.mz, ("mz",), attrs={"units": "m/z"})
+    for name in set(group.keys()) - kept - {"y", "x", "mz"}:
+        del group[name]
+
+
 def _write_modes(
     url: str,
     table: PixelRows,
-    model: FoldModel,
+    fold: str,
+    modes: Modes,
     scores: np.ndarray,
     predicted_scores: np.ndarray,
     maps: Masks,
 ) -> None:
     """Scores of a specimen held out as a whole, and all that is needed to make spectra of them."""
     group, source = _group_of(url), StoredSpecimen(table.url)
-    for axis in ("y", "x"):
-        put(group, axis, source.read(axis), (axis,), attrs={"units": "µm"})
-    put(group, "mz", source.mz, ("mz",), attrs={"units": "m/z"})
+    kept = {*maps, "scores", "predicted_scores", "components", "mean", "supported"}
+    _write_axes(group, source, kept)
     for name, values in (("scores", scores), ("predicted_scores", predicted_scores)):
         put(group, name, values, ("y", "x", "component"), chunks=(64, 64, 16))
-    put(group, "components", model.components.astype(np.float32), ("component", "mz"))
-    put(group, "mean", model.mean.astype(np.float32), ("mz",))
-    kept = {*maps, "y", "x", "mz", "scores", "predicted_scores", "components", "mean"}
-    for name in set(group.keys()) - kept:  # of a fit with other models
-        del group[name]
-    group.attrs.update({"fold": model.fold.name, "matrix": source.facts["matrix"]})
+    put(group, "components", modes.components, ("component", "mz"))
+    put(group, "mean", modes.mean, ("mz",))
+    put(group, "supported", modes.supported, ("mz",))
+    group.attrs.update({"fold": fold, "matrix": source.facts["matrix"]})
+
+
+def _write_folds(
+    group: zarr.Group,
+    table: PixelRows,
+    bases: Mapping[int, Modes],
+    predicted_scores: np.ndarray,
+    holds: np.ndarray,
+    maps: Masks,
+) -> None:
+    """Predicted scores of a specimen whose parts were held out by several folds, and their modes.
+
+    ``fold`` counts along the first axis of ``components``, ``mean`` and ``supported``.
+    """
+    fold = np.full(table.mask.shape, -1, np.int16)
+    for i, k in enumerate(bases):
+        fold[table.mask & (holds == k)] = i
+    arrays = {
+        "components": (np.stack([b.components for b in bases.values()]), ("component", "mz")),
+        "mean": (np.stack([b.mean for b in bases.values()]), ("mz",)),
+        "supported": (np.stack([b.supported for b in bases.values()]), ("mz",)),
+    }
+    kept = {*maps, *arrays, "predicted_scores", "fold"}
+    _write_axes(group, StoredSpecimen(table.url), kept)
+    put(group, "predicted_scores", predicted_scores, ("y", "x", "component"), chunks=(64, 64, 16))
+    put(group, "fold", fold, ("y", "x"))
+    for name, (values, dims) in arrays.items():
+        put(group, name, values, ("folds", *dims), chunks=(1, *values.shape[1:]))

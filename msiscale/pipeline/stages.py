@@ -196,7 +196,7 @@ STAGES = (
                     "reliability.csv",
                     "batch.csv",
                 ),
-                version=3,
+                version=4,
                 cohort=True,
                 pooled=True,
             ),
@@ -262,6 +262,13 @@ STAGES = (
             ),
         ),
         before=("register", "fit"),
+    ),
+    Stage(
+        "ions",
+        "Scores the predicted image of every m/z over pixels that were held out.",
+        "ions:ions",
+        (Part("by_ion", ("ions.csv",), specimens=False, cohort=True),),
+        before=("ingest", "fit"),
     ),
     Stage(
         "report",

@@ -12,6 +12,7 @@ from msiscale.store.arrays import (
     url_of,
     write_block,
 )
+from msiscale.store.held_out import HeldOut
 from msiscale.store.ledger import Ledger
 from msiscale.store.objects import (
     at_once,
@@ -35,6 +36,7 @@ from msiscale.store.tables import read_csv, read_csv_parts, write_csv
 from msiscale.store.urls import is_url, join, local_path
 
 __all__ = [
+    "HeldOut",
     "Ledger",
     "LostChunk",
     "StoredSpecimen",

@@ -44,9 +44,9 @@ class StoredSpecimen:
         return cls(join(out, "cohort.zarr", name))
 
     @classmethod
-    def predicted(cls, out: str, name: str) -> StoredSpecimen:
-        """What was predicted of a specimen of the run at `out`, by a fold that left it out."""
-        return cls(join(out, "predictions.zarr", name))
+    def predicted(cls, out: str, name: str, *below: str) -> StoredSpecimen:
+        """What a fold predicted of a specimen that it left out; `below`: of parts, by protocol."""
+        return cls(join(out, "predictions.zarr", name, *below))
 
     def __reduce__(self) -> tuple[type[StoredSpecimen], tuple[str]]:
         return StoredSpecimen, (self.url,)
