@@ -173,8 +173,8 @@ class RunConfig:
     )
     components: int = _model(200, "Largest number of PCA modes of the MSI", check=_COUNT)
     alphas: tuple[float, ...] = _model(
-        (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2),
-        "Penalties of the ridge regression to choose from, 0 for none",
+        (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3),
+        "Penalties of the ridge regression to choose from, and between which to refine, 0 for none",
         check=Check(lambda v: min(v, default=-1) >= 0, "give one or more, none below zero"),
     )
     costs: tuple[float, ...] = _model(

@@ -8,7 +8,7 @@ are merged to the training sums of every fold, as those over specimens are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +42,24 @@ class Partition:
         return {f"{g}-{b}": (self.groups == g) & (self.barred == b) for g, b in pairs.T}
 
 
-def folds_of(units: Mapping[str, object]) -> list[Fold]:
-    """Folds over the units in order of their names; one with nothing to train on is left out."""
-    facts = {u: tuple(int(v) for v in u.split("-")) for u in sorted(units)}
+def folds_of(units: Iterable[str], without: int | None = None) -> list[Fold]:
+    """Folds over units in order of their names, of those that hold something out and can train.
+
+    Parameters
+    ----------
+    units
+        Names as of `Partition.units`, maybe with something and a colon before.
+    without
+        A fold that is held out itself: none of these may train on it, or be tried on what it may
+        not train on.
+
+    Returns
+    -------
+    list of Fold
+    """
+    facts = {u: _facts(u) for u in sorted(units)}
+    if without is not None:
+        facts = {u: fact for u, fact in facts.items() if not fact[1] >> without & 1}
     folds = []
     for k in sorted({group for group, _ in facts.values()}):
         train = tuple(u for u, (_, barred) in facts.items() if not barred >> k & 1)
@@ -54,9 +69,15 @@ def folds_of(units: Mapping[str, object]) -> list[Fold]:
     return folds
 
 
+def _facts(unit: str) -> tuple[int, int]:
+    """The group of a unit and its bars."""
+    group, barred = unit.rpartition(":")[2].split("-")
+    return int(group), int(barred)
+
+
 def group_of(unit: str) -> str:
     """The group of a unit: what is left out together when a penalty is chosen."""
-    return unit.split("-")[0]
+    return str(_facts(unit)[0])
 
 
 def pixel_folds(mask: Mask, n: int, seed: str) -> Partition:

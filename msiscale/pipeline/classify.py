@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from msiscale.errors import InputError, SpecimenError
-from msiscale.models import FoldModel, fit_classifiers
+from msiscale.models import Fold, FoldModel, fit_classifiers
 from msiscale.models import RowBlock as Rows
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.model import HE, HE_MODES, MSI, PREDICTED, Classifiers
+from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.pipeline.tasks import Task, ordered
 
 _PASSES = itertools.count()
+# What the rows of a model are.
+SEEN = {"intensity": (MSI,), "features": (HE, HE_MODES, PREDICTED), "colour": (COLOUR,)}
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """Blocks of specimens, left out in turn where too few patients are left to choose a penalty.
+
+    Attributes
+    ----------
+    parts : mapping of specimen to masks (y, x) of its blocks, by name
+    folds : mapping of fold name to folds over the blocks
+    members : mapping of part of a setting to its blocks
+    """
+
+    parts: Mapping[str, dict[str, np.ndarray]]
+    folds: Mapping[str, Sequence[Fold]]
+    members: Mapping[str, Sequence[str]]
 
 
 def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], Iterable[Any]]:
@@ -38,6 +59,7 @@ def classifiers(
     models: list[FoldModel],
     patients: Mapping[str, str],
     given: Mapping[str, float] | None = None,
+    inner: Inner | None = None,
 ) -> Classifiers:
     """Fit every classifier of every fold, all folds together.
 
@@ -53,13 +75,15 @@ def classifiers(
         Unit -> what is left out with it when a penalty is chosen.
     given : mapping of str to float, optional
         Model -> its C, where nothing is to be chosen.
+    inner : Inner, optional
+        Where too few patients are left to choose by; then the units are its blocks.
 
     Returns
     -------
     Classifiers
         By model and fold; empty where nothing is annotated.
     """
-    rows: dict[str, list[Rows]] = {"intensity": [], "features": []}
+    rows: dict[str, list[Rows]] = {"intensity": [], "features": [], "colour": []}
     for unit, table in tables:
         for name, blocks in rows.items():
             blocks += table.labelled(name, unit)
@@ -67,7 +91,7 @@ def classifiers(
         return {}
     folds = [m.fold for m in models]
     found: Classifiers = {}
-    for name, wanted in (("intensity", (MSI,)), ("features", (HE, HE_MODES, PREDICTED))):
+    for name, wanted in SEEN.items():
         maps = {model: {m.fold.name: (m.maps or {})[model] for m in models} for model in wanted}
         found |= fit_classifiers(
             rows[name],
@@ -76,6 +100,8 @@ def classifiers(
             patients,
             costs=run.config.costs,
             given=given,
+            members=inner.members if inner else None,
+            inner=inner.folds if inner else None,
             run=on_cluster(run, f"logistic-{name}"),
         )
     return found

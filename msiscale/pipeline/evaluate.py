@@ -29,11 +29,13 @@ from msiscale.models import (
     fit_linear_folds,
     moments_of_blocks,
 )
+from msiscale.models.groups import Group
 from msiscale.models.published import self_scaled
-from msiscale.pipeline.classify import classifiers, on_cluster
+from msiscale.pipeline.classify import SEEN, Inner, classifiers, on_cluster
 from msiscale.pipeline.context import Run, noting
+from msiscale.pipeline.features import COLOURS
 from msiscale.pipeline.metrics import Evaluation
-from msiscale.pipeline.model import COMPARED, MSI, Classifiers
+from msiscale.pipeline.model import COMPARED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.pipeline.tasks import Task
 from msiscale.store import StoredSpecimen, join, open_group, put, remove
@@ -60,7 +62,9 @@ class Setting:
     below : where maps go in the group of a specimen
     sums : mapping of part to its sums, where they are in the store; default made here
     background : mapping of part to the spread of spectra off the tissue
-    alpha, costs : the penalties, of the maps and by model of the classifiers; default chosen
+    like, costs : the model whose penalties the maps take, and by model the C of the classifiers;
+        default chosen
+    inner : what they are chosen by where too few patients are left; default patients, or specimens
     folds_url : where the fitted folds stay; default nowhere
     whole : every fold holds out whole specimens, each a part: R² is of its sums, and the scores of
         its modes are kept beside the maps
@@ -76,8 +80,9 @@ class Setting:
     below: str = ""
     sums: Mapping[str, Moments] | None = None
     background: Mapping[str, Spread] = field(default_factory=dict)
-    alpha: float | None = None
+    like: FoldModel | None = None
     costs: Mapping[str, float] | None = None
+    inner: Inner | None = None
     folds_url: str = ""
     whole: bool = False
 
@@ -155,51 +160,74 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
     """
     scratch = join(run.state_url, "protocols")
     try:
-        sums = setting.sums
+        remove(scratch)
+        open_group(scratch, "a")
+        sums, inner = setting.sums, setting.inner
         if sums is None:
-            remove(scratch)
-            open_group(scratch, "a")
-            sums = _sum_up(run, join(scratch, "sums"), setting)
+            sums = _sum_up(run, join(scratch, "sums"), setting.tables, setting.parts)
+        blocks = None if inner is None else sums
+        if inner is not None and inner.parts is not setting.parts:
+            blocks = _sum_up(run, join(scratch, "blocks"), setting.tables, inner.parts)
         models = fit_linear_folds(
             sums,
             setting.folds,
             setting.patients,
             columns=setting.columns,
             n_components=run.config.components,
-            alphas=run.config.alphas if setting.alpha is None else (setting.alpha,),
+            alphas=run.config.alphas,
             background=setting.background,
             shared_pca=run.config.pca == "all",
             bases=_published_bases(run, setting) if run.config.pca == "incremental" else None,
+            groups=_groups(setting),
+            colours=COLOURS,
+            inner=inner.folds if inner else None,
+            inner_sums=blocks,
+            like=setting.like,
         )
         if setting.whole:
             run.say("fit: classifiers, all folds together")
         parts = (
             (name, _part(setting.tables[specimen], name, mask))
-            for specimen, of in setting.parts.items()
+            for specimen, of in (inner.parts if inner else setting.parts).items()
             for name, mask in of.items()
         )
-        fitted = classifiers(run, parts, models, setting.patients, setting.costs)
+        fitted = classifiers(run, parts, models, setting.patients, setting.costs, inner)
         if run.config.scaling == "own":
             fitted = self_scaled(fitted, models, sums)
         held_out = [m for m in models if m.fold.test]
         urls = _save_folds(setting.folds_url or join(scratch, "folds"), held_out, fitted)
         results = _predict(run, setting, urls, root, bool(fitted))
     finally:
-        if not setting.folds_url:
-            remove(scratch)
-    scores = {name: r2 for m in held_out for name, r2 in m.scores.items()}
+        remove(scratch)
+    scores = {name: [r2] for m in held_out for name, r2 in m.scores.items()}
+    colour = {name: [r2] for m in held_out for name, r2 in m.colour_scores.items()}
     if not setting.whole:
-        scores = {n: R2(float(f["n"]), *(np.array(f[s]) for s in SQUARES)) for n, (f, _) in results}
+        scores, colour = (
+            {name: [_r2(of) for of in facts[which]] for name, (facts, _) in results}
+            for which in ("squares", "colour_squares")
+        )
     found = Evaluation.of(
         setting.name,
         lambda name: join(root, name, *([setting.below] if setting.below else [])),
         setting.tables,
         scores,
+        colour,
         held_out,
         bool(fitted),
         within=not setting.whole,
     )
     return Evaluated(found, models, fitted, sums, {n: wrote for n, (_, wrote) in results})
+
+
+def _groups(setting: Setting) -> list[Group]:
+    """Of the channels, as the features of the specimens say: all are of one encoder."""
+    table = next(iter(setting.tables.values()))
+    found = StoredSpecimen(table.url).features.attrs["groups"]
+    return [Group(str(name), int(size), bool(own)) for name, size, own in found]  # type: ignore[misc,union-attr,arg-type]
+
+
+def _r2(facts: dict[str, Any]) -> R2:
+    return R2(float(facts["n"]), *(np.array(facts[s]) for s in SQUARES))
 
 
 def _published_bases(run: Run, setting: Setting) -> dict[str, Basis]:
@@ -252,21 +280,19 @@ class StoredSums(Mapping[str, Moments]):
         return len(self.urls)
 
 
-def _sum_up(run: Run, url: str, setting: Setting) -> StoredSums:
+def _sum_up(
+    run: Run, url: str, tables: Mapping[str, PixelRows], parts: Mapping[str, Masks]
+) -> StoredSums:
     urls: dict[str, list[str]] = {}
     tasks = []
-    names = list(setting.parts)
+    names = list(parts)
     for at in range(0, len(names), TOGETHER):
         some = names[at : at + TOGETHER]
-        for part in dict.fromkeys(p for name in some for p in setting.parts[name]):
-            tables = [
-                _part(setting.tables[n], part, setting.parts[n][part])
-                for n in some
-                if part in setting.parts[n]
-            ]
+        for part in dict.fromkeys(p for name in some for p in parts[name]):
+            mine = [_part(tables[n], part, parts[n][part]) for n in some if part in parts[n]]
             of = urls.setdefault(part, [])
             of.append(join(url, f"{list(urls).index(part)}-{at}"))
-            tasks.append(partial(noting, run.lease, _sum_of, (of[-1], tables)))
+            tasks.append(partial(noting, run.lease, _sum_of, (of[-1], mine)))
     for _ in on_cluster(run, "parts")(tasks):
         pass
     return StoredSums(urls)
@@ -274,7 +300,7 @@ def _sum_up(run: Run, url: str, setting: Setting) -> StoredSums:
 
 def _sum_of(url: str, tables: list[PixelRows]) -> dict[str, Any]:
     rows = (
-        (table.rows("features", cell), table.rows("intensity", cell))
+        (table.slide_rows(cell), table.rows("intensity", cell))
         for table in tables
         for cell in table.cells
     )
@@ -322,12 +348,15 @@ def _predict_specimen(
     """Write a specimen's held-out maps, and its modes' scores if `whole`; else return squares."""
     shape = table.mask.shape
     maps = {name: np.full(shape, np.nan, np.float32) for name in COMPARED if labelled}
-    squares: list[R2] = []
+    squares: dict[str, list[dict[str, Any]]] = {"squares": [], "colour_squares": []}
     url, below, protocol = target
     stays = whole or below == protocol  # of the fits of `robustness` only the scores are wanted
     used = [int(k) for k in np.unique(holds[table.mask & (holds >= 0)])]
     most = max((int(open_group(urls[k]).attrs["shape"][0]) for k in used), default=0)  # type: ignore[index,arg-type]
-    predicted_scores = np.full((*shape, most) if stays else 0, np.nan, np.float32)
+    guesses = {
+        name: np.full((*shape, most) if stays else 0, np.nan, np.float32)
+        for name in ("predicted_scores", "colour_scores")
+    }
     bases: dict[int, Modes] = {}
     for k in used:
         saved = open_group(urls[k])
@@ -337,40 +366,40 @@ def _predict_specimen(
         modes = len(model.components)
         bases[k] = Modes.of(model, most)
         scores = np.full((*shape, modes) if whole else 0, np.nan, np.float32)
-        sums, n = np.zeros((3, modes)), 0
+        sums, n = np.zeros((2, 3, modes)), 0
         for cell in part.cells:
-            spectra, features = part.rows("intensity", cell), part.rows("features", cell)
-            measured, predicted = model.project(spectra), model.predict(features)
+            seen = {name: part.rows(name, cell) for name in SEEN}
+            measured = model.project(seen["intensity"])
+            both = model.predict(seen["features"]), model.predict_from_colour(seen["colour"])
             if stays:
-                padded = np.pad(predicted, ((0, 0), (0, most - modes)))
-                part.spread(cell, padded, predicted_scores)
+                for predicted, out in zip(both, guesses.values(), strict=True):
+                    part.spread(cell, np.pad(predicted, ((0, 0), (0, most - modes))), out)
             if whole:
                 part.spread(cell, measured, scores)
             else:  # about the mean in training
                 measured = measured.astype(np.float64)
-                error = measured - predicted
-                sums += np.stack([(error**2).sum(0), measured.sum(0), (measured**2).sum(0)])
+                for i, predicted in enumerate(both):
+                    error = (measured - predicted) ** 2
+                    sums[i] += np.stack([error.sum(0), measured.sum(0), (measured**2).sum(0)])
                 n += len(measured)
-            for name, classifier in of.items():
-                part.spread(
-                    cell, classifier.predict(spectra if name == MSI else features), maps[name]
-                )
+            for rows, names in SEEN.items():
+                for name in names if of else ():
+                    part.spread(cell, of[name].predict(seen[rows]), maps[name])
         if whole:
-            _write_modes(url, table, model.fold.name, bases[k], scores, predicted_scores, maps)
+            _write_modes(url, table, model.fold.name, bases[k], scores, guesses, maps)
         else:
-            rss, mean, raw = sums
-            squares.append(R2(n, rss, raw - mean**2 / n, raw))
+            for name, (rss, mean, raw) in zip(squares, sums, strict=True):
+                tss = raw - mean**2 / n
+                facts = dict(zip(SQUARES, (rss.tolist(), tss.tolist(), raw.tolist()), strict=True))
+                squares[name].append({"n": n, **facts})
     group = _group_of(url)
     group = group.require_group(below) if below else group
     if stays and not whole:
-        _write_folds(group, table, bases, predicted_scores, holds, maps)
+        _write_folds(group, table, bases, guesses, holds, maps)
     for name, values in maps.items():
         put(group, name, values, ("y", "x"))
     group.attrs["protocol"] = below or protocol
-    if whole:
-        return {}
-    total = R2.total(squares)
-    return {"n": total.n, **{f: getattr(total, f).tolist() for f in SQUARES}}
+    return {} if whole else dict(squares)
 
 
 def _group_of(url: str) -> zarr.Group:
@@ -417,14 +446,14 @@ def _write_modes(
     fold: str,
     modes: Modes,
     scores: np.ndarray,
-    predicted_scores: np.ndarray,
+    guesses: Mapping[str, np.ndarray],
     maps: Masks,
 ) -> None:
     """Scores of a specimen held out as a whole, and all that is needed to make spectra of them."""
     group, source = _group_of(url), StoredSpecimen(table.url)
-    kept = {*maps, "scores", "predicted_scores", "components", "mean", "supported"}
+    kept = {*maps, *guesses, "scores", "components", "mean", "supported"}
     _write_axes(group, source, kept)
-    for name, values in (("scores", scores), ("predicted_scores", predicted_scores)):
+    for name, values in {"scores": scores, **guesses}.items():
         put(group, name, values, ("y", "x", "component"), chunks=(64, 64, 16))
     put(group, "components", modes.components, ("component", "mz"))
     put(group, "mean", modes.mean, ("mz",))
@@ -436,7 +465,7 @@ def _write_folds(
     group: zarr.Group,
     table: PixelRows,
     bases: Mapping[int, Modes],
-    predicted_scores: np.ndarray,
+    guesses: Mapping[str, np.ndarray],
     holds: np.ndarray,
     maps: Masks,
 ) -> None:
@@ -452,9 +481,10 @@ def _write_folds(
         "mean": (np.stack([b.mean for b in bases.values()]), ("mz",)),
         "supported": (np.stack([b.supported for b in bases.values()]), ("mz",)),
     }
-    kept = {*maps, *arrays, "predicted_scores", "fold"}
+    kept = {*maps, *arrays, *guesses, "fold"}
     _write_axes(group, StoredSpecimen(table.url), kept)
-    put(group, "predicted_scores", predicted_scores, ("y", "x", "component"), chunks=(64, 64, 16))
+    for name, values in guesses.items():
+        put(group, name, values, ("y", "x", "component"), chunks=(64, 64, 16))
     put(group, "fold", fold, ("y", "x"))
     for name, (values, dims) in arrays.items():
         put(group, name, values, ("folds", *dims), chunks=(1, *values.shape[1:]))

@@ -12,11 +12,16 @@ from msiscale.errors import SpecimenError
 from msiscale.models import Spread, moments_of_blocks
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.evaluate import Setting, StoredSums, Wrote, evaluate
+from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, evaluate
 from msiscale.pipeline.metrics import PROTOCOL, write_metrics
 from msiscale.pipeline.model import write_model
 from msiscale.pipeline.pixel_rows import PixelRows, sound
-from msiscale.pipeline.protocols import patient_folds, supported_columns, within_specimens
+from msiscale.pipeline.protocols import (
+    blocks_within,
+    patient_folds,
+    supported_columns,
+    within_specimens,
+)
 from msiscale.pipeline.tasks import Task
 from msiscale.pipeline.withdraw import leave_out
 from msiscale.store import at_once, digest, join, open_group
@@ -64,10 +69,12 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
                 {name: [join(run.state_url, name, "moments")] for name in tables}, run.state_url
             ),
             background=_background(run, specimens),
+            inner=blocks_within(run, tables, patients, folds),
             folds_url=join(run.state_url, "folds"),
             whole=True,
         )
         main = evaluate(run, setting, run.predictions_url)
+        _say_edges(run, main)
         if not main.classifiers:
             run.say("fit: no specimen has an annotation; cancer is not fitted")
         found = [main]
@@ -84,6 +91,16 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         for s in specimens:
             run.write("fit", s.name, key, "done", version=__version__, **wrote.get(s.name, {}))
         record |= {"folds": len(main.held_out), "specimens": len(specimens)}
+
+
+def _say_edges(run: Run, found: Evaluated) -> None:
+    """A penalty at the end of its grid is no optimum that was found."""
+    ends = [model.edge for model in found.models if model.edge]
+    for end in sorted(set(ends)):
+        run.say(
+            f"fit: the {end} penalty of --alphas was chosen in {ends.count(end)} of "
+            f"{len(found.models)} fits; a better one may lie beyond it"
+        )
 
 
 def _together(parts: list[Wrote]) -> Wrote:
@@ -115,7 +132,7 @@ def _sum_up(cohort_url: str, state_url: str, specimen: Specimen, least: float) -
     table.need_any(specimen.name)
     state = open_group(join(state_url, specimen.name), "a")
     total = moments_of_blocks(
-        (table.rows("features", c), table.rows("intensity", c)) for c in table.cells
+        (table.slide_rows(c), table.rows("intensity", c)) for c in table.cells
     )
     total.save(state.require_group("moments"))
     off = PixelRows.background(table.url)

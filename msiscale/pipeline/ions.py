@@ -1,8 +1,9 @@
 """``ions.csv``: how well the image of every m/z is predicted, over pixels that were held out.
 
-All is within specimens: squares and products are about the mean of a specimen's own held-out
-pixels, ranks are among these pixels, and both are added up over the specimens, as `models.ridge.R2`
-adds. So a difference between specimens counts for nothing.
+All is within what a fold held out of a specimen (all of it, or a block): squares and products are
+about the mean of these pixels, ranks are among them, and both are added up over folds and
+specimens, as `models.ridge.R2` adds. So a difference between specimens, or between folds, counts
+for nothing.
 """
 
 from __future__ import annotations
@@ -141,14 +142,18 @@ def ion_sums(out: str, specimen: str, protocol: str, start: int, stop: int) -> d
         constant = source.constant(wanted)
         coloured = source.has(COLOUR)
         colour = source.predicted(wanted, COLOUR) if coloured else measured
+        folds = source.fold[source.held]
         found = np.zeros((stop - start, len(SUMS)))
         for i in np.flatnonzero(source.supported[wanted]):
-            truth, base = measured[:, i].astype(np.float64), constant[:, i]
-            own = _scored(truth, predicted[:, i].astype(np.float64))
-            own |= {"away": float(((truth - base) ** 2).sum())}
-            other = _about(truth, colour[:, i].astype(np.float64))
-            own |= {f"colour_{name}": other[name] if coloured else np.nan for name in other}
-            found[i] = [own[name] for name in SUMS]
+            for k in np.unique(folds):
+                rows = folds == k
+                truth, base = measured[rows, i].astype(np.float64), constant[rows, i]
+                own = _scored(truth, predicted[rows, i].astype(np.float64))
+                own |= {"away": float(((truth - base) ** 2).sum())}
+                other = _about(truth, colour[rows, i].astype(np.float64))
+                own |= {f"colour_{name}": other[name] if coloured else np.nan for name in other}
+                found[i] += [own[name] for name in SUMS]
+            found[i, 0] = 1  # a specimen, of however many folds
     return {"sums": found.tolist()}
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from msiscale.models import R2, FoldModel, classification_records, intervals
 from msiscale.models.metrics import POOLED, reliability
-from msiscale.models.validation import r2_records
+from msiscale.models.validation import BASELINE, r2_records
+from msiscale.models.validation import MODEL as MSI_FROM_HE
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.model import COMPARED, HE, HE_MODES, MSI, PREDICTED
+from msiscale.pipeline.model import COLOUR, COMPARED, HE, HE_MODES, MSI, PREDICTED
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import at_once, join, open_group, read, write_csv
 
@@ -27,7 +28,15 @@ COLUMNS = [
     "value",
 ]
 INTERVALS = ["protocol", "model", "target", "metric", "value", "low", "high"]
-PAIRS = ((PREDICTED, HE_MODES), (PREDICTED, HE), (MSI, PREDICTED), (MSI, HE))
+PAIRS = (
+    (PREDICTED, HE_MODES),
+    (PREDICTED, HE),
+    (MSI, PREDICTED),
+    (MSI, HE),
+    (HE, COLOUR),
+    (PREDICTED, COLOUR),
+    (MSI, COLOUR),
+)
 Maps = dict[str, np.ndarray]
 
 
@@ -41,7 +50,9 @@ class Evaluation:
     folds : mapping of specimen to the name of the fold that held it out (``all``: several did)
     truth : mapping of specimen to annotated fraction (y, x), NaN where it is not used
     maps : mapping of model to mapping of specimen to probability (y, x)
-    scores : mapping of specimen to the squares of its modes
+    scores : mapping of specimen to the squares of its modes, of each fold that held some out
+    colour : the same of what is predicted from colour alone
+    blocks : mapping of specimen to which of several folds held a pixel out (y, x); else empty
     ratio : (k,) explained variance ratio of the modes, mean over folds
     records : further records, as they are
     """
@@ -50,7 +61,9 @@ class Evaluation:
     folds: Mapping[str, str]
     truth: Maps
     maps: dict[str, Maps]
-    scores: Mapping[str, R2]
+    scores: Mapping[str, Sequence[R2]]
+    colour: Mapping[str, Sequence[R2]]
+    blocks: Maps
     ratio: np.ndarray
     records: Sequence[dict[str, Any]] = ()
 
@@ -60,7 +73,8 @@ class Evaluation:
         protocol: str,
         place: Callable[[str], str],
         tables: Mapping[str, PixelRows],
-        scores: Mapping[str, R2],
+        scores: Mapping[str, Sequence[R2]],
+        colour: Mapping[str, Sequence[R2]],
         models: Sequence[FoldModel],
         labelled: bool,
         *,
@@ -84,7 +98,8 @@ class Evaluation:
 
         def maps(name: str) -> Maps:
             group = open_group(place(name))
-            return {model: read(group, model) for model in COMPARED}
+            wanted = [*COMPARED, *(["fold"] if within and "fold" in group else [])]
+            return {model: read(group, model) for model in wanted}
 
         names = list(tables) if labelled and models else []
         read_maps = at_once(maps, names)
@@ -94,6 +109,8 @@ class Evaluation:
             dict(zip(names, at_once(lambda name: tables[name].cancer(), names), strict=True)),
             {m: {n: r[m] for n, r in zip(names, read_maps, strict=True)} for m in COMPARED},
             scores,
+            colour,
+            {n: r["fold"] for n, r in zip(names, read_maps, strict=True) if "fold" in r},
             ratio.mean(axis=0) if len(ratio) else np.zeros(0),
             # a specimen's own records know its spectra and background too
             () if within else [r for m in models for r in m.records],
@@ -107,7 +124,7 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
     compared: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
     for one in found:
-        rows += regression(one, patients)
+        rows += regression(one, patients, compared)
         if one.truth:
             rows += classification(one, patients, compared)
             for model, maps in one.maps.items():
@@ -131,39 +148,90 @@ COMPARISON = [
     "difference",
     "low",
     "high",
+    "unit",
+    "units",
     "patients",
     "p",
 ]
 RELIABILITY = ["protocol", "model", "predicted", "observed", "n"]
 
 
-def regression(one: Evaluation, patients: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Records of the modes; pooled ones with intervals over patients."""
+def regression(
+    one: Evaluation, patients: Mapping[str, str], compared: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Records of the modes; pooled ones with intervals; `compared` gets network against colour."""
     rows = [{"protocol": one.protocol, **r} for r in one.records]
-    if not one.scores:
-        return rows
-    if not one.records:
-        for name, r2 in one.scores.items():
-            found = r2_records(one.folds[name], name, r2, one.ratio)
-            rows += [{"protocol": one.protocol, **r} for r in found]
-    parts = _by_patient(one.scores, patients)
-    total = R2.total(parts.values())
-    pooled = r2_records(POOLED, POOLED, total, one.ratio[: len(total.rss)])
-    if len(parts) > 1:
-        each, weighted = intervals.r2_values(parts, intervals.draws(len(parts)))
-        for record in pooled:
-            if record["metric"] == "r2":
-                target = record["target"]
-                sample = weighted if target == "weighted" else each[:, int(target[5:])]
-                record["low"], record["high"] = intervals.interval(sample)
-    return rows + [{"protocol": one.protocol, **r} for r in pooled]
+    samples, pooled_values, each = {}, {}, {}
+    unit = ""
+    for model, scores in ((MSI_FROM_HE, one.scores), (BASELINE, one.colour)):
+        if not scores:
+            continue
+        if not one.records:
+            for name, parts in scores.items():
+                found = r2_records(one.folds[name], name, R2.total(parts), one.ratio, model)
+                rows += [{"protocol": one.protocol, **r} for r in found]
+        unit, units = _units(scores, patients)
+        total = R2.total(units.values())
+        pooled = r2_records(POOLED, POOLED, total, one.ratio[: len(total.rss)], model)
+        if len(units) > 1:
+            modes, weighted = intervals.r2_values(units, intervals.draws(len(units)))
+            samples[model], pooled_values[model] = weighted, total.weighted
+            each[model] = np.array([part.weighted for part in units.values()])
+            for record in pooled if unit == PATIENTS else ():
+                if record["metric"] == "r2":
+                    target = record["target"]
+                    sample = weighted if target == "weighted" else modes[:, int(target[5:])]
+                    record["low"], record["high"] = intervals.interval(sample)
+        rows += [{"protocol": one.protocol, **r} for r in pooled]
+    if len(samples) == 2:
+        pair = (MSI_FROM_HE, BASELINE)
+        compared.append(_compared(one.protocol, pair, "r2", pooled_values, samples, each, unit))
+    return rows
 
 
-def _by_patient(scores: Mapping[str, R2], patients: Mapping[str, str]) -> dict[str, R2]:
+PATIENTS, BLOCKS = "patients", "blocks"
+
+
+def _units(
+    scores: Mapping[str, Sequence[R2]], patients: Mapping[str, str]
+) -> tuple[str, dict[str, R2]]:
+    """Of patients; where there is one, of the blocks that were held out."""
     found: dict[str, list[R2]] = {}
-    for name, r2 in scores.items():
-        found.setdefault(patients[name], []).append(r2)
-    return {patient: R2.total(parts) for patient, parts in found.items()}
+    for name, parts in scores.items():
+        found.setdefault(patients[name], []).extend(parts)
+    if len(found) > 1:
+        return PATIENTS, {patient: R2.total(parts) for patient, parts in found.items()}
+    every = [part for parts in found.values() for part in parts]
+    return BLOCKS, {str(i): part for i, part in enumerate(every)}
+
+
+def _compared(
+    protocol: str,
+    pair: tuple[str, str],
+    metric: str,
+    values: Mapping[str, float],
+    samples: Mapping[str, np.ndarray],
+    each: Mapping[str, np.ndarray],
+    unit: str,
+) -> dict[str, Any]:
+    """A row of ``comparisons.csv``: a difference, its interval over units and, of patients, p."""
+    a, b = pair
+    low, high = intervals.interval(samples[a] - samples[b])
+    differences = each[a] - each[b]
+    n = int(np.isfinite(differences).sum())
+    return {
+        "protocol": protocol,
+        "model": a,
+        "against": b,
+        "metric": metric,
+        "difference": values[a] - values[b],
+        "low": low,
+        "high": high,
+        "unit": unit,
+        "units": n,
+        "patients": n if unit == PATIENTS else 1,
+        "p": intervals.sign_flip(differences) if unit == PATIENTS else np.nan,
+    }
 
 
 def classification(
@@ -171,43 +239,46 @@ def classification(
 ) -> list[dict[str, Any]]:
     """Records of the maps, pooled ones with intervals; `compared` gets the pairs of models."""
     rows = []
-    members: dict[str, list[str]] = {}
-    for name in one.truth:
-        members.setdefault(patients[name], []).append(name)
+    unit, parts = _masks(one, patients)
     samples: dict[str, dict[str, np.ndarray]] = {}
-    each: dict[str, dict[str, np.ndarray]] = {}  # patient by itself
-    weights = intervals.draws(len(members))
+    each: dict[str, dict[str, np.ndarray]] = {}  # a unit by itself
+    weights = intervals.draws(len(parts))
     values: dict[str, dict[str, float]] = {}
     for model, maps in one.maps.items():
         records = classification_records(one.truth, maps, model=model, folds=one.folds)
-        if len(members) > 1:
-            truths = [np.concatenate([one.truth[n].ravel() for n in m]) for m in members.values()]
-            guesses = [np.concatenate([maps[n].ravel() for n in m]) for m in members.values()]
+        if len(parts) > 1:
+            truths, guesses = (
+                [np.concatenate([of[n][mask] for n, mask in part]) for part in parts]
+                for of in (one.truth, maps)
+            )
             counts = intervals.tally(truths, guesses)
             samples[model] = intervals.values(counts, weights)
-            each[model] = intervals.values(counts, np.eye(len(members)))
+            each[model] = intervals.values(counts, np.eye(len(parts)))
         for record in records:
             if record["specimen"] == POOLED:
                 values.setdefault(model, {})[record["metric"]] = record["value"]
                 sample = samples.get(model, {}).get(record["metric"])
-                if sample is not None:
+                if sample is not None and unit == PATIENTS:
                     record["low"], record["high"] = intervals.interval(sample)
             rows.append({"protocol": one.protocol, **record})
-    for a, b in PAIRS if samples else ():
+    for pair in PAIRS if samples else ():
         for metric in ("auc", "average_precision"):
-            low, high = intervals.interval(samples[a][metric] - samples[b][metric])
-            by_patient = each[a][metric] - each[b][metric]
-            compared.append(
-                {
-                    "protocol": one.protocol,
-                    "model": a,
-                    "against": b,
-                    "metric": metric,
-                    "difference": values[a][metric] - values[b][metric],
-                    "low": low,
-                    "high": high,
-                    "patients": int(np.isfinite(by_patient).sum()),
-                    "p": intervals.sign_flip(by_patient),
-                }
-            )
+            value = {model: values[model][metric] for model in pair}
+            sample_of = {model: samples[model][metric] for model in pair}
+            by_unit = {model: each[model][metric] for model in pair}
+            compared.append(_compared(one.protocol, pair, metric, value, sample_of, by_unit, unit))
     return rows
+
+
+Parts = list[list[tuple[str, np.ndarray]]]
+
+
+def _masks(one: Evaluation, patients: Mapping[str, str]) -> tuple[str, Parts]:
+    """Pixels of patients; where there is one, of the blocks that were held out."""
+    members: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for name, truth in one.truth.items():
+        members.setdefault(patients[name], []).append((name, np.ones(truth.shape, bool)))
+    if len(members) > 1 or not one.blocks:
+        return PATIENTS, list(members.values())
+    blocks = {int(k) for fold in one.blocks.values() for k in np.unique(fold[fold >= 0])}
+    return BLOCKS, [[(n, fold == k) for n, fold in one.blocks.items()] for k in sorted(blocks)]

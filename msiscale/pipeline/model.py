@@ -16,8 +16,9 @@ from msiscale.store import array_of, join, open_group, put
 
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
 HE_MODES = "cancer_from_he_modes"  # H&E cut to as many modes as the MSI has
+COLOUR = "cancer_from_colour"  # the baseline: H&E as twelve numbers
 MODELS = (MSI, HE, PREDICTED)
-COMPARED = (*MODELS, HE_MODES)
+COMPARED = (*MODELS, HE_MODES, COLOUR)
 Classifiers = dict[tuple[str, str], Classifier]
 
 
@@ -74,5 +75,6 @@ def write_model(
             },
             "features": {**dict(features), "weights": run.config.weights},
             "alpha": model.alpha,
+            "weights": model.weights,
         }
     )

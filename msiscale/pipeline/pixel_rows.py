@@ -87,6 +87,10 @@ class PixelRows:
         """``(n, columns)`` float32 of the usable pixels of a cell."""
         return read_rows(self.url, name, cell, self.mask[cell.slices], self._from(name))
 
+    def slide_rows(self, cell: Block) -> Float32:
+        """``(n, channels + colours)`` float32: what of the slide the linear maps are fitted on."""
+        return np.concatenate([self.rows("features", cell), self.rows("colour", cell)], axis=1)
+
     def lazy_rows(self, name: str) -> Any:
         """Dask array ``(n, columns)`` float32 of all usable pixels, a chunk a cell."""
         import dask.array as da
@@ -104,7 +108,7 @@ class PixelRows:
         return da.concatenate(chunks)
 
     def _from(self, name: str) -> Elsewhere:
-        return self.features_from if name == "features" else HERE
+        return self.features_from if name in ("features", "colour") else HERE
 
     def cancer(self) -> Float32:
         """(y, x) float32, the annotated fraction; NaN where it says nothing or is not used."""

@@ -15,7 +15,9 @@ import numpy as np
 from msiscale import msi
 from msiscale.models import Fold, final_fold, leave_one_group_out
 from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds, spatial_blocks
+from msiscale.models.validation import FEW_PATIENTS
 from msiscale.pipeline.axis import load_axis
+from msiscale.pipeline.classify import Inner
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.evaluate import Evaluated, Setting
 from msiscale.pipeline.pixel_rows import PixelRows
@@ -29,7 +31,10 @@ def patient_folds(run: Run, patients: Mapping[str, str]) -> list[Fold]:
     """One fold a patient, then the final one of all; with one patient only the final one."""
     last = final_fold(list(patients))
     if len(set(patients.values())) < 2:
-        run.say("fit: one patient only; the model is fitted but nothing can validate it")
+        run.say(
+            "fit: one patient only: blocks of its specimens are held out; nothing is known about "
+            "another patient"
+        )
         return [last]
     return [*leave_one_group_out(patients), last]
 
@@ -66,9 +71,24 @@ def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) 
     if len(folds) < len({group_of(unit) for unit in units}):
         run.say(f"fit: {protocol}: the encoder sees too far for blocks of these specimens")
         return None
-    run.say(f"fit: {protocol}, {len(folds)} folds")
+    gap = ""
+    if protocol == "spatial_blocks":
+        widest = max(buffer_pixels(StoredSpecimen(table.url)) for table in tables.values())
+        gap = f", with a gap of up to {widest:.0f} MSI pixels, as far as the encoder sees"
+    run.say(f"fit: {protocol}, {len(folds)} folds{gap}")
     columns, model = supported_columns(run)(list(tables)), final.models[-1]
     costs = {m: c.C for (m, fold), c in final.classifiers.items() if fold == model.fold.name}
+    inner = None
+    if protocol == "spatial_blocks" and model.alpha_by == "blocks":
+        # these very blocks have chosen the penalties of the model of all: each fold chooses its own
+        within = {fold.name: folds_of(units, without=int(fold.name)) for fold in folds}
+        if all(within.values()):
+            inner = Inner(parts, within, {unit: (unit,) for unit in units})
+        else:
+            run.say(
+                f"fit: {protocol}: too little is left to choose the penalties of each fold; those "
+                "of the model of all are taken, which saw the block held out"
+            )
     return Setting(
         protocol,
         tables,
@@ -78,9 +98,53 @@ def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) 
         {name: cut.groups for name, cut in cuts.items()},
         lambda _: columns,
         below=protocol,
-        alpha=model.alpha,
-        costs=costs or None,
+        like=None if inner else model,
+        costs=None if inner else costs or None,
+        inner=inner,
     )
+
+
+def blocks_within(
+    run: Run, tables: Tables, patients: Mapping[str, str], folds: Sequence[Fold]
+) -> Inner | None:
+    """What chooses the penalties of folds that train on fewer than `FEW_PATIENTS` patients.
+
+    Spatial blocks of their specimens, held out with a gap as wide as the encoder sees: neighbouring
+    pixels are no witnesses of their own, and two patients hardly are.
+
+    Parameters
+    ----------
+    run : Run
+        To say what was done.
+    tables : mapping of str to PixelRows
+        The rows of each specimen.
+    patients : mapping of str to str
+        Specimen to patient.
+    folds : sequence of Fold
+        Over the specimens.
+
+    Returns
+    -------
+    Inner or None
+        None where every fold trains on enough patients.
+    """
+    few = [f for f in folds if len({patients[s] for s in f.train}) < FEW_PATIENTS]
+    if not few:
+        return None
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for gap in (True, False):
+        for name, table in tables.items():
+            buffer = buffer_pixels(StoredSpecimen(table.url)) if gap else 0.0
+            units = spatial_blocks(table.mask, buffer).units()
+            parts[name] = {f"{name}:{unit}": mask for unit, mask in units.items()}
+        inner = {f.name: folds_of(u for s in f.train for u in parts[s]) for f in few}
+        if all(inner.values()):
+            break
+        run.say(
+            "fit: the encoder sees too far for blocks of these specimens with a gap between; "
+            "penalties are chosen by blocks that touch"
+        )
+    return Inner(parts, inner, {name: tuple(of) for name, of in parts.items()})
 
 
 def _partition(protocol: str, specimen: str, table: PixelRows) -> Partition:

@@ -23,7 +23,7 @@ from msiscale.pipeline.evaluate import Setting, evaluate
 from msiscale.pipeline.fit import open_pixels
 from msiscale.pipeline.metrics import classification, regression
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.pipeline.protocols import supported_columns
+from msiscale.pipeline.protocols import blocks_within, supported_columns
 from msiscale.store import at_once, digest, join, remove, write_csv
 
 COLUMNS = ["test", "level", "draw", "model", "target", "metric", "value"]
@@ -65,9 +65,12 @@ def _rows(run: Run, specimens: list[Specimen], patients: dict[str, str]) -> list
         for test, level, draw, moves in tests(run, tables):
             run.say(f"robustness: {test} {level:g}" + (f", draw {draw + 1}" if draw else ""))
             moved = {n: table.moved(**moves[n]) for n, table in tables.items()}
-            setting = Setting.of_patients(test, moved, folds, patients, columns, below="maps")
+            inner = blocks_within(run, moved, patients, folds)
+            setting = Setting.of_patients(
+                test, moved, folds, patients, columns, below="maps", inner=inner
+            )
             found = evaluate(run, setting, root).evaluation
-            records = regression(found, patients)
+            records = regression(found, patients, [])
             records += classification(found, patients, []) if found.truth else []
             rows += [
                 {"test": test, "level": level, "draw": draw, **record}

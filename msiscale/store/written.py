@@ -87,7 +87,7 @@ def crc(data: bytes | NDArray[Any]) -> str:
     """
     if isinstance(data, np.ndarray):
         if data.dtype.kind == "T":  # strings, which lie elsewhere
-            data = data.astype(np.str_)
+            data = np.array(data.tolist(), np.str_)
         return f"{zlib.crc32(np.ascontiguousarray(data).data):08x}"
     return f"{zlib.crc32(data):08x}"
 
