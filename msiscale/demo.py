@@ -9,8 +9,8 @@ from msiscale.config import RunConfig
 from msiscale.pipeline import Result, run
 from msiscale.simulate import simulate
 
-# the weights come with a package, and 1 µm a pixel is what the phantom slides hold
-DEMO = RunConfig(encoder="efficientnet-lite0", mpp=1.0, window=1280, components=50)
+# 1 µm a pixel is what the phantom slides hold
+DEMO = RunConfig(mpp=1.0, window=1280, components=50)
 
 
 def demo(out: str | Path = "demo", *, specimens: int = 6, seed: int = 0, **words: Any) -> Result:

@@ -269,7 +269,8 @@ def load_encoder(
     name : str
         ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
         ``efficientnet-lite0`` (1280, 32), some layers of these such as
-        ``efficientnet-lite0:stem+b2+b4`` or ``resnet50:all``, ``stains``
+        ``efficientnet-lite0:stem+b2+b4``, ``efficientnet-lite0:400um`` (those that see no more) or
+        ``resnet50:all``, ``stains``
         (`msiscale.features.stains`), ``timm:NAME`` for a convolutional model or a vision
         transformer of timm (`load_timm`), or ``own:MODULE:FUNCTION`` for the network that a
         function of yours returns (`load_own`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -34,9 +35,13 @@ class Layer(NamedTuple):
 
 
 def layers_asked(
-    encoder: str, known: Mapping[str, tuple[int, int, int]], every: str
+    encoder: str, known: Mapping[str, tuple[int, int, int]], every: str, mpp: float
 ) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
-    """The layers that ``NAME:A+B`` (or ``NAME:all``) asks for, in the order of the network.
+    """The layers that ``NAME:A+B`` asks for, in the order of the network.
+
+    ``NAME:all`` are all that are worth having, ``NAME:400um`` those of them that see no more than
+    400 µm: what is further off says little of a pixel, and blocks that are held out must lie as far
+    apart as the network sees.
 
     Parameters
     ----------
@@ -46,6 +51,8 @@ def layers_asked(
         Stride, halo and channels by the name of a layer.
     every
         What ``all`` stands for.
+    mpp
+        Micrometres a pixel.
 
     Returns
     -------
@@ -55,14 +62,23 @@ def layers_asked(
     Raises
     ------
     InputError
-        A layer is unknown.
+        A layer is unknown, or none sees so little.
     """
     base, _, asked = encoder.partition(":")
-    wanted = set((every if asked == "all" else asked).split("+"))
+    near = re.fullmatch(r"(\d+(?:\.\d+)?)um", asked)
+    wanted = set((every if asked == "all" or near else asked).split("+"))
+    if near:
+        wanted = {n for n in wanted if (2 * known[n][1] + 1) * mpp <= float(near[1])}
+        if not wanted:
+            raise InputError(
+                f"--encoder {encoder}: every layer sees more at {mpp:g} µm a pixel; give more µm, "
+                "or a finer --mpp"
+            )
     if wanted - set(known):
         raise InputError(
             f"--encoder {encoder}: it has no layer {min(wanted - set(known))!r}; give some of "
-            f"{', '.join(known)} with + between them, or all"
+            f"{', '.join(known)} with + between them, all, or NUMBERum for those that see no more "
+            "than so many µm"
         )
     names = tuple(name for name in known if name in wanted)
     facts = ((name, *known[name]) for name in names)

@@ -16,13 +16,14 @@ from msiscale.models import (
     fit_many,
     leave_one_group_out,
 )
+from msiscale.models.ridge import ALPHAS
 
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
 
 
-def fit_all(cohort, folds=None, **options):
+def fit_all(cohort, folds=None, alphas=ALPHAS, **options):
     folds = leave_one_group_out(cohort.patients) if folds is None else folds
-    models = fit_linear_folds(cohort.sums, folds, cohort.patients, n_components=6)
+    models = fit_linear_folds(cohort.sums, folds, cohort.patients, n_components=6, alphas=alphas)
     maps = {name: {m.fold.name: m.maps[name] for m in models} for name in (MSI, HE, PREDICTED)}
     found = fit_classifiers(
         cohort.blocks("intensity"), {MSI: maps.pop(MSI)}, folds, cohort.patients, **options
@@ -100,7 +101,7 @@ def test_too_little_to_choose_from(cohort):
     one = fit_all(cohort, costs=[0.1])
     assert {c.C_by for c in one.values()} == {"given"}
     alone = [final_fold(["s0"])]
-    assert {(c.C, c.C_by) for c in fit_all(cohort, alone).values()} == {(1e-2, "default")}
+    assert {(c.C, c.C_by) for c in fit_all(cohort, alone, [1.0]).values()} == {(1e-2, "default")}
 
 
 def test_training_specimens_of_one_class_give_no_map(cohort):

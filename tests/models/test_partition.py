@@ -61,3 +61,17 @@ def test_pixels_are_dealt_evenly_and_by_the_name_alone(mask, n):
     for fold in folds_of(units):
         test, train = (pixels(units, names, mask) for names in (fold.test, fold.train))
         np.testing.assert_array_equal(test + train, mask.astype(int))
+
+
+@given(masks(), st.floats(0, 3))
+@settings(max_examples=20, deadline=None)
+def test_inner_folds_know_nothing_of_what_the_outer_one_holds_out(mask, buffer):
+    units = {f"a:b:{unit}": where for unit, where in spatial_blocks(mask, buffer).units().items()}
+    y, x = np.nonzero(mask)
+    for outer in folds_of(units):
+        held = pixels(units, outer.test, mask)[y, x] > 0
+        apart = np.hypot(y[:, None] - y[None, held], x[:, None] - x[None, held]).min(axis=1)
+        for fold in folds_of(units, without=int(outer.name)):
+            assert fold.name != outer.name and fold.test
+            seen = pixels(units, (*fold.train, *fold.test), mask)[y, x] > 0
+            assert (apart[seen] > buffer).all()

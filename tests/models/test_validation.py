@@ -148,8 +148,15 @@ def test_columns_that_training_does_not_support_are_not_used(cohort):
 
 def test_penalty_with_one_training_patient_or_specimen(cohort):
     pair = {s: cohort.patients[s] for s in ("s2", "s3", "s4")}
-    models = fit_linear_folds(cohort.sums, leave_one_group_out(pair), pair, n_components=3)
-    assert [m.alpha_by for m in models] == ["specimens", "gcv"]
+    folds = leave_one_group_out(pair)
+    with pytest.raises(ValueError, match="one specimen, of which no part can be left out"):
+        fit_linear_folds(cohort.sums, folds, pair, n_components=3)
+    # parts of the one specimen, here those of two others, are given for it alone
+    inner = {folds[1].name: [Fold("a", ("s0",), ("s1",)), Fold("b", ("s1",), ("s0",))]}
+    models = fit_linear_folds(
+        cohort.sums, folds, pair, n_components=3, inner=inner, inner_sums=cohort.sums
+    )
+    assert [m.alpha_by for m in models] == ["specimens", "blocks"]
     models = fit_linear_folds(cohort.sums, [final_fold(["s2"])], pair, n_components=3, alphas=[1.0])
     assert models[0].alpha_by == "given"
 
