@@ -131,10 +131,10 @@ class RunConfig:
         "none", "Deformation beyond the affine map, measured on the images"
     )
     encoder: str = _slide(
-        "stains,efficientnet-lite0:400um",
+        "stains,efficientnet-lite0:all",
         "What describes the slide: stains, resnet50:layer3, efficientnet-lite0, some layers of a "
-        "network (efficientnet-lite0:stem+b2+b4, resnet50:all, or NAME:400um for those that see no "
-        "more), timm:NAME, own:MODULE:FUNCTION, or several with commas between them",
+        "network (efficientnet-lite0:stem+b2+b4, resnet50:all), timm:NAME, own:MODULE:FUNCTION, "
+        "or several with commas between them",
     )
     weights: str | None = _slide(
         None, "Weights of the encoder", unset="ImageNet", metavar="NAME|FILE|random:SEED"

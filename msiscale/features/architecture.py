@@ -85,7 +85,8 @@ def measured(
     model.eval()
     if asked:
         base, blocks = name.removesuffix(f":{asked}"), asked.split("+")
-        each = tuple(Group(f"{base}:{block}", shape.channels // len(blocks)) for block in blocks)
+        n = shape.channels // len(blocks)
+        each = tuple(Group(f"{base}:{block}", n, halo=shape.halo) for block in blocks)
         own = (Layer(shape.stride, shape.halo, each),)
         return Loaded(whole, sha256, shape, *colours, layers=own)
     if not tile and not is_exact(whole, shape):

@@ -160,7 +160,7 @@ LITE0 = Architecture(
 
 def layered(name: str, weights: str | None, mpp: float) -> Loaded:
     """``efficientnet-lite0:LAYERS``: some of `LAYERS` with + between them, or ``all``."""
-    names, layers = layers_asked(name, LAYERS, ALL, mpp)
+    names, layers = layers_asked(name, LAYERS, ALL)
     depth = _depth(names) or 0
     beyond = tuple(f"_blocks.{i}." for i in range(depth, 16))
     cut = Architecture(

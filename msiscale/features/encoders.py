@@ -269,8 +269,7 @@ def load_encoder(
     name : str
         ``resnet50:layer3`` (1024 channels, stride 16), ``resnet50:layer4`` (2048, 32),
         ``efficientnet-lite0`` (1280, 32), some layers of these such as
-        ``efficientnet-lite0:stem+b2+b4``, ``efficientnet-lite0:400um`` (those that see no more) or
-        ``resnet50:all``, ``stains``
+        ``efficientnet-lite0:stem+b2+b4`` or ``resnet50:all``, ``stains``
         (`msiscale.features.stains`), ``timm:NAME`` for a convolutional model or a vision
         transformer of timm (`load_timm`), or ``own:MODULE:FUNCTION`` for the network that a
         function of yours returns (`load_own`).
@@ -380,7 +379,8 @@ def _load(name: str, weights: str | None, device: str, precision: str, mpp: floa
             network = Banded(network)
         network = network.eval().requires_grad_(False)
         network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
-    layers = loaded.layers or (Layer(shape.stride, shape.halo, (Group(name, shape.channels),)),)
+    whole = Group(name, shape.channels, halo=shape.halo)
+    layers = loaded.layers or (Layer(shape.stride, shape.halo, (whole,)),)
     facts = (loaded.sha256, *shape, loaded.mean, loaded.std, precision, device)
     return Encoder(name, weights, *facts, network, layers, mpp)
 

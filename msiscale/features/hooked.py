@@ -70,6 +70,6 @@ def hooked(name: str, network: nn.Module, asked: str) -> tuple[Hooked, tuple[Lay
     layers = []
     for i, layer in enumerate(found.layers):
         shape = dense_geometry(name, _One(found, i))
-        group = Group(f"{base}:{layer}", shape.channels)
+        group = Group(f"{base}:{layer}", shape.channels, halo=shape.halo)
         layers.append(Layer(shape.stride, shape.halo, (group,)))
     return found, tuple(layers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ class Group(NamedTuple):
     channels: int
     # each channel is divided by its own deviation: they are of different units
     own_scale: bool = False
+    halo: int = 0  # pixels that one sees past a cell
 
 
 class Layer(NamedTuple):
@@ -35,13 +35,9 @@ class Layer(NamedTuple):
 
 
 def layers_asked(
-    encoder: str, known: Mapping[str, tuple[int, int, int]], every: str, mpp: float
+    encoder: str, known: Mapping[str, tuple[int, int, int]], every: str
 ) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
-    """The layers that ``NAME:A+B`` asks for, in the order of the network.
-
-    ``NAME:all`` are all that are worth having, ``NAME:400um`` those of them that see no more than
-    400 µm: what is further off says little of a pixel, and blocks that are held out must lie as far
-    apart as the network sees.
+    """The layers that ``NAME:A+B`` (or ``NAME:all``) asks for, in the order of the network.
 
     Parameters
     ----------
@@ -51,8 +47,6 @@ def layers_asked(
         Stride, halo and channels by the name of a layer.
     every
         What ``all`` stands for.
-    mpp
-        Micrometres a pixel.
 
     Returns
     -------
@@ -62,27 +56,18 @@ def layers_asked(
     Raises
     ------
     InputError
-        A layer is unknown, or none sees so little.
+        A layer is unknown.
     """
     base, _, asked = encoder.partition(":")
-    near = re.fullmatch(r"(\d+(?:\.\d+)?)um", asked)
-    wanted = set((every if asked == "all" or near else asked).split("+"))
-    if near:
-        wanted = {n for n in wanted if (2 * known[n][1] + 1) * mpp <= float(near[1])}
-        if not wanted:
-            raise InputError(
-                f"--encoder {encoder}: every layer sees more at {mpp:g} µm a pixel; give more µm, "
-                "or a finer --mpp"
-            )
+    wanted = set((every if asked == "all" else asked).split("+"))
     if wanted - set(known):
         raise InputError(
             f"--encoder {encoder}: it has no layer {min(wanted - set(known))!r}; give some of "
-            f"{', '.join(known)} with + between them, all, or NUMBERum for those that see no more "
-            "than so many µm"
+            f"{', '.join(known)} with + between them, or all"
         )
     names = tuple(name for name in known if name in wanted)
     facts = ((name, *known[name]) for name in names)
     return names, tuple(
-        Layer(stride, halo, (Group(f"{base}:{name}", channels),))
+        Layer(stride, halo, (Group(f"{base}:{name}", channels, halo=halo),))
         for name, stride, halo, channels in facts
     )

@@ -83,7 +83,7 @@ LAYER4 = Architecture(
 
 def layered(name: str, weights: str | None, mpp: float) -> Loaded:
     """``resnet50:LAYERS``: some of `LAYERS` with + between them, or ``all``."""
-    names, layers = layers_asked(name, LAYERS, "+".join(LAYERS), mpp)
+    names, layers = layers_asked(name, LAYERS, "+".join(LAYERS))
     last = int(names[-1][-1])
     beyond = tuple(f"layer{i}." for i in range(last + 1, 5))
     cut = Architecture(

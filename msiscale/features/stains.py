@@ -61,8 +61,8 @@ class Stains(Classical):
         reach = -(-_REACH // COARSE) * COARSE + _reach(max(WIDTHS_UM), self.mpp)
         wide = len(WIDTHS_UM) * len(WIDER)
         return (
-            Layer(FINE, _REACH, (Group("stains", len(FINER), own_scale=True),)),
-            Layer(COARSE, reach, (Group("stains", wide, own_scale=True),)),
+            Layer(FINE, _REACH, (Group("stains", len(FINER), True, reach),)),
+            Layer(COARSE, reach, (Group("stains", wide, True, reach),)),
         )
 
     def visit(self, image: NDArray[np.uint8], take: Take) -> None:

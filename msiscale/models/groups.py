@@ -30,11 +30,13 @@ class Group(NamedTuple):
     name : str
     size : their number
     own_scale : each is divided by its own deviation; else none by less than a share of their rms
+    used : False leaves them out of every fit
     """
 
     name: str
     size: int
     own_scale: bool = False
+    used: bool = True
 
 
 def scales(
@@ -60,7 +62,7 @@ def scales(
 
     Returns
     -------
-    (p,) float64, 0 where a variable does not vary
+    (p,) float64, 0 where a variable does not vary or its group is not used
     """
     groups = groups or (Group("", len(deviations)),)
     found = np.zeros(len(deviations))
@@ -68,11 +70,12 @@ def scales(
         own = deviations[part]
         floor = 0.0 if group.own_scale or not own.size else least * np.sqrt(np.mean(own**2))
         found[part] = np.where(own > 0, np.maximum(own, floor), 0.0)
+    used = [group for group in groups if group.used]
     if len(groups) == 1:
         return found
-    share = len(deviations) / len(groups)
-    for i, part in enumerate(slices(groups)):
-        energy = ((deviations[part] * reciprocal(found[part])) ** 2).sum()
+    share = sum(group.size for group in used) / max(len(used), 1)
+    for i, (part, group) in enumerate(zip(slices(groups), groups, strict=True)):
+        energy = ((deviations[part] * reciprocal(found[part])) ** 2).sum() if group.used else 0.0
         found[part] *= np.sqrt(energy / share) / (weights[i] if len(weights) else 1.0)
     return found
 
@@ -111,8 +114,8 @@ def choose_weights(
     losses = _losses(inner, groups, least, alpha, weights)
     for _ in range(SWEEPS):
         before = list(weights)
-        for i in range(len(groups)):
-            for factor in FACTORS:
+        for i, group in enumerate(groups):
+            for factor in FACTORS if group.used else ():
                 trial = [w * factor if j == i else w for j, w in enumerate(weights)]
                 found = _losses(inner, groups, least, alpha, trial)
                 better = found.sum() < (1 - LEAST_GAIN) * losses.sum()

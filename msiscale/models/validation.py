@@ -572,7 +572,7 @@ class _Map:
             known = choice.like
             alpha = known.colour_alpha if columns.start else known.alpha
             weights = tuple(known.weights) if groups else weights
-        if inner and len(groups) > 1:
+        if inner and sum(group.used for group in groups) > 1:
             weights = choose_weights(inner, groups, LEAST_SCALE, max(alpha, LEAST_ALPHA))
             if set(weights) != {1.0}:
                 alpha, edge = chosen(weights)

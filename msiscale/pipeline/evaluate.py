@@ -64,6 +64,7 @@ class Setting:
     background : mapping of part to the spread of spectra off the tissue
     like, costs : the model whose penalties the maps take, and by model the C of the classifiers;
         default chosen
+    groups : of the channels of the features
     inner : what they are chosen by where too few patients are left; default patients, or specimens
     folds_url : where the fitted folds stay; default nowhere
     whole : every fold holds out whole specimens, each a part: R² is of its sums, and the scores of
@@ -82,6 +83,7 @@ class Setting:
     background: Mapping[str, Spread] = field(default_factory=dict)
     like: FoldModel | None = None
     costs: Mapping[str, float] | None = None
+    groups: Sequence[Group] = ()
     inner: Inner | None = None
     folds_url: str = ""
     whole: bool = False
@@ -178,7 +180,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
             background=setting.background,
             shared_pca=run.config.pca == "all",
             bases=_published_bases(run, setting) if run.config.pca == "incremental" else None,
-            groups=_groups(setting),
+            groups=setting.groups,
             colours=COLOURS,
             inner=inner.folds if inner else None,
             inner_sums=blocks,
@@ -217,13 +219,6 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         within=not setting.whole,
     )
     return Evaluated(found, models, fitted, sums, {n: wrote for n, (_, wrote) in results})
-
-
-def _groups(setting: Setting) -> list[Group]:
-    """Of the channels, as the features of the specimens say: all are of one encoder."""
-    table = next(iter(setting.tables.values()))
-    found = StoredSpecimen(table.url).features.attrs["groups"]
-    return [Group(str(name), int(size), bool(own)) for name, size, own in found]  # type: ignore[misc,union-attr,arg-type]
 
 
 def _r2(facts: dict[str, Any]) -> R2:

@@ -18,6 +18,8 @@ from msiscale.pipeline.model import write_model
 from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.pipeline.protocols import (
     blocks_within,
+    channel_groups,
+    few_folds,
     patient_folds,
     supported_columns,
     within_specimens,
@@ -57,6 +59,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
         patients = {s.name: s.patient for s in specimens}
         folds = patient_folds(run, patients)
+        groups = channel_groups(run, tables, bool(few_folds(patients, folds)))
         leave_out(run, {name for fold in folds for name in fold.test})
         run.say(f"fit: linear maps of {len(folds) - 1} folds, and of all specimens")
         setting = Setting.of_patients(
@@ -69,7 +72,8 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
                 {name: [join(run.state_url, name, "moments")] for name in tables}, run.state_url
             ),
             background=_background(run, specimens),
-            inner=blocks_within(run, tables, patients, folds),
+            groups=groups,
+            inner=blocks_within(run, tables, patients, folds, groups),
             folds_url=join(run.state_url, "folds"),
             whole=True,
         )
@@ -81,7 +85,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         for protocol in run.config.protocols:
             within = None
             if protocol != PROTOCOL:
-                within = within_specimens(run, protocol, tables, main)
+                within = within_specimens(run, protocol, tables, main, groups)
             if within is not None:
                 found.append(evaluate(run, within, run.predictions_url))
         write_metrics(run, [one.evaluation for one in found], patients)

@@ -9,11 +9,13 @@ by leaving out patients, and the m/z are those of the whole cohort.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from msiscale import msi
 from msiscale.models import Fold, final_fold, leave_one_group_out
+from msiscale.models.groups import Group
 from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds, spatial_blocks
 from msiscale.models.validation import FEW_PATIENTS
 from msiscale.pipeline.axis import load_axis
@@ -24,6 +26,7 @@ from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import StoredSpecimen
 
 PIXEL_FOLDS = 5  # as the study
+NEAR_UM = 400.0  # of the field of view of a channel, where blocks of a specimen are held out
 Tables = Mapping[str, PixelRows]
 
 
@@ -45,7 +48,31 @@ def supported_columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
     return lambda train: msi.supported(axis, list(train))
 
 
-def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) -> Setting | None:
+def channel_groups(run: Run, tables: Tables, few: bool) -> list[Group]:
+    """Groups of the channels, as the features say; with `few` patients those that see far go."""
+    # blocks of specimens are held out then, as far apart as the features see
+    facts = StoredSpecimen(next(iter(tables.values())).url).features.attrs
+    known: list[tuple[str, int, bool, int]] = facts["groups"]  # type: ignore[assignment]
+    field_um = {name: (2 * halo + 1) * float(facts["mpp"]) for name, _, _, halo in known}  # type: ignore[arg-type]
+    far = {name for name, um in field_um.items() if few and um > NEAR_UM}
+    if far == {name for name, *_ in known}:
+        far = set()
+    if far:
+        run.say(
+            f"fit: too few patients to choose penalties by, so blocks of tissue are held out, and "
+            f"what sees more than {NEAR_UM:g} µm is left out: {', '.join(sorted(far))}"
+        )
+    return [Group(name, size, own, name not in far) for name, size, own, _ in known]
+
+
+def few_folds(patients: Mapping[str, str], folds: Sequence[Fold]) -> list[Fold]:
+    """Those that train on fewer than `FEW_PATIENTS` patients."""
+    return [f for f in folds if len({patients[s] for s in f.train}) < FEW_PATIENTS]
+
+
+def within_specimens(
+    run: Run, protocol: str, tables: Tables, final: Evaluated, groups: Sequence[Group]
+) -> Setting | None:
     """Hold out parts of every specimen in turn, with the penalties of the `final` fit's last fold.
 
     Parameters
@@ -58,13 +85,15 @@ def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) 
         The rows of each specimen.
     final : Evaluated
         The fit that left patients out.
+    groups : sequence of Group
+        Of the channels.
 
     Returns
     -------
     Setting or None
         None where the buffer leaves a block nothing to train on.
     """
-    cuts = {name: _partition(protocol, name, table) for name, table in tables.items()}
+    cuts = {name: _partition(protocol, name, table, groups) for name, table in tables.items()}
     parts = {name: cut.units() for name, cut in cuts.items()}
     units = {unit: None for of in parts.values() for unit in of}
     folds = folds_of(units)
@@ -73,7 +102,7 @@ def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) 
         return None
     gap = ""
     if protocol == "spatial_blocks":
-        widest = max(buffer_pixels(StoredSpecimen(table.url)) for table in tables.values())
+        widest = max(buffer_pixels(table, groups) for table in tables.values())
         gap = f", with a gap of up to {widest:.0f} MSI pixels, as far as the encoder sees"
     run.say(f"fit: {protocol}, {len(folds)} folds{gap}")
     columns, model = supported_columns(run)(list(tables)), final.models[-1]
@@ -98,6 +127,7 @@ def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) 
         {name: cut.groups for name, cut in cuts.items()},
         lambda _: columns,
         below=protocol,
+        groups=groups,
         like=None if inner else model,
         costs=None if inner else costs or None,
         inner=inner,
@@ -105,7 +135,11 @@ def within_specimens(run: Run, protocol: str, tables: Tables, final: Evaluated) 
 
 
 def blocks_within(
-    run: Run, tables: Tables, patients: Mapping[str, str], folds: Sequence[Fold]
+    run: Run,
+    tables: Tables,
+    patients: Mapping[str, str],
+    folds: Sequence[Fold],
+    groups: Sequence[Group],
 ) -> Inner | None:
     """What chooses the penalties of folds that train on fewer than `FEW_PATIENTS` patients.
 
@@ -122,19 +156,21 @@ def blocks_within(
         Specimen to patient.
     folds : sequence of Fold
         Over the specimens.
+    groups : sequence of Group
+        Of the channels.
 
     Returns
     -------
     Inner or None
         None where every fold trains on enough patients.
     """
-    few = [f for f in folds if len({patients[s] for s in f.train}) < FEW_PATIENTS]
+    few = few_folds(patients, folds)
     if not few:
         return None
     parts: dict[str, dict[str, np.ndarray]] = {}
     for gap in (True, False):
         for name, table in tables.items():
-            buffer = buffer_pixels(StoredSpecimen(table.url)) if gap else 0.0
+            buffer = buffer_pixels(table, groups) if gap else 0.0
             units = spatial_blocks(table.mask, buffer).units()
             parts[name] = {f"{name}:{unit}": mask for unit, mask in units.items()}
         inner = {f.name: folds_of(u for s in f.train for u in parts[s]) for f in few}
@@ -147,14 +183,22 @@ def blocks_within(
     return Inner(parts, inner, {name: tuple(of) for name, of in parts.items()})
 
 
-def _partition(protocol: str, specimen: str, table: PixelRows) -> Partition:
+def _partition(
+    protocol: str, specimen: str, table: PixelRows, groups: Sequence[Group]
+) -> Partition:
     if protocol == "pixel_folds":
         return pixel_folds(table.mask, PIXEL_FOLDS, specimen)
-    return spatial_blocks(table.mask, buffer_pixels(StoredSpecimen(table.url)))
+    return spatial_blocks(table.mask, buffer_pixels(table, groups))
 
 
-def buffer_pixels(stored: StoredSpecimen) -> float:
+def buffer_pixels(table: PixelRows, groups: Sequence[Group]) -> float:
     """MSI pixels between centres whose features share nothing: receptive field and a diagonal."""
+    stored = StoredSpecimen(table.url)
     facts, pixel_um = stored.features.attrs, stored.pixel_um
-    field_um = (2 * float(facts["halo"]) + 1) * float(facts["mpp"])  # type: ignore[arg-type]
+    used = {group.name for group in groups if group.used}
+    known: list[tuple[str, int, bool, int]] = facts["groups"]  # type: ignore[assignment]
+    halo: Any = max(halo for name, _, _, halo in known if name in used)
+    if facts["feature_mode"] == "tiles":
+        halo = facts["halo"]
+    field_um = (2 * float(halo) + 1) * float(facts["mpp"])  # type: ignore[arg-type]
     return float((field_um + np.hypot(*pixel_um)) / min(pixel_um))

@@ -23,7 +23,12 @@ from msiscale.pipeline.evaluate import Setting, evaluate
 from msiscale.pipeline.fit import open_pixels
 from msiscale.pipeline.metrics import classification, regression
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.pipeline.protocols import blocks_within, supported_columns
+from msiscale.pipeline.protocols import (
+    blocks_within,
+    channel_groups,
+    few_folds,
+    supported_columns,
+)
 from msiscale.store import at_once, digest, join, remove, write_csv
 
 COLUMNS = ["test", "level", "draw", "model", "target", "metric", "value"]
@@ -60,15 +65,15 @@ def _rows(run: Run, specimens: list[Specimen], patients: dict[str, str]) -> list
     opened = at_once(partial(open_pixels, run), specimens)
     tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
     folds, columns = leave_one_group_out(patients), supported_columns(run)
+    groups = channel_groups(run, tables, bool(few_folds(patients, folds)))
     root, rows = join(run.state_url, "robustness"), []
     try:
         for test, level, draw, moves in tests(run, tables):
             run.say(f"robustness: {test} {level:g}" + (f", draw {draw + 1}" if draw else ""))
             moved = {n: table.moved(**moves[n]) for n, table in tables.items()}
-            inner = blocks_within(run, moved, patients, folds)
-            setting = Setting.of_patients(
-                test, moved, folds, patients, columns, below="maps", inner=inner
-            )
+            inner = blocks_within(run, moved, patients, folds, groups)
+            words: dict[str, Any] = {"below": "maps", "inner": inner, "groups": groups}
+            setting = Setting.of_patients(test, moved, folds, patients, columns, **words)
             found = evaluate(run, setting, root).evaluation
             records = regression(found, patients, [])
             records += classification(found, patients, []) if found.truth else []
