@@ -74,7 +74,7 @@ def features(run: Run) -> None:
                 "coordinates": "group",
             },
         )
-        names = [name for name, count, _ in facts["groups"] for _ in range(count)]
+        names = [name for name, count, *_ in facts["groups"] for _ in range(count)]
         put(group, "group", names, ("channel",))
         create_array(
             group,
