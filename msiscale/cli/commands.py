@@ -71,14 +71,17 @@ def _ended(context: click.Context, result: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, manifest: str, **words: Any) -> None:
     """Open and validate every input, compute nothing; one line a problem, exit 1 if any."""
+    from msiscale.notices import lines
     from msiscale.pipeline.check import check as check_inputs
 
-    problems = check_inputs(manifest, configured(words))
-    for line in problems:
+    found = check_inputs(manifest, configured(words))
+    warned = [f"warning: {line}" for line in lines(found.notices)]
+    for line in [*found.problems, *warned]:
         click.echo(line)
-    if problems:
+    if found.problems:
         context.exit(1)
-    click.echo("all inputs can be used")
+    but = "" if not warned else f", with {len(warned)} warning{'s' if len(warned) > 1 else ''}"
+    click.echo(f"all inputs can be used{but}")
 
 
 def _add(name: str, section: str, help: str, *stages: str) -> None:

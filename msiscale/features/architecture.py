@@ -26,6 +26,7 @@ class Loaded(NamedTuple):
     mean: Colours  # of RGB in 0..1, for the normalisation
     std: Colours
     banded: bool = False  # a CPU may run it in bands of rows
+    native_mpp: float | None = None  # µm per pixel that it was trained at, where that is known
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Encoder:
     device: str
     network: nn.Module = field(repr=False, compare=False)
     compiled: bool = False  # by ``torch.compile``
+    native_mpp: float | None = None  # µm per pixel that it was trained at, where that is known
 
     @property
     def each(self) -> tuple[Encoder, ...]:
@@ -312,7 +313,7 @@ def _load(name: str, weights: str | None, device: str, precision: str) -> Encode
     network = network.eval().requires_grad_(False)
     network = network.to(device, _PRECISIONS[precision]).to(memory_format=torch.channels_last)
     facts = (loaded.sha256, *loaded.geometry, loaded.mean, loaded.std, precision, device)
-    return Encoder(name, weights, *facts, network)
+    return Encoder(name, weights, *facts, network, native_mpp=loaded.native_mpp)
 
 
 def _built_in(name: str) -> Architecture:
