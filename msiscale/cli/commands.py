@@ -28,7 +28,9 @@ TRUTH = "Cohorts with known truth"
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="msiscale")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error, and what libraries say."
+)
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
     """Learn to read chemistry and cancer from H&E slides, on cohorts of paired MSI and slides."""

@@ -155,9 +155,10 @@ def test_the_terminal_of_every_command(pair: Path, tmp_path: Path) -> None:
     (notice,) = json.loads((out / "run.json").read_text())["notices"]
     assert (notice["specimen"], notice["field"], notice["stage"]) == ("R0008", "slide", "features")
     new = ["predict", out / "model.zarr", tiff, "--slide-mpp", "2.413", "--out", tmp_path / "new"]
+    quick = ["--factors", "8", "--ions", "1", "--methods", "ihs", "--scores-only"]
     for command in (
         ["report", pair / "manifest.csv", "--out", out, *words],
-        ["fuse", pair / "manifest.csv", "--out", out, "--factors", "4", "--ions", "2"],
+        ["fuse", pair / "manifest.csv", "--out", out, *quick],
         [*new, "--workers", "1"],
         ["export", out, "--format", "ome-zarr", "--out", tmp_path / "zarr"],
         ["export", out, "--format", "imzml", "--out", tmp_path / "imzml"],
