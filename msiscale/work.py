@@ -29,6 +29,7 @@ class Report:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     peak_mib: float = 0.0
+    notices: tuple[str, ...] = ()  # what it warned of, each text once
 
 
 def reason(error: BaseException) -> str:
@@ -47,11 +48,13 @@ def measured(call: bytes) -> Report:
 
     began, cpu = time.perf_counter(), time.process_time()
     result, failure, trace, kind, specimen = None, None, "", "", ""
+    heard: dict[str, None] = {}
     try:
+        from msiscale.log import hearing
         from msiscale.threads import one_blas_thread
 
         function, args = pickle.loads(call)
-        with one_blas_thread():
+        with one_blas_thread(), hearing(heard.setdefault):
             result = function(*args)
     except Exception as error:
         failure, kind = reason(error), kind_of(error)
@@ -69,6 +72,7 @@ def measured(call: bytes) -> Report:
         time.process_time() - cpu,
         time.perf_counter() - began,
         peak_mib(),
+        tuple(heard),
     )
 
 

@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def lines_on_stderr() -> Iterator[None]:
     """Lines for the user go to standard error, although pytest listens to the root logger."""
-    with on_the_command_line():
+    with on_the_command_line(debug=True):
         yield
 
 

@@ -21,7 +21,7 @@ def main() -> NoReturn:
     if debug:
         arguments = ["--debug", *(a for a in arguments if a != "--debug")]
     try:
-        with on_the_command_line():
+        with on_the_command_line(debug=debug):
             code = cli.main(arguments, prog_name="msiscale", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _stop(130, "interrupted; the same command goes on where it stopped")

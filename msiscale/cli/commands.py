@@ -28,7 +28,9 @@ TRUTH = "Cohorts with known truth"
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="msiscale")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error, and what libraries say."
+)
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
     """Learn to read chemistry and cancer from H&E slides, on cohorts of paired MSI and slides."""
@@ -71,14 +73,17 @@ def _ended(context: click.Context, result: Any) -> None:
 @click.pass_context
 def check(context: click.Context, /, manifest: str, **words: Any) -> None:
     """Open and validate every input, compute nothing; one line a problem, exit 1 if any."""
+    from msiscale.notices import lines
     from msiscale.pipeline.check import check as check_inputs
 
-    problems = check_inputs(manifest, configured(words))
-    for line in problems:
+    found = check_inputs(manifest, configured(words))
+    warned = [f"warning: {line}" for line in lines(found.notices)]
+    for line in [*found.problems, *warned]:
         click.echo(line)
-    if problems:
+    if found.problems:
         context.exit(1)
-    click.echo("all inputs can be used")
+    but = "" if not warned else f", with {len(warned)} warning{'s' if len(warned) > 1 else ''}"
+    click.echo(f"all inputs can be used{but}")
 
 
 def _add(name: str, section: str, help: str, *stages: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import dask
 
+from msiscale.log import OURS
+
 # glibc gives the pages of every activation back and faults them in again, which costs a forward
 # pass 1.6x; only the main arena can be kept from it, and tasks run in another thread than the main
 # one BLAS and torch thread a worker: workers are the parallelism, and sums stay reproducible
@@ -59,4 +61,5 @@ def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
     """Environment of a worker or scheduler that starts elsewhere, with `settings` in it."""
     plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
     names = {key: "DASK_" + key.upper().replace(".", "__").replace("-", "_") for key in plain}
-    return WORKER_ENVIRONMENT | {names[key]: str(value) for key, value in plain.items()}
+    own = {OURS: ""}  # it writes to a log of its own, not to the user's terminal
+    return WORKER_ENVIRONMENT | own | {names[key]: str(value) for key, value in plain.items()}

@@ -30,6 +30,7 @@ class Loaded(NamedTuple):
     std: Colours
     banded: bool = False  # a CPU may run it in bands of rows
     layers: tuple[Layer, ...] = ()  # what `visit` of the network gives; default: its output
+    native_mpp: float | None = None  # µm per pixel that it was trained at, where that is known
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Encoder:
     layers: tuple[Layer, ...]  # that a forward pass gives
     mpp: float  # µm a pixel, for features of a physical size
     compiled: bool = False  # by ``torch.compile``
+    native_mpp: float | None = None  # µm per pixel that it was trained at, where that is known
 
     @property
     def each(self) -> tuple[Encoder, ...]:
@@ -382,7 +383,7 @@ def _load(name: str, weights: str | None, device: str, precision: str, mpp: floa
     whole = Group(name, shape.channels, halo=shape.halo)
     layers = loaded.layers or (Layer(shape.stride, shape.halo, (whole,)),)
     facts = (loaded.sha256, *shape, loaded.mean, loaded.std, precision, device)
-    return Encoder(name, weights, *facts, network, layers, mpp)
+    return Encoder(name, weights, *facts, network, layers, mpp, native_mpp=loaded.native_mpp)
 
 
 def _built_in(name: str) -> Architecture:

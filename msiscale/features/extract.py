@@ -409,9 +409,9 @@ def _working(slide: Any, mpp: float, slide_mpp: float | None) -> Image:
         image: Image = slide
         return image
     from msiscale.slide.reader import Slide, open_reader
-    from msiscale.slide.working import working
+    from msiscale.slide.working import as_asked
 
-    return working(slide if isinstance(slide, Slide) else open_reader(slide, mpp=slide_mpp), mpp)
+    return as_asked(slide if isinstance(slide, Slide) else open_reader(slide, mpp=slide_mpp), mpp)
 
 
 def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

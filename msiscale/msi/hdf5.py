@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize, blocks
 from msiscale.msi.hdf5_source import (
+    IF_UM,
     MOST_WHOLE,
     Csr,
     Dense,
@@ -67,6 +68,8 @@ def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
             source.profile = all(smooth(intensity) for _, intensity in source.sample())
             if source.profile:
                 source.notes.append("evenly spaced and smooth spectra; read as profile")
+    if pixel_um is not None:
+        source.notes = [note.removesuffix(IF_UM) for note in source.notes]
     source.resize(pixel_um)
     return source
 

@@ -19,6 +19,7 @@ from msiscale.msi.spectra import Floats, Ints, Numbers
 #: Bytes of a chunk, which is unpacked whole, and values of what is read whole.
 MOST_CHUNK, MOST_WHOLE = 1 << 29, 1 << 25
 FARTHEST = 1e9  #: of a pixel index
+IF_UM = "; if that is µm give it as pixel_um"
 
 
 @dataclass(frozen=True)
@@ -428,9 +429,7 @@ def grid_indices(path: str, xy: Numbers, notes: list[str]) -> Ints:
             return values[:, ::-1].copy()
     (x, step_x), (y, step_y) = (_snapped(path, column) for column in xy.T)
     steps = " and ".join(dict.fromkeys([f"{step_x:g}", f"{step_y:g}"]))
-    notes.append(
-        f"coordinates in steps of {steps} taken as pixels; if that is µm give it as pixel_um"
-    )
+    notes.append(f"coordinates in steps of {steps} taken as pixels{IF_UM}")
     return np.stack([y, x], axis=1)
 
 

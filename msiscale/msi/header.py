@@ -37,6 +37,7 @@ class ImzmlHeader:
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
     declared_spectra: int | None
     notes: list[str] = field(default_factory=list)
+    size_notes: list[str] = field(default_factory=list)  #: of the pixel size
 
 
 def read_header(path: str) -> ImzmlHeader:
@@ -52,7 +53,8 @@ def read_header(path: str) -> ImzmlHeader:
         notes.append("integers in scientific notation (written by R) were read as integers")
     if spectra.other_arrays:
         notes.append("arrays other than m/z and intensity (ion mobility, ...) are not read")
-    pixel_um = _pixel_um(metadata, notes)
+    size_notes: list[str] = []
+    pixel_um = _pixel_um(metadata, size_notes)
     content = metadata.file_description.param_by_accession
     uuid = content.get("IMS:1000080")
     groups = metadata.referenceable_param_groups.values()
@@ -68,6 +70,7 @@ def read_header(path: str) -> ImzmlHeader:
         declared=(y, x),
         declared_spectra=count,
         notes=notes,
+        size_notes=size_notes,
     )
 
 

@@ -179,7 +179,7 @@ def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
     """Open an imzML file; see `msiscale.msi.layouts.open_source`."""
     header = read_header(path)
     ibd, size = _ibd_and_size(path)
-    notes = header.notes
+    notes = [*header.notes, *(header.size_notes if pixel_um is None else [])]
     _check_uuid(path, ibd, header, notes)
     mz_arrays = _stored(path, ibd, size, header.mz, "m/z", notes)
     intensity_arrays = _stored(path, ibd, size, header.intensity, "intensity", notes)

@@ -12,6 +12,12 @@ from msiscale.grid import PixelSize
 from msiscale.msi.imzml import ImzmlSource, Stored
 from msiscale.msi.source import MsiSource
 
+_AXIS = {  # arrays of a shared axis, where there are any
+    "mz": ("mz",),
+    "mz_order": ("column",),
+    "mz_start": ("mz",),
+    "mz_same": ("repeated", "pair"),
+}
 _KEPT = ("shape", "pixel_um", "origin", "profile", "polarity", "mode", "notes")
 
 
@@ -22,13 +28,13 @@ def save_index(source: MsiSource, group: zarr.Group) -> None:
     kinds = (source.mz_arrays, source.intensity_arrays)
     columns = [source.positions, *(np.c_[a.offset, a.length, a.stored] for a in kinds)]
     store.put(group, "index", np.hstack(columns).astype(np.int64), ("spectrum", "quantity"))
-    for name in ("mz", "mz_order"):
+    for name, dims in _AXIS.items():
         if (values := getattr(source, name)) is not None:
-            store.put(group, name, values, ("mz",))
+            store.put(group, name, values, dims)
     facts: dict[str, Any] = {name: getattr(source, name) for name in _KEPT}
     facts["ibd"] = source.ibd.rpartition("/")[2]
     facts["stored"] = [[a.dtype, a.zlib] for a in kinds]
-    facts["shared"] = [source.mz is not None, source.mz_order is not None]
+    facts["axis"] = [name for name in _AXIS if getattr(source, name) is not None]
     group.attrs["source"] = facts
 
 
@@ -42,7 +48,6 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         Stored(dtype, zlib, *index[:, column : column + 3].T.copy())
         for (dtype, zlib), column in zip(facts["stored"], (2, 5), strict=True)
     )
-    shared, ordered = facts["shared"]
     folder, slash, _ = path.replace("\\", "/").rpartition("/")
     return ImzmlSource(
         path=path,
@@ -51,8 +56,7 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         pixel_um=None if facts["pixel_um"] is None else PixelSize(*facts["pixel_um"]),
         positions=index[:, :2].astype(np.int32),
         origin=tuple(facts["origin"]),
-        mz=store.read(group, "mz") if shared else None,
-        mz_order=store.read(group, "mz_order") if ordered else None,
+        **{name: store.read(group, name) for name in facts["axis"]},
         lengths=intensity_arrays.length,
         profile=facts["profile"],
         polarity=facts["polarity"],

@@ -158,7 +158,9 @@ def peak_sums(
     if source.mz is not None:
         bins, position = _fine(source.mz, step)
         for part in batches(source, indices):
-            spectra = Spectra.on_shared_axis(source.read_dense(part))
+            values, more = source.read_repaired(part)
+            repairs += more
+            spectra = Spectra.on_shared_axis(values)
             share = _shares(spectra).reshape(len(part), -1)
             seen = share > 0
             top = _maxima(spectra).reshape(share.shape) if source.profile else seen

@@ -26,6 +26,9 @@ from msiscale.msi.spectra import (
 
 #: Values (m/z and intensity pairs) that one read may hold; 12 bytes each.
 BATCH_VALUES = 1_000_000
+#: Spectra with signal that tell whether two columns of one m/z are the same; every how manieth is
+#: looked at first, and m/z and intensity pairs of one look.
+_ENOUGH, _SPREAD, _LOOK_VALUES = 100, 64, 250_000
 
 
 @dataclass(kw_only=True)
@@ -43,9 +46,15 @@ class MsiSource:
     pixel_um : size of a pixel in µm, or None when the file does not tell
     positions : (n, 2) int32, (y, x) of every spectrum, 0-based within the bounding box
     origin : (y, x) of the bounding box in the file's own coordinates
-    mz : (k,) float64 ascending, the axis that all spectra share, or None when each has its own
-    mz_order : (k,) int64 that sorts a shared axis which the file does not have ascending, or None
-    lengths : (n,) int64, number of values of every spectrum
+    mz : (k,) float64 strictly ascending, the axis that all spectra share, or None when each has
+        its own
+    mz_order : (j,) int64, the stored columns that are read, by m/z; None where the axis is stored
+        strictly ascending
+    mz_start : (k,) int64, where the columns of every m/z begin in `mz_order`, their intensities
+        being summed; None where each m/z has one column
+    mz_same : (s, 2) int64, stored columns that repeat one that is read, and that one; None where
+        there are none
+    lengths : (n,) int64, number of values of every spectrum as it is stored
     profile : True for profile spectra, False for centroids
     polarity : '+', '-' or None
     notes : what was odd and how it was read, one sentence each
@@ -58,6 +67,8 @@ class MsiSource:
     origin: tuple[int, int]
     mz: Floats | None = None
     mz_order: Ints | None = field(default=None, repr=False)
+    mz_start: Ints | None = field(default=None, repr=False)
+    mz_same: Ints | None = field(default=None, repr=False)
     lengths: Ints
     profile: bool = False
     polarity: str | None = None
@@ -126,10 +137,11 @@ class MsiSource:
             the file is damaged, or an m/z is not finite
         """
         indices = as_indices(indices)
-        start = starts(self.lengths[indices])
         if self.mz is not None:
-            dense, repairs = self._dense(indices)
+            dense, repairs = self.read_repaired(indices)
+            start = starts([len(self.mz)] * len(indices))
             return Spectra(np.tile(self.mz, len(indices)), dense.ravel(), start, repairs)
+        start = starts(self.lengths[indices])
         mz, values = self.stored_spectra(indices)
         intensity, repairs = clean(values)
         try:
@@ -159,16 +171,54 @@ class MsiSource:
         InputError
             the file is damaged
         """
-        return self._dense(as_indices(indices))[0]
+        return self.read_repaired(as_indices(indices))[0]
 
-    def _dense(self, indices: Ints) -> tuple[Intensities, Repairs]:
+    def read_repaired(self, indices: Ints) -> tuple[Intensities, Repairs]:
+        """Do as `read_dense`, and count what was read otherwise than written.
+
+        Parameters
+        ----------
+        indices
+            (m,) int64, of the spectra, in any order
+
+        Returns
+        -------
+        intensity : ndarray
+            (m, k) float32, in that order
+        repairs : Repairs
+            of these values
+
+        Raises
+        ------
+        TypeError
+            the spectra share no m/z axis
+        InputError
+            the file is damaged, or a column that was taken for a copy is none
+        """
         if self.mz is None:
             raise TypeError(f"{self.path}: its spectra share no m/z axis")
         values, repairs = clean(self.stored_values(indices))
-        if self.mz_order is not None:
-            values = values[:, self.mz_order]
+        values = self._by_mz(values)
         _warn(self.path, repairs)
         return values, repairs
+
+    def _by_mz(self, values: Intensities) -> Intensities:
+        """Stored columns (m, j) as one for every m/z of the axis."""
+        if self.mz_same is not None:
+            again, kept = self.mz_same.T
+            other = again[(values[:, again] != values[:, kept]).any(axis=0)]
+            if len(other):
+                raise InputError(
+                    f"{self.path}: column {other[0]} has an m/z that another column has too, with "
+                    "the same intensities in some spectra and with others in some; keep one of them"
+                )
+        if self.mz_order is None:
+            return values
+        values = values[:, self.mz_order]
+        if self.mz_start is None:
+            return values
+        total = np.add.reduceat(values.astype(np.float64), self.mz_start, axis=1)
+        return total.astype(np.float32)
 
     def sample(self) -> Spectra:
         """The first, middle and last of the spectra that hold anything, read without a warning."""
@@ -179,12 +229,16 @@ class MsiSource:
             return self.read(some)
 
     def share_axis(self, mz: Floats, remedy: str) -> None:
-        """Take an m/z axis for that of all spectra, sorted.
+        """Take an m/z axis for that of all spectra, sorted, with every m/z once.
+
+        Columns of one m/z are read once where they repeat one another, and are summed where they
+        differ, as peaks are that fall together. Which it is, some hundred spectra with signal tell;
+        a column that turns out to differ elsewhere is refused when it is read.
 
         Parameters
         ----------
         mz
-            (k,) float64, in any order
+            (j,) float64, in any order, of the stored columns
         remedy
             what the error message tells the user to do
 
@@ -195,11 +249,49 @@ class MsiSource:
         """
         if not np.isfinite(mz).all():
             raise InputError(f"{self.path}: the m/z axis has values that are not finite; {remedy}")
+        if not np.any(mz[1:] <= mz[:-1]):
+            self.mz = mz
+            return
         if np.any(mz[1:] < mz[:-1]):
-            self.mz_order = np.argsort(mz, kind="stable")
-            mz = mz[self.mz_order]
             self.notes.append("the m/z axis does not ascend; sorted")
-        self.mz = mz
+        order = np.argsort(mz, kind="stable")
+        self.mz, first = np.unique(mz[order], return_index=True)
+        if len(first) < len(mz):
+            rows = np.repeat(np.arange(len(first)), np.diff(first, append=len(mz)))
+            pairs = np.stack([order, order[first][rows]], axis=1)
+            pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+            same = pairs[self._repeat(pairs)]
+            self.mz_same = same if len(same) else None
+            kept = ~np.isin(order, same[:, 0])
+            order, rows = order[kept], rows[kept]
+            summed = pairs[~np.isin(pairs[:, 0], same[:, 0])]
+            self._note_again(mz[same[:, 0]], "the same intensities; the copies are left out")
+            self._note_again(mz[summed[:, 0]], "different intensities, which are summed")
+            if len(summed):
+                self.mz_start = np.searchsorted(rows, np.arange(len(self.mz)))
+        self.mz_order = order
+
+    def _note_again(self, mz: Floats, what: str) -> None:
+        some = [f"{value:.5f}" for value in np.unique(mz)]
+        if some:
+            more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+            verb = "is" if len(some) == 1 else "are"
+            named = ", ".join(some[:3]) + more
+            self.notes.append(f"m/z {named} {verb} stored more than once, with {what}")
+
+    def _repeat(self, pairs: Ints) -> NDArray[np.bool_]:
+        """Which stored columns repeat another, of pairs (p, 2) of both."""
+        n = len(self.lengths)
+        spread = np.concatenate([np.arange(first, n, _SPREAD) for first in range(_SPREAD)])
+        alike, seen = np.ones(len(pairs), bool), np.zeros(len(pairs), np.int64)
+        for some in batches(self, spread, _LOOK_VALUES):
+            values, _ = clean(self.stored_values(some))
+            one, other = values[:, pairs[:, 0]], values[:, pairs[:, 1]]
+            alike &= (one == other).all(axis=0)
+            seen += (one > 0).sum(axis=0)
+            if (~alike | (seen >= _ENOUGH)).all():
+                break
+        return alike
 
     def resize(self, pixel_um: float | None, stated: str = "µm") -> None:
         """Give the pixels another side, unless it is None; a size `stated` otherwise is noted."""

@@ -2,68 +2,100 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass, field
+from functools import partial
 
 from msiscale import msi
 from msiscale.biomarkers import read_lipids
 from msiscale.cohort import Specimen, read_manifest
-from msiscale.config import RunConfig
-from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.config import MPP, RunConfig
+from msiscale.errors import InputError
 from msiscale.grid import PixelSize, scaling
+from msiscale.log import hearing
 from msiscale.models.incremental import need_dask_ml
+from msiscale.notices import Notice
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.placement import given
+from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.register import cancer_on_grid
 from msiscale.slide.reader import check as check_slide
 from msiscale.slide.reader import open_reader
+from msiscale.slide.working import as_asked
 from msiscale.work import reason
 
 
-def check(manifest: str, config: RunConfig) -> list[str]:
-    """List problems: of headers, landmarks, outlines and a patch of each slide; not of spectra."""
+@dataclass(frozen=True)
+class Checked:
+    """What cannot be used, one line each, and what can but should be known."""
+
+    problems: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+
+def check(manifest: str, config: RunConfig) -> Checked:
+    """Look at headers, landmarks, outlines and a patch of each slide; not at spectra."""
     from msiscale.features.encoders import load_encoders  # torch takes seconds
 
+    def encoder() -> None:
+        mpp = config.mpp or MPP
+        found = load_encoders(config.encoder, config.weights, mpp=mpp)
+        for text in coarser_than_trained(found, mpp):
+            checked.notices.append(Notice("", "", "mpp", text))
+
     cohort = read_manifest(manifest)
-    problems = list(cohort.problems.values())
+    checked = Checked(list(cohort.problems.values()))
     for name, load in (
-        ("encoder", lambda: load_encoders(config.encoder, config.weights)),
+        ("encoder", encoder),
         ("axis", lambda: given_axis(config)),
         ("pca", lambda: need_dask_ml() if config.pca == "incremental" else None),
         ("recalibrate", lambda: config.recalibrate and given_masses(config)),
         ("lipids", lambda: config.lipids and read_lipids(config.lipids)),
     ):
         try:
-            load()
+            with hearing(partial(_of_option, checked, name)):
+                load()
         except (InputError, OSError) as error:
-            problems.append(f"{name}: {reason(error)}")
+            checked.problems.append(f"{name}: {reason(error)}")
     for specimen in cohort:
-        problems += [f"{specimen.name}: {line}" for line in _check(specimen, config)]
-    return problems
+        found, texts = _check(specimen, config)
+        checked.problems.extend(f"{specimen.name}: {line}" for line in found)
+        checked.notices.extend(Notice.of(specimen, text) for text in texts)
+    return checked
 
 
-def _check(specimen: Specimen, config: RunConfig) -> list[str]:
+def _of_option(checked: Checked, name: str, text: str) -> None:
+    checked.notices.append(Notice("", "", name, text))
+
+
+def _check(specimen: Specimen, config: RunConfig) -> tuple[list[str], list[str]]:
+    """Problems and warnings of a specimen, which begin with their file."""
     found: list[str] = []
-    shape, pixel_um = (1, 1), None
-    try:
-        source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
-        shape, pixel_um = source.shape, source.pixel_um
-        if pixel_um is None:
-            found.append(f"{specimen.msi}: no pixel size; give the manifest column pixel_um")
-    except Exception as error:
-        found.append(reason(error))
-    try:
-        slide = open_reader(specimen.slide, mpp=specimen.mpp)
-        check_slide(slide)
-        if pixel_um is not None:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", MsiscaleWarning)
+    warned: dict[str, None] = {}
+    with hearing(warned.setdefault):
+        shape, pixel_um, spectra = (1, 1), None, 1
+        try:
+            source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
+            shape, pixel_um, spectra = source.shape, source.pixel_um, len(source.positions)
+            warned |= dict.fromkeys(f"{specimen.msi}: {note}" for note in source.notes)
+            if pixel_um is None:
+                found.append(f"{specimen.msi}: no pixel size; give the manifest column pixel_um")
+        except Exception as error:
+            found.append(reason(error))
+        try:
+            slide = open_reader(specimen.slide, mpp=specimen.mpp)
+            check_slide(slide)
+            if config.mpp is not None:  # else it is not finer than any slide
+                as_asked(slide, config.mpp)
+            if pixel_um is not None:
+                size = PixelSize.of(pixel_um)
+                odd = odd_extent(slide, shape, size, spectra)
+                warned |= {} if odd is None else {odd: None}
                 if specimen.landmarks or specimen.matrix:
-                    matrix = given(specimen, slide.mpp, PixelSize.of(pixel_um)).matrix
+                    matrix = given(specimen, slide.mpp, size).matrix
                 else:  # found when it runs; anywhere will do to read the annotation
-                    matrix = scaling(pixel_um[1] / slide.mpp[1], pixel_um[0] / slide.mpp[0])
+                    matrix = scaling(size.x / slide.mpp.x, size.y / slide.mpp.y)
                 cancer_on_grid(specimen, slide, matrix, shape, config)
-            found += [str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)]
-    except Exception as error:
-        found.append(reason(error))
-    return found
+        except Exception as error:
+            found.append(reason(error))
+    return found, [*warned]

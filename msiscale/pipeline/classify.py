@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
         named = [Task(str(i), "", task) for i, task in enumerate(tasks)]
-        for report in ordered(run.client, named, f"{stage}-{next(_PASSES)}", run.lease.guard):
+        noticed = partial(run.notice, stage)
+        label = f"{stage}-{next(_PASSES)}"
+        for report in ordered(run.client, named, label, run.lease.guard, noticed):
             if report.failure is not None and report.specimen:
                 raise SpecimenError(report.failure, report.specimen)
             if report.failure is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from distributed import Client
@@ -12,7 +14,10 @@ from distributed import Client
 from msiscale import __version__, log
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
+from msiscale.errors import MsiscaleWarning
 from msiscale.grid import Block, blocks
+from msiscale.log import hearing
+from msiscale.notices import Notice, lines
 from msiscale.pipeline.account import Account
 from msiscale.pipeline.stages import COHORT, PARTS
 from msiscale.pipeline.tasks import Finished, Outcome, Task, run_tasks
@@ -58,6 +63,7 @@ class Run:
     account: Account = field(default_factory=Account)
     encoder: dict[str, Any] = field(default_factory=dict)
     _records: dict[str, dict[str, Record]] = field(default_factory=dict)
+    _notices: dict[Notice, None] = field(default_factory=dict)  # each once, in order
 
     @property
     def ledger(self) -> Ledger:
@@ -133,9 +139,17 @@ class Run:
             To take the facts of the record.
         """
         facts: dict[str, Any] = {}
+        heard: dict[str, None] = {}
         self.forget(part, [COHORT])
-        with self.account.timed(stage or part, **counts), self.recording() as noted:
+        with (
+            hearing(heard.setdefault),
+            self.account.timed(stage or part, **counts),
+            self.recording() as noted,
+        ):
             yield facts
+        for text in heard:
+            self.notice(part, "", text)
+        facts |= {"notices": [*heard]} if heard else {}
         self.write(part, COHORT, key, "done", **facts, written=noted.parts)
 
     def forget(self, stage: str, names: Iterable[str]) -> None:
@@ -156,12 +170,50 @@ class Run:
     def set_aside(self, stage: str, name: str, key: str, why: str) -> None:
         """A specimen that cannot go on: recorded, said in one line, left out from here on."""
         self.failed[name] = why
-        self.write(stage, name, key, "failed", reason=why, version=__version__)
+        own = [n.text for n in self._notices if (n.stage, n.specimen) == (stage, name)]
+        heard = {"notices": own} if own else {}
+        self.write(stage, name, key, "failed", reason=why, version=__version__, **heard)
         self.say(f"{stage}: {name} set aside: {why}")
 
     def say(self, text: str) -> None:
         """A line for the user."""
         say(text)
+
+    def notice(self, stage: str, name: str, text: str) -> None:
+        """Say what was noticed of a specimen ("" for none), unless this run has said it."""
+        self._tell([self._notice(stage, name, text)])
+
+    def _notice(self, stage: str, name: str, text: str) -> Notice:
+        specimen = next((s for s in self.cohort if s.name == name), None)
+        return Notice.of(specimen, text, stage)
+
+    def _tell(self, notices: Iterable[Notice]) -> None:
+        known = {(n.specimen, n.text) for n in self._notices}
+        new = [n for n in notices if (n.specimen, n.text) not in known]
+        self._notices |= dict.fromkeys(new)
+        for line in lines(new):
+            self.say(line)
+
+    def _tell_of(self, stage: str, specimens: Iterable[Specimen]) -> None:
+        """Say what the records of a stage say was noticed."""
+        records = self.records(stage)
+        self._tell(
+            Notice.of(specimen, text, stage)
+            for specimen in specimens
+            for text in records.get(specimen.name, {}).get("notices", [])
+        )
+
+    def notices(self, earlier: Iterable[Notice]) -> list[Notice]:
+        """All that was noticed, also earlier and in parts that this run left alone."""
+        known, mine = {"": "", COHORT: ""} | {n: n for n in self.names}, self._records
+        kept = [n for n in earlier if n.stage in PARTS.keys() - mine.keys() and n.specimen in known]
+        recorded = [
+            self._notice(stage, known[name], text)
+            for stage, records in mine.items()
+            for name in known.keys() & records.keys()
+            for text in records[name].get("notices", [])
+        ]
+        return [*dict.fromkeys([*kept, *recorded, *self._notices])]
 
     def tasks(
         self,
@@ -182,6 +234,7 @@ class Run:
             gpu=gpu,
             finished=finished,
             alive=self.lease.guard,
+            noticed=partial(self.notice, stage),
         )
 
     def recording(self) -> AbstractContextManager[Written]:
@@ -210,6 +263,7 @@ class Run:
             self._recorded(stage, s.name, keys[s.name], task(s), version=__version__) for s in todo
         ]
         outcome = self.tasks(tasks, stage, finished=finished)
+        self._tell_of(stage, asked)
         self.account.add(stage, outcome, redone=len(todo), of=len(asked))
 
     def blockwise(
@@ -238,6 +292,8 @@ class Run:
             done = {**made.done, **results}
             facts = combine([done[part]["facts"] for part in sorted(done)])
             facts |= {"block": made.block, "blocks": len(done), "version": __version__}
+            heard = dict.fromkeys(n for part in done.values() for n in part.get("notices", []))
+            facts |= {"notices": [*heard]} if heard else {}
             self.write(stage, name, key, "done", written=made.written, **facts)
 
         def tasks() -> Iterator[Task]:
@@ -261,6 +317,7 @@ class Run:
         size = self.config.block
         total = sum(-(-h // size) * -(-w // size) for h, w in (shapes[s.name] for s in todo))
         outcome = self.tasks(tasks(), stage, total=total, gpu=gpu, finished=finished)
+        self._tell_of(stage, asked)
         self.account.add(stage, outcome, redone=len(todo), of=len(asked), blocks=sent)
 
     def _begin(
@@ -317,9 +374,18 @@ def recorded(
     args: tuple[Any, ...],
 ) -> Record:
     """Run a task while the lease is held; record it once its data are written; return that."""
-    facts, wrote = noting(lease, function, args)
+    heard: dict[str, None] = {}
+    try:
+        with hearing(heard.setdefault):
+            facts, wrote = noting(lease, function, args)
+    except BaseException:
+        for text in heard:  # said of what failed too
+            warnings.warn(text, MsiscaleWarning, stacklevel=2)
+        raise
     # of a block the facts stand apart, to be combined
     found = facts if "/" not in name else {"facts": facts}
+    if heard:
+        found = {**found, "notices": [*found.get("notices", []), *heard]}
     return Ledger(lease.out).write(stage, name, key, "done", **wrote, **more, **found)
 
 

@@ -6,8 +6,9 @@ import platform
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +19,9 @@ from msiscale.cluster import Where, connect
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
+from msiscale.log import hearing
 from msiscale.models.incremental import need_dask_ml
+from msiscale.notices import Notice
 from msiscale.pipeline.account import totals
 from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
@@ -167,7 +170,8 @@ def run(
             if not n:
                 break
             job.say(f"{stage.name} ({n} specimen{'' if n == 1 else 's'})")
-            stage.function(job)
+            with hearing(partial(job.notice, stage.name, "")):
+                stage.function(job)
             _write_run(job, started, began)
     return Result(out, len(cohort) + len(cohort.problems), job.failed)
 
@@ -212,6 +216,9 @@ def _write_run(job: Run, started: str, began: float) -> None:
         "specimens": job.names,
         "patients": job.cohort.patients,
         "failed": job.failed,
+        "notices": [
+            asdict(n) for n in job.notices(Notice(**n) for n in earlier.get("notices", []))
+        ],
         "started": started,
         "wall_s": round(time.perf_counter() - began, 3),
         "stages": {**before, **fresh},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -11,16 +12,17 @@ import numpy as np
 
 from msiscale.cohort import Specimen
 from msiscale.config import MPP, RunConfig
-from msiscale.errors import InputError, RunStopped
+from msiscale.errors import InputError, MsiscaleWarning, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.features.layers import WIDTHS_UM
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.plausible import coarser_than_trained
 from msiscale.pipeline.tasks import Task
 from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
-from msiscale.slide.working import WorkingImage, working
+from msiscale.slide.working import WorkingImage, as_asked
 from msiscale.store import (
     array_of,
     create_array,
@@ -140,6 +142,8 @@ def encoder_facts(run: Run) -> dict[str, Any]:
 
 def _encoder_facts(config: RunConfig) -> dict[str, Any]:
     encoder = encoder_of(config)
+    for text in coarser_than_trained(encoder, config.mpp or MPP):
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
     return {
         "encoder": encoder.id,
         "sha256": encoder.sha256,
@@ -154,7 +158,7 @@ def _encoder_facts(config: RunConfig) -> dict[str, Any]:
 @lru_cache(maxsize=4)
 def _image(path: str, mpp: float | None, target: float, key: str) -> WorkingImage:
     # the stage's key covers the file's size and time: a file that changed is opened again
-    return working(open_reader(path, mpp=mpp), target)
+    return as_asked(open_reader(path, mpp=mpp), target)
 
 
 def _features(

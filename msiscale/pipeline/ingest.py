@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from msiscale import msi
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Block, centres_um
+from msiscale.log import hearing
 from msiscale.msi.calibration import Calibration
 from msiscale.msi.cube import indices_in
 from msiscale.msi.index import load_index, save_index
@@ -74,7 +76,12 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
         raise InputError(
             f"{specimen.msi}: no pixel size in the file; give the manifest column pixel_um"
         )
-    sums = msi.peak_sums(source, tolerance_ppm=tolerance_ppm)
+    for note in source.notes:
+        warnings.warn(f"{specimen.msi}: {note}", MsiscaleWarning, stacklevel=2)
+    with hearing(_nobody):  # of the repairs of each batch
+        sums = msi.peak_sums(source, tolerance_ppm=tolerance_ppm)
+    if sums.repairs:
+        warnings.warn(f"{specimen.msi}: {sums.repairs}", MsiscaleWarning, stacklevel=2)
     group = open_group(join(state_url, specimen.name), "a").require_group("peaks")
     sums.save(group)
     save_index(source, group)
@@ -87,6 +94,10 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
         "profile": source.profile,
         "notes": list(source.notes),
     }
+
+
+def _nobody(_: str) -> None:
+    """Hears what is said elsewhere, once and for the whole file."""
 
 
 def write_cubes(run: Run, mz: Mz) -> None:
@@ -199,16 +210,17 @@ def _cube(
 ) -> dict[str, Any]:
     group = open_group(url, "r+")
     source = _source(state_url, specimen.name, specimen.msi, specimen.pixel_um, stamp)
-    values, norm = msi.cube_block(
-        source,
-        read(open_group(url), "mz"),
-        block,
-        tolerance_ppm=config.tolerance_ppm,
-        normalise=config.normalise,
-        reference_mz=config.reference_mz or (),
-        transform=config.transform,
-        calibration=calibration,
-    )
+    with hearing(_nobody):  # of repairs, which the peaks have counted
+        values, norm = msi.cube_block(
+            source,
+            read(open_group(url), "mz"),
+            block,
+            tolerance_ppm=config.tolerance_ppm,
+            normalise=config.normalise,
+            reference_mz=config.reference_mz or (),
+            transform=config.transform,
+            calibration=calibration,
+        )
     write_block(array_of(group, "intensity"), block, values)
     write_block(array_of(group, "norm"), block, norm)
     spectra = int(np.isfinite(norm).sum())

@@ -28,6 +28,7 @@ from msiscale.pipeline.placement import (
     put_deformation,
     refused_row,
 )
+from msiscale.pipeline.plausible import odd_extent
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.registration import AUTOMATIC, RESIDUALS
@@ -79,8 +80,6 @@ def write_table(run: Run) -> None:
     for specimen in run.specimens():
         record = run.upstream("register", specimen)
         rows.append({"specimen": specimen.name, "refused": 0, **record["registration"]})
-        for note in record["notes"]:
-            run.say(f"{specimen.name}: {note}")
     for name in (s.name for s in run.cohort if REFUSED in run.failed.get(s.name, "")):
         group = open_group(join(run.cohort_url, name))
         rows.append({"specimen": name, **refused_row(group)})
@@ -99,6 +98,9 @@ def _register(
     shape: tuple[int, int] = tuple(peaks["shape"])
     pixel_um = PixelSize.of(peaks["pixel_um"])
     slide = open_reader(specimen.slide, mpp=specimen.mpp)
+    odd = odd_extent(slide, shape, pixel_um, peaks["spectra"])
+    if odd is not None:
+        warnings.warn(odd, MsiscaleWarning, stacklevel=2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MsiscaleWarning)
         group = open_group(join(cohort_url, specimen.name), "a")
@@ -143,7 +145,7 @@ def _register(
         "mpp": list(slide.mpp),
         "tissue_pixels": int(tissue.sum()),
         "labelled": cancer is not None,
-        "notes": [
+        "notices": [
             *(str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)),
             *placed.notes,
         ],

@@ -124,7 +124,7 @@ STAGES = (
         "Reads the MSI files onto one m/z axis, as a labelled Zarr cube for each specimen.",
         "ingest:ingest",
         (
-            Part("peaks", ("state.zarr/{}/peaks",), version=3),
+            Part("peaks", ("state.zarr/{}/peaks",), version=4),
             Part("calibration"),
             Part("recalibration", ("calibration.csv",), specimens=False, cohort=True),
             Part(

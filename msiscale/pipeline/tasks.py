@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from msiscale.cluster import cpu_workers, has_gpu
 from msiscale.errors import RunStopped
-from msiscale.log import progress, quiet
+from msiscale.log import progress, quiet, say
 from msiscale.work import Report, measured, reason
 
 A_WORKER = 3  # tasks that are under way for each worker thread
@@ -68,6 +68,12 @@ class Outcome:
 
 
 Finished = Callable[[str, dict[str, Any], str | None], None]
+Noticed = Callable[[str, str], None]  # of a specimen ("" for none), and what a task warned of
+
+
+def tell(specimen: str, text: str) -> None:
+    """A line of what a task warned of."""
+    say(f"{specimen}: {text}" if specimen else text)
 
 
 def run_tasks(
@@ -80,6 +86,7 @@ def run_tasks(
     gpu: bool = False,
     finished: Finished | None = None,
     alive: Callable[[], None] = lambda: None,
+    noticed: Noticed = tell,
 ) -> Outcome:
     """Run tasks with at most a few waiting on each worker; a failure sets its specimen aside.
 
@@ -101,6 +108,8 @@ def run_tasks(
         or with the reason when the first one has failed; the results are then not kept.
     alive
         Called now and then; raises when the run must stop.
+    noticed
+        Called with what a task warned of, before `finished`.
     debug
         Raise the first failure that is not the input's fault, with its traceback.
 
@@ -128,6 +137,8 @@ def run_tasks(
         for task, report in stream:
             name = task.specimen
             note(outcome, name, report)
+            for text in report.notices:
+                noticed(name, text)
             progress.step(task.name)
             if report.failure is not None:
                 if debug and report.traceback:
@@ -361,7 +372,11 @@ def _threads(client: Client, *, gpu: bool) -> int | None:
 
 
 def ordered(
-    client: Client, tasks: Sequence[Task], stage: str, alive: Callable[[], None] = lambda: None
+    client: Client,
+    tasks: Sequence[Task],
+    stage: str,
+    alive: Callable[[], None] = lambda: None,
+    noticed: Noticed = tell,
 ) -> Iterator[Report]:
     """The reports of `tasks` in their order; a bounded number of results waits for its turn."""
     stream = Stream(client, tasks, stage, alive=alive)
@@ -370,6 +385,8 @@ def ordered(
     expected = next(following, None)
     try:
         for task, report in stream:
+            for text in report.notices:
+                noticed(task.specimen, text)
             waiting[task.name] = report
             while expected is not None and expected.name in waiting:
                 yield waiting.pop(expected.name)

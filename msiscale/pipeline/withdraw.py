@@ -144,7 +144,8 @@ def _withdraw(
     left = [n for n in document["specimens"] if n not in names]
     tables = [k for k in ("patients", "failed", "cost") if k in document]
     facts = {k: {n: v for n, v in document[k].items() if n in left} for k in tables}
-    write_json(plan, {**document, "specimens": left, **facts})
+    noticed = [n for n in document.get("notices", []) if n["specimen"] in left]
+    write_json(plan, {**document, "specimens": left, "notices": noticed, **facts})
     ledger.forget("manifest", names)
     lines = [
         f"{out}: withdrawn: {', '.join(names)}; deleted with them: model, metrics, maps, figures"

@@ -19,7 +19,7 @@ from msiscale.prediction.model import Model, load_model, probability, spectra
 from msiscale.regridding import covered_by_half
 from msiscale.slide.reader import open_reader
 from msiscale.slide.tissue import tissue_mask
-from msiscale.slide.working import WorkingImage, working
+from msiscale.slide.working import WorkingImage, as_asked
 from msiscale.store import array_of, open_group, write_block
 
 Mask = NDArray[np.bool_]
@@ -62,7 +62,7 @@ def _slide(
     """The slide at its working resolution, and its tissue: the whole of a slide decides on it."""
     slide = open_reader(path, mpp=mpp)
     mask, downsample = tissue_mask(slide)
-    return working(slide, target), mask, downsample
+    return as_asked(slide, target), mask, downsample
 
 
 def predict_block(

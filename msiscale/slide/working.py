@@ -104,13 +104,6 @@ def working(slide: Slide, mpp: float) -> WorkingImage:
         if all(abs(s / mpp - 1) <= AS_IT_IS for s in size):
             level = slide.levels[index]
             return WorkingImage(slide, index, level.shape, size, level.downsample)
-    if max(sizes[0]) > mpp:
-        warnings.warn(
-            f"{slide.path}: {max(sizes[0]):.3g} µm per pixel is coarser than the {mpp:.3g} asked"
-            " for; it is enlarged",
-            MsiscaleWarning,
-            stacklevel=2,
-        )
     index = max((i for i, size in enumerate(sizes) if max(size) <= mpp), default=0)
     downsample = (mpp / slide.mpp.y, mpp / slide.mpp.x)
     level = slide.levels[index]
@@ -119,6 +112,19 @@ def working(slide: Slide, mpp: float) -> WorkingImage:
         max(1, ceil(level.shape[1] * level.downsample[1] / downsample[1] - 1e-6)),
     )
     return WorkingImage(slide, index, shape, PixelSize(mpp, mpp), downsample)
+
+
+def as_asked(slide: Slide, mpp: float) -> WorkingImage:
+    """`working` at what the user asked for; warns where the slide is coarser than that."""
+    own = max(slide.mpp)
+    if own > mpp * (1 + AS_IT_IS):
+        warnings.warn(
+            f"{slide.path}: the slide has {own:.3g} µm per pixel, which is coarser than --mpp "
+            f"{mpp:g}; it is enlarged, which takes time and adds no detail: give --mpp {own:.3g}",
+            MsiscaleWarning,
+            stacklevel=2,
+        )
+    return working(slide, mpp)
 
 
 @dataclass(frozen=True)

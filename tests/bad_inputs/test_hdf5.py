@@ -42,6 +42,22 @@ def row(id: str, wrong: str, says: str, change: Change | None, does: str = REFUS
     return Row(id, wrong, does, says, run)
 
 
+def again(folder: Path, more: float) -> list[str]:
+    """The third column stored again as the last, with so much more intensity."""
+    path = folder / "image.h5"
+    write_hdf5(str(path), MZ, XY, VALUES, pixel_um=50.0)
+    with h5py.File(path, "a") as file:
+        del file["mz"], file["intensity"]
+        file["mz"] = np.append(MZ, MZ[2])
+        file["intensity"] = np.c_[VALUES, VALUES[:, 2] + np.float32(more)]
+    source = open_source(str(path))
+    expected = VALUES.copy()
+    expected[:, 2] += expected[:, 2] + np.float32(more) if more else 0
+    assert source.mz is not None and source.mz.tolist() == MZ.tolist()
+    np.testing.assert_allclose(source.read_dense(np.arange(len(XY))), expected, rtol=1e-6)
+    return [note for note in source.notes if "stored" in note]
+
+
 def put(name: str, value: Any) -> Change:
     def change(file: h5py.File, folder: Path) -> None:
         if name in file:
@@ -137,6 +153,20 @@ ROWS = [
         "the m/z axis does not ascend; sorted",
         unsorted,
         READS,
+    ),
+    Row(
+        "axis_twice_alike",
+        "an m/z twice, with the same intensities",
+        READS,
+        "m/z <m/z> is stored more than once, with the same intensities; the copies are left out",
+        lambda folder: again(folder, 0),
+    ),
+    Row(
+        "axis_twice_different",
+        "an m/z twice, with different intensities",
+        READS,
+        "m/z <m/z> is stored more than once, with different intensities, which are summed",
+        lambda folder: again(folder, 1),
     ),
     row(
         "shapes",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bad_inputs.rows import READS, REFUSES, Row
 
-from benchmarks.bad_imzml.files import FILES, Maker
+from benchmarks.bad_imzml.files import FILES, Bad, Maker, image, spectra
 from msiscale.errors import InputError
 from msiscale.msi import open_source
 
@@ -67,6 +67,10 @@ SAYS = {
     "declared_spectra_too_few": "<n> spectra declared, <m> found; those found are used",
     "mz_unsorted": "<file>: <n> spectra sorted by m/z",
     "mz_unsorted_shared": "the m/z axis does not ascend; sorted",
+    "mz_twice_alike": "m/z <m/z> is stored more than once, with the same intensities; the copies "
+    "are left out",
+    "mz_twice_different": "m/z <m/z> is stored more than once, with different intensities, which "
+    "are summed",
     "mz_not_finite": "<file>: an m/z is not finite; export the image again",
     "intensities_nan": "<file>: <n> intensities that are not finite read as 0",
     "intensities_negative": "<file>: <n> negative intensities read as 0",
@@ -119,6 +123,28 @@ def run(make: Maker) -> Callable[[Path], list[str]]:
     return read
 
 
+def mz_twice_alike(folder: Path) -> Bad:
+    """A shared m/z axis with one m/z twice, with the same intensities"""
+    return again(folder, 0)
+
+
+def mz_twice_different(folder: Path) -> Bad:
+    """A shared m/z axis with one m/z twice, with different intensities"""
+    return again(folder, 5)
+
+
+def again(folder: Path, more: int) -> Bad:
+    """The fourth of seven m/z stored again behind it, with so much more intensity."""
+    some = spectra(of=7)
+    twice = [(np.insert(mz, 4, mz[3]), np.insert(v, 4, v[3] + more)) for mz, v in some]
+    bad = image(folder, twice, mode="continuous")
+    if more:
+        some = [(mz, np.where(np.arange(7) == 3, 2 * v + more, v)) for mz, v in some]
+    bad.truth = image(folder, some, name="right").truth
+    return bad
+
+
+AGAIN: dict[str, Maker] = {f.__name__: f for f in (mz_twice_alike, mz_twice_different)}
 ROWS = [
     Row(
         id,
@@ -127,7 +153,7 @@ ROWS = [
         SAYS.get(id, ""),
         run(make),
     )
-    for id, make in FILES.items()
+    for id, make in {**FILES, **AGAIN}.items()
 ]
 
 

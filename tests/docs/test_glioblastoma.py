@@ -87,7 +87,9 @@ def test_the_manifest_and_its_matrices_are_right(layout: tuple[Path, list[np.nda
     for row, matrix in zip(rows, truth, strict=True):
         found = json.loads((folder / row["matrix"]).read_text())
         np.testing.assert_allclose(found, matrix, rtol=1e-9, atol=1e-6)
-    assert check(str(folder / "manifest.csv"), RunConfig(encoder="efficientnet-lite0")) == []
+    assert (
+        check(str(folder / "manifest.csv"), RunConfig(encoder="efficientnet-lite0")).problems == []
+    )
 
 
 @pytest.mark.parametrize("form", ["named", "bare"])

@@ -304,6 +304,8 @@ def test_pixel_size_and_its_unit(write, value, unit, expected, note) -> None:
         np.testing.assert_allclose(source.pixel_um, expected)
     if note is not None:
         assert any(note in text for text in source.notes), source.notes
+    given = open_source(str(file.path), pixel_um=50.0)  # what the file says of it is no matter then
+    assert given.pixel_um == (50.0, 50.0) and given.notes == []
 
 
 def test_polarity_missing_or_mixed(write) -> None:

@@ -346,7 +346,7 @@ def test_an_axis_too_long_to_fit_is_refused_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert all(word in line for word in ("ppm:100:1000:1", "2,302,587", "12,000", "coarser"))
     config = RunConfig(axis="ppm:100:1000:0.01", encoder="efficientnet-lite0")
-    (line,) = check(str(manifest), config)
+    (line,) = check(str(manifest), config).problems
     assert "12,000" in line
     monkeypatch.setattr("msiscale.pipeline.axis.MAX_COLUMNS", 5)
     with pytest.raises(InputError, match=r"at most 5 .* raise --min-frequency or --snr"):

@@ -168,7 +168,8 @@ def test_check_names_a_bad_list(exact) -> None:
 
     config = RunConfig(recalibrate="builtin:none", encoder="efficientnet-lite0")
     assert any(
-        line.startswith("recalibrate: ") for line in check(str(exact / "manifest.csv"), config)
+        line.startswith("recalibrate: ")
+        for line in check(str(exact / "manifest.csv"), config).problems
     )
 
 

@@ -98,7 +98,7 @@ def test_register_alone_asks_for_the_cube(copied: Path, tmp_path: Path) -> None:
 def test_check_takes_a_specimen_without_landmarks(copied: Path) -> None:
     without_landmarks(copied)
     config = RunConfig(encoder="efficientnet-lite0")
-    assert not [line for line in check(str(copied), config) if "registration" in line]
+    assert not [line for line in check(str(copied), config).problems if "registration" in line]
 
 
 def test_the_picture_of_an_msi_does_not_depend_on_its_blocks(placed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from msiscale.errors import InputError, RunStopped, SpecimenError, StoreError
+from msiscale.errors import InputError, MsiscaleWarning, RunStopped, SpecimenError, StoreError
 from msiscale.pipeline import tasks as module
 from msiscale.pipeline.tasks import Task, ordered, run_tasks
 from msiscale.store import LostChunk
@@ -89,6 +90,27 @@ def test_a_killed_worker_costs_nothing_but_time(client: Client, tmp_path: Path) 
     tasks += [Task(f"n{i}", "n", double, (i,)) for i in range(6)]
     outcome = run_tasks(client, tasks, "t")
     assert not outcome.failed and outcome.results["k"] == "alive"
+
+
+def warns(fails: bool) -> str:
+    for text in ("a.tif: odd", "a.tif: odd", "s3://me:secret@lab/b.tif: odder\n"):
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
+    warnings.warn("of a library", FutureWarning, stacklevel=2)
+    if fails:
+        raise InputError("bad")
+    return "well"
+
+
+def test_what_a_task_warns_of_is_told_once_also_of_one_that_fails(client: Client) -> None:
+    told: list[tuple[str, str]] = []
+    tasks = [Task(name, name, warns, (name == "b",)) for name in "ab"]
+    outcome = run_tasks(client, tasks, "t", noticed=lambda *words: told.append(words))
+    assert (outcome.results, outcome.failed) == ({"a": "well"}, {"b": "bad"})
+    lines = ["a.tif: odd", "s3://***@lab/b.tif: odder "]
+    assert sorted(told) == [(name, text) for name in "ab" for text in lines]
+    told.clear()
+    reports = ordered(client, tasks, "t", noticed=lambda *words: told.append(words))
+    assert [report.failure for report in reports] == [None, "bad"] and len(told) == 4
 
 
 def test_results_come_in_order(client: Client) -> None:

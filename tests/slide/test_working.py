@@ -15,7 +15,7 @@ from msiscale.errors import MsiscaleWarning
 from msiscale.grid import PixelSize
 from msiscale.slide import working as module
 from msiscale.slide.reader import Slide, open_reader
-from msiscale.slide.working import WorkingImage, working
+from msiscale.slide.working import WorkingImage, as_asked, working
 
 SHAPE = (211, 307)
 
@@ -112,8 +112,8 @@ def test_the_coarsest_level_that_is_fine_enough(shared_data: Path) -> None:
 
 def test_enlarging_is_said() -> None:
     slide = made()[1]
-    with pytest.warns(MsiscaleWarning, match="coarser"):
-        image = working(slide, 0.125)
+    with pytest.warns(MsiscaleWarning, match=r"0\.25 µm per pixel, .* coarser than --mpp 0\.125"):
+        image = as_asked(slide, 0.125)
     np.testing.assert_array_equal(
         image.read(0, 0, 20, 20), np.kron(made()[0][:10, :10], np.ones((2, 2, 1), np.uint8))
     )
