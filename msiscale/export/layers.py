@@ -71,6 +71,14 @@ def ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
 
 def predicted_ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
     """``predicted_ions``: from the H&E, NaN also for an m/z that the fold leaves out."""
+    if source.blocks is not None and mz:
+        held = source.blocks
+        there = [nearest_column(held.mz, value) for value in mz]
+
+        def clipped(block: Block) -> Float32:
+            return np.maximum(held.block(block, there), np.float32(0))
+
+        return Layer("predicted_ions", tuple(named(mz)), None, clipped)
     if source.predictions is None or "predicted_scores" not in source.predictions or not mz:
         return None
     axis, stored = source.predicted_mz, source.predictions

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats, PixelSize, blocks, translation
 from msiscale.store import (
+    HeldOut,
     Ledger,
     StoredSpecimen,
     exists,
@@ -37,10 +38,13 @@ class ExportSpecimen:
     ----------
     cohort, predictions
         What ``cohort.zarr`` and ``predictions.zarr`` have of it, None where nothing.
+    blocks
+        What is predicted of blocks that were held out, where the specimen never was as a whole.
     """
 
     cohort: StoredSpecimen | None
     predictions: StoredSpecimen | None
+    blocks: HeldOut | None = None
 
     @property
     def stored(self) -> StoredSpecimen:
@@ -227,7 +231,11 @@ def _opened(url: str, name: str, whole: bool) -> ExportSpecimen:
         return ExportSpecimen(None, predicted)
     fitted = Ledger(url).read("fit", name)
     done = fitted is not None and fitted["status"] == "done"
-    return ExportSpecimen(StoredSpecimen.of(url, name), predicted if done else None)
+    cohort = StoredSpecimen.of(url, name)
+    if not done:
+        return ExportSpecimen(cohort, None)
+    parts = None if HeldOut(url, name).exists else HeldOut(url, name, "spatial_blocks")
+    return ExportSpecimen(cohort, predicted, parts if parts is not None and parts.exists else None)
 
 
 def wanted_mz(opened: Opened, mz: Sequence[float] | None) -> list[float]:

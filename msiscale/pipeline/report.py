@@ -13,7 +13,7 @@ from msiscale.report import write_figures, write_report
 
 def report(run: Run) -> None:
     """``figures/`` and ``report.html``; the page is made anew each time, the figures when due."""
-    cohort = run.record("fit", "cohort"), run.record("biomarkers", "cohort")
+    cohort = [run.record(part, "cohort") for part in ("fit", "biomarkers", "by_ion")]
     done = [r["digest"] for r in cohort if r is not None]
     drawn = [s for s in run.specimens() if run.is_done("fit", s.name)]
     keys = {s.name: run.key("figures", run.stamp("register", s), done) for s in run.specimens()}

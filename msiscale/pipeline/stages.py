@@ -279,8 +279,9 @@ STAGES = (
                 "figures",
                 tuple(
                     f"figures/{kind}_{{}}.png"
-                    for kind in ("figure1", "figure2", "ions", "registration")
+                    for kind in ("figure1", "figure2", "ions", "biomarkers", "registration")
                 ),
+                version=2,
                 pooled=True,
             ),
             Part("report", ("report.html", "report"), specimens=False, cohort=True),

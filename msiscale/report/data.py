@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 
 from msiscale.errors import InputError
+from msiscale.report.modes import InModes
 from msiscale.store import (
+    HeldOut,
     Ledger,
     StoredSpecimen,
     at_once,
@@ -23,6 +25,12 @@ from msiscale.store import (
 )
 
 PROTOCOL = "leave_one_patient_out"
+WITHIN = ("spatial_blocks", "pixel_folds")  # what stands in for it where there is one patient
+LEFT_OUT = {
+    PROTOCOL: "the patient left out",
+    "spatial_blocks": "blocks of the specimen left out",
+    "pixel_folds": "pixels left out at random",
+}
 MODELS = {
     "cancer_from_msi": "from MSI",
     "cancer_from_he": "from H&E",
@@ -70,6 +78,11 @@ BIOMARKERS = CsvTable(
     "biomarkers",
     "mz auc annotation? adduct? formula?",
     "msiscale biomarkers, on annotated specimens",
+)
+IONS = CsvTable(
+    "ions",
+    "protocol* mz identification? r2 pearson",
+    "msiscale ions, after a fit that held pixels out",
 )
 REGISTERED = CsvTable("registration", "specimen* method? why?", "msiscale register")
 
@@ -122,6 +135,34 @@ class Results:
             self._tables[table] = _read(join(self.out, f"{table.name}.csv"), table)
         return self._tables[table]
 
+    @cached_property
+    def protocol(self) -> str:
+        """The one that the page is about: patients left out, else what the run has in its place."""
+        there = set(self.table(METRICS)["protocol"])
+        return next((p for p in (PROTOCOL, *WITHIN) if p in there), PROTOCOL)
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether a specimen has an annotation; true where that is not known."""
+        records = Ledger(self.out).read_all("register").values()
+        known = [r["labelled"] for r in records if "labelled" in r]
+        return any(known) or not known
+
+    @cached_property
+    def used(self) -> list[str]:
+        """The specimens that were not set aside."""
+        return [name for name in self.specimens if name not in self.run.get("failed", {})]
+
+    @cached_property
+    def patients(self) -> set[str]:
+        """Those of the specimens that are used."""
+        return {self._patient(name) for name in self.used}
+
+    @cached_property
+    def is_study(self) -> bool:
+        """Whether it is what the page was made for: annotated specimens of several patients."""
+        return self.labelled and len(self.patients) != 1
+
     def registered(self, specimen: str) -> dict[Any, Any]:
         """Its row of ``registration.csv``."""
         table = self.table(REGISTERED)
@@ -145,15 +186,24 @@ class Results:
         return found if found.exists else None
 
     def predictions(self, specimen: str) -> StoredSpecimen | None:
-        """What was predicted of a specimen; None where nothing was."""
-        found = StoredSpecimen.predicted(self.out, specimen)
+        """What was predicted of a specimen by `protocol`; None where nothing was."""
+        if self.protocol == PROTOCOL:
+            found = StoredSpecimen.predicted(self.out, specimen)
+            return found if found.exists else None
+        held = self.held_out(specimen)
+        return None if held is None else InModes(held, self.out)
+
+    def held_out(self, specimen: str) -> HeldOut | None:
+        """What was predicted of each m/z by `protocol`; None where nothing was."""
+        found = HeldOut(self.out, specimen, self.protocol)
         return found if found.exists else None
 
     def metric(
-        self, specimen: str, model: str, target: str, metric: str, protocol: str = PROTOCOL
+        self, specimen: str, model: str, target: str, metric: str, protocol: str = ""
     ) -> float:
-        """One value of ``metrics.csv`` (the mean over folds); NaN when it is not there."""
-        return self._values.get((protocol, specimen, model, target, metric), math.nan)
+        """One value of ``metrics.csv`` (mean over folds), by default of `protocol`; NaN if none."""
+        key = (protocol or self.protocol, specimen, model, target, metric)
+        return self._values.get(key, math.nan)
 
     @cached_property
     def _values(self) -> dict[tuple[str, ...], float]:
@@ -214,7 +264,7 @@ def _state(
     for part, record in records.items():
         if record.get("status") == "failed":
             return State(name, patient, "failed", part, str(record.get("reason", "")))
-    if predicted:
+    if predicted or records.get("fit", {}).get("status") == "done":
         return State(name, patient, "done", "fit", "")
     done = [part for part, record in records.items() if record.get("status") == "done"]
     return State(name, patient, "incomplete", done[-1] if done else "", "")

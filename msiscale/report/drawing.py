@@ -135,6 +135,11 @@ def finish_map(axes: Axes, extent: Extent) -> None:
     axes.locator_params(nbins=4)
     axes.set_xlabel("x (µm)", fontsize=8)
     axes.set_ylabel("y (µm)", fontsize=8)
+    draw_scale(axes, extent)
+
+
+def draw_scale(axes: Axes, extent: Extent) -> None:
+    """A bar of a round length in a corner of a map."""
     length = nice_length(0.25 * extent[1])
     label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
     bar = AnchoredSizeBar(

@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 
-from msiscale.report.data import METRICS, MODELS, PROTOCOL, CsvTable, Results
+from msiscale.report.data import LEFT_OUT, METRICS, MODELS, PROTOCOL, CsvTable, Results
 from msiscale.report.tables import HtmlTable, Section, filled, frame, number
 
 INTERVALS = CsvTable(
@@ -44,11 +44,18 @@ PROTOCOLS = {
     "spatial_blocks": "spatial blocks",
     "pixel_folds": "pixel folds",
 }
-COMPARED = {**MODELS, "cancer_from_he_modes": "from modes of H&E"}
+COLOUR = ("cancer_from_colour", "msi_from_colour")  # baselines of what colour alone gives
+COMPARED = {
+    **MODELS,
+    "cancer_from_he_modes": "from modes of H&E",
+    COLOUR[0]: "from colour alone",
+}
 SHOWN = [
     *((model, "cancer", metric) for model in COMPARED for metric in ("auc", "average_precision")),
     ("msi_from_he", "weighted", "r2"),
     ("msi_from_he", "mode_000", "r2"),
+    (COLOUR[1], "weighted", "r2"),
+    (COLOUR[1], "mode_000", "r2"),
 ]
 _METRICS = {"auc": "AUC", "average_precision": "average precision", "r2": "R²"}
 _TESTS = {
@@ -73,7 +80,10 @@ _NOTHING = 1e-12  # of a variance
 
 def words_of(model: str, target: str, metric: str) -> list[str]:
     """What is predicted, and how it is scored."""
-    what = f"cancer {COMPARED[model]}" if model in COMPARED else f"MSI from H&E, {_mode(target)}"
+    source = "colour alone" if model == COLOUR[1] else "H&E"
+    what = (
+        f"cancer {COMPARED[model]}" if model in COMPARED else f"MSI from {source}, {_mode(target)}"
+    )
     return [what, _METRICS.get(metric, metric)]
 
 
@@ -109,7 +119,13 @@ def with_interval(value: float, bounds: tuple[float, float] | None) -> str:
 
 def leaks(results: Results) -> bool:
     """Whether the run has what tells the worth of leakage."""
-    return {PROTOCOL, "pixel_folds"} <= set(present(results))
+    there = {results.protocol, "pixel_folds"}
+    return len(there) == 2 and there <= set(present(results))
+
+
+def left_out(results: Results) -> str:
+    """What is held out in the figures that the page is about."""
+    return LEFT_OUT[results.protocol]
 
 
 def protocols(results: Results) -> HtmlTable:
@@ -125,7 +141,7 @@ def protocols(results: Results) -> HtmlTable:
             with_interval(v, bounds.get((p, model, target, metric))) for p, v in values.items()
         ]
         if leaked:
-            cells.append(signed(values["pixel_folds"] - values[PROTOCOL]))
+            cells.append(signed(values["pixel_folds"] - values[results.protocol]))
         rows.append([*words_of(model, target, metric), *cells])
     columns = ["predicted", "metric", *(PROTOCOLS.get(p, p.replace("_", " ")) for p in names)]
     return HtmlTable([*columns, "worth of leakage"] if leaked else columns, rows)
@@ -261,21 +277,27 @@ BELIEVE = Section(
 <h2 id="believe">How far to believe it</h2>
 <h3>Protocols side by side{% if leaks %}, and what leakage is worth{% endif %}</h3>
 <p class="note">Pixels of one specimen are alike: a protocol that shares a specimen between training and test flatters.{% if leaks %} The worth of
-leakage is the score in pixel folds (the study's protocol) less the score with whole patients left out.{% endif %}</p>
+leakage is the score in pixel folds (the study's protocol) less the score with {{ left_out }}.{% endif %}</p>
 {{ plot("protocols", "AUC of cancer under each protocol, all pixels together; lines: 95 % over patients.") }}
 {{ cells(protocols, "Validation protocols, all specimens together.", "No metrics yet.") }}
+{% if study or comparisons.rows %}
 <h3>At equal rank</h3>
 <p class="note">Does predicted MSI know more than the H&amp;E that it comes from? Against as many modes of H&amp;E, it is a fair
 question. Intervals and p (signs flipped) take the patient as the unit.</p>
 {{ cells(comparisons, "Differences of models on the same pixels, patients left out.", "No comparison: it needs annotated specimens of two patients.") }}
+{% endif %}
+{% if study or jitter.rows or nulls.rows %}
 <h3>Where the slide lies, and chance</h3>
 {{ plot("jitter", "Scores with the slide away from its place: what a misplaced slide costs.") }}
 {{ cells(jitter, "With the slide so many MSI pixels away.", "Not asked for: --jitter.") }}
 {{ cells(nulls, "What chance gives: fits with a moved annotation, or a mirrored slide.", "No draws by chance: --null.") }}
+{% endif %}
+{% if study or switches.rows %}
 <h3>The published study's choices</h3>
 {{ cells(switches, "What each choice changes on this cohort.", "Not asked for: msiscale ablate.") }}
+{% endif %}
 """,  # noqa: E501
-    (leaks, protocols, comparisons, jitter, nulls, switches),
+    (leaks, left_out, protocols, comparisons, jitter, nulls, switches),
     # BETWEEN reads the last two
     (INTERVALS, COMPARISONS, RELIABILITY, ROBUSTNESS, SWITCHES, BATCH, CALIBRATION),
 )
@@ -291,8 +313,15 @@ BETWEEN = Section(
 {{ cells(batch_by_specimen, "How well each specimen is told from the others.") }}
 </details>
 {% endif %}
+{% if study or calibration.rows %}
 <h3>Mass calibration</h3>
 {{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
+{% endif %}
 """,  # noqa: E501
     (batch, batch_by_specimen, calibration),
+    unless=lambda r: (
+        ""
+        if r.is_study or batch(r).rows or calibration(r).rows
+        else "fewer than two specimens can be compared"
+    ),
 )

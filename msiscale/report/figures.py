@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from msiscale.report.data import BIOMARKERS, MODELS, CsvTable, Results, identification
+from msiscale.report.data import (
+    BIOMARKERS,
+    MODELS,
+    PROTOCOL,
+    CsvTable,
+    Results,
+    identification,
+)
 from msiscale.report.drawing import (
     BLUE,
     INK,
@@ -27,7 +34,8 @@ from msiscale.report.drawing import (
     side_bar,
     spread,
 )
-from msiscale.store import StoredSpecimen, join, write_bytes
+from msiscale.report.ion_gallery import gallery
+from msiscale.store import HeldOut, StoredSpecimen, join, write_bytes
 
 BY_SPECIMEN = CsvTable("biomarkers_by_specimen", "specimen* mz auc patient?")
 IONS = 6
@@ -62,6 +70,8 @@ def figure1(results: Results, specimen: str) -> Figure | None:
     figure, grid = panels(1 + len(MODELS), tissue.shape, pixel)
     annotation = np.where(tissue, data.cancer, np.nan)
     known = np.isfinite(annotation)
+    if not known.any() and not any(model in predicted for model in MODELS):
+        return None  # four grey maps
     share = float((annotation[known] >= 0.5).mean()) if known.any() else math.nan
     words = f"{share:.1%} of labelled tissue" if known.any() else "none given"
     maps = [(annotation, f"annotation\n{words}")]
@@ -89,6 +99,7 @@ def figure2(results: Results, specimen: str) -> Figure | None:
     if data is None or predicted is None or not predicted.has(*needed):
         return None
     mode, r2 = best_mode(results, specimen, predicted)
+    held = results.held_out(specimen)
     tissue, pixel = data.tissue, data.pixel_um
     extent = extent_um(tissue.shape, pixel)
     measured = np.asarray(predicted.array("scores")[..., mode])
@@ -114,7 +125,8 @@ def figure2(results: Results, specimen: str) -> Figure | None:
     bar = above.colorbar(image, ax=grid, shrink=0.85, aspect=30)
     bar.set_label("score", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    _mirror(below.subplots(), data, predicted, at, words)
+    assert held is not None  # as there are scores
+    _mirror(below.subplots(), data, held, at, words)
     figure.suptitle(plain(specimen), fontsize=11)
     return figure
 
@@ -124,7 +136,8 @@ def best_mode(results: Results, specimen: str, predicted: StoredSpecimen) -> tup
     n = predicted.array("components").shape[0]
     found = [results.metric(specimen, "msi_from_he", f"mode_{k:03d}", "r2") for k in range(n)]
     r2 = np.array(found)
-    if np.isnan(r2).all():  # a run without metrics.csv: from the maps themselves
+    # without metrics.csv, or where its modes are those of several folds: from the maps themselves
+    if np.isnan(r2).all() or results.protocol != PROTOCOL:
         truth = predicted.read("scores").reshape(-1, n).astype(float)
         guess = predicted.read("predicted_scores").reshape(-1, n).astype(float)
         seen = np.isfinite(truth).all(axis=1) & np.isfinite(guess).all(axis=1)
@@ -165,16 +178,16 @@ def cancer_pixel(data: StoredSpecimen, predicted: Map) -> tuple[tuple[int, int],
 
 
 def spectra_at(
-    data: StoredSpecimen, predicted: StoredSpecimen, at: tuple[int, int]
+    data: StoredSpecimen, held: HeldOut, at: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Spectra of a pixel.
 
     Parameters
     ----------
-    data, predicted
-        What is stored of a specimen.
+    data, held
+        What was measured of a specimen, and what was predicted.
     at
-        (y, x) of the pixel.
+        (y, x) of the pixel, which was held out.
 
     Returns
     -------
@@ -183,16 +196,15 @@ def spectra_at(
         predicted ones below zero are clipped.
     """
     spectrum = np.asarray(data.intensity[at[0], at[1]])
-    measured = spectrum[[data.column(mz) for mz in predicted.mz]].astype(np.float64)
-    scores = np.asarray(predicted.array("predicted_scores")[at[0], at[1]]).astype(np.float64)
-    guess = predicted.read("mean") + scores @ predicted.read("components")
-    return predicted.mz, np.nan_to_num(measured), np.maximum(guess, 0)
+    measured = spectrum[held.columns].astype(np.float64)
+    guess = held.spectrum(*at).astype(np.float64)
+    return held.mz, np.nan_to_num(measured), np.maximum(guess, 0)
 
 
 def _mirror(
-    axes: Axes, data: StoredSpecimen, predicted: StoredSpecimen, at: tuple[int, int], words: str
+    axes: Axes, data: StoredSpecimen, held: HeldOut, at: tuple[int, int], words: str
 ) -> None:
-    mz, measured, guess = spectra_at(data, predicted, at)
+    mz, measured, guess = spectra_at(data, held, at)
     axes.vlines(mz, 0, measured, color=BLUE, lw=0.9, label="measured")
     axes.vlines(mz, 0, -guess, color=ORANGE, lw=0.9, label="predicted from H&E (mirrored)")
     axes.axhline(0, color=INK, lw=0.6)
@@ -305,6 +317,7 @@ def _residual_words(results: Results, specimen: str) -> str:
 FIGURES = {
     "figure1": figure1,
     "figure2": figure2,
-    "ions": ion_images,
+    "ions": gallery,
+    "biomarkers": ion_images,
     "registration": registration_overlay,
 }

@@ -17,16 +17,20 @@ from markupsafe import Markup
 
 from msiscale.report import tables
 from msiscale.report.data import MODELS, Results, State
+from msiscale.report.evidence import left_out
 from msiscale.report.figures import FIGURES, figure_path
 from msiscale.report.plots import as_document, cohort_plots
 from msiscale.report.sections import (
+    FIRST,
     OUTSIDE,
     SCORES,
     SECTIONS,
     TABLES,
+    absent,
     registration_of,
     smaller,
     specimen_metrics,
+    verdict,
 )
 from msiscale.report.specimen import THUMBNAIL, bounds_of, content, data_uri, picture
 from msiscale.report.tables import Section
@@ -43,7 +47,9 @@ _CAPTIONS = {
     "Grey is tissue without a value; the white line is the annotation.",
     "figure2": "The mode of the MSI that H&E predicts best in this specimen (A measured, B "
     "predicted, one scale), and the spectra of one pixel (C; predictions below zero are clipped).",
-    "ions": "Measured ion images of the strongest m/z; the white line is the annotation.",
+    "ions": "The ions whose images H&E predicts best, middling and worst over all specimens: "
+    "measured and predicted, each pair on the scale of what was measured.",
+    "biomarkers": "Measured ion images of the strongest m/z; the white line is the annotation.",
     "registration": "The slide laid onto the MSI grid, with the border of its tissue, of the "
     "measured pixels and of the annotation: where they part, the registration is off.",
     "placement": "How the automatic registration found its place.",
@@ -134,6 +140,9 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
     """The cohort's page as text. Every value from outside is escaped."""
     drawn = cohort_plots(results)
     plots = as_document(drawn) if drawn else {}
+    study = results.is_study
+    kept = [s for s in SECTIONS if study or not s.unless(results)]
+    first = [] if study else [s for s in FIRST if s in kept]
     return _template(
         "report.html.j2",
         **_frame_of("msiscale report"),
@@ -143,7 +152,12 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
         apart=apart,
         rows=at_once(lambda s: _row(results, s, apart), states),
         failures=tables.failures(states),
-        sections=[(s, _shown(s, results, plots)) for s in SECTIONS],
+        verdict=verdict(results),
+        first=[(s, _shown(s, results, plots)) for s in first],
+        sections=[(s, _shown(s, results, plots)) for s in kept if s not in first],
+        absent=absent(results),
+        models=["AUC, MSI", "AUC, H&E", "AUC, predicted MSI"] if results.labelled else [],
+        left_out=left_out(results),
         plots=plots,
         missing=[(f"{t.name}.csv", t.made_by) for t in TABLES if results.table(t).empty],
         stages=tables.stages(results.run),
@@ -159,7 +173,8 @@ def _shown(section: Section, results: Results, plots: dict[str, Any]) -> Markup:
     values = {make.__name__: make(results) for make in section.values}
     rows_of = {t.name: len(results.table(t)) for t in TABLES}
     template = _environment().from_string(f"{macros}{section.html}\n")
-    return Markup(template.render(plots=plots, rows_of=rows_of, **values))
+    words = {"plots": plots, "rows_of": rows_of, "study": results.is_study}
+    return Markup(template.render(**words, **values))
 
 
 def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
@@ -174,7 +189,9 @@ def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
         "stage": state.stage,
         "reason": state.reason,
         "picture": _stored_thumbnail(results, name),
-        "auc": [number(results.metric(name, m, "cancer", "auc")) for m in MODELS],
+        "auc": [number(results.metric(name, m, "cancer", "auc")) for m in MODELS]
+        if results.labelled
+        else [],
         "r2": number(results.metric(name, "msi_from_he", "weighted", "r2")),
         "residual": number(results.registered(name).get("residual_px")),
         "words": f"{name} {state.patient} {state.reason}".lower(),
@@ -214,6 +231,7 @@ def of_specimen(results: Results, state: State) -> dict[str, Any]:
         ),
         "registration": registration_of(results.registered(name)),
         "secondary": tables.frame(outside[outside["specimen"] == name]),
+        "left_out": left_out(results),
         "content": shown,
         "made": viewer(shown) if shown else {},
         "overlays": _pictures(results, name, _OVERLAYS),

@@ -12,7 +12,7 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span, Whisker
 from bokeh.plotting import figure as new_figure
 
-from msiscale.report.data import BIOMARKERS, METRICS, MODELS, PROTOCOL, Results, identification
+from msiscale.report.data import BIOMARKERS, METRICS, MODELS, Results, identification
 from msiscale.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILION
 from msiscale.report.evidence import (
     COMPARED,
@@ -20,9 +20,11 @@ from msiscale.report.evidence import (
     RELIABILITY,
     interval_of,
     jitter_means,
+    left_out,
     present,
     words_of,
 )
+from msiscale.report.ion_gallery import scored
 from msiscale.report.sections import mode_table, specimen_r2
 
 Figure = Any  # mypy does not follow bokeh
@@ -106,7 +108,7 @@ def auc_by_specimen(results: Results) -> Figure | None:
     """Out-of-fold AUC of the three models: a row a specimen, or all of them in order of H&E's."""
     table = results.table(METRICS)
     rows = table[
-        (table["protocol"] == PROTOCOL)
+        (table["protocol"] == results.protocol)
         & (table["target"] == "cancer")
         & (table["metric"] == "auc")
         & table["model"].isin(list(MODELS))
@@ -117,17 +119,18 @@ def auc_by_specimen(results: Results) -> Figure | None:
     wide = rows.pivot_table(index="specimen", columns="model", values="value", dropna=False)
     order = [n for n in results.specimens if n in wide.index]
     wide = wide.loc[order]
+    label = f"AUC, {left_out(results)} (0.5: chance)"
     few = len(order) <= _ROWS
     if few:
         height = 120 + 22 * len(order)
         plot = _figure(height, y_range=FactorRange(*map(str, order[::-1])))
-        plot.xaxis.axis_label = "AUC, patient left out (0.5: chance)"
+        plot.xaxis.axis_label = label
         plot.ygrid.grid_line_color = "#eeeeee"
     else:
         first = str(next(iter(wide.columns)))
         wide = wide.sort_values(first, kind="stable")
         plot = _figure(320)
-        plot.yaxis.axis_label = "AUC, patient left out (0.5: chance)"
+        plot.yaxis.axis_label = label
         plot.xaxis.axis_label = f"specimens in order of the AUC {MODELS[first]}"
     for model in [m for m in MODELS if m in wide]:
         marker, colour, _ = STYLES[model]
@@ -209,7 +212,7 @@ def by_jitter(results: Results) -> Figure | None:
 def reliability(results: Results) -> Figure | None:
     """Share of cancer among pixels of like probability, patients left out."""
     table = results.table(RELIABILITY)
-    rows = table[table["protocol"] == PROTOCOL]
+    rows = table[table["protocol"] == results.protocol]
     if rows.empty:
         return None
     plot = _figure(340, x_range=(-0.02, 1.02), y_range=(-0.02, 1.02))
@@ -267,7 +270,39 @@ def r2_by_mode(results: Results) -> Figure | None:
         plot.line(mode, y, color=colour, line_dash="dashed", legend_label=label)
     plot.add_layout(Span(location=0, dimension="width", line_color=INK, line_width=1))
     plot.xaxis.axis_label = "mode of the MSI"
-    plot.yaxis.axis_label = "R² from H&E, patient left out"
+    plot.yaxis.axis_label = f"R² from H&E, {left_out(results)}"
+    _legend(plot)
+    return plot
+
+
+def ion_r(results: Results) -> Figure | None:
+    """How many m/z have which correlation of their measured and predicted images."""
+    table = scored(results)
+    if table.empty:
+        return None
+    drawn = {"pearson": ("from H&E", BLUE), "colour_pearson": ("from colour alone", ORANGE)}
+    known = {c: table[c].dropna().to_numpy(float) for c in drawn if c in table}
+    low = min(float(r.min()) for r in known.values() if len(r))
+    edges = np.linspace(-1, 1, 41)
+    plot = _figure(300, x_range=(max(min(low, 0.0) - 0.05, -1.0), 1.0))
+    for column, r in known.items():
+        if not len(r):
+            continue
+        counts, _ = np.histogram(r, edges)
+        words, colour = drawn[column]
+        label = f"{words}: median {np.median(r):.2f}"
+        if column == "pearson":
+            data = {"left": edges[:-1], "right": edges[1:], "n": counts}
+            source = ColumnDataSource(data)
+            style = {"source": source, "fill_color": colour, "line_color": "white", "alpha": 0.75}
+            bars = plot.quad("left", "right", "n", 0, legend_label=label, **style)
+            tips = [("r", "@left{0.00} to @right{0.00}"), ("m/z", "@n")]
+            plot.add_tools(HoverTool(renderers=[bars], tooltips=tips))
+        else:
+            style = {"color": colour, "line_width": 2, "legend_label": label}
+            plot.step(edges, [*counts, counts[-1]], mode="after", **style)
+    plot.xaxis.axis_label = f"r of measured and predicted image, {left_out(results)}"
+    plot.yaxis.axis_label = "m/z"
     _legend(plot)
     return plot
 
@@ -315,5 +350,6 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
     "jitter": by_jitter,
     "reliability": reliability,
     "r2": r2_by_mode,
+    "ion_r": ion_r,
     "volcano": volcano,
 }

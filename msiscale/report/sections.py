@@ -12,6 +12,7 @@ from PIL import Image
 
 from msiscale.report.data import (
     BIOMARKERS,
+    IONS,
     METRICS,
     MODELS,
     PROTOCOL,
@@ -19,7 +20,17 @@ from msiscale.report.data import (
     CsvTable,
     Results,
 )
-from msiscale.report.evidence import BELIEVE, BETWEEN, interval_of, with_interval
+from msiscale.report.evidence import (
+    BELIEVE,
+    BETWEEN,
+    COLOUR,
+    COMPARISONS,
+    interval_of,
+    left_out,
+    with_interval,
+)
+from msiscale.report.figures import figure_path
+from msiscale.report.ion_gallery import scored
 from msiscale.report.specimen import data_uri, encoded
 from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
 from msiscale.store import exists, join, read_bytes
@@ -73,19 +84,31 @@ _IDENTIFIED = {
     "flags": "flags",
     "isobars": "isobars",
 }
+_IONS = {
+    "mz": "m/z",
+    "identification": "identification",
+    "mean": "mean",
+    "pearson": "r",
+    "spearman": "r of ranks",
+    "r2": "R²",
+    "colour_pearson": "r of colour alone",
+    "colour_r2": "R² of colour alone",
+    "tissue_r2": "R² of the tissue's mean",
+}
 _MODES = 20
 _REGIONS = 50
 LISTED = 30  #: rows of a long table, at most
+MOST_IONS = 500  #: rows of the table of ions, which scrolls
 BIOMARKER_FIGURES = "figures/biomarker-{}.png"
 _MOST_FIGURES = 6
 
 
 def headline(results: Results) -> HtmlTable:
-    """Pooled leave-one-patient-out metrics with their intervals, a row a model."""
+    """Pooled metrics with their intervals, a row a model."""
     bounds = interval_of(results)
     rows = []
-    for model, called in MODELS.items():
-        keys = [(PROTOCOL, model, "cancer", metric) for metric in SCORES]
+    for model, called in _models(results).items():
+        keys = [(results.protocol, model, "cancer", metric) for metric in SCORES]
         values = [results.metric("all", m, t, metric, p) for p, m, t, metric in keys]
         cells = [with_interval(v, bounds.get(k)) for v, k in zip(values, keys, strict=True)]
         rows.append([called, *cells])
@@ -93,22 +116,28 @@ def headline(results: Results) -> HtmlTable:
 
 
 def per_specimen(results: Results) -> HtmlTable:
-    """Leave-one-patient-out metrics, a row a specimen and model."""
+    """Metrics of what was left out, a row a specimen and model."""
     table = results.table(METRICS)
-    here = table[(table["protocol"] == PROTOCOL) & (table["target"] == "cancer")]
+    here = table[(table["protocol"] == results.protocol) & (table["target"] == "cancer")]
     known = set(here["specimen"])
     rows = [row for n in results.specimens if n in known for row in specimen_metrics(results, n)]
     return HtmlTable(["specimen", "cancer predicted", *SCORES.values()], rows)
 
 
 def specimen_metrics(results: Results, name: str) -> list[list[str]]:
-    """Leave-one-patient-out metrics of a specimen, a row a model that has any."""
+    """Metrics of a specimen that was left out, a row a model that has any."""
     rows = []
-    for model, called in MODELS.items():
+    for model, called in _models(results).items():
         values = [results.metric(name, model, "cancer", metric) for metric in SCORES]
         if not all(math.isnan(v) for v in values):
             rows.append([name, called, *map(number, values)])
     return rows
+
+
+def _models(results: Results) -> dict[str, str]:
+    """Models of cancer in words, colour alone among them where the run has it."""
+    known = (results.table(METRICS)["model"] == COLOUR[0]).any()
+    return {**MODELS, **({COLOUR[0]: "from colour alone"} if known else {})}
 
 
 def mode_table(results: Results) -> pd.DataFrame:
@@ -128,7 +157,7 @@ def specimen_r2(results: Results) -> pd.DataFrame:
 def _mode_rows(results: Results) -> pd.DataFrame:
     table = results.table(METRICS)
     return table[
-        (table["protocol"] == PROTOCOL)
+        (table["protocol"] == results.protocol)
         & (table["model"] == "msi_from_he")
         & table["target"].str.startswith("mode_").fillna(False).astype(bool)
     ]
@@ -143,11 +172,14 @@ def weighted(results: Results) -> HtmlTable:
     """Variance-weighted metrics of the MSI predicted from H&E, a row a specimen."""
     table = results.table(METRICS)
     rows = table[
-        (table["protocol"] == PROTOCOL)
+        (table["protocol"] == results.protocol)
         & (table["model"] == "msi_from_he")
         & (table["target"] == "weighted")
     ]
     wide = rows.pivot_table(index="specimen", columns="metric", values="value", dropna=False)
+    colour = [results.metric(str(n), COLOUR[1], "weighted", "r2") for n in wide.index]
+    if not all(map(math.isnan, colour)):
+        wide["r2_of_colour_alone"] = colour
     order = [n for n in ["all", *results.specimens] if n in wide.index]
     return frame(wide.loc[order].reset_index())
 
@@ -196,26 +228,51 @@ def smaller(url: str) -> str:
         return data_uri(encoded(image.convert("RGB"), "WEBP", 80), "webp")
 
 
+def ions(results: Results) -> HtmlTable:
+    """Ions by the correlation of their images, the best first."""
+    table = scored(results).head(MOST_IONS)
+    scores = [c for c in _IONS if c in table and c not in ("mz", "identification", "mean")]
+    table = table.assign(**{c: table[c].astype(float).round(3) + 0.0 for c in scores})
+    if "identification" in table and not table["identification"].any():
+        table = table.drop(columns="identification")
+    return chosen(table, _IONS)
+
+
+def ion_gallery(results: Results) -> tuple[str, str] | None:
+    """Name and picture of the first specimen that has a gallery."""
+    for name in results.used:
+        url = figure_path(results.out, "ions", name)
+        if exists(url):
+            return name, smaller(url)
+    return None
+
+
+def no_label(results: Results) -> str:
+    """Why what needs an annotation does not apply; nothing where there is one."""
+    return "" if results.labelled else "no specimen is annotated"
+
+
 CANCER = Section(
     "cancer",
     "Cancer",
     """\
-<h2 id="cancer">Cancer, whole patients left out</h2>
-<p class="note">Every pixel is predicted by models that saw no specimen of its patient. Read an accuracy beside that of
+<h2 id="cancer">Cancer, {{ left_out | replace("the patient", "whole patients") }}</h2>
+<p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Read an accuracy beside that of
 always answering the majority class, and an average precision beside the prevalence: those are what no skill gives.
 In brackets: 95 % intervals, by drawing patients again.</p>
-{{ cells(headline, "All specimens together (leave one patient out).") }}
+{{ cells(headline, "All specimens together, " ~ left_out ~ ".") }}
 {{ plot("auc", "AUC by specimen. Specimens of one class only have none.") }}
 {% if per_specimen.rows %}
 <details><summary>All metrics by specimen</summary>
-{{ cells(per_specimen, "By specimen (leave one patient out).") }}
+{{ cells(per_specimen, "By specimen, " ~ left_out ~ ".") }}
 </details>
 {% else %}
 <p class="missing">No metrics yet: run the fit stage.</p>
 {% endif %}
 {{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
 """,  # noqa: E501
-    (headline, per_specimen),
+    (headline, per_specimen, left_out),
+    unless=no_label,
 )
 PREDICTED = Section(
     "msi",
@@ -223,7 +280,7 @@ PREDICTED = Section(
     """\
 <h2 id="msi">MSI predicted from H&amp;E</h2>
 <p class="note">R² of the modes of the MSI (principal components of the training specimens), predicted from H&amp;E features with
-the patient left out. Zero is as good as the mean; below zero is worse.</p>
+{{ left_out }}. Zero is as good as the mean; below zero is worse.</p>
 {{ plot("r2", "R² by mode; what lies below -1 is not shown.") }}
 {{ cells(weighted, "Weighted by the variance of the modes.", "No metrics of the MSI yet: run the fit stage.") }}
 {% if modes.rows %}
@@ -232,13 +289,49 @@ the patient left out. Zero is as good as the mean; below zero is worse.</p>
 </details>
 {% endif %}
 """,  # noqa: E501
-    (weighted, modes),
+    (weighted, modes, left_out),
+)
+ION_IMAGES = Section(
+    "ions",
+    "Ion images",
+    """\
+<h2 id="ions">Ion images predicted from H&amp;E</h2>
+<p class="note">Every m/z over the pixels that were held out, with {{ left_out }}: r is the correlation of its measured and its predicted image, R² is 1
+for a perfect image and 0 for one that is flat at the specimen's mean.</p>
+{% macro images() %}
+{% if ion_gallery %}
+<figure><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption></figure>
+{% endif %}
+{% endmacro %}
+{% macro table() %}
+{{ cells(ions, "The m/z by r, the best first; ions.csv has all of every protocol.", "No m/z is scored: nothing was held out, or the stages fit and ions have not run.") }}
+{% endmacro %}
+{% if study %}
+{{ plot("ion_r", "How many m/z are predicted how well.") }}
+{% if ions.rows %}
+<details><summary>Images of the best, the median and the worst, and the table</summary>
+{{ images() }}
+{{ table() }}
+</details>
+{% else %}
+{{ table() }}
+{% endif %}
+{% else %}
+{{ images() }}
+<div class="beside">
+<div class="half">{{ plot("ion_r", "How many m/z are predicted how well.") }}</div>
+<div class="half">{{ table() }}</div>
+</div>
+{% endif %}
+""",  # noqa: E501
+    (ions, ion_gallery, left_out),
 )
 STRONGEST = Section(
     "biomarkers",
     "Biomarkers",
     """\
 <h2 id="biomarkers">Biomarkers</h2>
+{% if study or biomarkers.rows %}
 <p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first: AUC and effect are means over the
 specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit and need three. A name is a match of
 mass, polarity and adduct, not an identification.</p>
@@ -251,11 +344,15 @@ mass, polarity and adduct, not an identification.</p>
 {% endfor %}
 </details>
 {% endif %}
+{% endif %}
+{% if study or lipids.rows %}
 <h3>Lipids, with a false-discovery rate</h3>
 {{ cells(lipids, "The surest of " ~ rows_of.annotations ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
+{% endif %}
 """,  # noqa: E501
     (biomarkers, biomarker_figures, lipids),
     (IDENTIFIED,),
+    lambda r: "" if len(lipids(r).rows) else no_label(r),
 )
 SECONDARY = Section(
     "secondary",
@@ -267,6 +364,7 @@ SECONDARY = Section(
 """,  # noqa: E501
     (secondary,),
     (OUTSIDE,),
+    no_label,
 )
 REGISTRATION = Section(
     "registration",
@@ -278,5 +376,47 @@ REGISTRATION = Section(
     (registration,),
 )
 # the page has these, in this order: a new one is a line here
-SECTIONS = (CANCER, BELIEVE, PREDICTED, STRONGEST, SECONDARY, REGISTRATION, BETWEEN)
-TABLES = (METRICS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))
+SECTIONS = (CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, SECONDARY, REGISTRATION, BETWEEN)
+FIRST = (ION_IMAGES, PREDICTED)  # above all else where there is no annotation, or one patient
+TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))
+# what a run has only where it was asked for: the table, and how to ask
+_ASKED = {
+    "the slide misplaced, and chance": ("robustness", "--jitter, --null"),
+    "the published study's choices": ("switches", "msiscale ablate"),
+    "lipids with a false-discovery rate": ("annotations", "msiscale annotate"),
+    "mass calibration": ("calibration", "--recalibrate"),
+}
+
+
+def verdict(results: Results) -> str:
+    """What was held out, and what follows for another patient; nothing of a study."""
+    if results.is_study or not results.used:
+        return ""
+    n, patients = len(results.used), len(results.patients)
+    if patients > 1:
+        return f"{n} specimens of {patients} patients, none annotated: each patient was left out."
+    one, whose = ("One specimen", "it") if n == 1 else (f"One patient, {n} specimens", "each")
+    if scored(results).empty or results.protocol == PROTOCOL:
+        return f"{one}: nothing was held out; nothing here says how good a prediction is."
+    what = f"blocks of {whose}"
+    if results.protocol != "spatial_blocks":
+        what = f"random pixels of {whose}, beside those that were trained on,"
+    return f"{one}: {what} were held out; nothing is known about another patient."
+
+
+def absent(results: Results) -> str:
+    """What does not apply to these results, and what was not asked for, in a line."""
+    if results.is_study:
+        return ""
+    why: dict[str, list[str]] = {}
+    for section in SECTIONS:
+        if reason := section.unless(results):
+            why.setdefault(reason, []).append(section.nav)
+    if results.table(COMPARISONS).empty:
+        reason = no_label(results) or "there is one patient"
+        why.setdefault(reason, []).append("At equal rank")
+    parts = [f"{', '.join(names)}, because {reason}" for reason, names in why.items()]
+    found = [f"Not applicable here: {'; '.join(parts)}."] if parts else []
+    tables = {t.name: t for t in TABLES}
+    asked = [f"{n} ({how})" for n, (t, how) in _ASKED.items() if results.table(tables[t]).empty]
+    return " ".join([*found, *([f"Not asked for: {', '.join(asked)}."] if asked else [])])

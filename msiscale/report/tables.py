@@ -54,6 +54,8 @@ class Section:
         What it names: functions of the results, each by its own name.
     tables
         Those that are read for it alone.
+    unless
+        Why it does not apply to these results; nothing where it does.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Section:
     html: str
     values: tuple[Callable[[Results], Any], ...]
     tables: tuple[CsvTable, ...] = ()
+    unless: Callable[[Results], str] = lambda _: ""
 
 
 def chosen(table: pd.DataFrame, words: Mapping[str, str]) -> HtmlTable:

@@ -13,7 +13,7 @@ from commands import CHOICES, msiscale
 from scipy.stats import pearsonr, rankdata, spearmanr
 
 from msiscale.pipeline.ions import SUMS, chunks, ion_sums, scores
-from msiscale.store import open_group, put, read
+from msiscale.store import Ledger, open_group, put, read
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 NAMES = ("S01", "S02", "S03")
@@ -151,6 +151,22 @@ def test_identified_ions_have_their_names(within: Path) -> None:
     best = known.iloc[0]
     row = named.iloc[np.abs(named["mz"] - best["mz"]).argmin()]
     assert row["identification"] == f"{best['annotation']} {best['adduct']}"
+
+
+def test_names_with_a_false_discovery_rate_take_their_place(
+    cohort: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    mz = read(open_group(str(out / "cohort.zarr" / "S01")), "mz")
+    rows = {"mz": mz[[3, 8, 9]] * (1 + 1e-6), "names": ["PC 1:0", "PC 2:0", ""]}
+    table = pd.DataFrame({**rows, "adduct": "[M+H]+", "fdr": [0.05, 0.5, 0.05]})
+    table.to_csv(out / "annotations.csv", index=False)
+    Ledger(str(out)).write("annotate", "cohort", "other", "done", specimens=list(NAMES))
+    said = msiscale("ions", cohort, "--out", out, *CHOICES)
+    assert said.code == 0, said.err
+    found = pd.read_csv(out / "ions.csv", keep_default_na=False)["identification"]
+    assert found[3] == "PC 1:0 [M+H]+" and (found != "").sum() == 1
 
 
 def test_the_predictions_open_as_a_tree_of_xarray(within: Path) -> None:

@@ -17,7 +17,20 @@ from msiscale.biomarkers import (
     tidy,
 )
 from msiscale.grid import centres_um
-from msiscale.store import Ledger, create_array, join, open_group, put, write_bytes, write_json
+from msiscale.pipeline.ions import ion_sums, scores
+from msiscale.store import (
+    HeldOut,
+    Ledger,
+    create_array,
+    join,
+    open_group,
+    put,
+    read,
+    read_json,
+    remove,
+    write_bytes,
+    write_json,
+)
 
 PIXEL = 120.0
 NAMES = {"s1": "P1", "s2": "P2", "s3": "P3", "wide": "P4"}
@@ -118,6 +131,12 @@ def _metrics() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def _ions(out: str, names: list[str], protocol: str) -> pd.DataFrame:
+    mz = HeldOut(out, names[0], protocol).mz
+    parts = [ion_sums(out, name, protocol, 0, len(mz))["sums"] for name in names]
+    return scores(protocol, mz, ["PC 34:1 [M+H]+", *[""] * (len(mz) - 1)], np.sum(parts, axis=0))
+
+
 def build(out: str) -> None:
     rng = np.random.default_rng(0)
     mz = np.sort(rng.uniform(500, 900, 120))
@@ -132,6 +151,7 @@ def build(out: str) -> None:
     _csv(join(out, "biomarkers.csv"), table)
     _csv(join(out, "biomarkers_by_specimen.csv"), tidy(tables, NAMES))
     _csv(join(out, "metrics.csv"), _metrics())
+    _csv(join(out, "ions.csv"), _ions(out, [*NAMES], "leave_one_patient_out"))
     registration = [[name, "affine", 0.4 * PIXEL, 0.4] for name in NAMES]
     columns = ["specimen", "method", "residual_um", "residual_px"]
     _csv(join(out, "registration.csv"), pd.DataFrame(registration, columns=columns))
@@ -163,6 +183,64 @@ def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole of it, figures not yet drawn."""
     folder = tmp_path_factory.mktemp("report") / "out"
     build(str(folder))
+    return folder
+
+
+def build_alone(out: str) -> None:
+    """The specimen without a label alone: blocks of it were held out, each with its own modes."""
+    build(out)
+    for name in set(NAMES) - {"s3"}:
+        remove(join(out, "cohort.zarr", name))
+        remove(join(out, "predictions.zarr", name))
+    for table in ("biomarkers.csv", "biomarkers_by_specimen.csv"):
+        remove(join(out, table))
+    group = open_group(join(out, "predictions.zarr", "s3"), "a")
+    arrays = {n: read(group, n) for n in ("predicted_scores", "components", "mean", "mz")}
+    for name in list(group.keys()):
+        del group[name]
+    whole = open_group(join(out, "cohort.zarr", "s3"))
+    mz, guess = read(whole, "mz"), arrays["predicted_scores"]
+    ny, nx, k = guess.shape
+    signs = np.array([1, -1, 1, -1], np.float32)
+    y, x = np.mgrid[:ny, :nx]
+    fold = np.where(np.isfinite(guess[..., 0]), 2 * (y >= ny // 2) + (x >= nx // 2), -1)
+    at = np.searchsorted(mz, arrays["mz"])
+    mean, components = np.zeros(len(mz)), np.zeros((k, len(mz)))
+    mean[at], components[:, at] = arrays["mean"], arrays["components"]
+    supported = np.isin(np.arange(len(mz)), at)
+    blocks = group.require_group("spatial_blocks")
+    put(blocks, "mz", mz, ("mz",))
+    put(blocks, "fold", fold.astype(np.int16), ("y", "x"))
+    turned = guess * signs[fold][..., None]
+    put(blocks, "predicted_scores", turned.astype(np.float32), ("y", "x", "component"))
+    every = (components * signs[:, None, None]).astype(np.float32)
+    put(blocks, "components", every, ("folds", "component", "mz"))
+    put(blocks, "mean", np.tile(mean, (4, 1)).astype(np.float32), ("folds", "mz"))
+    put(blocks, "supported", np.tile(supported, (4, 1)), ("folds", "mz"))
+    model = open_group(join(out, "model.zarr"), "a")
+    put(model, "pca_mean", mean.astype(np.float32), ("mz",))
+    put(model, "pca_components", components.astype(np.float32), ("component", "mz"))
+    metrics = _metrics()
+    metrics = metrics[metrics["specimen"].isin(["s3", "all"]) & (metrics["model"] == "msi_from_he")]
+    _csv(join(out, "metrics.csv"), metrics.assign(protocol="spatial_blocks", fold="all"))
+    _csv(join(out, "ions.csv"), _ions(out, ["s3"], "spatial_blocks"))
+    ledger = Ledger(out)
+    for stage in ("peaks", "ingest", "register", "features", "fit"):
+        for name in ("s1", "s2", "wide", "broken"):
+            ledger.forget(stage, [name])
+    ledger.write("register", "s3", "d", "done", labelled=False)
+    plan = join(out, "run.json")
+    write_json(plan, {**read_json(plan), "specimens": ["s3"], "patients": {"s3": "P3"}})
+
+
+@pytest.fixture(scope="session")
+def alone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one specimen without a label, its figures drawn."""
+    from msiscale.report import write_figures
+
+    folder = tmp_path_factory.mktemp("alone") / "out"
+    build_alone(str(folder))
+    write_figures(str(folder), "s3")
     return folder
 
 

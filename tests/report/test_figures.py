@@ -5,15 +5,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from msiscale.report import write_figures
 from msiscale.report.data import Results
 from msiscale.report.figures import best_mode, cancer_pixel, figure2, spectra_at
+from msiscale.report.ion_gallery import gallery, scored, shown
 from msiscale.store import open_group, put, read
 
-KINDS = ("figure1", "figure2", "ions", "registration")
+KINDS = ("figure1", "figure2", "ions", "biomarkers", "registration")
 
 
 @pytest.mark.parametrize("name", ["s1", "s3", "wide"])
@@ -99,9 +101,9 @@ def test_the_pixel_is_cancer_and_near_its_centre(results_folder: Path) -> None:
 
 def test_spectra_pair_the_same_mz_and_are_clipped(results_folder: Path) -> None:
     results = Results(str(results_folder))
-    data, predicted = results.cohort("s1"), results.predictions("s1")
-    assert data is not None and predicted is not None
-    mz, measured, guess = spectra_at(data, predicted, (18, 34))
+    data, held = results.cohort("s1"), results.held_out("s1")
+    assert data is not None and held is not None
+    mz, measured, guess = spectra_at(data, held, (18, 34))
     keep = np.isin(data.mz, mz)
     assert keep.sum() == mz.size < data.mz.size
     np.testing.assert_array_equal(measured, data.read("intensity")[18, 34, keep])
@@ -115,3 +117,58 @@ def test_titles_tell_the_score_and_names_stay_plain(results_folder: Path) -> Non
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert any("R² 0.600" in title for title in titles)
     assert any("mode_000" in title for title in titles)
+
+
+def test_no_figure_of_a_label_that_is_not_there(alone_folder: Path) -> None:
+    drawn = {p.name for p in (alone_folder / "figures").iterdir()}
+    assert drawn == {"figure2_s3.png", "ions_s3.png", "registration_s3.png"}
+
+
+def test_the_gallery_shows_best_median_and_worst(results_folder: Path) -> None:
+    results = Results(str(results_folder))
+    table = scored(results)
+    groups = shown(table)
+    assert [name for name, _ in groups] == ["best", "median", "worst"]
+    r = table["pearson"].to_numpy()
+    best, median, worst = (some["pearson"].to_numpy() for _, some in groups)
+    assert best.min() >= median.max() >= median.min() >= worst.max()
+    assert best[0] == r.max() and worst[-1] == r.min()
+    assert abs(np.searchsorted(-r, -median[0]) - len(r) / 2) <= 2
+    figure = gallery(results, "s1")
+    assert figure is not None
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    (name,) = [t for t in titles if t.startswith("best: m/z")]
+    assert f"{table['mz'].iloc[0]:.4f}" in name
+    assert titles[:2] == ["H&E", f"{len(r)} ions"]
+    # of one specimen its own r, of the cohort the other: plain NumPy
+    group = open_group(str(results_folder / "predictions.zarr" / "s1"))
+    held = np.isfinite(read(group, "predicted_scores")[..., 0])
+    i = int(np.argmin(np.abs(read(group, "mz") - table["mz"].iloc[0])))
+    guess = read(group, "predicted_scores")[held] @ read(group, "components")[:, i]
+    source = open_group(str(results_folder / "cohort.zarr" / "s1"))
+    j = int(np.argmin(np.abs(read(source, "mz") - table["mz"].iloc[0])))
+    own = np.corrcoef(read(source, "intensity")[held][:, j], guess)[0, 1]
+    assert any(t.startswith(f"r {own:.2f}, of all {r[0]:.2f}") for t in titles)
+
+
+def test_few_ions_are_shown_once() -> None:
+    table = pd.DataFrame({"pearson": [0.9, 0.5, 0.1]})
+    assert [list(some["pearson"]) for _, some in shown(table)] == [[0.9, 0.5], [0.1]]
+
+
+def test_blocks_are_seen_in_one_set_of_modes(alone_folder: Path, results_folder: Path) -> None:
+    results = Results(str(alone_folder))
+    assert results.protocol == "spatial_blocks" and not results.labelled
+    seen = results.predictions("s3")
+    assert seen is not None and seen.has("scores", "predicted_scores", "mean", "mz")
+    group = open_group(str(results_folder / "predictions.zarr" / "s3"))
+    # the folds' modes differ in sign only; they are not quite at right angles to each other
+    wanted, components = read(group, "predicted_scores"), read(group, "components")
+    onto = wanted @ (components @ components.T)
+    np.testing.assert_allclose(seen.read("predicted_scores"), onto, rtol=1e-3, atol=1e-4)
+    held = results.held_out("s3")
+    assert held is not None
+    y, x = np.argwhere(held.held)[len(np.argwhere(held.held)) // 3]
+    known = read(group, "mean") + wanted[y, x] @ components
+    found = held.spectrum(int(y), int(x))[np.isin(held.mz, read(group, "mz"))]
+    np.testing.assert_allclose(found, known, rtol=1e-3, atol=1e-3)

@@ -13,8 +13,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from bokeh.models import VBar
+from bokeh.models import Quad, VBar
 from PIL import Image
 
 from msiscale.errors import InputError
@@ -108,7 +109,7 @@ def test_every_embedded_picture_opens_and_has_words(page: _Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     small = [a for a in images if a.get("class") == "thumbnail"]
     assert len(small) == 4  # beside the name, which says it: no words of their own
-    assert len(images) - len(small) == 3 * 4  # three specimens of four figures
+    assert len(images) - len(small) == 3 * 5 + 1  # three specimens of five figures, a gallery
     for attributes in images:
         assert attributes["alt"] or attributes in small
         data = base64.b64decode(str(attributes["src"]).split(",", 1)[1])
@@ -264,9 +265,61 @@ def test_numbers_are_short() -> None:
 
 def test_the_plots_have_what_the_tables_say(drawn_folder: Path) -> None:
     plots = cohort_plots(Results(str(drawn_folder)))
-    assert set(plots) == {"auc", "protocols", "r2", "volcano"}  # the others' tables are missing
+    assert set(plots) == {
+        "auc",
+        "protocols",
+        "r2",
+        "ion_r",
+        "volcano",
+    }  # the others' tables are missing
     share = [0.3 / (k + 1) for k in range(5)]
     (source,) = [r.data_source for r in plots["r2"].renderers if isinstance(r.glyph, VBar)]
     np.testing.assert_allclose(source.data["top"], share)
     low, high = plots["protocols"].x_range.start, plots["protocols"].x_range.end
     assert low < 0.87 and high > 0.99  # the least and the largest AUC
+
+
+def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None:
+    page = _Page(Path(write_report(str(alone_folder))).read_text(encoding="utf-8"))
+    words = page.words
+    assert (
+        "One specimen: blocks of it were held out; nothing is known about another patient." in words
+    )
+    (line,) = re.findall(r"Not applicable here: [^.]*\.", words)
+    assert line == (
+        "Not applicable here: Cancer, Biomarkers, Secondary regions, At equal rank, because no "
+        "specimen is annotated; Between specimens, because fewer than two specimens can be "
+        "compared."
+    )
+    for empty in (
+        "No metrics yet",
+        "No biomarkers yet",
+        "Not asked for: msiscale",
+        "AUC",
+        "None, or",
+    ):
+        assert empty not in words
+    heads = [a["id"] for tag, a in page.tags if tag == "h2"]
+    assert heads == ["ions", "msi", "specimens", "believe", "registration", "run"]
+    (gallery, *_) = [a for tag, a in page.tags if tag == "img"]  # before the list of specimens
+    assert "s3: H&E beside ion images" in str(gallery["alt"])
+    assert "blocks of the specimen left out" in words and "patient left out" not in words
+    plots = cohort_plots(Results(str(alone_folder)))
+    assert {"r2", "ion_r"} <= set(plots)
+    table = pd.read_csv(alone_folder / "ions.csv")
+    (bars,) = [r.data_source for r in plots["ion_r"].renderers if isinstance(r.glyph, Quad)]
+    assert sum(bars.data["n"]) == table["pearson"].notna().sum()
+    best = table.sort_values("pearson", na_position="first").iloc[-1]
+    assert f"{best['mz']:.4f}" in words and f"{best['pearson']:.3f}" in words
+    (content,) = [json.loads(t) for a, t in page.scripts if a.get("class") == "content"]
+    assert len(content["modes"]) == 5  # measured and predicted spectra of any pixel
+
+
+def test_a_study_keeps_its_sections_and_has_the_ions_folded(page: _Page) -> None:
+    heads = [a["id"] for tag, a in page.tags if tag == "h2"]
+    assert heads == [
+        *("specimens", "cancer", "believe", "msi", "ions", "biomarkers", "secondary"),
+        *("registration", "between", "run"),
+    ]
+    assert "Not applicable here" not in page.words
+    assert "Images of the best, the median and the worst, and the table" in page.words
