@@ -315,7 +315,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "no_penalty": {"alphas": (0.0,)},
 }
 # of two switches of one option the later one counts: the study's PCA was incremental
-PROFILES = {"published": {k: v for switch in SWITCHES.values() for k, v in switch.items()}}
+STUDY = {k: v for switch in SWITCHES.values() for k, v in switch.items()}
+PROFILES = {"published": {"encoder": "resnet50:layer3", "mpp": 0.5, **STUDY}}
 
 
 def load_config(path: str | None = None, profile: str | None = None, **overrides: Any) -> RunConfig:

@@ -43,7 +43,12 @@ from msiscale.store import join, open_group, read
 
 STAGES = ("ingest", "register", "features")
 PIXEL_UM = 25.0
-CHOICES: dict[str, Any] = {"weights": "random:0", "mpp": 4.0, "window": 640}
+CHOICES: dict[str, Any] = {
+    "encoder": "resnet50:layer3",
+    "weights": "random:0",
+    "mpp": 4.0,
+    "window": 640,
+}
 Durations = dict[str, list[float]]  # seconds of tasks, by their kind
 QUIET_CORES = 0.1  # that others may use while a run counts as undisturbed
 
@@ -224,7 +229,7 @@ def network_mpix(manifest: Path, out: Path) -> float:
     encoder = load_encoder(choices.encoder, choices.weights)
     halo, stride = encoder.halo // encoder.stride, encoder.stride
     for specimen in read_manifest(str(manifest)):
-        image = working(open_reader(specimen.slide, mpp=specimen.mpp), choices.mpp)
+        image = working(open_reader(specimen.slide, mpp=specimen.mpp), CHOICES["mpp"])
         whole = tuple(-(-n // stride) for n in image.shape)
         record = json.loads((out / "ledger" / "register" / f"{specimen.name}.json").read_text())
         matrix = np.asarray(record["matrix"], dtype=float)

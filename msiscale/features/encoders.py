@@ -246,6 +246,9 @@ def load_encoders(
     if len(each) == 1:
         return load(names, weights)  # in which a comma is a comma
     files = weights.split(",") if weights else [""] * len(each)
+    networks = [i for i, name in enumerate(each) if name != "stains"]  # which has no weights
+    if len(files) == 1 == len(networks):
+        files = [files[0] if i in networks else "" for i in range(len(each))]
     if len(files) != len(each):
         raise InputError(
             f"--weights {weights}: give one for each of the {len(each)} encoders, with commas "

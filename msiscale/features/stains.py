@@ -66,7 +66,15 @@ class Stains(Classical):
         )
 
     def visit(self, image: NDArray[np.uint8], take: Take) -> None:
-        """See `Classical.visit`."""
+        """Hand on what the pixel alone has, then what squares have; see `Classical.visit`.
+
+        Parameters
+        ----------
+        image
+            (h, w, 3) uint8, whole cells.
+        take
+            See `Classical.visit`.
+        """
         maps = dict(_maps(image))
         take(0, np.stack([_cells(maps[name], FINE) for name in FINER], axis=-1))
         coarse = {name: _cells(values, COARSE) for name, values in maps.items()}
@@ -96,7 +104,15 @@ class Colours(Classical):
         return Layer(FINE, 0, (Group("colour", 3),)), blurred
 
     def visit(self, image: NDArray[np.uint8], take: Take) -> None:
-        """See `Classical.visit`."""
+        """Hand on densities of the pixel, then blurred ones; see `Classical.visit`.
+
+        Parameters
+        ----------
+        image
+            (h, w, 3) uint8, whole cells.
+        take
+            See `Classical.visit`.
+        """
         densities = [*_densities(image)]
         take(0, np.stack([_cells(d, FINE) for d in densities], axis=-1))
         blurred = [_square(_cells(d, COARSE), max(WIDTHS_UM), self.mpp) for d in densities]

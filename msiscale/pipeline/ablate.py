@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from msiscale.config import PROFILES, SWITCHES, RunConfig
+from msiscale.config import STUDY, SWITCHES, RunConfig
 from msiscale.errors import InputError
 from msiscale.pipeline.context import say
 from msiscale.pipeline.driver import run
@@ -31,6 +31,7 @@ from msiscale.store import (
 from msiscale.store.written import recording
 
 PROTOCOLS = ("leave_one_patient_out", "pixel_folds")
+WHOLE = ("resnet50:layer3", "resnet50:layer4", "efficientnet-lite0")
 KEPT = ("auc", "auc_swapped", "average_precision", "accuracy", "r2")
 TARGETS = ("cancer", "mode_000", "weighted")
 SAME = ["protocol", "model", "target", "metric"]
@@ -51,10 +52,17 @@ def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
     Raises
     ------
     InputError
-        `out` holds no finished run, its run lacks a protocol, or a specimen failed in a run.
+        `out` holds no finished run, its encoder is not one whole network, its run lacks a protocol, or a specimen failed in a run.
     """
     if not exists(join(out, "metrics.csv")):
         raise InputError(f"{out}: no finished run there; msiscale run {manifest} --out {out} first")
+    changes = {**SWITCHES, "published": STUDY}
+    tiles = any(change.get("feature_mode") == "tiles" for change in changes.values())
+    if tiles and config.encoder not in WHOLE:
+        raise InputError(
+            f"--encoder {config.encoder}: the study's tiles are of one whole network; run the "
+            f"cohort and this command with one of {', '.join(WHOLE)}"
+        )
     base_config = replace(config, protocols=PROTOCOLS, jitter=(), null=0)
     base = _kept(join(out, "metrics.csv"))
     missing = set(PROTOCOLS) - set(base["protocol"])
@@ -62,7 +70,7 @@ def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
         raise InputError(f"{out}: its metrics.csv has no {min(missing)}; run it with that protocol")
     fit = Ledger(out).read_all("fit").get("cohort") or {}
     tables = {}
-    for name, change in {**SWITCHES, "published": PROFILES["published"]}.items():
+    for name, change in changes.items():
         key = digest([fit.get("digest"), name, change])[:12]
         figures = join(out, "switches", f"{name}-{key}.csv")
         if not exists(figures):

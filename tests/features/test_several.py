@@ -79,3 +79,9 @@ def test_weights_are_as_many_as_encoders() -> None:
         load_encoders(NAMES, "random:0")
     with pytest.raises(InputError, match="--encoder nothing"):
         load_encoders("efficientnet-lite0,nothing")
+
+
+def test_weights_go_to_the_only_network_beside_the_stains() -> None:
+    found = load_encoders("stains,efficientnet-lite0:stem", "random:5", mpp=4.0)
+    assert [one.weights for one in found.each] == [None, "random:5"]
+    assert [group.name for group in found.groups] == ["stains", "efficientnet-lite0:stem"]

@@ -61,7 +61,7 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
     with patch.context() as patched:
         patched.setattr(html, "TOGETHER", 1)
         patched.setattr(ablations, "SWITCHES", {})  # the profile alone: one run more
-        patched.setattr(ablations, "PROFILES", {"published": {"alphas": (0.0,)}})
+        patched.setattr(ablations, "STUDY", {"alphas": (0.0,)})
         where = {"scheduler": scheduler}
         protocols = ("leave_one_patient_out", "pixel_folds")  # as `ablate` asks for
         chosen = {**CHOSEN, "protocols": protocols}
