@@ -78,6 +78,16 @@ class Alignment:
     def accepted(self) -> bool:
         return not self.why
 
+    @property
+    def clear(self) -> bool:
+        """Whether no other place agrees nearly as well; it may be refused for another reason."""
+        return self.confidence >= LEAST_MARGIN and self.z >= LEAST_Z
+
+    @property
+    def scale(self) -> float:
+        """Stated µm of the slide to a µm of the MSI; 1 where the pixel sizes are right."""
+        return float(np.sqrt(abs(np.linalg.det(self.pose.matrix))))
+
 
 def register_pictures(msi: Picture, slide: Picture) -> Alignment:
     """Find how an MSI lies on a slide: deterministic, in a few times the memory of the pictures.
@@ -250,6 +260,6 @@ def _against(best: Pose, margin: float, z: float, dice: float, strongest: float)
             best.agreement.overlap < LEAST_OVERLAP,
             f"only {best.agreement.overlap:.0%} of the MSI lies on the slide",
         ),
-        (stretch > MOST_SCALE, f"it needs a stretch by {stretch:.0%}; check the pixel sizes"),
+        (stretch > MOST_SCALE, f"it needs a stretch by {stretch:.0%} against the pixel sizes"),
     )
     return [text for bad, text in checks if bad]
