@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.common.progress import Progress
 
-TAKES = "5 minutes; --full 10"
+TAKES = "3 minutes; --full 5"
 FULL = {"pairs": 40}
-REAL = Path(__file__).parents[3] / "shared" / "data" / "slides" / "cmu-1-small-region.svs"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -21,18 +21,24 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=int, default=20, help="phantom specimens [20]")
     parser.add_argument("--seed", type=int, default=606, help="of the phantoms and their cuts")
     parser.add_argument("--real", type=int, default=10, help="warped copies of the real slide")
-    parser.add_argument("--slide", default=str(REAL), metavar="FILE", help="that real slide")
+    slide = DATA / "slides" / "cmu-1-small-region.svs"
+    parser.add_argument("--slide", default=str(slide), metavar="FILE", help="that real slide")
+    sections = DATA / "registration" / "lung3"
+    words = "three stained sections with landmarks; without it they are left out"
+    parser.add_argument("--sections", default=str(sections), metavar="FOLDER", help=words)
     parser.add_argument("--workers", type=int, default=2, help="processes [2]")
 
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
-    """Errors over the tissue, root mean square in MSI pixels."""
+    """Errors over the tissue, root mean square in MSI pixels, and CPU seconds of each pair."""
     from benchmarks.registration.pairs import CASES, PIXEL_UM, phantom, real, summary
+    from benchmarks.registration.sections import STAINS, section
     from msiscale.pipeline import run
     from msiscale.simulate import simulate
 
     rows = []
-    progress.total = 1 + words.pairs + words.real
+    stains = len(STAINS) if Path(words.sections).is_dir() else 0
+    progress.total = 1 + words.pairs + words.real + stains
     spawn = get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -45,12 +51,13 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
         for what, count, job in (
             ("phantom", words.pairs, partial(phantom, folder=folder, pairs=words.pairs)),
             ("real slide", words.real, partial(real, path=words.slide)),
+            ("real sections", stains, partial(section, folder=words.sections)),
         ):
             found = pool.map(partial(job, seed=words.seed), range(count))
             for _ in progress.each(range(count), what):
                 rows += next(found)
     figures: dict[str, float] = {}
-    for case in (*CASES, "all", "other_slide", "real_slide"):
+    for case in (*CASES, "all", "other_slide", "real_slide", "sections", "large"):
         some = [r for r in rows if r["case"] == case or (case == "all" and r["case"] in CASES)]
         figures |= {f"{case}.{k}": v for k, v in summary(some).items()}
-    return figures
+    return figures | {f"{r['case']}.{r['pair']}.cpu_s": r["cpu_s"] for r in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
         return {}
     accepted = [r for r in rows if r["accepted"]]
     errors = np.array([r["error_px"] for r in accepted])
+    cpu = np.array([r["cpu_s"] for r in rows])
     out = {"pairs": float(len(rows)), "refused": float(len(rows) - len(accepted))}
+    out |= {"cpu_s_median": float(np.median(cpu)), "cpu_s_largest": float(cpu.max())}
     if rows[0]["case"] == "other_slide":
         return out
     out["wrong_mirror_accepted"] = float(sum(r["wrong_mirror"] for r in accepted))
@@ -65,13 +68,14 @@ def phantom(index: int, folder: str, pairs: int, seed: int) -> list[dict[str, An
             part = part.channels(np.where(covered[..., None], part.values, np.nan))
         seen = _torn(rng, slide) if case in ("part_of_slide", "both_parts") else slide
         own = np.linalg.inv(to_slide) @ truth @ translation(x0, y0)
-        rows.append(_row(case, part, seen, own, covered, PIXEL_UM))
-    rows.append(_row("other_slide", msi, pictures[1][0], None, tissue, PIXEL_UM))
+        rows.append(_row(case, name, part, seen, own, covered, PIXEL_UM))
+    rows.append(_row("other_slide", name, msi, pictures[1][0], None, tissue, PIXEL_UM))
     return rows
 
 
 def _row(
     case: str,
+    name: str,
     msi: Picture,
     slide: Picture,
     truth: Floats | None,
@@ -79,13 +83,30 @@ def _row(
     pixel_um: float,
 ) -> dict[str, Any]:
     """`truth` from MSI indices to µm of the slide picture; None where nothing is true."""
+    if truth is None:
+        return placed(case, name, msi, slide)
+    xy = np.argwhere(tissue)[:, ::-1]
+    row = placed(case, name, msi, slide, (xy, apply(truth, xy)))
+    row["wrong_mirror"] = bool(row["mirrored"] != (np.linalg.det(truth) < 0))
+    return row
+
+
+def placed(
+    case: str,
+    name: str,
+    msi: Picture,
+    slide: Picture,
+    same: tuple[NDArray[Any], Floats] | None = None,
+) -> dict[str, Any]:
+    """Register a pair: CPU seconds, verdict and, of `same` places (MSI index, µm), the error."""
+    start = time.process_time()
     found = register_pictures(msi, slide)
-    row: dict[str, Any] = {"case": case, "accepted": found.accepted}
-    if truth is not None:
-        xy = np.argwhere(tissue)[:, ::-1]
-        miss = apply(found.matrix, xy) - apply(truth, xy)
-        row["error_px"] = float(np.sqrt((miss**2).sum(axis=1).mean()) / pixel_um)
-        row["wrong_mirror"] = bool(found.mirrored != (np.linalg.det(truth) < 0))
+    spent = time.process_time() - start
+    row: dict[str, Any] = {"case": case, "pair": name, "cpu_s": spent, "wrong_mirror": False}
+    row |= {"accepted": found.accepted, "mirrored": found.mirrored}
+    if same is not None:
+        miss = apply(found.matrix, same[0]) - same[1]
+        row["error_px"] = float(np.sqrt((miss**2).sum(axis=1).mean()) / msi.pixel_um.side)
     return row
 
 
@@ -127,7 +148,9 @@ def real(index: int, path: str, seed: int) -> list[dict[str, Any]]:
     alone = ndimage.gaussian_filter(rng.standard_normal((n, n, 3)), (3, 3, 0))
     values = np.concatenate([mixed, alone], axis=-1)
     msi = Picture(values.astype(np.float32), PixelSize(REAL_UM, REAL_UM))
-    return [_row("real_slide", msi, picture, truth, np.ones((n, n), bool), REAL_UM)]
+    return [
+        _row("real_slide", f"R{index + 1:02d}", msi, picture, truth, np.ones((n, n), bool), REAL_UM)
+    ]
 
 
 def _copy(picture: Picture, truth: Floats, n: int) -> Floats:

@@ -52,7 +52,8 @@ def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
     Raises
     ------
     InputError
-        `out` holds no finished run, its encoder is not one whole network, its run lacks a protocol, or a specimen failed in a run.
+        `out` holds no finished run, its encoder is not one whole network, it lacks a protocol, or a
+        specimen failed in a run.
     """
     if not exists(join(out, "metrics.csv")):
         raise InputError(f"{out}: no finished run there; msiscale run {manifest} --out {out} first")

@@ -14,7 +14,7 @@ from msiscale.models.moments import Moments
 from msiscale.models.pca import PCA
 from msiscale.registration.picture import Picture, smoothed
 from msiscale.slide.reader import Slide
-from msiscale.slide.tissue import tissue_pixels
+from msiscale.slide.tissue import off_slide, tissue_pixels
 from msiscale.slide.working import working
 from msiscale.store import array_of, read
 from msiscale.threads import one_blas_thread
@@ -63,10 +63,12 @@ def slide_channels(rgb: NDArray[np.uint8], mpp: PixelSize, side_um: float) -> Pi
         (h, w, 5) float32: tissue, haematoxylin, eosin, optical density and its texture.
     """
     tissue = tissue_pixels(rgb).astype(np.float32)
+    bare = off_slide(rgb)
     stains = rgb2hed(rgb)[..., :2].astype(np.float32)
     density = -np.log10((rgb.mean(axis=-1) + 1) / 256).astype(np.float32)
-    layers = [tissue, *np.moveaxis(stains, -1, 0), density, density**2]
-    found = smoothed(Picture(np.stack(layers, axis=-1), mpp), side_um).values
+    layers = np.stack([tissue, *np.moveaxis(stains, -1, 0), density, density**2], axis=-1)
+    layers[bare] = np.nan
+    found = smoothed(Picture(layers, mpp), side_um).values
     texture = np.sqrt(np.maximum(found[..., 4] - found[..., 3] ** 2, 0))
     return Picture(np.concatenate([found[..., :4], texture[..., None]], axis=-1), mpp)
 

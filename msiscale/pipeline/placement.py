@@ -16,12 +16,14 @@ from msiscale.errors import InputError
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.registration import Alignment, Deformation, Pair, Registration
+from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
 from msiscale.report.registration_figure import placement_figure
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
 from msiscale.threads import one_blas_thread
 
 FIGURE = "figures/placement_{}.png"
+MOST_GIVEN = 1.25  # of the scale of a given registration against the pixel sizes, or its inverse
 
 
 def is_automatic(specimen: Specimen, config: RunConfig) -> bool:
@@ -35,16 +37,34 @@ def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
 
 
 def given(specimen: Specimen, mpp: PixelSize, pixel_um: PixelSize) -> Registration:
-    """The registration that the manifest gives for a specimen."""
+    """The registration that the manifest gives for a specimen; its scale is that of the pixels."""
     if specimen.matrix:
-        return registration.read_matrix(specimen.matrix)
-    if specimen.landmarks:
+        found = registration.read_matrix(specimen.matrix)
+    elif specimen.landmarks:
         slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
-        return registration.fit_landmarks(
+        found = registration.fit_landmarks(
             slide_xy, msi_xy, mpp=mpp, pixel_um=pixel_um, source=specimen.landmarks
         )
-    raise InputError(
-        f"specimen {specimen.name}: no registration; give the manifest column landmarks or matrix"
+    else:
+        raise InputError(
+            f"specimen {specimen.name}: no registration; give the manifest column landmarks or"
+            " matrix"
+        )
+    scale = float(np.sqrt(abs(np.linalg.det(found.matrix[:2, :2])) * mpp.area / pixel_um.area))
+    if not 1 / MOST_GIVEN <= scale <= MOST_GIVEN:
+        raise InputError(
+            f"{specimen.matrix or specimen.landmarks}: it contradicts the pixel sizes:"
+            f" {_two_scales(mpp, scale)}; give the right one in the manifest column mpp, or the"
+            " registration in level-0 pixels of the slide and indices of the MSI"
+        )
+    return found
+
+
+def _two_scales(mpp: PixelSize, scale: float) -> str:
+    """What is stated, and what would make `scale` (stated µm of the slide to a µm of the MSI) 1."""
+    return (
+        f"{mpp.side:.3g} µm a slide pixel are stated, the MSI would need about"
+        f" {mpp.side / scale:.3g}"
     )
 
 
@@ -86,6 +106,7 @@ def place(
             matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
             return _deformed(Placed(known), pair, matrix, msi, config)
         try:
+            _must_fit(msi, slide)
             found = registration.register_pictures(msi, picture)
         except ValueError as error:
             group.attrs["placement"] = {"method": "automatic", "why": str(error)}
@@ -95,15 +116,18 @@ def place(
         placed = Placed(known)
         if found.accepted:
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
+    why = "; ".join(found.why)
+    if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
+        why += f": {_two_scales(slide.mpp, found.scale)}; {_CORRECT}"
     figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
     write_bytes(join(out, FIGURE.format(specimen.name)), figure)
     group.attrs["placement"] = {
         **{k: v for k, v in known.record().items() if v == v},
-        "why": "; ".join(found.why),
+        "why": why,
     }
     if not found.accepted:
         seen = f" (see {FIGURE.format(specimen.name)})"
-        raise InputError(_refusal(specimen, "; ".join(found.why)) + seen)
+        raise InputError(_refusal(specimen, why) + seen)
     return placed
 
 
@@ -114,10 +138,29 @@ def refused_row(group: zarr.Group) -> dict[str, Any]:
     return {**facts, "refused": 1}
 
 
+def _must_fit(msi: registration.Picture, slide: Slide) -> None:
+    """Raise ValueError where half of the MSI cannot lie on the slide, whatever they show."""
+    own = slide.shape[0] * slide.shape[1] * slide.mpp.area
+    area = int(msi.counts.sum()) * msi.pixel_um.area
+    if own >= LEAST_OVERLAP * area:
+        return
+    (h, w), (rows, columns) = slide.shape, (np.ptp(n) + 1 for n in np.nonzero(msi.counts))
+    needed = float(np.sqrt(own / (rows * columns * msi.pixel_um.area)))  # if it shows all of it
+    sizes = f"{w * slide.mpp.x / 1e3:.2g} x {h * slide.mpp.y / 1e3:.2g} mm"
+    measured = f"{columns * msi.pixel_um.x / 1e3:.2g} x {rows * msi.pixel_um.y / 1e3:.2g} mm"
+    raise ValueError(
+        f"the slide, {sizes}, is too small for the MSI, {measured}:"
+        f" {_two_scales(slide.mpp, needed)} or more; {_CORRECT}"
+    )
+
+
 REFUSED = "automatic registration refused"
+_CORRECT = "give the right one in the manifest column mpp"
 
 
 def _refusal(specimen: Specimen, why: str) -> str:
+    if why.endswith(_CORRECT):
+        return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}"
     remedy = (
         "--registration given uses what the manifest gives"
         if specimen.landmarks or specimen.matrix

@@ -40,7 +40,7 @@ from msiscale.slide.working import working
 from msiscale.store import at_once, digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
-PLACEMENT_VERSION = 1  # of the numbers that automatic registration finds
+PLACEMENT_VERSION = 2  # of the numbers that automatic registration finds
 COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC, "refused", "why")
 
 
@@ -124,7 +124,7 @@ def _register(
     else:
         put(group, "cancer", np.full(shape, np.nan, np.float32), ("y", "x"))
     per_pixel = max(1, min(16, PREVIEW_PIXELS // max(shape)))
-    image = working(slide, max(*pixel_um) / per_pixel)
+    image = working(slide, max(max(pixel_um) / per_pixel, *slide.mpp))  # never enlarged
     put(group, "preview", preview(image, found.matrix, shape, per_pixel), ("yp", "xp", "rgb"))
     for name, n, um in zip(("yp", "xp"), shape, pixel_um, strict=True):
         coordinates = centres_um(n * per_pixel, um / per_pixel)

@@ -19,11 +19,14 @@ import numpy as np
 from msiscale.grid import Floats, apply
 from msiscale.registration.agreement import Agreement, whitened
 from msiscale.registration.picture import Picture, coarsened, smoothed
-from msiscale.registration.refine import Pair, refine
+from msiscale.registration.refine import Pair, polished, refine
 from msiscale.registration.search import Start, search
 from msiscale.threads import one_blas_thread
 
-PIXELS = 256  # of the MSI on its longer side, at most, when refining
+ROUGH = 64  # pixels of the MSI on its longer side, at most, where poses are refined,
+JUDGED = 128  # where they are compared,
+PIXELS = 256  # and where the best one gets its last step
+PER_PIXEL = 4  # pixels of the slide to one of the MSI, when it is made coarser
 OF_EACH = 3  # poses of each mirror image that are refined
 APART = 0.12  # of the MSI's diagonal: poses nearer than that are one
 STARTS_APART = 0.2  # likewise of starts, so that no two climb the same hill
@@ -67,12 +70,23 @@ class Alignment:
     why: tuple[str, ...]  # what speaks against it; empty when it is to be believed
     pair: Pair = field(repr=False)  # what was compared; the MSI perhaps at less than its resolution
     pose: Pose  # in the pair's µm
+    judged: Pose  # the same as it was compared with its rivals, all at a lower resolution
     rivals: tuple[Pose, ...] = ()  # the others that were refined, best first
     starts: tuple[Start, ...] = field(default=(), repr=False)  # by the search, best first
 
     @property
     def accepted(self) -> bool:
         return not self.why
+
+    @property
+    def clear(self) -> bool:
+        """Whether no other place agrees nearly as well; it may be refused for another reason."""
+        return self.confidence >= LEAST_MARGIN and self.z >= LEAST_Z
+
+    @property
+    def scale(self) -> float:
+        """Stated µm of the slide to a µm of the MSI; 1 where the pixel sizes are right."""
+        return float(np.sqrt(abs(np.linalg.det(self.pose.matrix))))
 
 
 def register_pictures(msi: Picture, slide: Picture) -> Alignment:
@@ -104,26 +118,69 @@ def register_pictures(msi: Picture, slide: Picture) -> Alignment:
 
 def _registered(msi: Picture, slide: Picture) -> Alignment:
     starts = search(msi, slide, least_overlap=LEAST_OVERLAP)
-    pair, to_msi = working_pair(msi, slide)
-    refined = [refine(pair, start.matrix @ to_msi) for start in _distinct(starts, pair)]
-    poses = [Pose(matrix, pair.agreement(matrix)) for matrix in refined]
-    if not poses:
+    rough, middle = (_level(msi, slide, n, coarse=True) for n in (ROUGH, JUDGED))
+    places = [refine(rough.pair, rough.of(s.matrix)) for s in _distinct(starts, rough)]
+    if not places:
         raise ValueError("the MSI fits nowhere on the slide; look at the pixel sizes")
+    # compared when all have had the same: the final step is for the best alone
+    poses = [Pose(m, middle.pair.agreement(m)) for m in _carried(places, rough, middle)]
     poses.sort(key=lambda pose: -pose.score)
-    best = poses[0]
+    judged = poses[0]
     # two starts may have come to one pose, but never a proper one and its mirror image
     rivals = tuple(
-        p for p in poses[1:] if p.mirrored != best.mirrored or _apart(pair, best.matrix, p.matrix)
+        p
+        for p in poses[1:]
+        if p.mirrored != judged.mirrored or _apart(middle.pair, judged.matrix, p.matrix)
     )
-    margin = min((1 - p.score / best.score for p in rivals), default=1.0)
-    z = min((_z(best.agreement.each - p.agreement.each) for p in rivals), default=np.inf)
-    dice = _dice(pair, best.matrix, slide)
+    margin = min((1 - p.score / judged.score for p in rivals), default=1.0)
+    z = min((_z(judged.agreement.each - p.agreement.each) for p in rivals), default=np.inf)
+    finest = _level(msi, slide, PIXELS)
+    (matrix,) = _carried([judged.matrix], middle, finest)
+    best = Pose(matrix, finest.pair.agreement(matrix))
+    dice = _dice(finest.pair, best.matrix, slide)
     strongest = float(best.agreement.correlations.max(initial=0))
     why = tuple(_against(best, margin, z, dice, strongest))
-    matrix = best.matrix @ np.linalg.inv(to_msi) @ msi.to_um
     overlap = float(best.agreement.overlap)
-    facts = (matrix, float(margin), float(z), overlap, dice, strongest, best.mirrored, why)
-    return Alignment(*facts, pair, best, rivals, tuple(starts))
+    whole = finest.out(matrix) @ msi.to_um
+    facts = (whole, float(margin), float(z), overlap, dice, strongest, best.mirrored, why)
+    return Alignment(*facts, finest.pair, best, judged, rivals, tuple(starts))
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Both pictures at one resolution, and how their µm lie in those of the whole pictures."""
+
+    pair: Pair
+    to_msi: Floats
+    to_slide: Floats
+
+    def of(self, matrix: Floats) -> Floats:
+        """A map between the whole pictures, as one of this pair."""
+        return np.asarray(np.linalg.inv(self.to_slide) @ matrix @ self.to_msi)
+
+    def out(self, matrix: Floats) -> Floats:
+        """A map of this pair, as one between the whole pictures."""
+        return np.asarray(self.to_slide @ matrix @ np.linalg.inv(self.to_msi))
+
+
+def _level(msi: Picture, slide: Picture, pixels: int, *, coarse: bool = False) -> _Level:
+    """At `pixels` of the MSI at most, never finer than the slide; `coarse`: that coarser too."""
+    side, to_msi, to_slide = max(msi.longest_um / pixels, *slide.pixel_um), np.eye(3), np.eye(3)
+    if side > max(msi.pixel_um):
+        msi, to_msi = coarsened(msi, side)
+        slide = smoothed(slide, side)
+        if coarse:
+            slide, to_slide = coarsened(slide, side / PER_PIXEL)
+    whole = msi.channels(whitened(msi.values)), slide.channels(whitened(slide.values))
+    return _Level(Pair(*whole), to_msi, to_slide)
+
+
+def _carried(matrices: list[Floats], one: _Level, other: _Level) -> list[Floats]:
+    """Maps of a pair as those of a finer one, moved to where that one agrees best."""
+    same = [other.of(one.out(matrix)) for matrix in matrices]
+    if other.pair.side > 0.99 * one.pair.side:
+        return same
+    return [polished(other.pair, matrix) for matrix in same]
 
 
 def working_pair(msi: Picture, slide: Picture) -> tuple[Pair, Floats]:
@@ -141,15 +198,11 @@ def working_pair(msi: Picture, slide: Picture) -> tuple[Pair, Floats]:
     to_msi : float64 (3, 3)
         From the pair's MSI µm to the MSI's.
     """
-    side, to_msi = msi.longest_um / PIXELS, np.eye(3)
-    if side > max(msi.pixel_um):
-        msi, to_msi = coarsened(msi, side)
-        slide = smoothed(slide, side)
-    whole = msi.channels(whitened(msi.values)), slide.channels(whitened(slide.values))
-    return Pair(*whole), to_msi
+    level = _level(msi, slide, PIXELS)
+    return level.pair, level.to_msi
 
 
-def _distinct(starts: list[Start], pair: Pair) -> list[Start]:
+def _distinct(starts: list[Start], level: _Level) -> list[Start]:
     """The best starts of each mirror image that are not one pose."""
     chosen: list[Start] = []
     for mirrored in (False, True):
@@ -158,7 +211,8 @@ def _distinct(starts: list[Start], pair: Pair) -> list[Start]:
             if len(mine) == OF_EACH:
                 break
             if start.mirrored == mirrored and all(
-                _apart(pair, start.matrix, other.matrix, STARTS_APART) for other in mine
+                _apart(level.pair, level.of(start.matrix), level.of(other.matrix), STARTS_APART)
+                for other in mine
             ):
                 mine.append(start)
         chosen += mine
@@ -206,6 +260,6 @@ def _against(best: Pose, margin: float, z: float, dice: float, strongest: float)
             best.agreement.overlap < LEAST_OVERLAP,
             f"only {best.agreement.overlap:.0%} of the MSI lies on the slide",
         ),
-        (stretch > MOST_SCALE, f"it needs a stretch by {stretch:.0%}; check the pixel sizes"),
+        (stretch > MOST_SCALE, f"it needs a stretch by {stretch:.0%} against the pixel sizes"),
     )
     return [text for bad, text in checks if bad]

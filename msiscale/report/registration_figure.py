@@ -136,11 +136,11 @@ def _starts(axes: Axes, found: Alignment) -> None:
                 best[start.degrees] = max(best.get(start.degrees, 0.0), start.score)
         degrees = sorted(best)
         axes.plot(degrees, [best[d] for d in degrees], color=colour, lw=1.0, label=label)
-        refined = [p for p in (found.pose, *found.rivals) if p.mirrored == mirrored]
+        refined = [p for p in (found.judged, *found.rivals) if p.mirrored == mirrored]
         angles = [_degrees(p.matrix) for p in refined]
         scores = [p.score for p in refined]
         axes.plot(angles, scores, "o", color=colour, ms=5, label=f"{label}, refined")
-    axes.plot(_degrees(found.pose.matrix), found.pose.score, "o", mfc="none", mec=INK, ms=12)
+    axes.plot(_degrees(found.judged.matrix), found.judged.score, "o", mfc="none", mec=INK, ms=12)
     axes.set_xlim(0, 360)
     axes.set_ylim(0, None)
     axes.set_xlabel("rotation (degrees)", fontsize=8)

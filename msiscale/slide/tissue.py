@@ -24,6 +24,7 @@ from msiscale.slide.working import working
 
 SATURATION = (0.05, 0.12)  # glass is below the first, tissue above the second
 BRIGHT = 0.94  # of the glass's own brightness: paler than this is glass
+CANVAS = 8  # of 255: a border that is darker is a canvas on which the picture was laid
 DARK = 0.12  # brightness (0..1) below which a pixel is a scanner's black filling or ink
 
 
@@ -89,3 +90,24 @@ def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     glass = max(float(np.percentile(brightness[usable], 99)), 0.8)
     pale = brightness > BRIGHT * glass
     return np.asarray(usable & (saturation > threshold) & ~(pale & (saturation < SATURATION[1])))
+
+
+def off_slide(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels of the black canvas around a picture that was turned or cut out: no slide at all.
+
+    Parameters
+    ----------
+    rgb : uint8 (h, w, 3)
+        The whole of a slide.
+
+    Returns
+    -------
+    bool (h, w)
+        Black pixels that hang together with the border, and those that touch them.
+    """
+    dark = rgb.max(axis=-1) <= CANVAS
+    edge = np.ones(dark.shape, bool)
+    edge[1:-1, 1:-1] = False
+    canvas = ndimage.binary_propagation(dark & edge, mask=dark)
+    # what touches it is a mixture of both
+    return np.asarray(ndimage.binary_dilation(canvas, np.ones((3, 3), bool)))

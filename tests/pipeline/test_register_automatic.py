@@ -89,6 +89,37 @@ def test_given_landmarks_are_used_and_done_placements_kept(placed, tmp_path: Pat
     assert table.loc["S02", "residual_px"] < 0.5
 
 
+def test_wrong_sizes_are_refused_with_both_scales(copied: Path, tmp_path: Path) -> None:
+    table = without_landmarks(copied).drop("S03")
+    table["landmarks"], table["mpp"] = "", ["4.48", "0.2"]  # 4.0 in truth
+    table.to_csv(copied)
+    result = run(str(copied), str(tmp_path / "run"), stages=("ingest", "register"))
+    assert set(result.failed) == {"S01", "S02"}
+    for name, stated in (("S01", "4.48"), ("S02", "0.2")):
+        said = result.failed[name]
+        assert f"{stated} µm a slide pixel are stated, the MSI would need about" in said
+        assert (
+            said.endswith("give the right one in the manifest column mpp") or "see figures" in said
+        )
+    needed = float(result.failed["S01"].partition("about ")[2].partition(";")[0])
+    assert needed == pytest.approx(4.0, rel=0.03)
+    assert "too small for the MSI" in result.failed["S02"]
+    rows = pd.read_csv(tmp_path / "run" / "registration.csv").set_index("specimen")
+    assert rows["refused"].eq(1).all() and rows["why"].str.contains("would need").all()
+
+
+def test_a_matrix_that_contradicts_the_sizes_is_refused(copied: Path) -> None:
+    table = pd.read_csv(copied, dtype=str, keep_default_na=False).set_index("specimen")
+    table["mpp"] = "0.4"
+    table.to_csv(copied)
+    said = check(str(copied), RunConfig(encoder="efficientnet-lite0"))
+    assert len(said) == len(table)
+    for line in said:
+        assert "0.4 µm a slide pixel are stated" in line and "manifest column mpp" in line
+        needed = float(line.partition("would need about ")[2].partition(";")[0])
+        assert needed == pytest.approx(4.0, rel=0.02)
+
+
 def test_register_alone_asks_for_the_cube(copied: Path, tmp_path: Path) -> None:
     without_landmarks(copied)
     with pytest.raises(InputError, match="ingest is not done"):

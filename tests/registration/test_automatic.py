@@ -15,7 +15,7 @@ from msiscale.grid import PixelSize, apply, scaling, translation
 from msiscale.registration import Alignment, Pair, Picture, deform, field_at, register_pictures
 from msiscale.registration.agreement import agreement, information, whitened
 from msiscale.registration.picture import Sampler, coarsened, smoothed
-from msiscale.registration.refine import refine
+from msiscale.registration.refine import polished, refine
 from msiscale.registration.search import search, turned
 
 UM, SLIDE_UM = 100.0, 50.0
@@ -153,6 +153,34 @@ def test_a_coarser_picture_lies_where_the_finer_does(factor, h, w) -> None:
         np.testing.assert_allclose(small.values[middle[1], middle[0]], own, atol=1e-2)
 
 
+def test_the_last_step_goes_to_the_top_and_never_down() -> None:
+    matrix = truth(65, True, 1.01)
+    msi = msi_of(matrix, noise=0.2)
+    pair = Pair(msi.channels(whitened(msi.values)), slide().channels(whitened(slide().values)))
+    right = matrix @ np.linalg.inv(msi.to_um)
+    off = pair.moved(right, np.array([0.4, -0.7, 0.5, 0.6, 0.8, -0.6]))
+    found = polished(pair, off)
+    assert pair.information(found) >= pair.information(right) > pair.information(off)
+    corners = [[0, 0], [SHAPE[1] - 1, 0], [SHAPE[1] - 1, SHAPE[0] - 1], [0, SHAPE[0] - 1]]
+    points = apply(msi.to_um, corners)
+    assert np.abs(apply(found, points) - apply(right, points)).max() < 0.1 * UM
+    again = polished(pair, found)
+    assert np.abs(apply(again, points) - apply(found, points)).max() < 0.02 * UM
+    lost = translation(100 * UM, 0) @ right  # beside the slide
+    np.testing.assert_array_equal(polished(pair, lost), lost)
+
+
+def test_the_msi_is_not_looked_at_more_finely_than_the_slide() -> None:
+    from msiscale.registration import working_pair
+
+    matrix = truth(30, False)
+    coarse, _ = coarsened(slide(), 2 * UM)
+    pair, to_msi = working_pair(msi_of(matrix), coarse)
+    assert pair.side == pytest.approx(2 * UM) and pair.msi.shape == (12, 13)
+    middle = apply(to_msi, pair.middle)
+    np.testing.assert_allclose(middle, [12.5 * UM, 11.5 * UM], atol=1e-6)
+
+
 def test_a_large_msi_is_registered_on_a_coarser_copy(monkeypatch) -> None:
     from msiscale.registration import automatic
 
@@ -177,7 +205,7 @@ def bent(amplitude: float) -> tuple[Pair, np.ndarray, np.ndarray]:
 
 
 def test_a_deformation_is_kept_where_there_is_one() -> None:
-    pair, matrix, lies = bent(1.0)
+    pair, matrix, lies = bent(0.9)
     start = refine(pair, matrix)
     found = deform(pair, start)
     assert found.accepted, found.why

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from msiscale.slide.reader import open_reader
-from msiscale.slide.tissue import tissue_mask, tissue_pixels
+from msiscale.slide.tissue import off_slide, tissue_mask, tissue_pixels
 
 
 def test_real_slides(shared_data: Path) -> None:
@@ -45,3 +46,30 @@ def test_dust_goes_and_lumina_are_filled(tmp_path: Path) -> None:
     assert downsample == (1.0, 1.0)
     assert mask[90:98, 90:98].all() and not mask[113:137, 63:87].any() and not mask[:40].any()
     assert abs(int(mask.sum()) - (100 * 100 - 30 * 30)) < 500
+
+
+def test_a_black_canvas_is_no_slide_and_black_inside_is() -> None:
+    pixels = np.full((60, 80, 3), 240, np.uint8)
+    pixels[20:40, 20:60] = (150, 90, 180)
+    pixels[28:32, 30:34] = 0  # ink within
+    assert not off_slide(pixels).any()
+    pixels[:, :10] = (3, 2, 5)
+    pixels[50:] = 0
+    found = off_slide(pixels)
+    assert found[:, :11].all() and found[49:].all() and not found[:49, 11:].any()
+    assert not tissue_pixels(pixels)[:, :9].any()
+
+
+def test_the_canvas_of_a_real_turned_picture(shared_data: Path) -> None:
+    folder = shared_data / "paired" / "roempp_mouse_bladder"
+    if not folder.is_dir():
+        pytest.skip("shared/data/paired is not here")
+    slide = open_reader(folder / "optical_turned.png", mpp=3.043)
+    pixels = slide.read(0, 0, 0, *slide.shape)
+    found = off_slide(pixels)
+    assert found[0, 0] and found[-1, -1] and not found[250, 500]
+    assert 0.394 < found.mean() < 0.402  # 39.5 % are canvas, and a rim
+    mask, _ = tissue_mask(slide)
+    plain, _ = tissue_mask(open_reader(folder / "optical.tif", mpp=2.74))
+    one, other = float(mask.sum()), float(plain.sum())  # both of pixels of 8 µm
+    assert abs(one / other - 1) < 0.03
