@@ -19,6 +19,7 @@ GROUPS = ("best", "median", "worst")
 EACH = 2  #: ions of a group
 _PANEL, _HIGHEST = 2.7, 2.6  # inches
 _OFF = "#ececec"
+_NAME = 34  # letters of a name, at most
 _FEW = 0.01  # of the pixels
 
 
@@ -96,18 +97,18 @@ def _ion(pair: list[Axes], held: HeldOut, row: dict[Any, Any], extent: Any, grou
             interpolation="nearest",
         )
         _bare(axes, extent)
-    name = row.get("identification")
-    name = f"  {name}" if isinstance(name, str) and name else ""
+    name = str(row.get("identification") or "")
+    name = f"\n{name[:_NAME]}" if name else ""  # below, where two would run into each other
     pair[0].set_title(plain(f"{group}m/z {row['mz']:.4f}{name}"), fontsize=9, loc="left")
     r = _pearson(measured[:, 0], predicted[:, 0])
-    words = [f"r {r:.2f}" if math.isfinite(r) else "no r"]
+    words = [f"r {round(r, 2) + 0.0:.2f}" if math.isfinite(r) else "no r"]
     if row.get("specimens", 1) > 1:
         words.append(f"of all {row['pearson']:.2f}, R² of all {row['r2']:.2f}")
     else:
         words.append(f"R² {row['r2']:.2f}")
     colour = row.get("colour_pearson", math.nan)
     if math.isfinite(colour):
-        words.append(f"colour r {colour:.2f}")
+        words[-1] += f"\ncolour alone: r {colour:.2f}"
     pair[1].set_title(", ".join(words), fontsize=9, loc="left")
     assert pair[1].figure is not None
     bar = pair[1].figure.colorbar(drawn, cax=pair[1].inset_axes((1.02, 0, 0.04, 1)))

@@ -160,7 +160,7 @@ def test_names_with_a_false_discovery_rate_take_their_place(
     shutil.copytree(finished, out)
     mz = read(open_group(str(out / "cohort.zarr" / "S01")), "mz")
     rows = {"mz": mz[[3, 8, 9]] * (1 + 1e-6), "names": ["PC 1:0", "PC 2:0", ""]}
-    table = pd.DataFrame({**rows, "adduct": "[M+H]+", "fdr": [0.05, 0.5, 0.05]})
+    table = pd.DataFrame({**rows, "adduct": "[M+H]+", "msm": 0.5, "fdr": [0.05, 0.5, 0.05]})
     table.to_csv(out / "annotations.csv", index=False)
     Ledger(str(out)).write("annotate", "cohort", "other", "done", specimens=list(NAMES))
     said = msiscale("ions", cohort, "--out", out, *CHOICES)
