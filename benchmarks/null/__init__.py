@@ -28,7 +28,7 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """AUC as it is, and its mean, least and greatest over the shuffles."""
     import numpy as np
 
-    from benchmarks.null.shuffles import auc, linear, rows, shuffle
+    from benchmarks.null.shuffles import auc, groups, linear, rows, shuffle
     from msiscale.store import join, read_json
 
     progress.total = 1 + 2 * words.shuffles
@@ -36,9 +36,10 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     run = read_json(join(words.run, "run.json"))
     patients = {s: run["patients"][s] for s in run["specimens"] if s not in run["failed"]}
     data = {s: rows(join(words.run, "cohort.zarr", s)) for s in patients}
+    channels = groups(join(words.run, "cohort.zarr", next(iter(patients))))
     rng = np.random.default_rng(words.seed)
     parameters = run["parameters"]
-    models = linear(data, patients, parameters)
+    models = linear(data, patients, parameters, channels)
     honest = auc(data, models, patients, parameters, MODELS)
     found = {f"honest.{m}.auc": v for m, v in honest.items()}
     for shuffled in ("labels", "registration"):
@@ -48,7 +49,7 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
         for _ in progress.each(range(words.shuffles), f"{shuffled} shuffled"):
             null = {s: shuffle(part, shuffled, rng) for s, part in data.items()}
             if moved:
-                models = linear(null, patients, parameters)
+                models = linear(null, patients, parameters, channels)
             for model, value in auc(null, models, patients, parameters, tuple(scores)).items():
                 scores[model].append(value)
         for model, values in scores.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from msiscale.models import (
     fit_linear_folds,
     leave_one_group_out,
 )
+from msiscale.models.groups import Group
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.store import open_group, read
+from msiscale.store import StoredSpecimen, open_group, read
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]
 
@@ -35,6 +36,12 @@ def rows(url: str) -> Rows:
     return x[known], m[known], y[known]
 
 
+def groups(url: str) -> list[Group]:
+    """Of the channels of a specimen's features."""
+    known: Any = StoredSpecimen(url).features.attrs["groups"]
+    return [Group(str(name), int(size), bool(own)) for name, size, own, _ in known]
+
+
 def shuffle(rows: Rows, what: str, rng: np.random.Generator) -> Rows:
     x, m, y = rows
     order = rng.permutation(len(y))
@@ -42,7 +49,10 @@ def shuffle(rows: Rows, what: str, rng: np.random.Generator) -> Rows:
 
 
 def linear(
-    data: Mapping[str, Rows], patients: Mapping[str, str], parameters: Mapping[str, Any]
+    data: Mapping[str, Rows],
+    patients: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    groups: Sequence[Group],
 ) -> list[FoldModel]:
     return fit_linear_folds(
         {s: Moments.of(x, m) for s, (x, m, _) in data.items()},
@@ -50,6 +60,7 @@ def linear(
         patients,
         n_components=parameters["components"],
         alphas=parameters["alphas"],
+        groups=groups,
     )
 
 
