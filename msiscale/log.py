@@ -23,6 +23,8 @@ PROGRESS = logging.getLogger("msiscale.progress")
 OURS = "MSISCALE_TERMINAL"  # the environment variable of processes that a command has started
 # torch's C++ would write lines with source files to standard error
 _OF_COMMANDS = {OURS: "ours", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+# of a process of Python's own that outlives a command that was killed
+_OF_COMMANDS |= {"PYTHONWARNINGS": "ignore:resource_tracker"}
 
 
 class Lines(logging.Handler):
@@ -102,7 +104,7 @@ def _without_libraries() -> Iterator[None]:
     environment = {name: os.environ.get(name) for name in _OF_COMMANDS}
     hooks = threading.excepthook, sys.unraisablehook
     logging.disable(logging.CRITICAL)
-    os.environ |= _OF_COMMANDS
+    os.environ |= {n: v for n, v in _OF_COMMANDS.items() if not os.environ.get(n)}
     # what nobody caught, in threads and in destructors
     threading.excepthook = sys.unraisablehook = _nothing
     try:

@@ -170,7 +170,8 @@ class Run:
     def set_aside(self, stage: str, name: str, key: str, why: str) -> None:
         """A specimen that cannot go on: recorded, said in one line, left out from here on."""
         self.failed[name] = why
-        own = [n.text for n in self._notices if (n.stage, n.specimen) == (stage, name)]
+        mine = (n for n in self._notices if (n.stage, n.specimen) == (stage, name))
+        own = [f"{n.file}: {n.text}" if n.file else n.text for n in mine]
         heard = {"notices": own} if own else {}
         self.write(stage, name, key, "failed", reason=why, version=__version__, **heard)
         self.say(f"{stage}: {name} set aside: {why}")
@@ -210,7 +211,8 @@ class Run:
         recorded = [
             self._notice(stage, known[name], text)
             for stage, records in mine.items()
-            for name in known.keys() & records.keys()
+            for name in known
+            if name in records
             for text in records[name].get("notices", [])
         ]
         return [*dict.fromkeys([*kept, *recorded, *self._notices])]

@@ -27,6 +27,7 @@ from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.withdraw import withdraw
 from msiscale.slide.backend import Level
 from msiscale.slide.reader import Slide
+from msiscale.store import Ledger
 
 CONFIG = RunConfig(encoder="own:small_encoder:small", mpp=4.0)
 
@@ -160,8 +161,7 @@ def test_the_terminal_of_every_command(pair: Path, tmp_path: Path) -> None:
         ["report", pair / "manifest.csv", "--out", out, *words],
         ["fuse", pair / "manifest.csv", "--out", out, *quick],
         [*new, "--workers", "1"],
-        ["export", out, "--format", "ome-zarr", "--out", tmp_path / "zarr"],
-        ["export", out, "--format", "imzml", "--out", tmp_path / "imzml"],
+        ["export", tmp_path / "new", "--format", "ome-zarr", "--out", tmp_path / "zarr"],
     ):
         said = installed(*command)
         assert said.code == 0, said.err
@@ -199,7 +199,7 @@ def test_the_worker_of_a_command_leaves_the_terminal_alone(tmp_path: Path, debug
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, str(tmp_path / "program.py"), *(["--debug"] if debug else [])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
     if debug:
         assert done.stderr.count("OME series") == done.stderr.count("FutureWarning: pandas") == 2
@@ -264,3 +264,16 @@ def test_a_run_says_and_keeps_what_check_says(tmp_path: Path, scheduler: str) ->
     withdraw(str(out), ["S2"])
     notices = json.loads((out / "run.json").read_text())["notices"]
     assert {n["specimen"] for n in notices} == {"S1"}
+
+
+def test_what_fails_is_noticed_too(tmp_path: Path, scheduler: str) -> None:
+    """A wrong scale is known also where the registration fails on it."""
+    manifest, out = odd_cohort(tmp_path), tmp_path / "run"
+    (tmp_path / "S2.json").write_text(json.dumps([[10.0, 0, 1e5], [0, 10, 1e5], [0, 0, 1]]))
+    words = {"encoder": CONFIG.encoder, "mpp": 4.0, "scheduler": scheduler}
+    done = run(str(manifest), str(out), stages=("ingest", "register"), **words)
+    assert "no tissue under the MSI pixels" in done.failed["S2"]
+    record = Ledger(str(out)).read("register", "S2")
+    assert record is not None and "smaller than its MSI" in record["notices"][0]
+    kept = json.loads((out / "run.json").read_text())["notices"]
+    assert [n["specimen"] for n in kept if n["stage"] == "register"] == ["S2"]
