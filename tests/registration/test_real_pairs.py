@@ -95,7 +95,7 @@ def test_the_same_picture_turned_on_a_canvas_gives_the_same_place(pairs, placed)
 
 def test_the_wrong_size_in_the_file_is_refused_with_what_would_fit(placed) -> None:
     said = placed[1]["unscaled"]
-    assert "0.17 µm a slide pixel are stated, the MSI would need about 2.39 or more" in said
+    assert "0.17 µm a slide pixel are stated, the MSI would need about 2.38 or more" in said
     assert said.endswith("give the right one in the manifest column mpp")
 
 
