@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
@@ -45,6 +46,14 @@ class _Handles(threading.local):
 
 
 _handles = _Handles()
+
+
+@atexit.register
+def _close() -> None:
+    """The main thread's handles, which Python would complain of when it ends."""
+    for backend in _handles.of.values():
+        with contextlib.suppress(Exception):
+            backend.close()
 
 
 @dataclass(frozen=True)
