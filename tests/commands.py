@@ -67,3 +67,19 @@ def installed(*words: str | Path, timeout: float = 600) -> Said:
     words = {"capture_output": True, "text": True, "env": environment(), "timeout": timeout}
     done = subprocess.run(command, **words, check=False)
     return Said(done.returncode, done.stdout, done.stderr)
+
+
+def typed(folder: Path, text: str, timeout: float) -> str:
+    """What the words of a page print when they are typed as they stand in `folder`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", text],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout

@@ -298,7 +298,7 @@ def extract_features(
     matrix: Floats,
     shape: tuple[int, int],
     *,
-    encoder: str | Encoder | Encoders = "resnet50:layer3",
+    encoder: str | Encoder | Encoders = "stains,efficientnet-lite0:all",
     weights: str | None = None,
     mpp: float = 0.5,
     slide_mpp: float | None = None,

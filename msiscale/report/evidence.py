@@ -17,8 +17,8 @@ INTERVALS = CsvTable(
 )
 COMPARISONS = CsvTable(
     "comparisons",
-    "protocol* model* against* metric* difference low high patients p",
-    "msiscale fit, on two annotated patients or more",
+    "protocol* model* against* metric* difference low high unit* units p",
+    "msiscale fit, on two patients or more, or blocks of one",
 )
 RELIABILITY = CsvTable(
     "reliability",
@@ -58,6 +58,11 @@ SHOWN = [
     (COLOUR[1], "mode_000", "r2"),
 ]
 _METRICS = {"auc": "AUC", "average_precision": "average precision", "r2": "R²"}
+_PREDICTED = {
+    **{model: f"cancer {words}" for model, words in COMPARED.items()},
+    "msi_from_he": "MSI from H&E",
+    "msi_from_colour": "MSI from colour alone",
+}
 _TESTS = {
     "null_labels": "annotation moved over the tissue",
     "null_registration": "slide mirrored under the MSI",
@@ -153,16 +158,16 @@ def signed(value: float) -> str:
 
 
 def comparisons(results: Results) -> HtmlTable:
-    """Differences of models on the same pixels, patients left out."""
+    """Differences of models on the same pixels, which were held out."""
     table = results.table(COMPARISONS)
     rows = []
-    for row in table[table["protocol"] == PROTOCOL].to_dict("records"):
+    for row in table[table["protocol"] == results.protocol].to_dict("records"):
         bounds = f"{signed(row['low'])} to {signed(row['high'])}"
-        names = [COMPARED.get(row[c], row[c]) for c in ("model", "against")]
+        names = [_PREDICTED.get(row[c], row[c]) for c in ("model", "against")]
         cells = [_METRICS.get(row["metric"], row["metric"]), signed(row["difference"]), bounds]
-        rows.append([*names, *cells, number(row["patients"]), number(row["p"])])
-    columns = ["cancer predicted", "against", "metric", "difference", "95 % interval"]
-    return HtmlTable([*columns, "patients", "p"], rows)
+        rows.append([*names, *cells, f"{number(row['units'])} {row['unit']}", number(row["p"])])
+    columns = ["predicted", "against", "metric", "difference", "95 % interval"]
+    return HtmlTable([*columns, "interval over", "p"], rows)
 
 
 def jitter(results: Results) -> HtmlTable:
@@ -281,10 +286,11 @@ leakage is the score in pixel folds (the study's protocol) less the score with {
 {{ plot("protocols", "AUC of cancer under each protocol, all pixels together; lines: 95 % over patients.") }}
 {{ cells(protocols, "Validation protocols, all specimens together.", "No metrics yet.") }}
 {% if study or comparisons.rows %}
-<h3>At equal rank</h3>
-<p class="note">Does predicted MSI know more than the H&amp;E that it comes from? Against as many modes of H&amp;E, it is a fair
-question. Intervals and p (signs flipped) take the patient as the unit.</p>
-{{ cells(comparisons, "Differences of models on the same pixels, patients left out.", "No comparison: it needs annotated specimens of two patients.") }}
+<h3>One against another</h3>
+<p class="note">What does the network see beyond the colours of the stain? And does predicted MSI know more than the H&amp;E that it comes
+from? Against as many modes of H&amp;E, that is a fair question. Intervals are over patients, or over blocks where there is one
+patient; p turns the signs of whole patients.</p>
+{{ cells(comparisons, "Differences of models on the same pixels, which were held out.", "No comparison: nothing was held out.") }}
 {% endif %}
 {% if study or jitter.rows or nulls.rows %}
 <h3>Where the slide lies, and chance</h3>

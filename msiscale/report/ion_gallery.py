@@ -100,7 +100,7 @@ def _ion(pair: list[Axes], held: HeldOut, row: dict[Any, Any], extent: Any, grou
     name = str(row.get("identification") or "")
     name = f"\n{name[:_NAME]}" if name else ""  # below, where two would run into each other
     pair[0].set_title(plain(f"{group}m/z {row['mz']:.4f}{name}"), fontsize=9, loc="left")
-    r = _pearson(measured[:, 0], predicted[:, 0])
+    r = _pearson(measured[:, 0], predicted[:, 0], held.fold[held.held])
     words = [f"r {round(r, 2) + 0.0:.2f}" if math.isfinite(r) else "no r"]
     if row.get("specimens", 1) > 1:
         words.append(f"of all {row['pearson']:.2f}, R² of all {row['r2']:.2f}")
@@ -115,10 +115,15 @@ def _ion(pair: list[Axes], held: HeldOut, row: dict[Any, Any], extent: Any, grou
     bar.ax.tick_params(labelsize=6)
 
 
-def _pearson(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    u, v = (x.astype(np.float64) - x.mean(dtype=np.float64) for x in (a, b))
-    norm = float(np.sqrt((u @ u) * (v @ v)))
-    return float(u @ v) / norm if norm else math.nan
+def _pearson(a: NDArray[Any], b: NDArray[Any], fold: NDArray[Any]) -> float:
+    """Within what each fold held out, as ``ions.csv`` has it."""
+    sums = np.zeros(3)
+    for k in np.unique(fold):
+        u, v = (x[fold == k].astype(np.float64) for x in (a, b))
+        u, v = u - u.mean(), v - v.mean()
+        sums += u @ v, u @ u, v @ v
+    norm = float(np.sqrt(sums[1] * sums[2]))
+    return float(sums[0]) / norm if norm else math.nan
 
 
 def _histogram(axes: Axes, table: pd.DataFrame) -> None:

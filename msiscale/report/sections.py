@@ -24,7 +24,6 @@ from msiscale.report.evidence import (
     BELIEVE,
     BETWEEN,
     COLOUR,
-    COMPARISONS,
     interval_of,
     left_out,
     with_interval,
@@ -412,9 +411,6 @@ def absent(results: Results) -> str:
     for section in SECTIONS:
         if reason := section.unless(results):
             why.setdefault(reason, []).append(section.nav)
-    if results.table(COMPARISONS).empty:
-        reason = no_label(results) or "there is one patient"
-        why.setdefault(reason, []).append("At equal rank")
     parts = [f"{', '.join(names)}, because {reason}" for reason, names in why.items()]
     found = [f"Not applicable here: {'; '.join(parts)}."] if parts else []
     tables = {t.name: t for t in TABLES}

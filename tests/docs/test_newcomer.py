@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import typed
 
 PAGE = Path(__file__).parents[2] / "docs" / "newcomer.md"
 FILES = {
@@ -36,21 +34,6 @@ def folder(shared_data: Path, tmp_path: Path) -> Path:
 def words() -> str:
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S)
     return block
-
-
-def typed(folder: Path, text: str, timeout: float) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e", "-c", text],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout
 
 
 def test_the_words_up_to_check(folder: Path) -> None:

@@ -221,7 +221,8 @@ def odd_cohort(folder: Path, scale: float = 1.0) -> Path:
         pixels = np.full((140, 160, 3), 240, np.uint8)
         pixels[10:110, 10:130] = random.integers(90, 200, (100, 120, 3))
         Image.fromarray(pixels).save(folder / f"{name}.png")
-        matrix = [[10.0, 0, 15], [0, 10, 15], [0, 0, 1]]
+        side = 50 / mpp  # as stated: a registration of another scale is refused
+        matrix = [[side, 0, 15 + side / 2], [0, side, 10 + side / 2], [0, 0, 1]]
         (folder / f"{name}.json").write_text(json.dumps(matrix))
         row = {"specimen": name, "patient": name, "msi": f"{name}.h5", "slide": f"{name}.png"}
         rows.append({**row, "matrix": f"{name}.json", "mpp": mpp})
@@ -269,7 +270,7 @@ def test_a_run_says_and_keeps_what_check_says(tmp_path: Path, scheduler: str) ->
 def test_what_fails_is_noticed_too(tmp_path: Path, scheduler: str) -> None:
     """A wrong scale is known also where the registration fails on it."""
     manifest, out = odd_cohort(tmp_path), tmp_path / "run"
-    (tmp_path / "S2.json").write_text(json.dumps([[10.0, 0, 1e5], [0, 10, 1e5], [0, 0, 1]]))
+    (tmp_path / "S2.json").write_text(json.dumps([[100.0, 0, 1e5], [0, 100, 1e5], [0, 0, 1]]))
     words = {"encoder": CONFIG.encoder, "mpp": 4.0, "scheduler": scheduler}
     done = run(str(manifest), str(out), stages=("ingest", "register"), **words)
     assert "no tissue under the MSI pixels" in done.failed["S2"]

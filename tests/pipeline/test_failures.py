@@ -33,7 +33,7 @@ def test_one_bad_specimen_does_not_stop_the_others(copied: Path, tmp_path: Path)
     cells = {
         "broken": {"slide": slides["broken"]},
         "unopenable": {"slide": slides["unopenable"]},
-        "unreadable": {"slide": slides["unreadable"], "mpp": "0.5"},
+        "unreadable": {"slide": slides["unreadable"], "mpp": "4"},
         "no_mpp": {"slide": slides["no_mpp"], "mpp": ""},
         "cut": {"msi": "cut.imzML"},
         "missing": {"msi": "not_there.imzML"},

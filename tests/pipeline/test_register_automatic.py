@@ -112,7 +112,7 @@ def test_a_matrix_that_contradicts_the_sizes_is_refused(copied: Path) -> None:
     table = pd.read_csv(copied, dtype=str, keep_default_na=False).set_index("specimen")
     table["mpp"] = "0.4"
     table.to_csv(copied)
-    said = check(str(copied), RunConfig(encoder="efficientnet-lite0"))
+    said = check(str(copied), RunConfig(encoder="efficientnet-lite0")).problems
     assert len(said) == len(table)
     for line in said:
         assert "0.4 µm a slide pixel are stated" in line and "manifest column mpp" in line
