@@ -46,7 +46,7 @@ def pair(folder: str, name: str, encoder: str = "") -> dict[str, Any]:
 
 
 def scores(run: str, name: str) -> dict[str, Any]:
-    """R² and correlations over the pixels of the blocks that were held out."""
+    """R² and correlations over the blocks that were held out; NaN where none could be."""
     metrics = pd.read_csv(f"{run}/metrics.csv")
     wanted = metrics[
         (metrics.protocol == PROTOCOL)
@@ -57,12 +57,12 @@ def scores(run: str, name: str) -> dict[str, Any]:
     ions = pd.read_csv(f"{run}/ions.csv")
     ions = ions[ions.protocol == PROTOCOL]
     found = {
-        "blocks_r2_weighted": wanted["msi_from_he"],
-        "colour_blocks_r2_weighted": wanted["msi_from_colour"],
+        "blocks_r2_weighted": wanted.get("msi_from_he", np.nan),
+        "colour_blocks_r2_weighted": wanted.get("msi_from_colour", np.nan),
         "median_r": ions.pearson.median(),
         "colour_median_r": ions.colour_pearson.median(),
     }
-    if name == "msight":
+    if name == "msight" and len(ions):
         one = ions.iloc[(ions.mz - MZ).abs().argmin()]
         found |= {"r_881": one.pearson, "colour_r_881": one.colour_pearson}
     return found

@@ -38,6 +38,7 @@ def batch_records(
     components: NDArray[Any],
     mean: NDArray[Any],
     patients: Mapping[str, str],
+    columns: slice = slice(None),
 ) -> list[Record]:
     """Differences between specimens, of the MSI and of the features.
 
@@ -52,6 +53,8 @@ def batch_records(
         Modes of the MSI (`FoldModel` of all specimens): score = (intensity - mean) @ components.T.
     patients : mapping of specimen to patient
         Those of the sums.
+    columns : slice
+        Which of x are features; default all.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def batch_records(
         for name, part in sums.items():
             modes = part.project(components, mean)
             msi.add(name, modes.n, modes.mean_m, modes.smm)
-            features.add(name, part.n, part.mean_x, part.sxx)
+            features.add(name, part.n, part.mean_x[columns], part.sxx[columns, columns])
         found = _records("msi", msi, patients)
         if features.width:
             leading = features.leading(min(len(components), MOST_MODES))

@@ -49,7 +49,9 @@ def self_scaled(
         for (name, fold), classifier in classifiers.items():
             if fold != model.fold.name:
                 continue
-            of = "m" if name == "cancer_from_msi" else "x"
+            features, colours = model.slide_columns
+            of: str | slice = colours if name == "cancer_from_colour" else features
+            of = "m" if name == "cancer_from_msi" else of
             projection = {
                 "cancer_from_msi": model.components.T,
                 "cancer_from_predicted_msi": model.coef.T,
@@ -61,9 +63,12 @@ def self_scaled(
     return found
 
 
-def _location(sums: Moments, of: str, projection: Floats | None) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the projected variables."""
-    mean, scatter = (sums.mean_m, sums.smm) if of == "m" else (sums.mean_x, sums.sxx)
+def _location(sums: Moments, of: str | slice, projection: Floats | None) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of the projected variables: m, or some of x."""
+    if isinstance(of, slice):
+        mean, scatter = sums.mean_x[of], sums.sxx[of, of]
+    else:
+        mean, scatter = sums.mean_m, sums.smm
     if projection is None:
         return mean, np.sqrt(np.diag(scatter) / sums.n)
     variance = ((scatter @ projection) * projection).sum(axis=0) / sums.n

@@ -227,6 +227,12 @@ class FoldModel(Saved):
     scores: dict[str, R2]
     colour_scores: dict[str, R2]
 
+    @property
+    def slide_columns(self) -> tuple[slice, slice]:
+        """Where features and colours are in x of the sums that it was fitted on."""
+        features, colours = self.coef.shape[1], self.colour_coef.shape[1]
+        return _columns(features + colours, colours)
+
     def project(self, intensity: NDArray[Any]) -> NDArray[np.float32]:
         """Scores of measured spectra.
 

@@ -16,7 +16,8 @@ def write_batch(
     run: Run, model: FoldModel, sums: Mapping[str, Moments], patients: Mapping[str, str]
 ) -> list[Record]:
     """Write ``batch.csv`` of two or more specimens, say what it shows, and return its rows."""
-    rows = batch_records(sums, model.components, model.mean, patients)
+    features, _ = model.slide_columns
+    rows = batch_records(sums, model.components, model.mean, patients, features)
     if not rows:
         remove(join(run.out, TABLE))  # of an earlier cohort
         return []

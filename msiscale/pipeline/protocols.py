@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from msiscale import msi
+from msiscale.features.layers import WIDTHS_UM
 from msiscale.models import Fold, final_fold, leave_one_group_out
 from msiscale.models.groups import Group
 from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds, spatial_blocks
@@ -201,4 +202,5 @@ def buffer_pixels(table: PixelRows, groups: Sequence[Group]) -> float:
     if facts["feature_mode"] == "tiles":
         halo = facts["halo"]
     field_um = (2 * float(halo) + 1) * float(facts["mpp"])  # type: ignore[arg-type]
+    field_um = max(field_um, *WIDTHS_UM)  # which the colours of the baseline see
     return float((field_um + np.hypot(*pixel_um)) / min(pixel_um))

@@ -15,7 +15,8 @@ from msiscale.models import (
 )
 from msiscale.models.published import self_scaled
 
-NAMES = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")
+NAMES = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi", "cancer_from_colour")
+ROWS = {"cancer_from_msi": 1, "cancer_from_colour": 3}  # of a specimen; else its features
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,15 @@ def fitted():
         hidden = x[:, :3]
         m = hidden @ loadings + 0.1 * rng.normal(size=(120, 8))
         y = (hidden[:, 0] - hidden[:, 0].mean() + 0.3 * rng.normal(size=120) > 0).astype(float)
-        cohort[f"s{i}"] = (x.astype(np.float32), m.astype(np.float32), y)
-    sums = {s: moments(x, m) for s, (x, m, _) in cohort.items()}
+        colour = x[:, :2] ** 2
+        cohort[f"s{i}"] = (x.astype(np.float32), m.astype(np.float32), y, colour.astype("f4"))
+    sums = {s: moments(np.hstack([x, c]), m) for s, (x, m, _, c) in cohort.items()}
     patients = {s: s for s in cohort}
     models = fit_linear_folds(
-        sums, leave_one_group_out(patients), patients, n_components=3, alphas=(0.01,)
+        sums, leave_one_group_out(patients), patients, n_components=3, alphas=(0.01,), colours=2
     )
     found = {}
-    for rows, names in ((1, NAMES[:1]), (0, NAMES[1:])):
+    for rows, names in ((1, NAMES[:1]), (0, NAMES[1:3]), (3, NAMES[3:])):
         blocks = [RowBlock(s, (part[rows], part[2], None)) for s, part in cohort.items()]
         maps = {n: {m.fold.name: m.maps[n] for m in models} for n in names}
         folds = [m.fold for m in models]
@@ -49,13 +51,13 @@ def test_scaling_by_the_test_rows_is_that_of_a_second_scaler(fitted, name):
     scaled = self_scaled(found, models, sums)
     for model in models:
         (held,), fold = model.fold.test, model.fold.name
-        rows = 1 if name == "cancer_from_msi" else 0
+        rows = ROWS.get(name, 0)
 
         def seen(s, rows=rows, model=model):
             x = cohort[s][rows].astype(float)
             if name == "cancer_from_msi":
                 return (x - model.mean) @ model.components.T
-            return x if name == "cancer_from_he" else x @ model.coef.T
+            return x @ model.coef.T if name == "cancer_from_predicted_msi" else x
 
         train = np.concatenate([seen(s) for s in model.fold.train])
         test = seen(held)
@@ -65,10 +67,11 @@ def test_scaling_by_the_test_rows_is_that_of_a_second_scaler(fitted, name):
         basis = {
             "cancer_from_msi": model.components.T,
             "cancer_from_he": np.eye(6),
+            "cancer_from_colour": np.eye(2),
             "cancer_from_predicted_msi": model.coef.T,
         }[name]
         theta = np.linalg.lstsq(basis, plain.coef, rcond=None)[0]
-        offset = plain.intercept + (model.mean @ plain.coef if rows else 0)
+        offset = plain.intercept + (model.mean @ plain.coef if rows == 1 else 0)
         want = 1 / (1 + np.exp(-(moved @ theta + offset)[:, 0]))
         got = scaled[name, fold].predict(cohort[held][rows].astype(float))
         np.testing.assert_allclose(got, want, atol=1e-4)

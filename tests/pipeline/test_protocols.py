@@ -126,3 +126,38 @@ def test_the_switches_of_the_study_one_at_a_time(cohort: Path, compared: Path) -
     when = {p: p.stat().st_mtime_ns for p in (compared / "switches").iterdir()}
     assert msiscale("ablate", cohort, "--out", compared, *ALL).code == 0
     assert {p: p.stat().st_mtime_ns for p in (compared / "switches").iterdir()} == when
+
+
+def test_blocks_choose_the_penalties_where_two_patients_are_left(
+    cohort: Path, finished: Path, tmp_path: Path
+) -> None:
+    folds = open_group(str(finished / "state.zarr" / "folds"))
+    assert {dict(group.attrs)["alpha_by"] for _, group in folds.groups()} == {"blocks"}
+    shutil.copytree(finished, tmp_path / "run")
+    rows = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    alone = cohort.parent / "alone.csv"
+    rows[:1].to_csv(alone, index=False)
+    words = [*CHOICES[:-1], "spatial_blocks"]
+    said = msiscale("fit", alone, "--out", tmp_path / "run", *words)
+    alone.unlink()
+    assert said.code == 0, said.err
+    assert "one patient only: blocks of its specimens are held out" in said.err
+    assert "penalties are chosen by blocks that touch" in said.err  # it sees 3.5 mm
+    model = open_group(str(tmp_path / "run" / "model.zarr"))
+    assert np.isfinite(read(model, "cancer_from_he_coef")).all()
+
+
+def test_colour_stands_beside_every_model(compared: Path) -> None:
+    found = headline(compared)
+    for protocol in ("leave_one_patient_out", "pixel_folds"):
+        assert 0.5 < found[protocol, "cancer_from_colour", "cancer", "auc"] <= 1
+        assert found[protocol, "msi_from_colour", "weighted", "r2"] < 1
+    pairs = pd.read_csv(compared / "comparisons.csv").set_index(["protocol", "model", "against"])
+    row = pairs.loc[("leave_one_patient_out", "msi_from_he", "msi_from_colour")]
+    one, other = (
+        found["leave_one_patient_out", model, "weighted", "r2"]
+        for model in ("msi_from_he", "msi_from_colour")
+    )
+    assert row["difference"] == pytest.approx(one - other, abs=1e-9)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert (row["unit"], row["units"], row["patients"]) == ("patients", 3, 3)
