@@ -12,7 +12,7 @@ from statistics import mean
 
 from benchmarks.common.progress import Progress
 
-TAKES = "7 minutes; --full 20 (of a demo that was made before)"
+TAKES = "2 minutes; --full 6 (of a demo that was made before)"
 FULL = {"shuffles": 20}
 MODELS = ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi")
 
