@@ -149,6 +149,7 @@ def _encoder_facts(config: RunConfig) -> dict[str, Any]:
         "sha256": encoder.sha256,
         "channels": encoder.channels,
         "stride": encoder.stride,
+        "cell": min(layer.stride for one in encoder.each for layer in one.layers),
         "halo": encoder.halo,
         "groups": [list(group) for group in encoder.groups],
     }

@@ -103,7 +103,7 @@ def predict(
     if parameters["feature_mode"] != "dense":
         raise InputError(f"{model}: fitted on tiles without context; fit it with dense features")
     trained_um = float(fitted.attrs["pixel_um"])
-    check_pixel(pixel_um, parameters["stride"], parameters["mpp"], trained_um)
+    check_pixel(pixel_um, parameters["cell"], parameters["mpp"], trained_um)
     given = {"region_probability": region_probability, "region_um2": region_um2}
     config = RunConfig(
         encoder=parameters["encoder"],
@@ -168,7 +168,7 @@ def _plans(
             pixel_um=pixel_um,
             columns=tuple(columns),
         )
-    cell = model.attrs["features"]["stride"] * run.config.mpp
+    cell = model.attrs["features"]["cell"] * run.config.mpp
     if plans and pixel_um < cell:
         run.say(
             f"pixels of {pixel_um:g} µm, as in the training, are finer than the {cell:g} µm that a "

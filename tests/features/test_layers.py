@@ -132,3 +132,14 @@ def test_layers_of_a_network_from_elsewhere_are_named_by_its_modules() -> None:
 def test_an_unknown_layer_is_named(name: str) -> None:
     with pytest.raises(InputError, match=r"--encoder .*: it has no (layer|module) '.*'; give"):
         load_encoder(name, "random:0")
+
+
+def test_blocks_of_a_transformer_stand_side_by_side() -> None:
+    pytest.importorskip("timm")
+    vit = "timm:vit_tiny_patch16_224?img_size=64"
+    image = noise(64, 128)
+    both, one = (load_encoder(f"{vit}:{blocks}", "random:0") for blocks in ("5+2", "5"))
+    assert [group.name.rpartition(":")[2] for group in both.groups] == ["2", "5"]
+    np.testing.assert_allclose(both(image)[..., 192:], one(image), atol=1e-5)
+    with pytest.raises(InputError, match="numbers of its blocks, 0 to 11"):
+        load_encoder(f"{vit}:12", "random:0")
