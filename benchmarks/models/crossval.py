@@ -74,7 +74,8 @@ def k_folds(path: str, components: int, folds: int, nested: bool = False) -> dic
 def _r2_paths(sums: Any, folds: Any, components: int) -> list[list[Any]]:
     """R² on the rows that each fold holds out, for every penalty: all from one pass's sums."""
     from msiscale.models import PCA, R2, Moments, RidgePath
-    from msiscale.models.validation import LEAST_SCALE, training_sums
+    from msiscale.models.folds import training_sums
+    from msiscale.models.validation import LEAST_SCALE
 
     found = []
     for fold, training in zip(folds, training_sums(sums, folds), strict=True):

@@ -28,15 +28,16 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """AUC as it is, and its mean, least and greatest over the shuffles."""
     import numpy as np
 
-    from benchmarks.null.shuffles import auc, groups, linear, rows, shuffle
-    from msiscale.store import join, read_json
+    from benchmarks.null.shuffles import auc, linear, rows, shuffle
+    from msiscale.pipeline.features import stored_groups
+    from msiscale.store import StoredSpecimen, join, read_json
 
     progress.total = 1 + 2 * words.shuffles
     progress("as it is")
     run = read_json(join(words.run, "run.json"))
     patients = {s: run["patients"][s] for s in run["specimens"] if s not in run["failed"]}
     data = {s: rows(join(words.run, "cohort.zarr", s)) for s in patients}
-    channels = groups(join(words.run, "cohort.zarr", next(iter(patients))))
+    channels = stored_groups(StoredSpecimen.of(words.run, next(iter(patients))))
     rng = np.random.default_rng(words.seed)
     parameters = run["parameters"]
     models = linear(data, patients, parameters, channels)

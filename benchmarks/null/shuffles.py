@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.config import RunConfig
+from msiscale.features.layers import Group
 from msiscale.models import (
     FoldModel,
     Moments,
@@ -18,9 +19,8 @@ from msiscale.models import (
     fit_linear_folds,
     leave_one_group_out,
 )
-from msiscale.models.groups import Group
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.store import StoredSpecimen, open_group, read
+from msiscale.store import open_group, read
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]
 
@@ -34,12 +34,6 @@ def rows(url: str) -> Rows:
     x, m = (np.concatenate([table.rows(n, c) for c in cells]) for n in ("features", "intensity"))
     known = np.isfinite(y)
     return x[known], m[known], y[known]
-
-
-def groups(url: str) -> list[Group]:
-    """Of the channels of a specimen's features."""
-    known: Any = StoredSpecimen(url).features.attrs["groups"]
-    return [Group(str(name), int(size), bool(own)) for name, size, own, _ in known]
 
 
 def shuffle(rows: Rows, what: str, rng: np.random.Generator) -> Rows:

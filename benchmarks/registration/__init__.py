@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.common.progress import Progress
 
-TAKES = "3 minutes; --full 5"
+TAKES = "5 minutes; --full 10"
 FULL = {"pairs": 40}
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

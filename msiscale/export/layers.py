@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from msiscale.export.source import ExportSpecimen
 from msiscale.grid import Block
-from msiscale.prediction.model import spectra
 from msiscale.store import nearest_column
 
 Float32 = NDArray[np.float32]
@@ -71,27 +70,16 @@ def ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
 
 def predicted_ions(source: ExportSpecimen, mz: Sequence[float]) -> Layer | None:
     """``predicted_ions``: from the H&E, NaN also for an m/z that the fold leaves out."""
-    if source.blocks is not None and mz:
-        held = source.blocks
-        there = [nearest_column(held.mz, value) for value in mz]
-
-        def clipped(block: Block) -> Float32:
-            return np.maximum(held.block(block, there), np.float32(0))
-
-        return Layer("predicted_ions", tuple(named(mz)), None, clipped)
-    if source.predictions is None or "predicted_scores" not in source.predictions or not mz:
+    held = source.held
+    if held is None or not mz:
         return None
-    axis, stored = source.predicted_mz, source.predictions
-    mean, components = stored.read("mean"), stored.read("components")
-    array = stored.array("predicted_scores")
-    places = [np.flatnonzero(np.isclose(axis, value, rtol=1e-9, atol=0)) for value in mz]
+    places = [np.flatnonzero(np.isclose(held.mz, value, rtol=1e-9, atol=0)) for value in mz]
     known = [i for i, place in enumerate(places) if place.size]
     columns = [int(places[i][0]) for i in known]
 
     def values(block: Block) -> Float32:
         out = np.full((*block.shape, len(mz)), np.nan, np.float32)
-        scores = np.asarray(array[block.slices], np.float32)
-        out[..., known] = spectra(scores, mean[columns], components[:, columns])
+        out[..., known] = np.maximum(held.block(block, columns), np.float32(0))
         return out
 
     return Layer("predicted_ions", tuple(named(mz)), None, values)

@@ -27,6 +27,7 @@ from msiscale.store import (
 )
 
 CELL = 64  # MSI pixels on a side that are in memory at a time; no file depends on the run's blocks
+_NOTHING = "no prediction there; run the stage fit first"
 STRONGEST = 10  # m/z whose ion images are exported where none was asked for
 
 
@@ -38,13 +39,13 @@ class ExportSpecimen:
     ----------
     cohort, predictions
         What ``cohort.zarr`` and ``predictions.zarr`` have of it, None where nothing.
-    blocks
-        What is predicted of blocks that were held out, where the specimen never was as a whole.
+    held
+        Its predicted ion images, where there are any: of the specimen as a whole, else of blocks.
     """
 
     cohort: StoredSpecimen | None
     predictions: StoredSpecimen | None
-    blocks: HeldOut | None = None
+    held: HeldOut | None = None
 
     @property
     def stored(self) -> StoredSpecimen:
@@ -127,7 +128,7 @@ class ExportSpecimen:
     def predicted(self) -> StoredSpecimen:
         """What was predicted. InputError where nothing was."""
         if self.predictions is None or "predicted_scores" not in self.predictions:
-            raise InputError(f"{self.name}: no prediction there; run the stage fit first")
+            raise InputError(f"{self.name}: {_NOTHING}")
         return self.predictions
 
     @cached_property
@@ -149,10 +150,10 @@ class ExportSpecimen:
 
     @property
     def predicted_mz(self) -> NDArray[np.float64]:
-        """(k,): the m/z of predicted spectra; a fold leaves out what its training hardly has."""
-        # a slide's own `mz` are the few that were asked for; the model's axis is beside them
-        axis = "mz_axis" if "mz_axis" in self.predicted else "mz"
-        return self.predicted.read(axis).astype(np.float64)
+        """(k,): the m/z of predicted spectra. InputError where nothing was predicted."""
+        if self.held is None:
+            raise InputError(f"{self.name}: {_NOTHING}")
+        return self.held.mz
 
 
 @dataclass(frozen=True)
@@ -226,16 +227,16 @@ def _finished(url: str, whole: bool) -> tuple[list[str], dict[str, str]]:
 
 
 def _opened(url: str, name: str, whole: bool) -> ExportSpecimen:
-    predicted = StoredSpecimen.predicted(url, name)
+    predicted, held = StoredSpecimen.predicted(url, name), HeldOut(url, name)
     if not whole:
-        return ExportSpecimen(None, predicted)
+        return ExportSpecimen(None, predicted, held if held.has("predicted_scores") else None)
     fitted = Ledger(url).read("fit", name)
     done = fitted is not None and fitted["status"] == "done"
     cohort = StoredSpecimen.of(url, name)
     if not done:
         return ExportSpecimen(cohort, None)
-    parts = None if HeldOut(url, name).exists else HeldOut(url, name, "spatial_blocks")
-    return ExportSpecimen(cohort, predicted, parts if parts is not None and parts.exists else None)
+    both = (held, HeldOut(url, name, "spatial_blocks"))
+    return ExportSpecimen(cohort, predicted, next((h for h in both if h.exists), None))
 
 
 def wanted_mz(opened: Opened, mz: Sequence[float] | None) -> list[float]:

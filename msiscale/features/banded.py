@@ -29,23 +29,20 @@ class Banded(nn.Module):
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
-        self.layers: tuple[str, ...] = tuple(getattr(trunk, "layers", ()))
+        last = [name for name, _ in trunk.named_children() if name.startswith("layer")][-1:]
+        self.layers = tuple(getattr(trunk, "layers", ())) or tuple(last)
 
     def forward(self, image: Tensor, margin: Margin = (0, 0, 0, 0)) -> Tensor:
         """(1, 3, h, w), whole cells, -> (1, channels, h / stride, w / stride) less the margin."""
         found: list[Tensor] = []
-        *_, last = (n for n, _ in self.trunk.named_children() if n.startswith("layer"))
-        self._run(image, margin, (last,), lambda _, values: found.append(values))
-        return found[0]
+        self.visit(image, margin, lambda _, values: found.append(values))
+        return found[-1]
 
     def visit(self, image: Tensor, margin: Margin, take: Take) -> None:
-        """Hand each layer of the trunk, less the margin (in cells of the last), to `take`.
+        """Hand each of the `layers`, less the margin (in cells of the last), to `take`.
 
         Its memory is written over by the next one.
         """
-        self._run(image, margin, self.layers, take)
-
-    def _run(self, image: Tensor, margin: Margin, wanted: tuple[str, ...], take: Take) -> None:
         parts: dict[str, Any] = dict(self.trunk.named_children())
         blocks = [(n, b) for n, part in parts.items() if n.startswith("layer") for b in part]
         strides = [block.conv2.stride[0] for _, block in blocks]
@@ -54,12 +51,11 @@ class Banded(nn.Module):
         beside = tuple(cells * m for m in margin)  # cells of `values` beside what is wanted
         ends = {name: i for i, (name, _) in enumerate(blocks)}
         for i, (name, block) in enumerate(blocks):
-            # a layer that is wanted itself keeps all that is to be taken of it
             values, beside = _trimmed(values, beside, _reach(strides[i:]), math.prod(strides[i:]))
             values = _bottleneck(block, values)
             beside = tuple(n // strides[i] for n in beside)
-            if name in wanted and ends[name] == i:
-                take(wanted.index(name), _trimmed(values, beside, 0, 1)[0])
+            if name in self.layers and ends[name] == i:
+                take(self.layers.index(name), _trimmed(values, beside, 0, 1)[0])
 
 
 def _reach(strides: list[int]) -> int:

@@ -7,7 +7,6 @@ isolated tiles (cosine 0.5 for EfficientNet-Lite0), so the two must never be mix
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from msiscale.errors import InputError
 from msiscale.features import efficientnet, resnet, stains
-from msiscale.features.architecture import Architecture, Colours, Loaded
+from msiscale.features.architecture import Architecture, Colours, Loaded, common_geometry
 from msiscale.features.banded import Banded, Margin
 from msiscale.features.layers import Group, Layer, Take
 from msiscale.features.own import load_own
@@ -137,13 +136,9 @@ class Encoder:
                 batch[i : i + _ROWS] = (pixels[i : i + _ROWS].float() - mean) / std
             # NHWC memory seen as NCHW is what torch calls channels_last.
             given = batch[None].permute(0, 3, 1, 2)
-            several = bool(getattr(self.network, "layers", ()))
             if isinstance(self.network, Banded):
-                if self.network.layers:
-                    self.network.visit(given, margin, partial(taken, whole=False))
-                else:
-                    taken(0, self.network(given, margin), whole=False)
-            elif several:
+                self.network.visit(given, margin, partial(taken, whole=False))
+            elif getattr(self.network, "layers", ()):
                 self.network.visit(given, taken)
             else:
                 taken(0, self.network(given))
@@ -154,7 +149,7 @@ class Encoder:
 
     @property
     def groups(self) -> list[Group]:
-        """Of its channels, in their order; neighbours of one name are one."""
+        """The groups of its channels, in their order; neighbours of one name are one group."""
         found: list[Group] = []
         for group in (group for layer in self.layers for group in layer.groups):
             if found and found[-1].name == group.name:
@@ -184,20 +179,25 @@ class Encoders:
         return hashlib.sha256("".join(one.sha256 for one in self.each).encode()).hexdigest()
 
     @property
+    def common(self) -> Geometry:
+        """What the windows of all of them need."""
+        return common_geometry(tuple(layer for one in self.each for layer in one.layers))
+
+    @property
     def stride(self) -> int:
-        return math.lcm(*(one.stride for one in self.each))
+        return self.common.stride
 
     @property
     def halo(self) -> int:
-        return -(-max(one.halo for one in self.each) // self.stride) * self.stride
+        return self.common.halo
 
     @property
     def channels(self) -> int:
-        return sum(one.channels for one in self.each)
+        return self.common.channels
 
     @property
     def groups(self) -> list[Group]:
-        """Of the channels of each, in their order."""
+        """The groups of the channels of each encoder, in their order."""
         return [group for one in self.each for group in one.groups]
 
     @property
@@ -209,15 +209,15 @@ class Encoders:
         return self.each[0].device
 
 
-# The name of every encoder and what loads it, given that name, its weights and µm a pixel.
-Loader = Callable[[str, str | None, float], Loaded]
+Loader = Callable[[str, str | None, float], Loaded]  # of a name, its weights and µm a pixel
+# The name of every encoder and what loads it.
 ENCODERS: dict[str, Loader] = {
     "stains": stains.load_stains,
     "resnet50:layer3": resnet.LAYER3,
     "resnet50:layer4": resnet.LAYER4,
     "efficientnet-lite0": efficientnet.LITE0,
 }
-HIDDEN: dict[str, Loader] = {"colour": stains.load_colours}  # no user asks for
+HIDDEN: dict[str, Loader] = {"colour": stains.load_colours}  # which nobody asks for
 # Encoders with a name of the user's own after these.
 FAMILIES: dict[str, Loader] = {
     "resnet50:LAYERS": resnet.layered,

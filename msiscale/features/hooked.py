@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class Hooked(nn.Module):
         for i, name in enumerate(layers):
             network.get_submodule(name).register_forward_hook(self._hook(i))
 
-    def _hook(self, number: int):  # type: ignore[no-untyped-def]
+    def _hook(self, number: int) -> Callable[[nn.Module, object, Tensor], None]:
         def hand_on(module: nn.Module, given: object, out: Tensor) -> None:
             take = getattr(self._of_thread, "take", None)
             if take is not None:

@@ -12,13 +12,22 @@ Take = Callable[[int, Any], None]  # the number of a layer and its values, as th
 
 
 class Group(NamedTuple):
-    """Channels that share a scale and a penalty."""
+    """Neighbouring channels that share a scale and a penalty.
+
+    Attributes
+    ----------
+    name : str
+    channels : their number
+    own_scale : each is divided by its own deviation, as they are of different units
+    halo : pixels that one sees past a cell
+    used : False leaves them out of every fit
+    """
 
     name: str
     channels: int
-    # each channel is divided by its own deviation: they are of different units
     own_scale: bool = False
-    halo: int = 0  # pixels that one sees past a cell
+    halo: int = 0
+    used: bool = True
 
 
 class Layer(NamedTuple):
@@ -30,7 +39,7 @@ class Layer(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """Of all groups."""
+        """The channels of all groups."""
         return sum(group.channels for group in self.groups)
 
 

@@ -9,6 +9,7 @@ MSI, and averaged over squares of `WIDTHS_UM`, where how much they vary is told 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,10 +32,17 @@ FINER = (*PLAIN, "saturation", "gradient_energy", "nuclear_density")
 WIDER = (*FINER, "orientation_coherence", "local_contrast")
 
 
-class Classical:
+class Classical(ABC):
     """A description of a picture that is no network; like one, it hands on layers."""
 
-    layers: tuple[Layer, ...]
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """What `visit` gives."""
+
+    @abstractmethod
+    def _described(self, image: NDArray[np.uint8]) -> Iterator[Float32]:
+        """The (h / stride, w / stride, channels) of each layer."""
 
     def visit(self, image: NDArray[np.uint8], take: Take) -> None:
         """Hand each layer to `take`.
@@ -46,7 +54,8 @@ class Classical:
         take
             Called with the number of a layer and its (h / stride, w / stride, channels) float32.
         """
-        raise NotImplementedError
+        for number, values in enumerate(self._described(image)):
+            take(number, values)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Stains(Classical):
     mpp: float
 
     @property
-    def layers(self) -> tuple[Layer, ...]:  # type: ignore[override]
+    def layers(self) -> tuple[Layer, ...]:
         """One by the pixel alone, one over squares: a group together."""
         reach = -(-_REACH // COARSE) * COARSE + _reach(max(WIDTHS_UM), self.mpp)
         wide = len(WIDTHS_UM) * len(WIDER)
@@ -65,18 +74,9 @@ class Stains(Classical):
             Layer(COARSE, reach, (Group("stains", wide, True, reach),)),
         )
 
-    def visit(self, image: NDArray[np.uint8], take: Take) -> None:
-        """Hand on what the pixel alone has, then what squares have; see `Classical.visit`.
-
-        Parameters
-        ----------
-        image
-            (h, w, 3) uint8, whole cells.
-        take
-            See `Classical.visit`.
-        """
+    def _described(self, image: NDArray[np.uint8]) -> Iterator[Float32]:
         maps = dict(_maps(image))
-        take(0, np.stack([_cells(maps[name], FINE) for name in FINER], axis=-1))
+        yield np.stack([_cells(maps[name], FINE) for name in FINER], axis=-1)
         coarse = {name: _cells(values, COARSE) for name, values in maps.items()}
         wide = []
         for width in WIDTHS_UM:
@@ -88,7 +88,7 @@ class Stains(Classical):
             spread = np.maximum(mean["grey_squared"] - mean["grey"] ** 2, 0)
             mean["local_contrast"] = np.sqrt(spread)
             wide += [mean[name] for name in WIDER]
-        take(1, np.stack(wide, axis=-1))
+        yield np.stack(wide, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -98,25 +98,16 @@ class Colours(Classical):
     mpp: float
 
     @property
-    def layers(self) -> tuple[Layer, ...]:  # type: ignore[override]
+    def layers(self) -> tuple[Layer, ...]:
         """Three of each."""
         blurred = Layer(COARSE, _reach(max(WIDTHS_UM), self.mpp), (Group("colour", 3),))
         return Layer(FINE, 0, (Group("colour", 3),)), blurred
 
-    def visit(self, image: NDArray[np.uint8], take: Take) -> None:
-        """Hand on densities of the pixel, then blurred ones; see `Classical.visit`.
-
-        Parameters
-        ----------
-        image
-            (h, w, 3) uint8, whole cells.
-        take
-            See `Classical.visit`.
-        """
+    def _described(self, image: NDArray[np.uint8]) -> Iterator[Float32]:
         densities = [*_densities(image)]
-        take(0, np.stack([_cells(d, FINE) for d in densities], axis=-1))
+        yield np.stack([_cells(d, FINE) for d in densities], axis=-1)
         blurred = [_square(_cells(d, COARSE), max(WIDTHS_UM), self.mpp) for d in densities]
-        take(1, np.stack(blurred, axis=-1))
+        yield np.stack(blurred, axis=-1)
 
 
 def load_stains(name: str, weights: str | None, mpp: float) -> Loaded:
@@ -138,14 +129,14 @@ def _loaded(name: str, network: Classical) -> Loaded:
 
 
 def _densities(image: NDArray[np.uint8]) -> Iterator[Float32]:
-    """Of red, green and blue, by a table of 256."""
+    """Optical densities of red, green and blue, from a table of 256."""
     table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
     for channel in range(3):
         yield table[image[..., channel]]
 
 
 def _maps(image: NDArray[np.uint8]) -> Iterator[tuple[str, Float32]]:
-    """Of a value a pixel, by name."""
+    """Every map that the features are made of, a value a pixel, with its name."""
     densities = [*_densities(image)]
     yield from zip(PLAIN[:3], densities, strict=True)
     stains = rgb2hed(np.maximum(image, 1)).astype(np.float32)

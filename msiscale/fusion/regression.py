@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from msiscale.fusion.pls import PLSPath, fewest, pls_losses
 from msiscale.grid import Floats
 from msiscale.models.moments import Moments, reciprocal
-from msiscale.models.ridge import RidgePath, choose, heldout_losses, r2_from_moments
+from msiscale.models.r2 import r2_from_moments
+from msiscale.models.ridge import RidgePath, choose, heldout_losses
 from msiscale.models.validation import LEAST_SCALE
 
 FOLDS = 5

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from msiscale.models.classification import Classifier, fit_classifiers
+from msiscale.models.folds import Fold, final_fold, inner_groups, leave_one_group_out
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
 from msiscale.models.logistic import LogisticRegression
 from msiscale.models.metrics import classification_metrics, classification_records
 from msiscale.models.moments import Moments, moments, moments_of_blocks
 from msiscale.models.passes import RowBlock
 from msiscale.models.pca import PCA
-from msiscale.models.ridge import R2, Ridge, RidgePath, r2_from_moments
+from msiscale.models.r2 import R2, r2_from_moments
+from msiscale.models.ridge import Ridge, RidgePath
 from msiscale.models.spread import Spread
-from msiscale.models.validation import (
-    Basis,
-    Fold,
-    FoldModel,
-    final_fold,
-    fit_linear_folds,
-    inner_groups,
-    leave_one_group_out,
-)
+from msiscale.models.validation import Basis, FoldModel, fit_linear_folds
 
 __all__ = [
     "PCA",

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Floats
+from msiscale.models.folds import MAX_INNER, Fold, inner_folds
 from msiscale.models.joint import LinearMap, Problem, fit_many, heldout_losses
 from msiscale.models.passes import RowBlock
 from msiscale.models.passes import probabilities as from_predictor
 from msiscale.models.rowblocks import Run
-from msiscale.models.validation import MAX_INNER, Fold, inner_folds
 from msiscale.saving import Layout, Saved
 from msiscale.threads import one_blas_thread
 

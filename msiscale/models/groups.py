@@ -8,11 +8,11 @@ chosen by coordinate descent on the squared errors of held-out rows, all from th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from msiscale.features.layers import Group
 from msiscale.grid import Floats
 from msiscale.models.moments import Moments, reciprocal
 from msiscale.threads import one_blas_thread
@@ -20,23 +20,6 @@ from msiscale.threads import one_blas_thread
 FACTORS = (0.25, 4.0)  # that a weight is tried with
 SWEEPS = 2
 LEAST_GAIN = 0.01  # of the squared error, below which a weight is left alone
-
-
-class Group(NamedTuple):
-    """Neighbouring variables.
-
-    Attributes
-    ----------
-    name : str
-    size : their number
-    own_scale : each is divided by its own deviation; else none by less than a share of their rms
-    used : False leaves them out of every fit
-    """
-
-    name: str
-    size: int
-    own_scale: bool = False
-    used: bool = True
 
 
 def scales(
@@ -73,7 +56,7 @@ def scales(
     used = [group for group in groups if group.used]
     if len(groups) == 1:
         return found
-    share = sum(group.size for group in used) / max(len(used), 1)
+    share = sum(group.channels for group in used) / max(len(used), 1)
     for i, (part, group) in enumerate(zip(slices(groups), groups, strict=True)):
         energy = ((deviations[part] * reciprocal(found[part])) ** 2).sum() if group.used else 0.0
         found[part] *= np.sqrt(energy / share) / (weights[i] if len(weights) else 1.0)
@@ -82,8 +65,8 @@ def scales(
 
 def slices(groups: Sequence[Group]) -> list[slice]:
     """Where each group is."""
-    ends = np.cumsum([group.size for group in groups]).tolist()
-    return [slice(end - group.size, end) for end, group in zip(ends, groups, strict=True)]
+    ends = np.cumsum([group.channels for group in groups]).tolist()
+    return [slice(end - group.channels, end) for end, group in zip(ends, groups, strict=True)]
 
 
 def choose_weights(

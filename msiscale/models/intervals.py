@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msiscale.grid import Floats
-from msiscale.models.ridge import R2
+from msiscale.models.r2 import R2
 
 BINS = 4096  # of the pooled ranks; ties within one cost an AUC 1e-4 at most
 DRAWS = 1000

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from msiscale.models.classification import Case, choose_costs
 from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
+from msiscale.models.folds import inner_folds
 from msiscale.models.joint import LinearMap, Problem, fit_many
 from msiscale.models.moments import moments, product_dtype
 from msiscale.models.passes import PER_ROW, RowBlock, probabilities
@@ -29,7 +30,6 @@ from msiscale.models.rowblocks import (
     row_blocks,
 )
 from msiscale.models.spread import spread
-from msiscale.models.validation import inner_folds
 
 ALL = "all"
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from msiscale.models.validation import Fold
+from msiscale.models.folds import Fold
 
 Mask = NDArray[np.bool_]
 Groups = NDArray[np.int8]

@@ -13,111 +13,36 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msiscale.features.layers import Group
 from msiscale.grid import Floats
-from msiscale.models.groups import Group, choose_weights, scales
+from msiscale.models.fold_records import (
+    MSI_FROM_COLOUR,
+    mask_records,
+    r2_records,
+    spectrum_records,
+)
+from msiscale.models.folds import Fold, inner_folds, training_sums
+from msiscale.models.groups import choose_weights, scales
 from msiscale.models.joint import LinearMap
-from msiscale.models.metrics import Record, tidy
-from msiscale.models.moments import Moments, leave_one_out, reciprocal
+from msiscale.models.metrics import Record
+from msiscale.models.moments import Moments, reciprocal
 from msiscale.models.pca import PCA
-from msiscale.models.ridge import ALPHAS, LEAST_ALPHA, R2, RidgePath, r2_from_moments, refined
+from msiscale.models.r2 import R2, r2_from_moments
+from msiscale.models.ridge import ALPHAS, LEAST_ALPHA, RidgePath, refined
 from msiscale.models.spread import Spread
 from msiscale.saving import Layout, Read, Saved
 from msiscale.threads import one_blas_thread
 
 Columns = Callable[[tuple[str, ...]], NDArray[np.bool_]]
 
-MODEL, BASELINE = "msi_from_he", "msi_from_colour"
-MAX_INNER = 5
-FEW_PATIENTS = 3  # left to train on: with fewer, blocks of their specimens choose a penalty
 LEAST_SCALE = 0.5  # of a channel, see `groups.scales`: networks have nearly dead ones
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Specimens to train on and specimens held out, both in the order of the cohort."""
-
-    name: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-def leave_one_group_out(patients: Mapping[str, str]) -> list[Fold]:
-    """One fold a patient, whose specimens are held out together.
-
-    Parameters
-    ----------
-    patients : mapping of specimen to patient
-        In the order of the cohort.
-
-    Returns
-    -------
-    list of Fold, in the order in which patients first appear, with their names
-
-    Raises
-    ------
-    ValueError
-        Fewer than two patients.
-    """
-    names = list(dict.fromkeys(patients.values()))
-    if len(names) < 2:
-        raise ValueError(
-            f"cross-validation leaves out whole patients and there is {len(names)}: add specimens"
-            " of a second patient, or give the column 'patient' if they are already there"
-        )
-    return [
-        Fold(
-            name,
-            train=tuple(s for s, p in patients.items() if p != name),
-            test=tuple(s for s, p in patients.items() if p == name),
-        )
-        for name in names
-    ]
-
-
-def final_fold(specimens: Sequence[str]) -> Fold:
-    """The fold ``final``: trained on all, nothing held out."""
-    return Fold("final", tuple(specimens), ())
-
-
-def inner_groups(
-    train: Sequence[str], patients: Mapping[str, str], most: int = MAX_INNER
-) -> tuple[list[tuple[str, ...]], str]:
-    """Parts of the training specimens to leave out in turn when a penalty is chosen.
-
-    Returns
-    -------
-    groups : list of tuples of specimens
-        At most `most`; patients stay whole and are dealt out in order. With a single patient, its
-        specimens; with a single specimen, none.
-    kind : "patients", "specimens" or "none"
-    """
-    by_patient: dict[str, list[str]] = {}
-    for s in train:
-        by_patient.setdefault(patients[s], []).append(s)
-    units = list(by_patient.values())
-    kind = "patients"
-    if len(units) < 2:
-        units, kind = [[s] for s in train], "specimens"
-    if len(units) < 2:
-        return [], "none"
-    n = min(len(units), most)
-    dealt = [{s for unit in units[i::n] for s in unit} for i in range(n)]
-    return [tuple(s for s in train if s in group) for group in dealt], kind
-
-
-def inner_folds(
-    train: Sequence[str], patients: Mapping[str, str], most: int = MAX_INNER
-) -> tuple[list[Fold], str]:
-    """`inner_groups` as folds: each trains on the others of `train`."""
-    groups, kind = inner_groups(train, patients, most)
-    return [Fold("", tuple(s for s in train if s not in g), g) for g in groups], kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -447,37 +372,6 @@ class _Choice:
         ]
 
 
-def training_sums(sums: Mapping[str, Moments], folds: Sequence[Fold]) -> Iterator[Moments]:
-    """Sums of each fold's training specimens, without a trace of the others."""
-    # folds that together hold out every specimen once share their partial sums
-    held = [f for f in folds if f.test]
-    everyone = {s for f in held for s in f.test}
-    partition = (
-        len(held) > 1
-        and sum(len(f.test) for f in held) == len(everyone)
-        and all({*f.train} == everyone - {*f.test} for f in held)
-    )
-    shared = leave_one_out(_HeldOut(sums, held)) if partition else iter(())
-    for fold in folds:
-        if partition and fold.test:
-            yield next(shared)
-        else:
-            yield Moments.merge(sums[s] for s in fold.train)
-
-
-class _HeldOut(Sequence[Moments]):
-    """The sums that each fold holds out, made when they are asked for."""
-
-    def __init__(self, sums: Mapping[str, Moments], folds: Sequence[Fold]) -> None:
-        self.sums, self.folds = sums, folds
-
-    def __len__(self) -> int:
-        return len(self.folds)
-
-    def __getitem__(self, i: Any) -> Any:
-        return Moments.merge(self.sums[s] for s in self.folds[i].test)
-
-
 def _fit_fold(
     fold: Fold,
     training: Moments,
@@ -502,10 +396,10 @@ def _fit_fold(
         records += r2_records(fold.name, specimen, r2, ratio)
         if of_colours is not None:
             alone = colour_scores[specimen] = of_colours.r2(heldout, modes.mean_m)
-            records += r2_records(fold.name, specimen, alone, ratio, BASELINE)
-        records += _spectrum_records(fold.name, specimen, r2, everything.select(m=used), chosen)
+            records += r2_records(fold.name, specimen, alone, ratio, MSI_FROM_COLOUR)
+        records += spectrum_records(fold.name, specimen, r2, everything.select(m=used), chosen)
         tissue = Spread.of_moments(everything, "m")
-        records += _mask_records(fold, specimen, tissue, background, used, training.mean_m)
+        records += mask_records(fold, specimen, tissue, background, used, training.mean_m)
     components, mean = np.zeros((len(basis.components), training.q)), np.zeros(training.q)
     components[:, used], mean[used] = basis.components, basis.mean
     none = np.zeros((len(components), 0)), np.zeros(len(components))
@@ -615,87 +509,3 @@ def _maps(
         axes = reciprocal(own.scale)[:, None] * own.vectors
         maps["cancer_from_colour"] = LinearMap(axes, -(own.sums.mean_x @ axes), own.values)
     return maps
-
-
-def r2_records(fold: str, specimen: str, r2: R2, ratio: Floats, model: str = MODEL) -> list[Record]:
-    """Tidy records of the R² of modes and of all of them.
-
-    Parameters
-    ----------
-    fold, specimen : str
-        For the records.
-    r2 : R2
-        Its targets are t modes.
-    ratio : (t,) float64
-        Share of the variance that each mode explains.
-    model : str
-        What predicts.
-
-    Returns
-    -------
-    list of dict with keys fold, specimen, model, target, metric, value
-    """
-    per_target = {
-        "r2": r2.per_target,
-        "r2_mean_spectrum": r2.baseline_per_target,
-        "r2_over_mean_spectrum": r2.over_baseline_per_target,
-        "explained_variance_ratio": ratio,
-    }
-    found = [
-        record
-        for metric, values in per_target.items()
-        for i, value in enumerate(values)
-        for record in tidy(fold, specimen, model, f"mode_{i:03d}", {metric: value})
-    ]
-    weighted = {
-        "r2": r2.weighted,
-        "r2_mean_spectrum": r2.baseline_weighted,
-        "r2_over_mean_spectrum": r2.over_baseline_weighted,
-        "explained_variance_ratio": float(ratio.sum()),
-    }
-    return found + tidy(fold, specimen, model, "weighted", weighted)
-
-
-def _spectrum_records(
-    fold: str, specimen: str, modes: R2, heldout: Moments, training: Moments
-) -> list[Record]:
-    """R² over all m/z of the predicted spectrum, and the most that these modes could reach."""
-    tss = float(np.trace(heldout.smm))
-    away = heldout.mean_m - training.mean_m
-    tss_train = tss + heldout.n * float(away @ away)
-    outside = tss_train - modes.tss_train.sum()  # orthogonal to the modes: nothing predicts it
-    if tss <= 0:
-        return []
-    values = {
-        "r2": 1 - (outside + modes.rss.sum()) / tss,
-        "r2_mean_spectrum": 1 - tss_train / tss,
-        "r2_of_measured_modes": 1 - outside / tss,
-    }
-    return tidy(fold, specimen, MODEL, "spectrum", values)
-
-
-def _mean_of(parts: Sequence[Spread]) -> Floats:
-    weights = np.array([p.n for p in parts])
-    return np.asarray(weights @ np.stack([p.mean for p in parts]) / weights.sum())
-
-
-def _mask_records(
-    fold: Fold,
-    specimen: str,
-    tissue: Spread,
-    background: Mapping[str, Spread],
-    mask: NDArray[np.bool_],
-    training: Floats,
-) -> list[Record]:
-    """Squares about the training means of tissue and of background, over all squares."""
-    known = [background[s] for s in fold.train if s in background]
-    parts, means = [tissue], [training]
-    if specimen in background and known:
-        parts.append(background[specimen])
-        means.append(_mean_of(known))
-    rss = sum(p.about(mean)[mask].sum() for p, mean in zip(parts, means, strict=True))
-    whole = _mean_of(parts)
-    tss = sum(p.about(whole)[mask].sum() for p in parts)
-    if tss <= 0:
-        return []
-    return tidy(fold.name, specimen, MODEL, "spectrum", {"r2_tissue_mask": 1 - rss / tss})

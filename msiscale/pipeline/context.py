@@ -387,7 +387,7 @@ def recorded(
     # of a block the facts stand apart, to be combined
     found = facts if "/" not in name else {"facts": facts}
     if heard:
-        found = {**found, "notices": [*found.get("notices", []), *heard]}
+        found = {**found, "notices": [*heard]}
     return Ledger(lease.out).write(stage, name, key, "done", **wrote, **more, **found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import resource
 import time
@@ -17,9 +18,10 @@ import pandas as pd
 from msiscale import __version__
 from msiscale.cluster import Where, connect
 from msiscale.cohort import Specimen, read_manifest
-from msiscale.config import RunConfig, as_dict, load_config
+from msiscale.config import PROTOCOLS, RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.log import hearing
+from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE
 from msiscale.models.incremental import need_dask_ml
 from msiscale.notices import Notice
 from msiscale.pipeline.account import totals
@@ -27,6 +29,7 @@ from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.features import encoder_facts
+from msiscale.pipeline.model import COLOUR, HE, MODELS
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
 from msiscale.store import at_once, exists, join, open_group, read_csv, read_json, write_json
@@ -44,10 +47,11 @@ class Result:
     failed: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> Iterator[str]:
-        """Headline lines: leave-one-patient-out figures, biomarkers, where the report is."""
+        """Headline lines: figures of what was held out, biomarkers, where the report is."""
         metrics = join(self.out, "metrics.csv")
         if exists(metrics):
-            yield from _headline(read_csv(metrics))
+            ions = join(self.out, "ions.csv")
+            yield from _headline(read_csv(metrics), read_csv(ions) if exists(ions) else None)
         found = join(self.out, "biomarkers.csv")
         if exists(found):
             yield "strongest m/z:"
@@ -62,32 +66,45 @@ class Result:
             yield f"report: {page}"
 
 
-def _headline(metrics: pd.DataFrame) -> Iterator[str]:
-    pooled = metrics[
-        (metrics["protocol"] == "leave_one_patient_out") & (metrics["specimen"] == "all")
-    ]
-    values = pooled.set_index(["model", "target", "metric"])["value"]
-    if pooled.empty:
+HELD_OUT = {
+    "leave_one_patient_out": "leave-one-patient-out",
+    "spatial_blocks": "blocks held out of one patient",
+    "pixel_folds": "random pixels held out of one patient",
+}
+
+
+def _headline(metrics: pd.DataFrame, ions: pd.DataFrame | None) -> Iterator[str]:
+    """Pooled figures of what was held out, then what leakage would claim."""
+    pooled = metrics[metrics["specimen"] == "all"]
+    held = next((p for p in PROTOCOLS if (pooled["protocol"] == p).any()), None)
+    if held is None:
         return
-    yield "leave-one-patient-out, all specimens:"
-    for model in ("cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"):
+    values, claimed = (
+        pooled[pooled["protocol"] == p].set_index(["model", "target", "metric"])["value"]
+        for p in (held, "pixel_folds")
+    )
+    yield f"{HELD_OUT[held]}, all specimens:"
+    for model in (*MODELS, COLOUR):
         if (model, "cancer", "auc") in values.index:
             auc, ap, prevalence = (
                 values[model, "cancer", m] for m in ("auc", "average_precision", "prevalence")
             )
             yield f"  {model:<26} AUC {auc:.3f}  AP {ap:.3f}  (prevalence {prevalence:.3f})"
-    for target in ("mode_000", "weighted"):
-        if ("msi_from_he", target, "r2") in values.index:
-            yield f"  {'msi_from_he ' + target:<26} R² {values['msi_from_he', target, 'r2']:.3f}"
-    leaky = metrics[(metrics["protocol"] == "pixel_folds") & (metrics["specimen"] == "all")]
-    claimed = leaky.set_index(["model", "target", "metric"])["value"]
-    if ("cancer_from_he", "cancer", "auc") in claimed.index:
+    for model, target in itertools.product(
+        (MSI_FROM_HE, MSI_FROM_COLOUR), ("mode_000", "weighted")
+    ):
+        if (model, target, "r2") in values.index:
+            yield f"  {f'{model} {target}':<26} R² {values[model, target, 'r2']:.3f}"
+    if ions is not None and len(mine := ions[ions["protocol"] == held]):
         yield (
-            "pooled pixels, as the published study validates, would claim: "
-            f"AUC {claimed['cancer_from_msi', 'cancer', 'auc']:.3f}, "
-            f"{claimed['cancer_from_he', 'cancer', 'auc']:.3f}, "
-            f"{claimed['cancer_from_predicted_msi', 'cancer', 'auc']:.3f}, "
-            f"R² {claimed['msi_from_he', 'weighted', 'r2']:.3f}"
+            f"  {'ions, median r':<26} {mine['pearson'].median():.3f}, from colour alone "
+            f"{mine['colour_pearson'].median():.3f}"
+        )
+    if held != "pixel_folds" and (HE, "cancer", "auc") in claimed.index:
+        aucs = ", ".join(f"{claimed[model, 'cancer', 'auc']:.3f}" for model in MODELS)
+        yield (
+            f"pooled pixels, as the published study validates, would claim: AUC {aucs}, "
+            f"R² {claimed[MSI_FROM_HE, 'weighted', 'r2']:.3f}"
         )
 
 

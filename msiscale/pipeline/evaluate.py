@@ -18,6 +18,7 @@ import numpy as np
 import zarr
 
 from msiscale.errors import SpecimenError
+from msiscale.features.layers import Group
 from msiscale.models import (
     R2,
     Basis,
@@ -29,7 +30,6 @@ from msiscale.models import (
     fit_linear_folds,
     moments_of_blocks,
 )
-from msiscale.models.groups import Group
 from msiscale.models.published import self_scaled
 from msiscale.pipeline.classify import SEEN, Inner, classifiers, on_cluster
 from msiscale.pipeline.context import Run, noting

@@ -15,7 +15,7 @@ from msiscale.config import MPP, RunConfig
 from msiscale.errors import InputError, MsiscaleWarning, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
-from msiscale.features.layers import WIDTHS_UM
+from msiscale.features.layers import WIDTHS_UM, Group
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.plausible import coarser_than_trained
@@ -24,6 +24,7 @@ from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, as_asked
 from msiscale.store import (
+    StoredSpecimen,
     array_of,
     create_array,
     divisor,
@@ -119,12 +120,19 @@ def _choose_mpp(run: Run) -> None:
         own = max(max(run.upstream("register", s)["mpp"]) for s in run.specimens())
         mpp = max(MPP, round(float(own), 3))
         if mpp > MPP:
-            run.say(
-                f"features: the encoder sees the slides at {mpp:g} µm a pixel, as the coarsest is "
-                f"no finer, and not at {MPP:g} (--mpp)"
+            text = (
+                f"the encoder sees the slides at {mpp:g} µm a pixel, as the coarsest is no finer, "
+                f"and not at {MPP:g} (--mpp)"
             )
+            run.notice("features", "", text)
         run.config = replace(run.config, mpp=mpp)
         run.encoder = {}
+
+
+def stored_groups(specimen: StoredSpecimen) -> list[Group]:
+    """The groups of the channels that are stored of a specimen."""
+    known: Any = specimen.features.attrs["groups"]
+    return [Group(*fields) for fields in known]
 
 
 def encoder_facts(run: Run) -> dict[str, Any]:
@@ -151,7 +159,7 @@ def _encoder_facts(config: RunConfig) -> dict[str, Any]:
         "stride": encoder.stride,
         "cell": min(layer.stride for one in encoder.each for layer in one.layers),
         "halo": encoder.halo,
-        "groups": [list(group) for group in encoder.groups],
+        "groups": [list(group[:4]) for group in encoder.groups],  # `stored_groups`
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from functools import partial
 from typing import Any
 
 from msiscale import __version__
 from msiscale.cohort import Specimen
-from msiscale.errors import SpecimenError
+from msiscale.errors import MsiscaleWarning, SpecimenError
 from msiscale.models import Spread, moments_of_blocks
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
@@ -58,8 +59,8 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         opened = at_once(partial(open_pixels, run), specimens)
         tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
         patients = {s.name: s.patient for s in specimens}
-        folds = patient_folds(run, patients)
-        groups = channel_groups(run, tables, bool(few_folds(patients, folds)))
+        folds = patient_folds(patients)
+        groups = channel_groups(tables, bool(few_folds(patients, folds)))
         leave_out(run, {name for fold in folds for name in fold.test})
         run.say(f"fit: linear maps of {len(folds) - 1} folds, and of all specimens")
         setting = Setting.of_patients(
@@ -73,12 +74,12 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
             ),
             background=_background(run, specimens),
             groups=groups,
-            inner=blocks_within(run, tables, patients, folds, groups),
+            inner=blocks_within(tables, patients, folds, groups),
             folds_url=join(run.state_url, "folds"),
             whole=True,
         )
         main = evaluate(run, setting, run.predictions_url)
-        _say_edges(run, main)
+        _say_edges(main)
         if not main.classifiers:
             run.say("fit: no specimen has an annotation; cancer is not fitted")
         found = [main]
@@ -97,14 +98,15 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         record |= {"folds": len(main.held_out), "specimens": len(specimens)}
 
 
-def _say_edges(run: Run, found: Evaluated) -> None:
+def _say_edges(found: Evaluated) -> None:
     """A penalty at the end of its grid is no optimum that was found."""
     ends = [model.edge for model in found.models if model.edge]
     for end in sorted(set(ends)):
-        run.say(
+        text = (
             f"fit: the {end} penalty of --alphas was chosen in {ends.count(end)} of "
             f"{len(found.models)} fits; a better one may lie beyond it"
         )
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
 
 
 def _together(parts: list[Wrote]) -> Wrote:

@@ -109,7 +109,7 @@ def _held_out(run: Run, protocol: str, names: Sequence[str]) -> dict[str, tuple[
 def _sums(
     run: Run, held: Mapping[str, Mapping[str, tuple[int, int]]], n_mz: int
 ) -> dict[str, Floats]:
-    """By protocol (m/z, `SUMS`), of its specimens in their order."""
+    """The (m/z, `SUMS`) of each protocol, added up over its specimens in their order."""
     tasks = [
         Task(f"{protocol}/{name}/{start}", name, ion_sums, (run.out, name, protocol, start, stop))
         for protocol, shapes in held.items()

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from msiscale.models import R2, FoldModel, classification_records, intervals
+from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE, r2_records
 from msiscale.models.metrics import POOLED, reliability
-from msiscale.models.validation import BASELINE, r2_records
-from msiscale.models.validation import MODEL as MSI_FROM_HE
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, COMPARED, HE, HE_MODES, MSI, PREDICTED
 from msiscale.pipeline.pixel_rows import PixelRows
@@ -163,7 +162,7 @@ def regression(
     rows = [{"protocol": one.protocol, **r} for r in one.records]
     samples, pooled_values, each = {}, {}, {}
     unit = ""
-    for model, scores in ((MSI_FROM_HE, one.scores), (BASELINE, one.colour)):
+    for model, scores in ((MSI_FROM_HE, one.scores), (MSI_FROM_COLOUR, one.colour)):
         if not scores:
             continue
         if not one.records:
@@ -184,7 +183,7 @@ def regression(
                     record["low"], record["high"] = intervals.interval(sample)
         rows += [{"protocol": one.protocol, **r} for r in pooled]
     if len(samples) == 2:
-        pair = (MSI_FROM_HE, BASELINE)
+        pair = (MSI_FROM_HE, MSI_FROM_COLOUR)
         compared.append(_compared(one.protocol, pair, "r2", pooled_values, samples, each, unit))
     return rows
 

@@ -15,6 +15,7 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
+from msiscale.pipeline.plausible import extent_mm, in_mm
 from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
 from msiscale.report.registration_figure import placement_figure
@@ -144,12 +145,12 @@ def _must_fit(msi: registration.Picture, slide: Slide) -> None:
     area = int(msi.counts.sum()) * msi.pixel_um.area
     if own >= LEAST_OVERLAP * area:
         return
-    (h, w), (rows, columns) = slide.shape, (np.ptp(n) + 1 for n in np.nonzero(msi.counts))
+    rows, columns = (int(np.ptp(n)) + 1 for n in np.nonzero(msi.counts))
     needed = float(np.sqrt(own / (rows * columns * msi.pixel_um.area)))  # if it shows all of it
-    sizes = f"{w * slide.mpp.x / 1e3:.2g} x {h * slide.mpp.y / 1e3:.2g} mm"
-    measured = f"{columns * msi.pixel_um.x / 1e3:.2g} x {rows * msi.pixel_um.y / 1e3:.2g} mm"
+    sizes = in_mm(extent_mm(slide.shape, slide.mpp))
+    measured = in_mm(extent_mm((rows, columns), msi.pixel_um))
     raise ValueError(
-        f"the slide, {sizes}, is too small for the MSI, {measured}:"
+        f"the slide, {sizes} mm, is too small for the MSI, {measured} mm:"
         f" {_two_scales(slide.mpp, needed)} or more; {_CORRECT}"
     )
 

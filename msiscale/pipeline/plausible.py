@@ -23,12 +23,12 @@ def odd_extent(
     """What is odd about the size of a slide beside its MSI; None if nothing is."""
     # less area than the measured pixels have cannot show them all; far more is odd only where the
     # pixel that fits would be a microscope's: a whole slide beside a biopsy is as it should be
-    size = _extent_mm(slide.shape, slide.mpp)
-    msi = _extent_mm(shape, pixel_um)
+    size = extent_mm(slide.shape, slide.mpp)
+    msi = extent_mm(shape, pixel_um)
     area, msi_area = size[0] * size[1], msi[0] * msi[1]
     fit = slide.mpp.side * sqrt(msi_area / area)
     long, short = max(size), min(size)
-    beside = f"its MSI of {_mm(msi)} mm (pixels of {pixel_um.side:g} µm)"
+    beside = f"its MSI of {in_mm(msi)} mm (pixels of {pixel_um.side:g} µm)"
     fitting = f"about {fit:.2g} µm per pixel would make it as large"
     if area < spectra * pixel_um.area * 1e-6:
         what = f"smaller than {beside}"
@@ -41,18 +41,18 @@ def odd_extent(
     else:
         return None
     return (
-        f"{slide.path}: at {slide.mpp.side:.3g} µm per pixel the slide is {_mm(size)} mm, {what}; "
-        f"{fitting}: correct the manifest column mpp, or pixel_um where the MSI has the wrong size"
+        f"{slide.path}: at {slide.mpp.side:.3g} µm per pixel the slide is {in_mm(size)} mm, "
+        f"{what}; {fitting}: correct the manifest column mpp, or pixel_um where the MSI has the wrong size"
     )
 
 
-def _extent_mm(shape: tuple[int, int], pixel: PixelSize) -> tuple[float, float]:
-    """Height and width."""
+def extent_mm(shape: tuple[int, int], pixel: PixelSize) -> tuple[float, float]:
+    """The height and width of so many pixels."""
     return shape[0] * pixel.y / 1000, shape[1] * pixel.x / 1000
 
 
-def _mm(size: tuple[float, float]) -> str:
-    """Width x height."""
+def in_mm(size: tuple[float, float]) -> str:
+    """A size as width x height in words."""
     return " x ".join(f"{v:.2f}" if v < 10 else f"{v:.1f}" for v in reversed(size))
 
 

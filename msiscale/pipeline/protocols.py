@@ -8,21 +8,23 @@ by leaving out patients, and the m/z are those of the whole cohort.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from msiscale import msi
-from msiscale.features.layers import WIDTHS_UM
+from msiscale.errors import MsiscaleWarning
+from msiscale.features.layers import WIDTHS_UM, Group
 from msiscale.models import Fold, final_fold, leave_one_group_out
-from msiscale.models.groups import Group
+from msiscale.models.folds import FEW_PATIENTS
 from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds, spatial_blocks
-from msiscale.models.validation import FEW_PATIENTS
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.classify import Inner
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.evaluate import Evaluated, Setting
+from msiscale.pipeline.features import stored_groups
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import StoredSpecimen
 
@@ -31,14 +33,15 @@ NEAR_UM = 400.0  # of the field of view of a channel, where blocks of a specimen
 Tables = Mapping[str, PixelRows]
 
 
-def patient_folds(run: Run, patients: Mapping[str, str]) -> list[Fold]:
+def patient_folds(patients: Mapping[str, str]) -> list[Fold]:
     """One fold a patient, then the final one of all; with one patient only the final one."""
     last = final_fold(list(patients))
     if len(set(patients.values())) < 2:
-        run.say(
+        text = (
             "fit: one patient only: blocks of its specimens are held out; nothing is known about "
             "another patient"
         )
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
         return [last]
     return [*leave_one_group_out(patients), last]
 
@@ -49,21 +52,25 @@ def supported_columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
     return lambda train: msi.supported(axis, list(train))
 
 
-def channel_groups(run: Run, tables: Tables, few: bool) -> list[Group]:
+def channel_groups(tables: Tables, few: bool) -> list[Group]:
     """Groups of the channels, as the features say; with `few` patients those that see far go."""
     # blocks of specimens are held out then, as far apart as the features see
-    facts = StoredSpecimen(next(iter(tables.values())).url).features.attrs
-    known: list[tuple[str, int, bool, int]] = facts["groups"]  # type: ignore[assignment]
-    field_um = {name: (2 * halo + 1) * float(facts["mpp"]) for name, _, _, halo in known}  # type: ignore[arg-type]
-    far = {name for name, um in field_um.items() if few and um > NEAR_UM}
-    if far == {name for name, *_ in known}:
-        far = set()
-    if far:
-        run.say(
-            f"fit: too few patients to choose penalties by, so blocks of tissue are held out, and "
-            f"what sees more than {NEAR_UM:g} µm is left out: {', '.join(sorted(far))}"
-        )
-    return [Group(name, size, own, name not in far) for name, size, own, _ in known]
+    stored = StoredSpecimen(next(iter(tables.values())).url)
+    mpp, groups = float(stored.features.attrs["mpp"]), stored_groups(stored)  # type: ignore[arg-type]
+    far = [g.name for g in groups if few and field_um(g.halo, mpp) > NEAR_UM]
+    if not far or len(far) == len(groups):
+        return groups
+    text = (
+        "fit: too few patients to choose penalties by, so blocks of tissue are held out, and what "
+        f"sees more than {NEAR_UM:g} µm is left out: {', '.join(far)}"
+    )
+    warnings.warn(text, MsiscaleWarning, stacklevel=2)
+    return [group._replace(used=group.name not in far) for group in groups]
+
+
+def field_um(halo: int, mpp: float) -> float:
+    """What a network sees that looks `halo` pixels past each side of one."""
+    return (2 * halo + 1) * mpp
 
 
 def few_folds(patients: Mapping[str, str], folds: Sequence[Fold]) -> list[Fold]:
@@ -99,7 +106,8 @@ def within_specimens(
     units = {unit: None for of in parts.values() for unit in of}
     folds = folds_of(units)
     if len(folds) < len({group_of(unit) for unit in units}):
-        run.say(f"fit: {protocol}: the encoder sees too far for blocks of these specimens")
+        text = f"fit: {protocol}: the encoder sees too far for blocks of these specimens"
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
         return None
     gap = ""
     if protocol == "spatial_blocks":
@@ -115,10 +123,11 @@ def within_specimens(
         if all(within.values()):
             inner = Inner(parts, within, {unit: (unit,) for unit in units})
         else:
-            run.say(
+            text = (
                 f"fit: {protocol}: too little is left to choose the penalties of each fold; those "
                 "of the model of all are taken, which saw the block held out"
             )
+            warnings.warn(text, MsiscaleWarning, stacklevel=2)
     return Setting(
         protocol,
         tables,
@@ -136,7 +145,6 @@ def within_specimens(
 
 
 def blocks_within(
-    run: Run,
     tables: Tables,
     patients: Mapping[str, str],
     folds: Sequence[Fold],
@@ -149,8 +157,6 @@ def blocks_within(
 
     Parameters
     ----------
-    run : Run
-        To say what was done.
     tables : mapping of str to PixelRows
         The rows of each specimen.
     patients : mapping of str to str
@@ -168,20 +174,25 @@ def blocks_within(
     few = few_folds(patients, folds)
     if not few:
         return None
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    for gap in (True, False):
-        for name, table in tables.items():
-            buffer = buffer_pixels(table, groups) if gap else 0.0
-            units = spatial_blocks(table.mask, buffer).units()
-            parts[name] = {f"{name}:{unit}": mask for unit, mask in units.items()}
-        inner = {f.name: folds_of(u for s in f.train for u in parts[s]) for f in few}
-        if all(inner.values()):
-            break
-        run.say(
-            "fit: the encoder sees too far for blocks of these specimens with a gap between; "
-            "penalties are chosen by blocks that touch"
-        )
-    return Inner(parts, inner, {name: tuple(of) for name, of in parts.items()})
+    found = _inner(tables, few, {name: buffer_pixels(t, groups) for name, t in tables.items()})
+    if all(found.folds.values()):
+        return found
+    text = (
+        "fit: the encoder sees too far for blocks of these specimens with a gap between; "
+        "penalties are chosen by blocks that touch"
+    )
+    warnings.warn(text, MsiscaleWarning, stacklevel=2)
+    return _inner(tables, few, dict.fromkeys(tables, 0.0))
+
+
+def _inner(tables: Tables, few: Sequence[Fold], buffers: Mapping[str, float]) -> Inner:
+    """Blocks of each specimen with a gap of `buffers` pixels, and the folds over them."""
+    parts = {
+        name: {f"{name}:{u}": m for u, m in spatial_blocks(t.mask, buffers[name]).units().items()}
+        for name, t in tables.items()
+    }
+    folds = {f.name: folds_of(u for s in f.train for u in parts[s]) for f in few}
+    return Inner(parts, folds, {name: tuple(of) for name, of in parts.items()})
 
 
 def _partition(
@@ -196,11 +207,10 @@ def buffer_pixels(table: PixelRows, groups: Sequence[Group]) -> float:
     """MSI pixels between centres whose features share nothing: receptive field and a diagonal."""
     stored = StoredSpecimen(table.url)
     facts, pixel_um = stored.features.attrs, stored.pixel_um
-    used = {group.name for group in groups if group.used}
-    known: list[tuple[str, int, bool, int]] = facts["groups"]  # type: ignore[assignment]
-    halo: Any = max(halo for name, _, _, halo in known if name in used)
-    if facts["feature_mode"] == "tiles":
-        halo = facts["halo"]
-    field_um = (2 * float(halo) + 1) * float(facts["mpp"])  # type: ignore[arg-type]
-    field_um = max(field_um, *WIDTHS_UM)  # which the colours of the baseline see
-    return float((field_um + np.hypot(*pixel_um)) / min(pixel_um))
+    tiles = facts["feature_mode"] == "tiles"  # which are seen whole
+    halo: Any = facts["halo"] if tiles else max(g.halo for g in groups if g.used)
+    # the colours of the baseline see the largest square
+    sees = max(field_um(halo, float(facts["mpp"])), *WIDTHS_UM)  # type: ignore[arg-type]
+    return float(
+        (sees + np.hypot(*pixel_um)) / min(pixel_um)
+    )  # colours see a square of `WIDTHS_UM`

@@ -101,16 +101,16 @@ def _register(
     odd = odd_extent(slide, shape, pixel_um, peaks["spectra"])
     if odd is not None:
         warnings.warn(odd, MsiscaleWarning, stacklevel=2)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MsiscaleWarning)
-        group = open_group(join(cohort_url, specimen.name), "a")
-        if needs_cube(specimen, config):
-            placed = place(out, group, specimen, slide, config)
-        else:
-            placed = Placed(given(specimen, slide.mpp, pixel_um))
-        found = placed.registration
-        tissue = covered_by_half(*tissue_mask(slide), found.matrix, Block(0, shape[0], 0, shape[1]))
-        cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config)
+    group = open_group(join(cohort_url, specimen.name), "a")
+    if needs_cube(specimen, config):
+        placed = place(out, group, specimen, slide, config)
+    else:
+        placed = Placed(given(specimen, slide.mpp, pixel_um))
+    for note in placed.notes:
+        warnings.warn(note, MsiscaleWarning, stacklevel=2)
+    found = placed.registration
+    tissue = covered_by_half(*tissue_mask(slide), found.matrix, Block(0, shape[0], 0, shape[1]))
+    cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config)
     if not tissue.any():
         how = "automatic" if is_automatic(specimen, config) else None
         raise InputError(
@@ -145,10 +145,6 @@ def _register(
         "mpp": list(slide.mpp),
         "tissue_pixels": int(tissue.sum()),
         "labelled": cancer is not None,
-        "notices": [
-            *(str(w.message) for w in caught if issubclass(w.category, MsiscaleWarning)),
-            *placed.notes,
-        ],
     }
 
 

@@ -65,13 +65,13 @@ def _rows(run: Run, specimens: list[Specimen], patients: dict[str, str]) -> list
     opened = at_once(partial(open_pixels, run), specimens)
     tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
     folds, columns = leave_one_group_out(patients), supported_columns(run)
-    groups = channel_groups(run, tables, bool(few_folds(patients, folds)))
+    groups = channel_groups(tables, bool(few_folds(patients, folds)))
     root, rows = join(run.state_url, "robustness"), []
     try:
         for test, level, draw, moves in tests(run, tables):
             run.say(f"robustness: {test} {level:g}" + (f", draw {draw + 1}" if draw else ""))
             moved = {n: table.moved(**moves[n]) for n, table in tables.items()}
-            inner = blocks_within(run, moved, patients, folds, groups)
+            inner = blocks_within(moved, patients, folds, groups)
             words: dict[str, Any] = {"below": "maps", "inner": inner, "groups": groups}
             setting = Setting.of_patients(test, moved, folds, patients, columns, **words)
             found = evaluate(run, setting, root).evaluation

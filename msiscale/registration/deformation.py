@@ -69,7 +69,11 @@ def deform(pair: Pair, matrix: Floats) -> Deformation:
     affine = itk().AffineTransform(2)
     affine.SetMatrix(matrix[:2, :2].ravel().tolist())
     affine.SetTranslation(matrix[:2, 2].tolist())
-    method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-6, numberOfIterations=60)
+    # no control point further than a pixel may move: at a corner, little else holds one
+    most = MOST_PX * pair.side
+    method.SetOptimizerAsLBFGSB(
+        gradientConvergenceTolerance=1e-6, numberOfIterations=60, lowerBound=-most, upperBound=most
+    )
     # SimpleITK optimises the transform that is applied first
     method.SetMovingInitialTransform(affine)
     method.SetInitialTransform(spline, inPlace=True)

@@ -71,10 +71,12 @@ class HeldOut:
         height, width = self.fold.shape
         return height, width
 
-    @property
+    @cached_property
     def mz(self) -> NDArray[np.float64]:
-        """(k,): what a column stands for here."""
-        return self.stored.mz
+        """(k,): what a column stands for here; a fold leaves out what its training hardly has."""
+        # of a slide without MSI `mz` are the few that were asked for, the model's axis beside them
+        axis = "mz_axis" if "mz_axis" in self.stored else "mz"
+        return self.stored.read(axis).astype(np.float64, copy=False)
 
     @cached_property
     def columns(self) -> NDArray[np.intp]:

@@ -53,7 +53,7 @@ class StoredSpecimen:
 
     @property
     def name(self) -> str:
-        """Of the specimen."""
+        """The name of the specimen."""
         return self.url.rstrip("/").rsplit("/", 1)[-1]
 
     @property

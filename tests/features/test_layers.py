@@ -61,8 +61,8 @@ def test_a_layer_is_that_of_the_whole_network() -> None:
         expected = steps[name][0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
     assert [tuple(g) for g in some.groups] == [
-        ("efficientnet-lite0:stem", 32, False, 2),
-        ("efficientnet-lite0:b2", 24, False, 12),
+        ("efficientnet-lite0:stem", 32, False, 2, True),
+        ("efficientnet-lite0:b2", 24, False, 12, True),
     ]
     assert (some.stride, some.halo, some.channels) == (4, 12, 56)
 

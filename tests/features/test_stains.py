@@ -64,4 +64,4 @@ def test_the_recipe_is_part_of_its_digest_and_the_scale_of_its_halo() -> None:
     assert coarse.sha256 == fine.sha256
     assert coarse.halo * 4.0 < 200 < fine.halo < 300  # pixels; at least 100 µm
     assert fine.halo * 0.5 >= 100
-    assert [tuple(g) for g in fine.groups] == [("stains", 42, True, 208)]
+    assert [tuple(g) for g in fine.groups] == [("stains", 42, True, 208, True)]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from msiscale.features.layers import Group
 from msiscale.models import Moments, RidgePath
-from msiscale.models.groups import Group, choose_weights, scales, slices
+from msiscale.models.groups import choose_weights, scales, slices
 from msiscale.models.ridge import refined
 
 GROUPS = (Group("near", 4), Group("stains", 3, own_scale=True), Group("far", 9))
-P = sum(group.size for group in GROUPS)
+P = sum(group.channels for group in GROUPS)
 
 
 def sums(n: int, seed: int, noise: int = 0) -> Moments:

@@ -18,7 +18,7 @@ from msiscale.models import (
     inner_groups,
     leave_one_group_out,
 )
-from msiscale.models.validation import r2_records
+from msiscale.models.fold_records import r2_records
 
 
 def values(records, **wanted):

@@ -1,0 +1,124 @@
+"""Who trains and who is held out: folds over specimens, whole patients together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msiscale.models.moments import Moments, leave_one_out
+
+MAX_INNER = 5
+FEW_PATIENTS = 3  # left to train on: with fewer, blocks of their specimens choose a penalty
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Specimens to train on and specimens held out, both in the order of the cohort."""
+
+    name: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def leave_one_group_out(patients: Mapping[str, str]) -> list[Fold]:
+    """One fold a patient, whose specimens are held out together.
+
+    Parameters
+    ----------
+    patients : mapping of specimen to patient
+        In the order of the cohort.
+
+    Returns
+    -------
+    list of Fold, in the order in which patients first appear, with their names
+
+    Raises
+    ------
+    ValueError
+        Fewer than two patients.
+    """
+    names = list(dict.fromkeys(patients.values()))
+    if len(names) < 2:
+        raise ValueError(
+            f"cross-validation leaves out whole patients and there is {len(names)}: add specimens"
+            " of a second patient, or give the column 'patient' if they are already there"
+        )
+    return [
+        Fold(
+            name,
+            train=tuple(s for s, p in patients.items() if p != name),
+            test=tuple(s for s, p in patients.items() if p == name),
+        )
+        for name in names
+    ]
+
+
+def final_fold(specimens: Sequence[str]) -> Fold:
+    """The fold ``final``: trained on all, nothing held out."""
+    return Fold("final", tuple(specimens), ())
+
+
+def inner_groups(
+    train: Sequence[str], patients: Mapping[str, str], most: int = MAX_INNER
+) -> tuple[list[tuple[str, ...]], str]:
+    """Parts of the training specimens to leave out in turn when a penalty is chosen.
+
+    Returns
+    -------
+    groups : list of tuples of specimens
+        At most `most`; patients stay whole and are dealt out in order. With a single patient, its
+        specimens; with a single specimen, none.
+    kind : "patients", "specimens" or "none"
+    """
+    by_patient: dict[str, list[str]] = {}
+    for s in train:
+        by_patient.setdefault(patients[s], []).append(s)
+    units = list(by_patient.values())
+    kind = "patients"
+    if len(units) < 2:
+        units, kind = [[s] for s in train], "specimens"
+    if len(units) < 2:
+        return [], "none"
+    n = min(len(units), most)
+    dealt = [{s for unit in units[i::n] for s in unit} for i in range(n)]
+    return [tuple(s for s in train if s in group) for group in dealt], kind
+
+
+def inner_folds(
+    train: Sequence[str], patients: Mapping[str, str], most: int = MAX_INNER
+) -> tuple[list[Fold], str]:
+    """`inner_groups` as folds: each trains on the others of `train`."""
+    groups, kind = inner_groups(train, patients, most)
+    return [Fold("", tuple(s for s in train if s not in g), g) for g in groups], kind
+
+
+def training_sums(sums: Mapping[str, Moments], folds: Sequence[Fold]) -> Iterator[Moments]:
+    """Sums of each fold's training specimens, without a trace of the others."""
+    # folds that together hold out every specimen once share their partial sums
+    held = [f for f in folds if f.test]
+    everyone = {s for f in held for s in f.test}
+    partition = (
+        len(held) > 1
+        and sum(len(f.test) for f in held) == len(everyone)
+        and all({*f.train} == everyone - {*f.test} for f in held)
+    )
+    shared = leave_one_out(_HeldOut(sums, held)) if partition else iter(())
+    for fold in folds:
+        if partition and fold.test:
+            yield next(shared)
+        else:
+            yield Moments.merge(sums[s] for s in fold.train)
+
+
+class _HeldOut(Sequence[Moments]):
+    """The sums that each fold holds out, made when they are asked for."""
+
+    def __init__(self, sums: Mapping[str, Moments], folds: Sequence[Fold]) -> None:
+        self.sums, self.folds = sums, folds
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __getitem__(self, i: Any) -> Any:
+        return Moments.merge(self.sums[s] for s in self.folds[i].test)
