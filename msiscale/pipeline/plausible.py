@@ -42,7 +42,8 @@ def odd_extent(
         return None
     return (
         f"{slide.path}: at {slide.mpp.side:.3g} µm per pixel the slide is {in_mm(size)} mm, "
-        f"{what}; {fitting}: correct the manifest column mpp, or pixel_um where the MSI has the wrong size"
+        f"{what}; {fitting}: correct the manifest column mpp, or pixel_um where the MSI has the "
+        "wrong size"
     )
 
 
