@@ -24,6 +24,7 @@ from msiscale.errors import InputError
 WINDOWS = {"float32": 2432, "bfloat16": 3200}
 BANDED_WINDOW = 3200  # of a ResNet, which needs less memory (`msiscale.features.banded`)
 TILE = 2048  # of the published study
+WHOLE = ("resnet50:layer3", "resnet50:layer4", "efficientnet-lite0")  # networks that may see tiles
 MPP = 0.5  # µm a pixel: 20x, for which most encoders are made
 PROTOCOLS = ("leave_one_patient_out", "spatial_blocks", "pixel_folds")
 
@@ -270,6 +271,12 @@ class RunConfig:
         if (self.normalise == "reference") != bool(self.reference_mz):
             raise InputError(
                 "option normalise = 'reference' and option reference_mz go together; give both"
+            )
+
+        if self.feature_mode == "tiles" and self.encoder not in WHOLE:
+            raise InputError(
+                f"option feature_mode = 'tiles': the study's tiles are of one whole network; give "
+                f"encoder, one of {', '.join(WHOLE)}, in place of {self.encoder}"
             )
 
     @property

@@ -31,7 +31,6 @@ from msiscale.store import (
 from msiscale.store.written import recording
 
 PROTOCOLS = ("leave_one_patient_out", "pixel_folds")
-WHOLE = ("resnet50:layer3", "resnet50:layer4", "efficientnet-lite0")
 KEPT = ("auc", "auc_swapped", "average_precision", "accuracy", "r2")
 TARGETS = ("cancer", "mode_000", "weighted")
 SAME = ["protocol", "model", "target", "metric"]
@@ -52,19 +51,14 @@ def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
     Raises
     ------
     InputError
-        `out` holds no finished run, its encoder is not one whole network, it lacks a protocol, or a
-        specimen failed in a run.
+        `out` holds no finished run, the encoder is not one whole network, a protocol is lacking, or
+        a specimen failed in a run.
     """
     if not exists(join(out, "metrics.csv")):
         raise InputError(f"{out}: no finished run there; msiscale run {manifest} --out {out} first")
-    changes = {**SWITCHES, "published": STUDY}
-    tiles = any(change.get("feature_mode") == "tiles" for change in changes.values())
-    if tiles and config.encoder not in WHOLE:
-        raise InputError(
-            f"--encoder {config.encoder}: the study's tiles are of one whole network; run the "
-            f"cohort and this command with one of {', '.join(WHOLE)}"
-        )
     base_config = replace(config, protocols=PROTOCOLS, jitter=(), null=0)
+    changes = {**SWITCHES, "published": STUDY}
+    configs = {name: replace(base_config, **change) for name, change in changes.items()}
     base = _kept(join(out, "metrics.csv"))
     missing = set(PROTOCOLS) - set(base["protocol"])
     if missing:
@@ -76,7 +70,7 @@ def ablate(manifest: str, out: str, config: RunConfig, **where: Any) -> str:
         figures = join(out, "switches", f"{name}-{key}.csv")
         if not exists(figures):
             say(f"switch {name}")
-            _once(manifest, out, replace(base_config, **change), name, figures, where)
+            _once(manifest, out, configs[name], name, figures, where)
         tables[figures] = _kept(figures).assign(switch=name)
     found = pd.concat(tables.values()).merge(base.rename(columns={"value": "base"}), on=SAME)
     found["change"] = found["value"] - found["base"]
