@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 from msiscale.errors import InputError
 
 # Working pixels of a forward pass, as large as 4 GiB a worker allow with the largest encoder here.
-WINDOWS = {"float32": 2432, "bfloat16": 3200}
+WINDOWS = {"float32": 2432, "tf32": 2432, "bfloat16": 3200, "float16": 3200}
 BANDED_WINDOW = 3200  # of a ResNet, which needs less memory (`msiscale.features.banded`)
 TILE = 2048  # of the published study
 WHOLE = ("resnet50:layer3", "resnet50:layer4", "efficientnet-lite0")  # networks that may see tiles
@@ -157,7 +157,7 @@ class RunConfig:
         unset="what fits into 4 GiB a worker",
         check=Check(lambda v: v > 0 and v % 64 == 0, "give a multiple of 64 pixels, 64 or more"),
     )
-    precision: Literal["float32", "bfloat16"] = _slide(
+    precision: Literal["float32", "bfloat16", "tf32", "float16"] = _slide(
         "float32", "Kind of numbers in which the encoder computes"
     )
     feature_mode: Literal["dense", "tiles"] = _slide(

@@ -40,47 +40,65 @@ _ENTRIES = 512  # of an overlap that are summed up at once
 
 @dataclass(frozen=True)
 class Overlap:
-    """Areas shared by the pixels of a block and the cells of a source, as a sparse matrix."""
+    """Areas shared by the pixels of a block and the cells of a source, as a sparse matrix.
+
+    Neighbours in a row that share the same area are one run: nearly all cells lie in one pixel as a
+    whole, so there are many fewer runs than cells.
+    """
 
     block: Block  # the MSI pixels; pixel ``p`` is the p-th of the block in raster order
     source_shape: tuple[int, int]
-    start: Ints  # (pixels + 1,): entries of ``p`` are ``[start[p]:start[p + 1]]``, in raster order
-    y: Ints  # (entries,), row of the source cell
-    x: Ints  # (entries,), its column
-    area: Floats  # (entries,), shared, in source cells, > 0
+    start: Ints  # (pixels + 1,): runs of ``p`` are ``[start[p]:start[p + 1]]``, in raster order
+    y: Ints  # (runs,), row of the source cells
+    x: Ints  # (runs,), column of the first
+    length: Ints  # (runs,), cells
+    area: Floats  # (runs,), shared with each, in source cells, > 0
     pixel_area: float  # of one whole MSI pixel in source cells, ``|det A|``
 
     @property
     def pixel(self) -> Ints:
-        """int64 (entries,): the pixel of each entry."""
+        """int64 (runs,): the pixel of each run."""
         return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+
+    def cells(self) -> Overlap:
+        """The same with a run for every cell."""
+        run, x = ranges(self.x, self.x + self.length)
+        ends = np.concatenate([[0], np.cumsum(self.length)])
+        return replace(
+            self,
+            start=ends[self.start],
+            y=self.y[run],
+            x=x,
+            length=np.ones(len(run), np.int64),
+            area=self.area[run],
+        )
 
     def covered(self) -> Floats:
         """float64 (h, w): area of each pixel on cells that count, in source cells."""
-        sums = np.bincount(self.pixel, weights=self.area, minlength=len(self.start) - 1)
+        areas = self.area * self.length
+        sums = np.bincount(self.pixel, weights=areas, minlength=len(self.start) - 1)
         return sums.astype(np.float64).reshape(self.block.shape)
 
     def coverage(self) -> Floats:
         """float64 (h, w) in 0..1: share of each pixel on cells that count, 1 within rounding."""
-        share = self.covered() / self.pixel_area
-        return np.where(share > 1 - 1e-9, 1.0, share)
+        return share_of(self.covered(), self.pixel_area)
 
     def bounds(self) -> Block | None:
-        """The smallest block of source cells that holds every entry; None without entries."""
+        """The smallest block of source cells that holds every run; None without any."""
         if not len(self.area):
             return None
-        return Block(
-            int(self.y.min()), int(self.y.max()) + 1, int(self.x.min()), int(self.x.max()) + 1
-        )
+        last = (self.x + self.length).max()
+        return Block(int(self.y.min()), int(self.y.max()) + 1, int(self.x.min()), int(last))
 
     def within(self, cells: Block) -> Overlap:
-        """Only the entries on `cells`."""
-        keep = (self.y >= cells.y0) & (self.y < cells.y1)
-        keep &= (self.x >= cells.x0) & (self.x < cells.x1)
-        return self._select(keep)
+        """Only what lies on `cells`."""
+        first = np.maximum(self.x, cells.x0)
+        length = np.minimum(self.x + self.length, cells.x1) - first
+        keep = (self.y >= cells.y0) & (self.y < cells.y1) & (length > 0)
+        return replace(self, x=first, length=length)._select(keep)
 
     def of(self, pixels: NDArray[np.bool_]) -> Overlap:
-        """Only the entries of some pixels.
+        """Only the runs of some pixels.
 
         Parameters
         ----------
@@ -90,27 +108,30 @@ class Overlap:
         Returns
         -------
         Overlap
-            Of the same block; other pixels have no entries.
+            Of the same block; other pixels have no runs.
         """
         return self._select(pixels.ravel()[self.pixel])
 
-    def where(self, mask: NDArray[np.bool_]) -> Overlap:
-        """Only the entries on some source cells.
+    def where(self, mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0)) -> Overlap:
+        """Only what lies on some source cells.
 
         Parameters
         ----------
         mask
-            (h, w) bool, of the source's shape: true for the cells to keep.
+            (h, w) bool: true for the cells to keep; it holds every run.
+        corner
+            Row and column of its first cell.
 
         Returns
         -------
         Overlap
-            Of the same block, without entries on other cells.
+            Of the same block, with a run for every cell.
         """
-        return self._select(mask[self.y, self.x])
+        each = self.cells()
+        return each._select(mask[each.y - corner[0], each.x - corner[1]])
 
     def touched(self) -> Ints:
-        """Pixels that have entries, in order."""
+        """Pixels that have runs, in order."""
         return np.flatnonzero(np.diff(self.start))
 
     def weighted_sum(self, values: np.ndarray, cells: Block) -> Floats:
@@ -121,7 +142,7 @@ class Overlap:
         values : (h, w, c)
             Of the source's `cells`.
         cells : Block
-            They hold every entry.
+            They hold every run.
 
         Returns
         -------
@@ -129,25 +150,47 @@ class Overlap:
             For the `touched` pixels.
         """
         touched, width = self.touched(), values.shape[1]
-        start = np.append(self.start[touched], self.start[-1])
+        runs = np.append(self.start[touched], self.start[-1])
+        start = np.concatenate([[0], np.cumsum(self.length)])[runs]
         out = np.empty((len(touched), values.shape[2]))
         first = 0
         while first < len(touched):  # some pixels at once, whose cells stay in the cache as float64
             last = int(np.searchsorted(start, start[first] + _ENTRIES, side="right")) - 1
             last = max(first + 1, min(last, len(touched)))
-            part = slice(int(start[first]), int(start[last]))
-            flat = (self.y[part] - cells.y0) * width + (self.x[part] - cells.x0)
+            part = slice(int(runs[first]), int(runs[last]))
+            run, x = ranges(self.x[part], self.x[part] + self.length[part])
+            flat = (self.y[part][run] - cells.y0) * width + (x - cells.x0)
             used, column = np.unique(flat, return_inverse=True)
             dense = values[used // width, used % width].astype(np.float64)
             rows = start[first : last + 1] - start[first]
             shape = (last - first, len(used))
-            out[first:last] = sparse.csr_array((self.area[part], column, rows), shape=shape) @ dense
+            weights = self.area[part][run]
+            out[first:last] = sparse.csr_array((weights, column, rows), shape=shape) @ dense
             first = last
         return out
 
     def _select(self, keep: NDArray[np.bool_]) -> Overlap:
         start = np.concatenate([[0], np.cumsum(keep)])[self.start]
-        return replace(self, start=start, y=self.y[keep], x=self.x[keep], area=self.area[keep])
+        arrays = {name: getattr(self, name)[keep] for name in ("y", "x", "length", "area")}
+        return replace(self, start=start, **arrays)
+
+
+def share_of(covered: Floats, whole: float) -> Floats:
+    """Share of a pixel's area that is covered, 0..1; 1 within rounding.
+
+    Parameters
+    ----------
+    covered
+        float64, areas.
+    whole
+        That of a whole pixel.
+
+    Returns
+    -------
+    float64 of the same shape
+    """
+    share = covered / whole
+    return np.where(share > 1 - 1e-9, 1.0, share)
 
 
 def overlap(
@@ -193,12 +236,12 @@ def overlap(
         _areas(matrix, block, chosen[i : i + step], source_shape, np.sign(det))
         for i in range(0, len(chosen), step)
     ]
-    pixel, y, x, area = (
+    pixel, y, x, length, area = (
         np.concatenate([part[k] for part in parts]) if parts else np.zeros(0, dtype)
-        for k, dtype in enumerate((np.int64, np.int64, np.int64, np.float64))
+        for k, dtype in enumerate((*[np.int64] * 4, np.float64))
     )
     start = np.concatenate([[0], np.cumsum(np.bincount(pixel, minlength=n))]).astype(np.int64)
-    return Overlap(block, source_shape, start, y, x, area, float(abs(det)))
+    return Overlap(block, source_shape, start, y, x, length, area, float(abs(det)))
 
 
 def regrid(
@@ -381,7 +424,7 @@ def _regrid_block(
         good = good & ~bad
         values = np.where(bad[..., None], 0, values)
     if not good.all():
-        shared = shared._select(good[shared.y - region.y0, shared.x - region.x0])
+        shared = shared.where(good, (region.y0, region.x0))
     pixels = shared.touched()
     mean = np.full((block.shape[0] * block.shape[1], values.shape[2]), np.nan)
     mean[pixels] = shared.weighted_sum(values, region) / shared.covered().reshape(-1, 1)[pixels]
@@ -410,8 +453,8 @@ def _areas(
     chosen: Ints,
     source_shape: tuple[int, int],
     sign: float,
-) -> tuple[Ints, Ints, Ints, Floats]:
-    """Entries (pixel, y, x, area) of the pixels `chosen`, by pixel and then in raster order."""
+) -> tuple[Ints, Ints, Ints, Ints, Floats]:
+    """Runs (pixel, y, x, length, area) of the pixels `chosen`, each in raster order."""
     h, w = source_shape
     i = (chosen // block.shape[1] + block.y0).astype(np.float64)
     j = (chosen % block.shape[1] + block.x0).astype(np.float64)
@@ -433,6 +476,8 @@ def _areas(
     p, row = ranges(first, last)
     xa, xb, height = [], [], []
     left, right = np.full(len(p), np.inf), np.full(len(p), -np.inf)
+    inner_left, inner_right = right, left  # between them the outline cuts no cell of the row
+    whole = np.zeros(len(p))  # area of such a cell
     for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
         x0, x1 = x[p, a], x[p, b]
         y0, y1 = y[p, a] - row, y[p, b] - row
@@ -443,27 +488,48 @@ def _areas(
         xa.append(np.where(part, x0 + ta * (x1 - x0), 0))
         xb.append(np.where(part, x0 + tb * (x1 - x0), 0))
         height.append(np.where(part, yb - ya, 0))
-        left = np.minimum(left, np.where(part, np.minimum(xa[-1], xb[-1]), np.inf))
-        right = np.maximum(right, np.where(part, np.maximum(xa[-1], xb[-1]), -np.inf))
+        low, high = np.minimum(xa[-1], xb[-1]), np.maximum(xa[-1], xb[-1])
+        left = np.minimum(left, np.where(part, low, np.inf))
+        right = np.maximum(right, np.where(part, high, -np.inf))
+        enters, leaves = height[-1] * sign < 0, height[-1] * sign > 0
+        inner_left = np.maximum(inner_left, np.where(enters, high, -np.inf))
+        inner_right = np.minimum(inner_right, np.where(leaves, low, np.inf))
+        whole += np.where(leaves, height[-1], 0)
 
     # Second cut: the columns that the pixel touches in that row.
-    offset = x_origin[p]
     some = right > left
-    first = np.where(some, np.maximum(np.floor(np.where(some, left, 0)), -offset), 0)
-    last = np.where(some, np.minimum(np.ceil(np.where(some, right, 0)), w - offset), 0)
-    strip, column = ranges(first.astype(np.int64), last.astype(np.int64))
-    area = np.zeros(len(strip))
-    for a in range(4):
-        area += height[a][strip] * _mean_clipped(xa[a][strip] - column, xb[a][strip] - column)
+    p, row, whole = p[some], row[some], whole[some]
+    xa, xb, height = ([v[some] for v in of] for of in (xa, xb, height))
+    offset = x_origin[p]
+    first = np.maximum(np.floor(left[some]), -offset).astype(np.int64)
+    last = np.minimum(np.ceil(right[some]), w - offset).astype(np.int64)
+    last = np.maximum(first, last)
+    # Only cells at the outline's ends need more than the height of their row.
+    begin = np.clip(np.ceil(inner_left[some]), first, last).astype(np.int64)
+    end = np.clip(np.floor(inner_right[some]), begin, last).astype(np.int64)
+    inner = (end > begin).astype(np.int64)
+    before = np.cumsum(last - first - (end - begin) + inner)  # runs of a strip end there
+    strip = np.repeat(np.arange(len(p)), np.diff(before, prepend=0))
+    x_of, length, area = begin[strip], np.ones(len(strip), np.int64), whole[strip]
+    after = before - (last - end)  # runs of the cells beyond the inner ones begin there
+    at = (after - inner)[inner > 0]
+    length[at] = (end - begin)[inner > 0]
+    for ends, to in (((first, begin), after - inner - begin), ((end, last), after - end)):
+        owner, column = ranges(*ends)
+        shared = np.zeros(len(owner))
+        for a in range(4):
+            shared += height[a][owner] * _mean_clipped(xa[a][owner] - column, xb[a][owner] - column)
+        x_of[to[owner] + column], area[to[owner] + column] = column, shared
     area *= sign
     keep = area > _SLIVER
-    strip, column, area = strip[keep], column[keep], area[keep]
+    strip, x_of = strip[keep], x_of[keep]
     pixel = p[strip]
     return (
         chosen[pixel],
         (row[strip] + y_origin[pixel]).astype(np.int64),
-        (column + x_origin[pixel]).astype(np.int64),
-        area,
+        x_of + x_origin[pixel].astype(np.int64),
+        length[keep],
+        area[keep],
     )
 
 

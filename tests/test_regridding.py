@@ -48,7 +48,7 @@ def test_areas_are_those_of_shapely(matrix):
     source_shape = (24, 20)
     matrix = centred(matrix, (7, 17), source_shape)
     got = np.zeros((9, *source_shape))
-    shared = overlap(matrix, block, source_shape)
+    shared = overlap(matrix, block, source_shape).cells()
     got[shared.pixel, shared.y, shared.x] = shared.area
     y, x = np.mgrid[: source_shape[0], : source_shape[1]]
     cells = shapely.box(x, y, x + 1, y + 1)

@@ -30,7 +30,13 @@ from msiscale.features.timm_models import load_timm
 from msiscale.features.weights import fetched, reason, sha256_of, write_state
 
 _ROWS = 256  # of pixels, normalised at once
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "tf32": torch.float32,
+    "float16": torch.float16,
+}
+_OF_GPUS = ("tf32", "float16")
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Encoder:
         """
         (_,) = self.layers
         found: list[NDArray[np.float32]] = []
-        self.visit(image, lambda _, dense: found.append(dense), margin)
+        self.visit(image, lambda _, dense: found.append(as_array(dense)), margin)
         return found[0]
 
     def visit(self, image: NDArray[np.uint8], take: Take, margin: Margin = (0, 0, 0, 0)) -> None:
@@ -83,8 +89,9 @@ class Encoder:
         image : uint8 (h, w, 3)
             `h` and `w` multiples of `stride`, of `tile` where there are tiles.
         take : callable
-            Called with the number of a layer and its float32 (h / stride, w / stride, channels)
-            less the margin, as soon as it is made; it may be written over afterwards.
+            Called with the number of a layer and its (h / stride, w / stride, channels) less the
+            margin, as soon as it is made; an array, or a Tensor on the device (see `as_array`),
+            which may be written over afterwards.
         margin : (int, int, int, int)
             Cells (of `stride`) above, below, left and right of what is wanted.
 
@@ -108,27 +115,27 @@ class Encoder:
             top, bottom, left, right = (n * self.stride // self.layers[i].stride for n in margin)
             return dense[top : len(dense) - bottom, left : dense.shape[1] - right]
 
-        if isinstance(self.network, stains.Classical):
-            self.network.visit(image, lambda i, dense: take(i, cut(i, dense)))
-            return
-
         def taken(i: int, out: Tensor, *, whole: bool = True) -> None:
             dense = out[0].permute(1, 2, 0)
-            dense = cut(i, dense) if whole else dense
-            take(i, np.asarray(dense.float().contiguous().cpu().numpy()))
+            take(i, cut(i, dense) if whole else dense)
 
         dtype = _PRECISIONS[self.precision]
         if self.device == "cpu" and torch.get_num_threads() != 1:
             torch.set_num_threads(1)
-        # Without TF32 and with fixed algorithms, so that a GPU gives the same bits every time.
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        # With fixed algorithms, so that a GPU gives the same bits every time.
+        tf32 = self.precision == "tf32"
+        fixed = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
         )
-        with torch.inference_mode(), exact:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        with torch.inference_mode(), fixed:
             pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
             if self.device.startswith("cuda"):  # a copy that the GPU makes while it computes
                 pixels = pixels.pin_memory()
             pixels = pixels.to(self.device, non_blocking=True)
+            if isinstance(self.network, stains.Classical):
+                self.network.visit(pixels, lambda i, dense: take(i, cut(i, dense)))
+                return
             mean = torch.tensor(self.mean, device=self.device) * 255
             std = torch.tensor(self.std, device=self.device) * 255
             batch = torch.empty((h, w, 3), dtype=dtype, device=self.device)
@@ -209,6 +216,23 @@ class Encoders:
         return self.each[0].device
 
 
+def as_array(dense: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of a layer in the memory of the process.
+
+    Parameters
+    ----------
+    dense
+        (h, w, channels), on any device.
+
+    Returns
+    -------
+    float32 (h, w, channels)
+    """
+    if isinstance(dense, Tensor):
+        return np.asarray(dense.float().contiguous().cpu().numpy())
+    return dense
+
+
 Loader = Callable[[str, str | None, float], Loaded]  # of a name, its weights and µm a pixel
 # The name of every encoder and what loads it.
 ENCODERS: dict[str, Loader] = {
@@ -284,8 +308,8 @@ def load_encoder(
         msiscale.
     device : str
         As torch names it: ``cpu``, ``cuda``, ``cuda:1``.
-    precision : {'float32', 'bfloat16'}
-        Of weights and activations; features are float32 either way.
+    precision : {'float32', 'bfloat16', 'tf32', 'float16'}
+        Of weights and activations; features are float32 either way. The last two need a GPU.
     compiled : bool
         By ``torch.compile``: takes a minute, and is for GPUs.
     mpp : float
@@ -303,6 +327,8 @@ def load_encoder(
     """
     if precision not in _PRECISIONS:
         raise InputError(f"--precision {precision}: give one of {', '.join(_PRECISIONS)}")
+    if precision in _OF_GPUS and device == "cpu":
+        raise InputError(f"--precision {precision}: needs a GPU; give float32 or bfloat16")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

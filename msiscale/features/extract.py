@@ -31,13 +31,14 @@ from msiscale import grid
 from msiscale.config import default_window
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats, enclosing
-from msiscale.regridding import Overlap, in_blocks, overlap, when_computed
+from msiscale.regridding import Overlap, in_blocks, overlap, share_of, when_computed
 
 if TYPE_CHECKING:  # torch, which a client need not load
+    from msiscale.features.area_sums import AreaSums
     from msiscale.features.encoders import Encoder, Encoders
-    from msiscale.features.layers import Layer
 
 UNIT = 64  # MSI pixels on a side
+AHEAD = 3  # windows read at once for a GPU, which one reader would keep waiting
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -109,83 +110,116 @@ def extract_block(
             continue
         inside = np.zeros(unit.shape, bool)
         inside[here.within(unit)] = True
-        whole, within = {}, wanted[unit.within(around)]
-        for stride in {encoder.stride, *(layer.stride for layer in _layers(encoder))}:
-            cells = -(-image.shape[0] // stride), -(-image.shape[1] // stride)  # padded with white
-            whole[stride] = overlap(to_cells(matrix, image, stride), unit, cells, wanted=within)
-        windows = windows_of(whole[encoder.stride], window, encoder.stride)
-        shared = {stride: entries.of(inside) for stride, entries in whole.items()}
-        values, shares = _means(image, shared, windows, encoder)
+        whole = _overlap(image, matrix, unit, encoder.stride, wanted[unit.within(around)])
+        windows = windows_of(whole, window, encoder.stride)
+        values, shares = _means(image, matrix, whole.of(inside), windows, encoder)
         features[here.within(block)] = values[here.within(unit)]
         coverage[here.within(block)] = shares[here.within(unit)]
     return features, coverage
 
 
+def _overlap(
+    image: Image, matrix: Floats, unit: Block, stride: int, wanted: NDArray[np.bool_]
+) -> Overlap:
+    """Areas between the pixels of a unit and the cells of a stride, padded with white."""
+    cells = -(-image.shape[0] // stride), -(-image.shape[1] // stride)
+    return overlap(to_cells(matrix, image, stride), unit, cells, wanted=wanted)
+
+
 def _means(
     image: Image,
-    shared: dict[int, Overlap],  # by stride
-    windows: Iterable[Block],  # in cells of the stride that all have in common
+    matrix: Floats,
+    common: Overlap,  # with cells of the stride that all have in common
+    windows: Iterable[Block],  # in these cells
     encoder: Encoder | Encoders,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Area-weighted means of a unit's pixels, and their share on the cells of every encoder."""
-    sums = _sums(image, shared, windows, encoder)
-    coverage = np.min([s.coverage() for s in shared.values()], axis=0).astype(np.float32)
-    covered = [shared[layer.stride].covered().reshape(-1, 1) for layer in _layers(encoder)]
+    sums, areas = _sums(image, matrix, common, windows, encoder)
+    shape = common.block.shape
+    whole = {s: abs(np.linalg.det(to_cells(matrix, image, s)[:2, :2])) for s in areas}
+    shares = [share_of(area, whole[stride]) for stride, area in areas.items()]
+    coverage = np.min(shares, axis=0).astype(np.float32).reshape(shape)
+    layers = [layer for one in encoder.each for layer in one.layers]
     with np.errstate(invalid="ignore"):  # 0 / 0, the pixels without a slide, is NaN
-        parts = [found / area for found, area in zip(sums, covered, strict=True)]
+        parts = [
+            found / areas[layer.stride][:, None] for found, layer in zip(sums, layers, strict=True)
+        ]
     values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
     values[coverage.ravel() == 0] = np.nan
-    return values.astype(np.float32).reshape(*coverage.shape, -1), coverage
-
-
-def _layers(encoder: Encoder | Encoders) -> list[Layer]:
-    return [layer for one in encoder.each for layer in one.layers]
+    return values.astype(np.float32).reshape(*shape, -1), coverage
 
 
 def _sums(
     image: Image,
-    shared: dict[int, Overlap],
+    matrix: Floats,
+    common: Overlap,
     windows: Iterable[Block],
     encoder: Encoder | Encoders,
-) -> list[NDArray[np.float64]]:
-    """Area-weighted sums of features, (pixels, channels) of each layer, window by window."""
-    common = shared[encoder.stride]
-    n = len(common.start) - 1
-    sums = [[np.zeros((n, layer.channels)) for layer in one.layers] for one in encoder.each]
-    touched = [core for core in windows if len(common.within(core).area)]
-    last = None
+) -> tuple[list[NDArray[np.float64]], dict[int, NDArray[np.float64]]]:
+    """Area-weighted sums of features, and the areas, of a unit's pixels, window by window.
 
-    def read(core: Block) -> tuple[list[_View], Block, NDArray[np.uint8]]:
+    Returns
+    -------
+    sums
+        (pixels, channels) of each layer.
+    areas
+        (pixels,) by stride, in its cells.
+    """
+    from msiscale.features.area_sums import area_sums  # torch, which a client need not load
+
+    n = len(common.start) - 1
+    sums = [[area_sums(one, n, layer.channels) for layer in one.layers] for one in encoder.each]
+    strides = {encoder.stride, *(layer.stride for one in encoder.each for layer in one.layers)}
+    areas = {stride: np.zeros(n) for stride in strides}
+    touched = [core for core in windows if len(common.within(core).area)]
+    last, ahead = None, 1 if encoder.device == "cpu" else AHEAD
+
+    def read(core: Block) -> tuple[list[_View], Block, NDArray[np.uint8], dict[int, Overlap]]:
         views = [
             _view(core.scaled(encoder.stride // one.stride), one, image) for one in encoder.each
         ]
         frame = enclosing([view.pixels for view in views])
-        return views, frame, image.read(frame.y0, frame.x0, *frame.shape)
+        entries = _entries(image, matrix, common, core, strides, encoder.stride)
+        return views, frame, image.read(frame.y0, frame.x0, *frame.shape), entries
 
-    for views, frame, pixels in _ahead(read, touched):
-        if pixels.shape != last:
+    for views, frame, pixels, entries in _ahead(read, touched, ahead):
+        if pixels.shape != last and encoder.device == "cpu":
             give_back()
             last = pixels.shape
+        for stride, here in entries.items():
+            areas[stride] += here.covered().ravel()
         for one, totals, view in zip(encoder.each, sums, views, strict=True):
-            add = partial(_add, one, view, shared, totals)
+            add = partial(_add, one, view, entries, totals)
             one.visit(pixels[view.pixels.within(frame)], add, view.margin)
-    give_back()  # or Dask would see a worker that is full and give it nothing more
-    return [total for totals in sums for total in totals]
+    if encoder.device == "cpu":
+        give_back()  # or Dask would see a worker that is full and give it nothing more
+    return [total.found() for totals in sums for total in totals], areas
+
+
+def _entries(
+    image: Image, matrix: Floats, common: Overlap, core: Block, strides: set[int], stride: int
+) -> dict[int, Overlap]:
+    """Areas on a window's cells, by stride: only here, as those of small cells are many."""
+    found = {stride: common.within(core)}
+    here = np.zeros(common.block.shape, bool)
+    here.ravel()[found[stride].touched()] = True
+    for finer in strides - {stride}:
+        cells = core.scaled(stride // finer)
+        found[finer] = _overlap(image, matrix, common.block, finer, here).within(cells)
+    return found
 
 
 def _add(
     encoder: Encoder,
     view: _View,
-    shared: dict[int, Overlap],
-    totals: list[NDArray[np.float64]],
+    entries: dict[int, Overlap],
+    totals: list[AreaSums],
     number: int,
-    dense: NDArray[np.float32],
+    dense: Any,
 ) -> None:
     """Add a layer of a window to its sums, as soon as it is made: no other one need be kept."""
     stride = encoder.layers[number].stride
-    cells = view.core.scaled(view.stride // stride)
-    here = shared[stride].within(cells)
-    totals[number][here.touched()] += here.weighted_sum(dense, cells)
+    totals[number].add(dense, entries[stride], view.core.scaled(view.stride // stride))
 
 
 @dataclass(frozen=True)
@@ -414,12 +448,12 @@ def _working(slide: Any, mpp: float, slide_mpp: float | None) -> Image:
     return as_asked(slide if isinstance(slide, Slide) else open_reader(slide, mpp=slide_mpp), mpp)
 
 
-def _ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """``read(item)`` of every item in order; the next is read while the caller uses this one."""
-    with ThreadPoolExecutor(1) as pool:
+def _ahead(read: Callable[[_T], _R], items: Iterable[_T], ahead: int = 1) -> Iterator[_R]:
+    """``read(item)`` of every item in order; the next are read while the caller uses this one."""
+    with ThreadPoolExecutor(ahead) as pool:
         waiting: deque[Future[_R]] = deque()
         for item in items:
             waiting.append(pool.submit(read, item))
-            if len(waiting) > 1:
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         yield from (future.result() for future in waiting)

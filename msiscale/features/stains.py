@@ -10,21 +10,28 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.color import rgb2hed
+from skimage.color import hed_from_rgb
+from torch import Tensor
+from torch.nn import functional
 
 from msiscale.features.architecture import Loaded, common_geometry
 from msiscale.features.layers import WIDTHS_UM, Group, Layer, Take
 
-Float32 = NDArray[np.float32]
-
 FINE, COARSE = 2, 4  # strides of what is averaged by the MSI pixel alone, and over squares
 _SMOOTH = 1.0  # pixels, of the Gaussian under a gradient
+_GAUSSIAN = tuple(
+    float(w / np.exp(-(np.arange(-4, 5) ** 2) / (2 * _SMOOTH**2)).sum())
+    for w in np.exp(-(np.arange(-4, 5) ** 2) / (2 * _SMOOTH**2))
+)
+_STEP, _ACROSS = (-1.0, 0.0, 1.0), (1.0, 2.0, 1.0)  # of Sobel
+_OF_SKIMAGE = 6.0  # its stains are of log(rgb) / log(1e-6), a density over 6
 _REACH = 8  # pixels that a gradient sees, rounded up
 _NUCLEUS, _SOFT = 0.05, 0.01  # haematoxylin (of scikit-image) of half a nucleus; width of the step
 PLAIN = ("od_red", "od_green", "od_blue", "haematoxylin", "eosin", "residual")
@@ -41,21 +48,21 @@ class Classical(ABC):
         """What `visit` gives."""
 
     @abstractmethod
-    def _described(self, image: NDArray[np.uint8]) -> Iterator[Float32]:
-        """The (h / stride, w / stride, channels) of each layer."""
+    def _described(self, image: Tensor) -> Iterator[Tensor]:
+        """The (channels, h / stride, w / stride) of each layer."""
 
-    def visit(self, image: NDArray[np.uint8], take: Take) -> None:
+    def visit(self, image: Tensor, take: Take) -> None:
         """Hand each layer to `take`.
 
         Parameters
         ----------
         image
-            (h, w, 3) uint8, whole cells.
+            (h, w, 3) uint8, whole cells, on any device.
         take
             Called with the number of a layer and its (h / stride, w / stride, channels) float32.
         """
-        for number, values in enumerate(self._described(image)):
-            take(number, values)
+        for number, values in enumerate(self._described(image.permute(2, 0, 1))):
+            take(number, values.permute(1, 2, 0).contiguous())
 
 
 @dataclass(frozen=True)
@@ -74,21 +81,20 @@ class Stains(Classical):
             Layer(COARSE, reach, (Group("stains", wide, True, reach),)),
         )
 
-    def _described(self, image: NDArray[np.uint8]) -> Iterator[Float32]:
+    def _described(self, image: Tensor) -> Iterator[Tensor]:
         maps = dict(_maps(image))
-        yield np.stack([_cells(maps[name], FINE) for name in FINER], axis=-1)
-        coarse = {name: _cells(values, COARSE) for name, values in maps.items()}
+        yield torch.stack([_cells(maps[name], FINE) for name in FINER])
+        coarse = torch.stack([_cells(maps[name], COARSE) for name in maps])
         wide = []
         for width in WIDTHS_UM:
-            mean = {n: _square(values, width, self.mpp) for n, values in coarse.items()}
+            mean = dict(zip(maps, _square(coarse, width, self.mpp), strict=True))
             a, b, c = mean["yy"], mean["xx"], mean["xy"]
-            mean["orientation_coherence"] = np.sqrt((a - b) ** 2 + 4 * c**2) / np.maximum(
-                a + b, np.float32(1e-8)
+            mean["orientation_coherence"] = torch.sqrt((a - b) ** 2 + 4 * c**2) / (a + b).clamp(
+                min=1e-8
             )
-            spread = np.maximum(mean["grey_squared"] - mean["grey"] ** 2, 0)
-            mean["local_contrast"] = np.sqrt(spread)
+            mean["local_contrast"] = torch.sqrt((mean["grey_squared"] - mean["grey"] ** 2).clamp(0))
             wide += [mean[name] for name in WIDER]
-        yield np.stack(wide, axis=-1)
+        yield torch.stack(wide)
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,10 @@ class Colours(Classical):
         blurred = Layer(COARSE, _reach(max(WIDTHS_UM), self.mpp), (Group("colour", 3),))
         return Layer(FINE, 0, (Group("colour", 3),)), blurred
 
-    def _described(self, image: NDArray[np.uint8]) -> Iterator[Float32]:
-        densities = [*_densities(image)]
-        yield np.stack([_cells(d, FINE) for d in densities], axis=-1)
-        blurred = [_square(_cells(d, COARSE), max(WIDTHS_UM), self.mpp) for d in densities]
-        yield np.stack(blurred, axis=-1)
+    def _described(self, image: Tensor) -> Iterator[Tensor]:
+        densities = _densities(image)
+        yield _cells(densities, FINE)
+        yield _square(_cells(densities, COARSE), max(WIDTHS_UM), self.mpp)
 
 
 def load_stains(name: str, weights: str | None, mpp: float) -> Loaded:
@@ -128,39 +133,53 @@ def _loaded(name: str, network: Classical) -> Loaded:
     return Loaded(network, sha256, common_geometry(layers), *raw, layers=layers)
 
 
-def _densities(image: NDArray[np.uint8]) -> Iterator[Float32]:
-    """Optical densities of red, green and blue, from a table of 256."""
-    table = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
-    for channel in range(3):
-        yield table[image[..., channel]]
+def _densities(image: Tensor) -> Tensor:
+    """Optical densities (3, h, w) of red, green and blue."""
+    values = torch.arange(256, dtype=torch.float32, device=image.device)
+    table = -torch.log10(values.clamp(min=1) / 255)
+    return table[image.int()]
 
 
-def _maps(image: NDArray[np.uint8]) -> Iterator[tuple[str, Float32]]:
-    """Every map that the features are made of, a value a pixel, with its name."""
-    densities = [*_densities(image)]
+def _maps(image: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Every map (h, w) that the features are made of, with its name."""
+    densities = _densities(image)
     yield from zip(PLAIN[:3], densities, strict=True)
-    stains = rgb2hed(np.maximum(image, 1)).astype(np.float32)
-    for i, name in enumerate(PLAIN[3:]):
-        yield name, stains[..., i]
-    yield "nuclear_density", 1 / (1 + np.exp((_NUCLEUS - stains[..., 0]) / np.float32(_SOFT)))
-    top, bottom = image.max(axis=2).astype(np.float32), image.min(axis=2)
-    yield "saturation", (top - bottom) / np.maximum(top, 1)
-    grey = (densities[0] + densities[1] + densities[2]) / np.float32(3)
+    unmixed = torch.tensor(hed_from_rgb / _OF_SKIMAGE, dtype=torch.float32, device=image.device)
+    stains = torch.einsum("chw,cs->shw", densities, unmixed).clamp(min=0)
+    yield from zip(PLAIN[3:], stains, strict=True)
+    yield "nuclear_density", torch.sigmoid((stains[0] - _NUCLEUS) / _SOFT)
+    top, bottom = image.amax(0).float(), image.amin(0)
+    yield "saturation", (top - bottom) / top.clamp(min=1)
+    grey = densities.mean(0)
     yield "grey", grey
     yield "grey_squared", grey**2
-    smooth = ndimage.gaussian_filter(grey, _SMOOTH, mode="nearest")
-    y, x = (ndimage.sobel(smooth, axis, mode="nearest") / np.float32(8) for axis in (0, 1))
+    smooth = _along(_along(grey, _GAUSSIAN, 0), _GAUSSIAN, 1)
+    y, x = (_along(_along(smooth, _STEP, axis), _ACROSS, 1 - axis) / 8 for axis in (0, 1))
     yield "yy", y * y
     yield "xx", x * x
     yield "xy", x * y
     yield "gradient_energy", y * y + x * x
 
 
-def _cells(values: Float32, side: int) -> Float32:
-    """Means of squares of `side` pixels."""
-    h, w = values.shape
-    found: Float32 = values.reshape(h // side, side, w // side, side).mean(axis=(1, 3))
+def _along(values: Tensor, weights: Iterable[float], axis: int) -> Tensor:
+    """Weighted sums of neighbours along an axis, the border repeated."""
+    each = [*weights]
+    pad = len(each) // 2
+    before, after = values.narrow(axis, 0, 1), values.narrow(axis, values.shape[axis] - 1, 1)
+    padded = torch.cat([before] * pad + [values] + [after] * pad, dim=axis)
+    found = torch.zeros_like(values)
+    for i, weight in enumerate(each):
+        if weight:
+            found.add_(padded.narrow(axis, i, values.shape[axis]), alpha=weight)
     return found
+
+
+def _cells(values: Tensor, side: int) -> Tensor:
+    """Means of squares of `side` pixels of (..., h, w)."""
+    h, w = values.shape[-2:]
+    return functional.avg_pool2d(values.reshape(1, -1, h, w), side).reshape(
+        *values.shape[:-2], h // side, w // side
+    )
 
 
 def _odd(width_um: float, mpp: float) -> int:
@@ -168,10 +187,22 @@ def _odd(width_um: float, mpp: float) -> int:
     return 2 * round((width_um / (mpp * COARSE) - 1) / 2) + 1
 
 
-def _square(cells: Float32, width_um: float, mpp: float) -> Float32:
-    """Means over squares of cells, the border repeated beyond the slide."""
+def _square(cells: Tensor, width_um: float, mpp: float) -> Tensor:
+    """Means over squares of cells of (maps, h, w), the border repeated beyond the slide."""
     size = max(_odd(width_um, mpp), 1)
-    found: Float32 = ndimage.uniform_filter(cells, size, mode="nearest")
+    rows, columns = (
+        torch.from_numpy(_means_over(n, size)).to(cells.device) for n in cells.shape[1:]
+    )
+    return rows @ (cells @ columns.T)
+
+
+@lru_cache(maxsize=16)
+def _means_over(n: int, size: int) -> NDArray[np.float32]:
+    """Matrix (n, n) of the means over `size` neighbours, the last one repeated."""
+    found = np.zeros((n, n), np.float32)
+    at = np.arange(n)
+    for step in range(-(size // 2), size // 2 + 1):
+        np.add.at(found, (at, np.clip(at + step, 0, n - 1)), np.float32(1 / size))
     return found
 
 

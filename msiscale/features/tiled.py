@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 TOGETHER = 8  # tiles a forward pass; bounds the memory
+ON_GPU = 128  # which fewer would not fill
 
 
 class Tiled(nn.Module):
@@ -31,7 +32,8 @@ class Tiled(nn.Module):
         rows, columns = image.shape[2] // side, image.shape[3] // side
         tiles = image[0].reshape(3, rows, side, columns, side).permute(1, 3, 0, 2, 4)
         tiles = tiles.reshape(rows * columns, 3, side, side)
-        found = torch.cat([self.network(some) for some in torch.split(tiles, TOGETHER)])
+        together = ON_GPU if image.is_cuda else TOGETHER
+        found = torch.cat([self.network(some) for some in torch.split(tiles, together)])
         channels, cells = found.shape[1:3]
         found = found.reshape(rows, columns, channels, cells, cells).permute(2, 0, 3, 1, 4)
         return found.reshape(1, channels, rows * cells, columns * cells)

@@ -13,7 +13,7 @@ from msiscale import grid
 from msiscale.errors import InputError
 from msiscale.features import efficientnet, resnet
 from msiscale.features.banded import Banded
-from msiscale.features.encoders import Encoder, load_encoder
+from msiscale.features.encoders import Encoder, as_array, load_encoder
 from msiscale.features.extract import extract_block
 from msiscale.features.probe import geometry
 from msiscale.grid import Block
@@ -46,7 +46,7 @@ def test_the_table_of_resnet_is_what_is_measured(name: str) -> None:
 
 def layers_of(encoder: Encoder, image: np.ndarray) -> list[np.ndarray]:
     found: list[np.ndarray] = []
-    encoder.visit(image, lambda _, dense: found.append(dense.copy()))
+    encoder.visit(image, lambda _, dense: found.append(as_array(dense).copy()))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from msiscale.features.encoders import load_encoder
 from msiscale.features.stains import FINER, WIDER, WIDTHS_UM, Stains
@@ -13,7 +14,7 @@ SIDE = 240
 def described(image: np.ndarray, mpp: float = 5.0) -> dict[str, np.ndarray]:
     """The maps by name, ``name`` and ``name_WIDTH``."""
     found: list[np.ndarray] = []
-    Stains(mpp).visit(image, lambda _, values: found.append(values))
+    Stains(mpp).visit(torch.from_numpy(image), lambda _, values: found.append(values.numpy()))
     fine, wide = found
     names = [f"{name}_{width:g}" for width in WIDTHS_UM for name in WIDER]
     assert fine.shape[2] == len(FINER) and wide.shape[2] == len(names)
