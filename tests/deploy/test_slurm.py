@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import CHOICES, environment, installed
@@ -26,15 +27,16 @@ pytestmark = pytest.mark.slow(reason="a run a test, on a real SLURM")
 
 WORDS = [w.replace("own:small_encoder:small", "own:waiting_encoder:waiting") for w in CHOICES]
 WORDS += ["--block", "8"]
+PATIENCE_S = 240.0  # for a first block of features, on a machine that has other work
 GONE_S = 30.0  # within which the jobs of a run that was told to end are gone
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """One node, whose jobs mostly wait: 6 CPUs, of which the machine may have fewer."""
+    """One node of 4 CPUs, of which the machine may have fewer: its jobs mostly wait."""
     if why := missing_slurm():
         pytest.skip(why)
-    with slurm_node(tmp_path_factory.mktemp("slurm") / "node", cpus=6) as node:
+    with slurm_node(tmp_path_factory.mktemp("slurm") / "node", cpus=4) as node:
         yield node
 
 
@@ -111,16 +113,31 @@ class Queued:
     def alive(self) -> list[str]:
         return [job for job in self.slurm.alive() if job not in self.before]
 
-    def done(self, block_s: float) -> bool:
+    def done(self, seconds: float) -> bool:
         """Wait until the first block of features is recorded: workers are at work."""
         records = self.out / "ledger" / "features"
-        return self.slurm.until(lambda: any(records.rglob("*.json")), block_s)
+        return self.slurm.until(lambda: any(records.rglob("*.json")), seconds)
 
     def stays_gone(self) -> bool:
         """Whether its jobs end in time, and none begins later."""
         gone = self.slurm.until(lambda: not self.alive(), GONE_S)
         time.sleep(5)
         return gone and not self.alive()
+
+
+@pytest.fixture
+def queue(slurm: Slurm, tmp_path: Path, cohort: Path) -> Iterator[Callable[..., Queued]]:
+    """``queue(workers=…)``: a run to start; its jobs do not outlive the test."""
+    made: list[Queued] = []
+
+    def make(**numbers: Any) -> Queued:
+        made.append(Queued(slurm, tmp_path, cohort, **numbers))
+        return made[-1]
+
+    yield make
+    if left := [job for queued in made for job in queued.alive()]:
+        slurm.tell("scancel", "--full", *left)
+        slurm.until(lambda: not set(left) & set(slurm.alive()), GONE_S)
 
 
 def ended(process: subprocess.Popen[bytes], seconds: float) -> int:
@@ -134,9 +151,9 @@ def ended(process: subprocess.Popen[bytes], seconds: float) -> int:
 
 
 def test_workers_come_as_there_is_work_and_go_at_the_end(
-    slurm: Slurm, tmp_path: Path, cohort: Path, of_folder: dict[str, str]
+    slurm: Slurm, queue: Callable[..., Queued], of_folder: dict[str, str]
 ) -> None:
-    queued = Queued(slurm, tmp_path, cohort, workers=(1, 3))
+    queued = queue(workers=(1, 3))
     process = queued.start()
     try:
         assert slurm.until(lambda: len(queued.jobs("RUNNING")) > 1, 120), queued.said()
@@ -149,13 +166,13 @@ def test_workers_come_as_there_is_work_and_go_at_the_end(
 
 
 def test_workers_that_are_cancelled_or_out_of_time_are_asked_for_again(
-    slurm: Slurm, tmp_path: Path, cohort: Path, of_folder: dict[str, str]
+    slurm: Slurm, queue: Callable[..., Queued], of_folder: dict[str, str]
 ) -> None:
     """Each has a minute, and one goes before."""
-    queued = Queued(slurm, tmp_path, cohort, workers=(2, 2), walltime="00:01:00", wait_s=3)
+    queued = queue(workers=(2, 2), walltime="00:01:00", wait_s=3)
     process = queued.start()
     try:
-        assert queued.done(120), queued.said()
+        assert queued.done(PATIENCE_S), queued.said()
         slurm.tell("scancel", queued.jobs("RUNNING")[0])
         assert ended(process, 500) == 0, queued.said()
     finally:
@@ -168,10 +185,10 @@ def test_workers_that_are_cancelled_or_out_of_time_are_asked_for_again(
 
 
 def test_a_head_job_that_is_cancelled_takes_its_workers_along(
-    slurm: Slurm, tmp_path: Path, cohort: Path
+    slurm: Slurm, queue: Callable[..., Queued], tmp_path: Path, cohort: Path
 ) -> None:
-    """Two of its four workers do not fit the node, and wait."""
-    queued = Queued(slurm, tmp_path, cohort, workers=(6, 6), wait_s=5)
+    """Some of its workers do not fit the node, and wait."""
+    queued = queue(workers=(5, 5), wait_s=5)
     venv = tmp_path / "venv" / "bin"
     venv.mkdir(parents=True)
     (venv / "activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
@@ -186,7 +203,7 @@ def test_a_head_job_that_is_cancelled_takes_its_workers_along(
         check=True,
     )
     head = submitted.stdout.strip()
-    assert queued.done(150), queued.said()
+    assert queued.done(PATIENCE_S), queued.said()
     assert queued.jobs("PENDING") and len(queued.jobs("RUNNING")) > 1
     slurm.tell("scancel", head)
     assert queued.stays_gone(), (queued.alive(), queued.said())
@@ -195,12 +212,12 @@ def test_a_head_job_that_is_cancelled_takes_its_workers_along(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_that_is_told_to_end_takes_its_jobs_along(
-    slurm: Slurm, tmp_path: Path, cohort: Path, number: signal.Signals
+    queue: Callable[..., Queued], number: signal.Signals
 ) -> None:
-    queued = Queued(slurm, tmp_path, cohort, workers=(8, 8), wait_s=5)
+    queued = queue(workers=(5, 5), wait_s=5)
     process = queued.start()
     try:
-        assert queued.done(120), queued.said()
+        assert queued.done(PATIENCE_S), queued.said()
         assert queued.jobs("PENDING") and queued.jobs("RUNNING")
         process.send_signal(number)
         assert ended(process, 60) != 0
@@ -211,16 +228,16 @@ def test_a_run_that_is_told_to_end_takes_its_jobs_along(
 
 
 def test_a_session_that_closes_takes_its_jobs_along(
-    slurm: Slurm, tmp_path: Path, cohort: Path
+    slurm: Slurm, queue: Callable[..., Queued], tmp_path: Path
 ) -> None:
     """The terminal goes, as when the ssh connection breaks."""
-    queued = Queued(slurm, tmp_path, cohort, workers=(8, 8), wait_s=5)
+    queued = queue(workers=(5, 5), wait_s=5)
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
         os.execve(queued.command[0], queued.command, queued.env)
     try:
-        assert queued.done(120), queued.said()
+        assert queued.done(PATIENCE_S), queued.said()
         assert queued.jobs("PENDING") and queued.jobs("RUNNING")
     finally:
         os.close(terminal)
