@@ -16,7 +16,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
-KINDS = ("500", "503", "delay", "cut", "ack-lost")
+KINDS = ("500", "503", "delay", "cut", "ack-lost", "unconditional")
 REPLIES = {
     "500": ("500 Internal Server Error", "InternalError", "We encountered an internal error."),
     "503": ("503 Slow Down", "SlowDown", "Please reduce your request rate."),
@@ -33,6 +33,8 @@ class Fault:
         ``500`` and ``503``: answered so, not passed on. ``delay``: passed on after `delay_s`.
         ``cut``: the connection ends in the middle of the body of a request, which is not passed
         on, or of a reply. ``ack-lost``: the request is carried out, its reply never comes.
+        ``unconditional``: create-only writes overwrite, as at servers that do not know of them
+        (a server that checks signatures refuses them instead, as the header is signed).
     every
         Of the requests that match, one in so many: the first, and then each `every`-th.
     seconds
@@ -173,6 +175,8 @@ class FaultProxy:
             return _refusal(kind, request.method)
         if kind == "delay" and fault is not None:
             await asyncio.sleep(fault.delay_s)
+        if kind == "unconditional":
+            request = Message(_without(request.head, b"if-none-match"), request.body)
         # a connection a request: one that is kept may be closed by the server between two
         source, behind = await asyncio.open_connection(*self.upstream, limit=1 << 20)
         try:
@@ -201,6 +205,11 @@ def _header(head: bytes, name: bytes) -> bytes:
     return b""
 
 
+def _without(head: bytes, name: bytes) -> bytes:
+    lines = head.split(b"\r\n")
+    return b"\r\n".join(n for n in lines if not n.lower().startswith(name + b":"))
+
+
 async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Message | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -208,8 +217,7 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         return None
     if _header(head, b"expect").lower() == b"100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        lines = head.split(b"\r\n")
-        head = b"\r\n".join(n for n in lines if not n.lower().startswith(b"expect:"))
+        head = _without(head, b"expect")
     return Message(head, await _body(reader, head))
 
 

@@ -26,6 +26,7 @@ import psutil
 from msiscale.errors import InputError, RunStopped
 from msiscale.store.objects import create_bytes, is_file, json_bytes, listing, read_bytes, remove
 from msiscale.store.objects import write_bytes as _write
+from msiscale.store.remote import NO_CREATE_ONLY
 from msiscale.store.urls import join
 
 RENEW_S = 10.0
@@ -118,11 +119,20 @@ def _acquire(out: str, content: bytes, say: Callable[[str], None], stale_s: floa
         lease = Lease(out, newest + 1)
         # a store may have made it although its answer was lost and the request repeated
         if create_bytes(lease.path(), content) or _is_ours(lease, content):
+            _refuse_unless_create_only(lease, content)
             for old in found:
                 # the one before stays: it shows its own tasks that there is a newer one
                 if old < newest:
                     remove(lease.path(old))
             return lease
+
+
+def _refuse_unless_create_only(lease: Lease, content: bytes) -> None:
+    """Create the lease once more, which must fail; where it does not, two runs could hold it."""
+    if not create_bytes(lease.path(), content):
+        return
+    remove(lease.path())
+    raise InputError(f"{lease.out}: {NO_CREATE_ONLY}")
 
 
 def _is_ours(lease: Lease, content: bytes) -> bool:

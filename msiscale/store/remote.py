@@ -7,9 +7,10 @@ Credentials come from where each cloud keeps them (environment, instance, web id
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,13 @@ RETRY: Any = {
 }
 # no answer at all for this long is a failed request; a large shard on a slow line still passes
 CLIENT: dict[str, Any] = {"timeout": "120s", "connect_timeout": "10s"}
+# how an emulator of Google's store is named to obstore: by an account that asks for no token
+NO_ACCOUNT = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
+
+NO_CREATE_ONLY = (
+    "this store has no create-only writes (If-None-Match: *), by which two runs on one output are "
+    "kept apart; write to a store that has them, or to a folder, and copy the results"
+)
 
 
 def bucket(url: str) -> tuple[Any, str]:
@@ -60,6 +68,10 @@ def _client(kind: str, url: str, process: int) -> Any:
             options["allow_http"] = endpoint.startswith("http://")
         if _wants_profile():
             words["credential_provider"] = _profile_credentials()
+    if kind == "gs" and (emulator := os.environ.get("STORAGE_EMULATOR_HOST")):
+        endpoint = emulator if "://" in emulator else f"http://{emulator}"
+        options["allow_http"] = endpoint.startswith("http://")
+        words["service_account_key"] = json.dumps({**NO_ACCOUNT, "gcs_base_url": endpoint})
     if kind == "http" or os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() == "true":
         options["allow_http"] = True
     with readable(url):
@@ -161,8 +173,12 @@ def put(url: str, data: bytes, *, create: bool = False) -> None:
     """Write an object whole; with `create` FileExistsError where there is one."""
     store, key = bucket(url)
     with readable(url):
-        # in one request, as the condition holds for one
-        store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
+        try:  # in one request, as the condition holds for one
+            store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
+        except exceptions.BaseError as error:
+            if create and "501 Not Implemented" in str(error):
+                raise StoreError(f"{redacted(url)}: {NO_CREATE_ONLY}") from None
+            raise
 
 
 def delete(url: str) -> bool:
@@ -175,8 +191,12 @@ def delete(url: str) -> bool:
             keys.append(key)
         except FileNotFoundError:
             pass
-        if keys:
+        try:
             store.delete(keys)
+        except FileNotFoundError:  # Google and Azure say so of what another deleted meanwhile
+            for one in keys:
+                with suppress(FileNotFoundError):
+                    store.delete(one)
     return bool(keys)
 
 

@@ -106,6 +106,48 @@ def test_kinds_of_the_dask_operator(deploy: Path) -> None:
         assert problems(document) == []
 
 
+def made_by_the_operator(deploy: Path) -> list[dict[str, Any]]:
+    """Deployments and the service that it creates from the files, by its own code."""
+    operator = pytest.importorskip(
+        "dask_kubernetes.operator.controller.controller", reason="dask-kubernetes (PyPI)"
+    )
+    (cluster,), (gpu,) = documents(deploy, "cluster"), documents(deploy, "gpu-workers")
+    name, spec = cluster["metadata"]["name"], cluster["spec"]
+    scheduler = spec["scheduler"]
+    made = [
+        operator.build_scheduler_deployment_spec(name, scheduler["spec"], {}, {}),
+        operator.build_scheduler_service_spec(name, scheduler["service"], {}, {}),
+    ]
+    group = operator.build_default_worker_group_spec(name, spec["worker"], {}, {})
+    for document, its in ((group, "default"), (gpu, gpu["metadata"]["name"])):
+        pod = document["spec"]["worker"]["spec"]
+        words = (f"{name}-{its}", "msiscale", name, "0123456789", pod)
+        made.append(operator.build_worker_deployment_spec(*words, {}, {}))
+    return made
+
+
+def test_what_the_operator_makes_of_them(deploy: Path) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate (PyPI)")
+    made = made_by_the_operator(deploy)
+    assert [d["kind"] for d in made] == ["Deployment", "Service", "Deployment", "Deployment"]
+    for document in made:
+        validate.validate(document, validate.latest_version(), strict=True)
+    started = [*(d for d in made if d["kind"] == "Deployment"), *documents(deploy, "job")]
+    pods = [d["spec"]["template"]["metadata"]["labels"] for d in started]
+
+    def chosen(labels: dict[str, str]) -> int:
+        return sum(labels.items() <= pod.items() for pod in pods)
+
+    assert chosen(made[1]["spec"]["selector"]) == 1  # the service finds the scheduler
+    guarded = [
+        d for d in documents(deploy) if d["kind"] in ("NetworkPolicy", "PodDisruptionBudget")
+    ]
+    assert len(guarded) >= 3
+    for document in guarded:
+        selector = document["spec"].get("podSelector", document["spec"].get("selector"))
+        assert chosen(selector.get("matchLabels", {})) >= 1, document["metadata"]["name"]
+
+
 def test_a_misspelt_field_is_noticed(deploy: Path) -> None:
     (cluster,) = documents(deploy, "cluster")
     cluster["spec"]["worker"]["spec"]["containers"][0]["resource"] = {}

@@ -100,7 +100,7 @@ def test_a_lost_answer_does_not_refuse_its_own_run(
     from msiscale.store import lease as module
 
     def unanswered(url: str, data: bytes) -> bool:
-        assert create_bytes(url, data)
+        create_bytes(url, data)
         return False  # the repeated request finds what the first has made
 
     monkeypatch.setattr(module, "create_bytes", unanswered)
