@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Floats
+from msiscale.models.costs import Case, Choice, Groups, choose_costs
 from msiscale.models.folds import MAX_INNER, Fold, inner_folds
-from msiscale.models.joint import LinearMap, Problem, fit_many, heldout_losses
+from msiscale.models.joint import Heard, LinearMap, Problem, fit_many
 from msiscale.models.passes import RowBlock
 from msiscale.models.passes import probabilities as from_predictor
 from msiscale.models.rowblocks import Run
@@ -19,8 +20,6 @@ from msiscale.saving import Layout, Saved
 from msiscale.threads import one_blas_thread
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-INNER_TOLERANCE = 1e-4  # of gradients, where only the order of held-out losses matters
-INNER_STEPS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +77,6 @@ class Classifier(Saved):
         return p[:, 1] if eta.shape[1] == 1 else p
 
 
-Groups = frozenset[Hashable]
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A problem whose C is to be chosen, and the groups to fit and to leave out in turn."""
-
-    problem: Problem
-    inner: Sequence[tuple[Groups, Groups]]  # train on, leave out
-    kind: str  # what is left out
-
-
 def fit_classifiers(
     blocks: Sequence[RowBlock],
     maps: Mapping[str, Mapping[str, LinearMap]],
@@ -105,6 +92,7 @@ def fit_classifiers(
     tol: float = 1e-6,
     max_iter: int = 200,
     run: Run | None = None,
+    heard: Heard | None = None,
 ) -> dict[tuple[str, str], Classifier]:
     """Fit every model of every fold together, each with the C that its training specimens choose.
 
@@ -137,6 +125,8 @@ def fit_classifiers(
         See `fit_many`.
     run : callable, optional
         Computes a list of picklable tasks in order.
+    heard : callable, optional
+        Told after every pass how far it is, see `fit_many`.
 
     Returns
     -------
@@ -164,12 +154,14 @@ def fit_classifiers(
     if given is not None:
         choices = [(given[model], "given", None) for model, _ in names]
     else:
-        choices = choose_costs(blocks, cases, costs, run=run)
+        choices = choose_costs(blocks, cases, costs, run=run, heard=heard)
     problems = [
         replace(case.problem, C=cost, start=start)
         for case, (cost, _, start) in zip(cases, choices, strict=True)
     ]
-    fit = fit_many(blocks, problems, tol=tol, max_iter=max_iter, dtype=np.float32, run=run)
+    fit = fit_many(
+        blocks, problems, tol=tol, max_iter=max_iter, dtype=np.float32, run=run, heard=heard
+    )
     return {
         (model, fold): Classifier(
             model,
@@ -182,56 +174,3 @@ def fit_classifiers(
         )
         for (model, fold), (cost, by, _), s in zip(names, choices, fit.solutions, strict=True)
     }
-
-
-Choice = tuple[float, str, Floats | None]
-
-
-def choose_costs(
-    blocks: Sequence[RowBlock],
-    cases: Sequence[Case],
-    costs: Sequence[float],
-    *,
-    run: Run | None = None,
-) -> list[Choice]:
-    """For each case C, how it was chosen, and where to start from; all cases advance together."""
-    if len(costs) == 1:
-        return [(float(costs[0]), "given", None)] * len(cases)
-    tried = [
-        (i, train, part, cost)
-        for i, case in enumerate(cases)
-        for train, part in case.inner
-        for cost in costs
-    ]
-    if not tried:
-        return [_default(costs)] * len(cases)
-    fit = fit_many(
-        blocks,
-        [replace(cases[i].problem, groups=train, C=cost) for i, train, _, cost in tried],
-        tol=INNER_TOLERANCE,
-        dtype=np.float32,
-        max_iter=INNER_STEPS,
-        refresh=None,  # an eigendecomposition a fold, for digits that nobody asks for here
-        warn=False,
-        run=run,
-    )
-    left_out = [part for _, _, part, _ in tried]
-    loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
-    choices: list[Choice] = []
-    for i, case in enumerate(cases):
-        members: dict[float, list[int]] = {cost: [] for cost in costs}
-        for n, (of, _, _, cost) in enumerate(tried):
-            if of == i and weight[n] > 0:
-                members[cost].append(n)
-        if not any(members.values()):
-            choices.append(_default(costs))
-            continue
-        mean = {cost: loss[mine].sum() / weight[mine].sum() for cost, mine in members.items()}
-        best = min(sorted(mean), key=mean.__getitem__)  # ties go to the stronger penalty
-        start = np.mean([fit.solutions[n].theta for n in members[best]], axis=0)
-        choices.append((float(best), case.kind, start))
-    return choices
-
-
-def _default(costs: Sequence[float]) -> Choice:
-    return float(sorted(costs)[len(costs) // 2]), "default", None

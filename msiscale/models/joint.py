@@ -18,7 +18,7 @@ A label is a class fraction: a pixel that is 30 % cancer is 0.3 of a positive an
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -175,6 +175,9 @@ class Solution:
     converged: bool
 
 
+Heard = Callable[[int, int, float], None]  # passes, problems left, largest norm of a gradient
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Solutions, in the order of the problems, and the number of passes over the data."""
@@ -192,7 +195,9 @@ def fit_many(
     dtype: DTypeLike = np.float64,
     refresh: int | None = REFRESH,
     warn: bool = True,
+    coarse: bool = False,
     run: Run | None = None,
+    heard: Heard | None = None,
 ) -> Fit:
     """Fit all problems together; each pass reads each block once.
 
@@ -213,8 +218,14 @@ def fit_many(
         Evaluations after which a problem gets a better preconditioner (see the notes); None never.
     warn : bool
         Of problems that need more than `max_iter`.
+    coarse : bool
+        Losses and residuals in float32, and done when a step promises less than 1e-6 of the loss:
+        enough to tell one C from another.
     run : callable, optional
         Computes a list of picklable tasks in order (blocks with Delayed rows go to Dask instead).
+    heard : callable, optional
+        Told after every pass how many there were, how many problems are left, and the largest norm
+        of their gradients.
 
     Returns
     -------
@@ -231,16 +242,20 @@ def fit_many(
     sums = over(blocks, class_sums, merge_groups, run)
     n_classes = len(next(iter(sums.values())))
     dtype = np.dtype(dtype)
-    states = [_State.of(p, sums, n_classes, tol, max_iter, dtype) for p in problems]
+    noise = 1e-6 if coarse else 1e-10 if dtype == np.float32 else 1e-15  # of F, relative
+    states = [_State.of(p, sums, n_classes, tol, max_iter, noise) for p in problems]
     passes = 1
     while active := [s for s in states if s is not None and not s.descent.done]:
-        parameters = _parameters(active, dtype, refresh)
+        parameters = _parameters(active, dtype, refresh, coarse)
         totals = over(blocks, partial(objective_of, parameters=parameters), Totals.__add__, run)
         passes += 1
         with one_blas_thread():
             _precondition(active, parameters, totals)
             for j, state in enumerate(active):
                 state.tell(totals, j, parameters.outputs)
+        if heard is not None:
+            left = [s.descent.grad_norm for s in active if not s.descent.done]
+            heard(passes, len(left), max(left, default=0.0))
     solutions = [_solution(p, s, n_classes) for p, s in zip(problems, states, strict=True)]
     slow = [s.grad_norm for s in solutions if s.n_iter >= max_iter and not s.converged]
     if warn and slow:
@@ -303,7 +318,7 @@ class _State:
         n_classes: int,
         tol: float,
         max_iter: int,
-        dtype: np.dtype[Any],
+        noise: float,
     ) -> _State | None:
         """The start of a problem; None where its rows are of one class only."""
         if not 0 < problem.C < np.inf:
@@ -326,7 +341,6 @@ class _State:
             if problem.intercept:
                 log = np.log(class_weight * weight / total)
                 start[-1] = log[1] - log[0] if n_classes == 2 else log - log.mean()
-        noise = 1e-10 if dtype == np.float32 else 1e-15  # of F, relative
         point = np.asarray(start, dtype=np.float64).ravel()
         descent = Descent(point, tolerance=tol, max_steps=max_iter, noise=noise)
         guess = Axes(problem.map.variance, None, np.zeros(len(problem.map.offset)))
@@ -445,7 +459,9 @@ def _solution(problem: Problem, state: _State | None, n_classes: int) -> Solutio
     )
 
 
-def _parameters(states: Sequence[_State], dtype: np.dtype[Any], refresh: int | None) -> Parameters:
+def _parameters(
+    states: Sequence[_State], dtype: np.dtype[Any], refresh: int | None, coarse: bool
+) -> Parameters:
     """What the next pass needs: the trial points of `states` in the space of x."""
     members: dict[int, list[int]] = {}
     for i, s in enumerate(states):
@@ -470,5 +486,6 @@ def _parameters(states: Sequence[_State], dtype: np.dtype[Any], refresh: int | N
         np.stack([s.class_weight for s in states]),
         [s.problem.groups for s in states],
         dtype,
+        coarse=coarse,
         shares=np.array(shares) if costs and len(coef[0]) <= MAX_SHARED else None,
     )

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from msiscale.models.classification import Case, choose_costs
+from msiscale.models.costs import Case, choose_costs
 from msiscale.models.estimator import SparseTaker, checked_weight, checked_x, checked_xy
 from msiscale.models.folds import inner_folds
 from msiscale.models.joint import LinearMap, Problem, fit_many

@@ -35,10 +35,13 @@ class RowBlock:
         Gives ``(X (n, D), y (n,) fraction of the positive class or (n, classes) fractions,
         w (n,) or None)``, and with `PER_ROW` the groups (n,) after them; no NaN. A callable is
         called once a pass (picklable where `run` needs it); X may be a scipy sparse array.
+    count : int
+        How many rows they are; 0 where that is not known.
     """
 
     group: Hashable
     rows: Callable[[], Rows] | Rows | Any
+    count: int = 0
 
 
 def class_sums(
@@ -96,6 +99,7 @@ class Parameters:
     groups: Sequence[frozenset[Hashable]]
     dtype: np.dtype[Any]
     gradient: bool = True
+    coarse: bool = False  # float32 for what is computed row by row too
     shares: NDArray[np.intp] | None = None  # (P,) which Hessian to count for, -1 none
 
     @property
@@ -121,22 +125,24 @@ def objective_of(
         # about the block's own mean, so that float32 products lose nothing to it
         mean = x.mean(axis=0)
         x, centre = x - mean, mean.astype(np.float64)
+    by_row = np.dtype(np.float32 if parameters.coarse else np.float64)
+    y, w = y.astype(by_row, copy=False), w.astype(by_row, copy=False)
     chosen = np.flatnonzero(member)
     weights: dict[int, Any] = {}
     counts = Counter[int]()
     for start in range(0, len(chosen), max(COLUMNS // k, 1)):
         p = chosen[start : start + max(COLUMNS // k, 1)]
         c = (p[:, None] * k + np.arange(k)).ravel()
-        eta = np.asarray(x @ parameters.coef[:, c].astype(x.dtype), dtype=np.float64)
-        eta += centre @ parameters.coef[:, c] + parameters.intercept[c]
+        eta = np.asarray(x @ parameters.coef[:, c].astype(x.dtype), dtype=by_row)
+        eta += (centre @ parameters.coef[:, c] + parameters.intercept[c]).astype(by_row)
         f = _binary if k == 1 else _multinomial
-        loss, weight, curvature, residual = f(eta, y, w, parameters.class_weight[p])
+        loss, weight, curvature, residual = f(eta, y, w, parameters.class_weight[p].astype(by_row))
         found.loss[p] += loss
         found.weight[p] += weight
         if not parameters.gradient:
             continue
         found.curvature[p] += curvature.sum(axis=0)
-        r = residual.astype(x.dtype)
+        r = residual.astype(x.dtype, copy=False)
         bias = r.sum(axis=0, dtype=np.float64)
         found.bias[c] += bias
         found.gradient[:, c] += x.T @ r + np.outer(centre, bias)

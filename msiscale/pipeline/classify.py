@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.pipeline.tasks import Task, ordered
 
 _PASSES = itertools.count()
+SAY_S = 10.0  # between two lines of how far the classifiers are
 # What the rows of a model are.
 SEEN = {"intensity": (MSI,), "features": (HE, HE_MODES, PREDICTED), "colour": (COLOUR,)}
 
@@ -86,6 +88,17 @@ def classifiers(
     Classifiers
         By model and fold; empty where nothing is annotated.
     """
+    said = time.monotonic()
+
+    def heard(name: str, passes: int, left: int, gradient: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > SAY_S:
+            said = time.monotonic()
+            run.say(
+                f"fit: classifiers of {name}: pass {passes}, {left} regressions left, largest "
+                f"gradient {gradient:.1e}"
+            )
+
     rows: dict[str, list[Rows]] = {"intensity": [], "features": [], "colour": []}
     for unit, table in tables:
         for name, blocks in rows.items():
@@ -106,5 +119,6 @@ def classifiers(
             members=inner.members if inner else None,
             inner=inner.folds if inner else None,
             run=on_cluster(run, f"logistic-{name}"),
+            heard=partial(heard, name),
         )
     return found

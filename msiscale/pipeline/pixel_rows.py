@@ -125,7 +125,8 @@ class PixelRows:
             if known.any():
                 y = fraction[cell.slices][known].astype(np.float64)
                 make = partial(_labelled, self.url, name, cell, known, y, self._from(name))
-                found.append(Rows(group, Cached((owner, (self.url, self.stamp, cell)), make)))
+                rows = Cached((owner, (self.url, self.stamp, cell)), make)
+                found.append(Rows(group, rows, len(y)))
         return found
 
     def spread(self, cell: Block, rows: np.ndarray, out: np.ndarray) -> None:

@@ -1,0 +1,199 @@
+"""The C of classifiers, chosen by the loss of what is left out: all cases advance together.
+
+Every case has some five parts to leave out for each of some five C, so that nearly all of the work
+of a cross-validation is here. Where there are many rows the choice begins with every n-th of them,
+some `FEW` in all: what comes out far behind there is tried no further, and what is left starts from
+what it found. How far is far allows for what fewer rows change: the spread of the difference over
+the parts, and, for weaker penalties, which fewer rows make look worse, half a unit of loss per
+variable and row (the first-order term of Akaike 1974, IEEE Trans. Automat. Contr. 19:716).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from msiscale.grid import Floats
+from msiscale.models.joint import Heard, Problem, Solution, fit_many, heldout_losses
+from msiscale.models.passes import RowBlock
+from msiscale.models.rowblocks import Run
+
+TOLERANCE = 1e-4  # of gradients, where only the order of held-out losses matters
+STEPS = 40
+FEW = 1 << 16  # rows that the choice begins with
+SPREADS = 2.0  # of the mean difference to the best, within which a C is tried with all rows
+
+Groups = frozenset[Hashable]
+Choice = tuple[float, str, Floats | None]  # C, how it was chosen, and where to start from
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A problem whose C is to be chosen, and the groups to fit and to leave out in turn."""
+
+    problem: Problem
+    inner: Sequence[tuple[Groups, Groups]]  # train on, leave out
+    kind: str  # what is left out
+
+
+@dataclass(frozen=True, eq=False)
+class _Try:
+    """One C of a case, fitted to all but one part."""
+
+    case: int
+    part: int
+    cost: float
+    start: Floats | None = None
+
+
+def choose_costs(
+    blocks: Sequence[RowBlock],
+    cases: Sequence[Case],
+    costs: Sequence[float],
+    *,
+    run: Run | None = None,
+    heard: Heard | None = None,
+) -> list[Choice]:
+    """For each case C, how it was chosen, and where to start from."""
+    if len(costs) == 1:
+        return [(float(costs[0]), "given", None)] * len(cases)
+    tries = [
+        _Try(i, part, cost)
+        for i, case in enumerate(cases)
+        for part in range(len(case.inner))
+        for cost in costs
+    ]
+    if not tries:
+        return [_default(costs)] * len(cases)
+    step = max(1, sum(block.count for block in blocks) // FEW)
+    if step > 1:
+        fewer = [_thinned(block, step) for block in blocks]
+        found = _Tried.of(fewer, cases, tries, run, heard, times=step)
+        tries = found.contenders(FEW)
+        sure = {i for i, left in found.costs_of(tries).items() if len(left) == 1}
+        open_ = [t for t in tries if t.case not in sure]
+        chosen = {i: found.best(i, tries) for i in sure}
+        if open_:
+            last = _Tried.of(blocks, cases, open_, run, heard)
+            chosen |= {i: last.best(i, open_) for i in {t.case for t in open_}}
+    else:
+        found = _Tried.of(blocks, cases, tries, run, heard)
+        chosen = {i: found.best(i, tries) for i in range(len(cases))}
+    choices: list[Choice] = []
+    for i, case in enumerate(cases):
+        best = chosen.get(i)
+        choices.append(_default(costs) if best is None else (best[0], case.kind, best[1]))
+    return choices
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Fits of tries, and their losses on what each left out."""
+
+    cases: Sequence[Case]
+    tries: Sequence[_Try]
+    solutions: Sequence[Solution]
+    loss: Floats
+    weight: Floats
+
+    @classmethod
+    def of(
+        cls,
+        blocks: Sequence[RowBlock],
+        cases: Sequence[Case],
+        tries: Sequence[_Try],
+        run: Run | None,
+        heard: Heard | None,
+        *,
+        times: int = 1,
+    ) -> _Tried:
+        """Fit them; `times` fewer rows than C is meant for."""
+        problems = [
+            replace(
+                cases[t.case].problem,
+                groups=cases[t.case].inner[t.part][0],
+                C=t.cost * times,
+                start=t.start,
+            )
+            for t in tries
+        ]
+        fit = fit_many(
+            blocks,
+            problems,
+            tol=TOLERANCE,
+            dtype=np.float32,
+            max_iter=STEPS,
+            refresh=None,  # an eigendecomposition a fold, for digits that nobody asks for here
+            warn=False,
+            coarse=True,
+            run=run,
+            heard=heard,
+        )
+        left_out = [cases[t.case].inner[t.part][1] for t in tries]
+        loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
+        return cls(cases, tries, fit.solutions, loss, weight)
+
+    def best(self, case: int, tries: Sequence[_Try]) -> tuple[float, Floats] | None:
+        """The C with the smallest loss among those of `tries`, and the mean of its fits."""
+        wanted = {t.cost for t in tries if t.case == case}
+        members: dict[float, list[int]] = {cost: [] for cost in sorted(wanted)}
+        for n, t in enumerate(self.tries):
+            if t.case == case and t.cost in wanted and self.weight[n] > 0:
+                members[t.cost].append(n)
+        if not any(members.values()):
+            return None
+        mean = {c: self.loss[mine].sum() / self.weight[mine].sum() for c, mine in members.items()}
+        best = min(mean, key=mean.__getitem__)  # ties go to the stronger penalty
+        return float(best), np.mean([self.solutions[n].theta for n in members[best]], axis=0)
+
+    def contenders(self, rows: int) -> list[_Try]:
+        """The tries, from where they are, of every C that may be the best with all rows."""
+        known = [n for n in range(len(self.tries)) if self.weight[n] > 0]
+        loss: dict[int, dict[float, dict[int, float]]] = {}
+        for n in known:
+            t = self.tries[n]
+            of = loss.setdefault(t.case, {}).setdefault(t.cost, {})
+            of[t.part] = self.loss[n] / self.weight[n]
+        # where fewer rows have a class too few, all are tried again
+        kept = {(t.case, t.cost) for t in self.tries if t.case not in loss}
+        for i, by_cost in loss.items():
+            best = self.best(i, self.tries)
+            assert best is not None  # as it has a loss
+            slack = len(self.cases[i].problem.map.offset) / (2 * rows)
+            for cost, by_part in by_cost.items():
+                behind = np.array([by_part[k] - by_cost[best[0]][k] for k in by_part])
+                spread = behind.std(ddof=1) / np.sqrt(len(behind)) if len(behind) > 1 else np.inf
+                far = SPREADS * spread + (slack if cost > best[0] else 0)
+                if cost == best[0] or behind.mean() <= far:
+                    kept.add((i, cost))
+        return [
+            replace(t, start=s.theta if np.isfinite(s.theta).all() else None)
+            for t, s in zip(self.tries, self.solutions, strict=True)
+            if (t.case, t.cost) in kept
+        ]
+
+    @staticmethod
+    def costs_of(tries: Sequence[_Try]) -> dict[int, set[float]]:
+        """Those of each case."""
+        found: dict[int, set[float]] = {}
+        for t in tries:
+            found.setdefault(t.case, set()).add(t.cost)
+        return found
+
+
+def _thinned(block: RowBlock, step: int) -> RowBlock:
+    """Every `step`-th row of a block."""
+    return RowBlock(block.group, partial(_every, block.rows, step), -(-block.count // step))
+
+
+def _every(rows: Any, step: int) -> tuple[Any, ...]:
+    made = rows() if callable(rows) else rows
+    return tuple(None if part is None else part[::step] for part in made)
+
+
+def _default(costs: Sequence[float]) -> Choice:
+    return float(sorted(costs)[len(costs) // 2]), "default", None
