@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from msiscale.errors import InputError, SpecimenError
-from msiscale.models import Fold, FoldModel, fit_classifiers
+from msiscale.models import Fold, fit_classifiers
 from msiscale.models import RowBlock as Rows
+from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows
@@ -59,7 +60,7 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
 def classifiers(
     run: Run,
     tables: Iterable[tuple[str, PixelRows]],
-    models: list[FoldModel],
+    models: Sequence[Mapped],
     patients: Mapping[str, str],
     given: Mapping[str, float] | None = None,
     inner: Inner | None = None,
@@ -72,7 +73,7 @@ def classifiers(
         Whose workers fit them, with the penalties of its configuration.
     tables : iterable of (str, PixelRows)
         Units (specimens, or parts of all) with their rows.
-    models : list of FoldModel
+    models : sequence of FoldModel, or of what has their folds and maps
         The linear maps of the folds.
     patients : mapping of str to str
         Unit -> what is left out with it when a penalty is chosen.
