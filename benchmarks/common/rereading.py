@@ -45,13 +45,15 @@ def rereading(
 def difference(found: FoldModel, expected: FoldModel) -> float:
     """Largest difference of any array of two models, relative to the norm of the array.
 
-    The axes of a map to which a classifier is fitted are compared whichever way they point.
+    Of a map to which a classifier is fitted, the products of its rows are compared: all that the
+    fit depends on, while axes of about the same variance may turn in their plane by rounding.
     """
     pairs = [(getattr(found, name), getattr(expected, name)) for name in ARRAYS]
     for name, mapped in (expected.maps or {}).items():
         mine = (found.maps or {})[name]
-        turned = np.sign((mine.matrix * mapped.matrix).sum(axis=0))  # an axis has no direction
-        pairs += [(mine.matrix * turned, mapped.matrix), (mine.variance, mapped.variance)]
+        a, b = mine.matrix, mapped.matrix
+        pairs += [(a @ a.T, b @ b.T), (a @ mine.offset, b @ mapped.offset)]
+        pairs += [(mine.variance, mapped.variance)]
     for specimen, r2 in expected.scores.items():
         pairs += [(found.scores[specimen].rss, r2.rss), (found.scores[specimen].tss, r2.tss)]
     return max(_relative(np.asarray(a), np.asarray(b)) for a, b in pairs)
