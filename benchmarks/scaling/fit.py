@@ -135,16 +135,16 @@ def plain_difference(
 def measure(
     folder: Path, patients: Sequence[int], mz: int, channels: int, modes: int, progress: Progress
 ) -> dict[str, float]:
-    """Print a table; the figures."""
+    """Print a table as its rows are measured; the figures."""
     progress("fit: sums")
     place = folder / "fit"
     stored = make(place, mz, channels)
-    rows: list[dict[str, Any]] = []
     found: dict[str, float] = {
         "fit.mz": mz, "fit.channels": channels, "fit.modes": modes, "fit.bytes_a_sum": stored
     }  # fmt: skip
     for n in patients:
         progress(f"fit: {n} patients")
+        rows: list[dict[str, Any]] = []
         store = folder / f"folds-{n}"
         words: dict[str, Any] = {"folder": str(place), "store": str(store), "patients": n}
         words |= {"mz": mz, "channels": channels, "modes": modes}
@@ -169,7 +169,7 @@ def measure(
             plain = measured("benchmarks.scaling.fit:plain_difference", **words).result
             key = "fit.max_relative_difference"
             found[key] = max(found.get(key, 0.0), float(plain["difference"].max()))
-    print(table(rows))
+        print(table(rows), flush=True)  # the next may take long
     return found
 
 

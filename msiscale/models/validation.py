@@ -129,8 +129,8 @@ def fit_linear_folds(
         everyone = tuple(sums)
         mask = None if columns is None else columns(everyone)
         task = partial(_whole_basis, sums, everyone, mask, n_components)
-        shared: Basis = next(iter(compute([task])))
-        bases = {fold.name: shared for fold in folds}
+        for shared in compute([task]):
+            bases = dict.fromkeys((fold.name for fold in folds), shared)
     plan = Plan.of(folds, patients, partial(_bytes_of, sums))
     known = background or {}
     means = background_means(known, folds)

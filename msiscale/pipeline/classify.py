@@ -17,7 +17,7 @@ from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.pipeline.tasks import Task, ordered
+from msiscale.pipeline.tasks import Outcome, Task, note, ordered
 
 _PASSES = itertools.count()
 # What the rows of a model are.
@@ -46,13 +46,15 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
         named = [Task(str(i), "", task) for i, task in enumerate(tasks)]
         noticed = partial(run.notice, stage)
-        label = f"{stage}-{next(_PASSES)}"
+        label, outcome = f"{stage}-{next(_PASSES)}", Outcome()
         for report in ordered(run.client, named, label, run.lease.guard, noticed):
+            note(outcome, "", report)
             if report.failure is not None and report.specimen:
                 raise SpecimenError(report.failure, report.specimen)
             if report.failure is not None:
                 raise (RuntimeError if report.traceback else InputError)(report.failure)
             yield report.result
+        run.account.add("fit", outcome)
 
     return compute
 
