@@ -18,6 +18,7 @@ TESTS = Path(__file__).parent
 # of these files all tests go to one process, as they share a finished run (tests/pipeline)
 FINISHED = (
     "failures",
+    "fit",
     "ions",
     "predict",
     "protocols",

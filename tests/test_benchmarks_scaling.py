@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common.places import status_mib  # noqa: E402
-from benchmarks.scaling import scheduler, workers  # noqa: E402
+from benchmarks.common.progress import Progress  # noqa: E402
+from benchmarks.scaling import fit, scheduler, workers  # noqa: E402
 from benchmarks.scaling.model import (  # noqa: E402
     Assumed,
     Constants,
@@ -158,3 +159,11 @@ def test_copies_of_a_run_are_named_by_their_specimens(tmp_path):
     manifest.write_text("specimen,patient,msi,slide\nS01,P1,a.imzML,a.tiff\n")
     lines = copies(manifest, ["S01", "C00001"]).read_text().splitlines()
     assert lines[1:] == ["S01,S01,a.imzML,a.tiff", "C00001,C00001,a.imzML,a.tiff"]
+
+
+@pytest.mark.slow(reason="starts two workers, twice, with all that they import")
+def test_the_fit_of_a_few_patients_is_that_of_the_plain_way(tmp_path):
+    found = fit.measure(tmp_path, [4, 6], 14, 18, 3, Progress("fit"))
+    assert found["fit.max_relative_difference"] < 1e-10
+    assert found["fit.loads.n4"] == 12 and found["fit.loads.n6"] == 18
+    assert found["fit.cpu_s.n6"] > 0 < found["fit.client_peak_mib.n6"]

@@ -73,15 +73,16 @@ def k_folds(path: str, components: int, folds: int, nested: bool = False) -> dic
 
 def _r2_paths(sums: Any, folds: Any, components: int) -> list[list[Any]]:
     """R² on the rows that each fold holds out, for every penalty: all from one pass's sums."""
-    from msiscale.models import PCA, R2, Moments, RidgePath
-    from msiscale.models.folds import training_sums
+    from msiscale.models import PCA, R2, RidgePath
+    from msiscale.models.moments import leave_one_out
     from msiscale.models.validation import LEAST_SCALE
 
     found = []
-    for fold, training in zip(folds, training_sums(sums, folds), strict=True):
+    held = [sums[name] for fold in folds for name in fold.test]
+    for part, training in zip(held, leave_one_out(held), strict=True):
         pca = PCA.from_moments(training, "m", components)
         modes = training.project(pca.components_, pca.mean_)
-        heldout = Moments.merge(sums[s] for s in fold.test).project(pca.components_, pca.mean_)
+        heldout = part.project(pca.components_, pca.mean_)
         losses = RidgePath.of(modes, least_scale=LEAST_SCALE).losses(ALPHAS, heldout)
         tss = np.diag(heldout.smm)
         mean = tss + heldout.n * (heldout.mean_m - modes.mean_m) ** 2

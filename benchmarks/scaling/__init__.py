@@ -11,7 +11,8 @@ from benchmarks.common.progress import Progress
 
 TAKES = "9 minutes; --full 15"
 FULL = {"repeat": 2, "pixels": 192}
-PARTS = ("workers", "scheduler", "plan", "cost")
+PARTS = ("workers", "scheduler", "plan", "cost", "fit")
+DEFAULT = PARTS[:4]  # the others take long, and run when they are named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +22,19 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixels", type=int, default=128, help="of a specimen, a side [128]")
     parser.add_argument("--repeat", type=int, default=1, help="runs with each number of workers")
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
-        help="of workers, scheduler, plan, cost; cost needs the first two",
+        "--only", nargs="+", choices=PARTS, default=DEFAULT, metavar="PART",
+        help="of workers, scheduler, plan, cost (needs the first two), fit; default all but fit",
     )  # fmt: skip
+    parser.add_argument(
+        "--fit-patients", type=int, nargs="+", default=[12, 24, 100, 300], metavar="N",
+        help="patients of `fit` [12 24 100 300]",
+    )  # fmt: skip
+    for name, size, what in (
+        ("mz", 1000, "m/z"),
+        ("channels", 1024, "features"),
+        ("modes", 200, "modes"),
+    ):
+        parser.add_argument(f"--fit-{name}", type=int, default=size, help=f"{what} [{size}]")
     parser.add_argument("--data", metavar="DIR", help="where the temporary data lie")
     for name, what in (
         ("core-hour", "price of a core for an hour"),
@@ -40,7 +51,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """Print a table a part; all figures together."""
-    from benchmarks.scaling import plan, scheduler, workers
+    from benchmarks.scaling import fit, plan, scheduler, workers
     from benchmarks.scaling.cost import cost
 
     os.environ["MSISCALE_QUIET"] = "1"
@@ -58,6 +69,9 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
             found |= scheduler.measure(folder, durations["features"], progress)
         if "plan" in words.only:
             found |= plan.measure(folder, progress)
+        if "fit" in words.only:
+            sizes = (words.fit_mz, words.fit_channels, words.fit_modes)
+            found |= fit.measure(folder, words.fit_patients, *sizes, progress)
     if {"workers", "scheduler", "cost"} <= set(words.only):
         found |= cost(found, words)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msiscale.models.classification import Classifier, fit_classifiers
+from msiscale.models.fold_model import Basis, FoldModel
 from msiscale.models.folds import Fold, final_fold, inner_groups, leave_one_group_out
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
 from msiscale.models.logistic import LogisticRegression
@@ -13,7 +14,7 @@ from msiscale.models.pca import PCA
 from msiscale.models.r2 import R2, r2_from_moments
 from msiscale.models.ridge import Ridge, RidgePath
 from msiscale.models.spread import Spread
-from msiscale.models.validation import Basis, FoldModel, fit_linear_folds
+from msiscale.models.validation import fit_linear_folds
 
 __all__ = [
     "PCA",

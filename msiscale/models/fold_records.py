@@ -76,48 +76,69 @@ def spectrum_records(
     return tidy(fold, specimen, MSI_FROM_HE, "spectrum", values)
 
 
-def _mean_of(parts: Sequence[Spread]) -> Floats:
-    weights = np.array([p.n for p in parts])
-    return np.asarray(weights @ np.stack([p.mean for p in parts]) / weights.sum())
+def background_means(
+    background: Mapping[str, Spread], folds: Sequence[Fold]
+) -> list[Floats | None]:
+    """Mean of the background of each fold's training specimens; None where they have none.
+
+    Parameters
+    ----------
+    background : mapping of specimen to Spread
+        Of measured pixels off the tissue, of those that have any.
+    folds : sequence of Fold
+        Whose training specimens they are.
+
+    Returns
+    -------
+    list of (q,) float64 or None
+        One a fold. One product gives all; a specimen that is held out has a weight of zero in it.
+    """
+    if not background:
+        return [None] * len(folds)
+    column = {name: i for i, name in enumerate(background)}
+    weights = np.zeros((len(folds), len(background)))
+    for row, fold in zip(weights, folds, strict=True):
+        for name in fold.train:
+            if name in column:
+                row[column[name]] = background[name].n
+    totals = weights @ np.stack([part.mean for part in background.values()])
+    n = weights.sum(axis=1)
+    return [total / k if k > 0 else None for total, k in zip(totals, n, strict=True)]
 
 
 def mask_records(
-    fold: Fold,
+    fold: str,
     specimen: str,
     tissue: Spread,
-    background: Mapping[str, Spread],
+    off: Spread | None,
     mask: NDArray[np.bool_],
     training: Floats,
+    training_off: Floats | None,
 ) -> list[Record]:
     """Records of squares about the training means of tissue and of background, over all squares.
 
     Parameters
     ----------
-    fold : Fold
-        Whose training specimens give the mean of the background.
-    specimen : str
-        The one held out.
-    tissue : Spread
-        Of its tissue.
-    background : mapping of specimen to Spread
-        Of measured pixels off the tissue, of those that have any.
+    fold, specimen : str
+        For the records: the specimen is held out.
+    tissue, off : Spread
+        Of its tissue, and of its measured pixels off the tissue where it has any.
     mask : (q,) bool
         The m/z in use.
-    training : (q,) float64
-        Mean of the training tissue.
+    training, training_off : (q,) float64
+        Means of the training tissue and, where it has any, of its background.
 
     Returns
     -------
     list of dict, empty where nothing varies
     """
-    known = [background[s] for s in fold.train if s in background]
     parts, means = [tissue], [training]
-    if specimen in background and known:
-        parts.append(background[specimen])
-        means.append(_mean_of(known))
+    if off is not None and training_off is not None:
+        parts.append(off)
+        means.append(training_off)
     rss = sum(p.about(mean)[mask].sum() for p, mean in zip(parts, means, strict=True))
-    whole = _mean_of(parts)
+    whole = np.sum([p.n * p.mean for p in parts], axis=0) / sum(p.n for p in parts)
     tss = sum(p.about(whole)[mask].sum() for p in parts)
     if tss <= 0:
         return []
-    return tidy(fold.name, specimen, MSI_FROM_HE, "spectrum", {"r2_tissue_mask": 1 - rss / tss})
+    return tidy(fold, specimen, MSI_FROM_HE, "spectrum", {"r2_tissue_mask": 1 - rss / tss})

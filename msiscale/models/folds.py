@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from msiscale.models.moments import Moments, leave_one_out
 
 MAX_INNER = 5
 FEW_PATIENTS = 3  # left to train on: with fewer, blocks of their specimens choose a penalty
@@ -91,34 +88,3 @@ def inner_folds(
     """`inner_groups` as folds: each trains on the others of `train`."""
     groups, kind = inner_groups(train, patients, most)
     return [Fold("", tuple(s for s in train if s not in g), g) for g in groups], kind
-
-
-def training_sums(sums: Mapping[str, Moments], folds: Sequence[Fold]) -> Iterator[Moments]:
-    """Sums of each fold's training specimens, without a trace of the others."""
-    # folds that together hold out every specimen once share their partial sums
-    held = [f for f in folds if f.test]
-    everyone = {s for f in held for s in f.test}
-    partition = (
-        len(held) > 1
-        and sum(len(f.test) for f in held) == len(everyone)
-        and all({*f.train} == everyone - {*f.test} for f in held)
-    )
-    shared = leave_one_out(_HeldOut(sums, held)) if partition else iter(())
-    for fold in folds:
-        if partition and fold.test:
-            yield next(shared)
-        else:
-            yield Moments.merge(sums[s] for s in fold.train)
-
-
-class _HeldOut(Sequence[Moments]):
-    """The sums that each fold holds out, made when they are asked for."""
-
-    def __init__(self, sums: Mapping[str, Moments], folds: Sequence[Fold]) -> None:
-        self.sums, self.folds = sums, folds
-
-    def __len__(self) -> int:
-        return len(self.folds)
-
-    def __getitem__(self, i: Any) -> Any:
-        return Moments.merge(self.sums[s] for s in self.folds[i].test)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from msiscale.errors import InputError
+from msiscale.models.fold_model import Basis
 from msiscale.models.folds import Fold
 from msiscale.models.pca import noise_floor, with_signs
-from msiscale.models.validation import Basis, Columns
+from msiscale.models.validation import Columns
 from msiscale.threads import one_blas_thread
 
 BATCH = 200  # spectra

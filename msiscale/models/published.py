@@ -12,8 +12,8 @@ import numpy as np
 
 from msiscale.grid import Floats
 from msiscale.models.classification import Classifier
+from msiscale.models.fold_model import FoldModel
 from msiscale.models.moments import Moments, reciprocal
-from msiscale.models.validation import FoldModel
 from msiscale.threads import one_blas_thread
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,12 +102,26 @@ class RidgePath:
         """
         # where alpha is 0, directions without variance (beyond `rank`) get 0: the pseudo-inverse
         a = np.broadcast_to(np.asarray(alpha, dtype=np.float64), self.cross.shape[1:])
-        denominator = self.values[:, None] + a
+        return self.factor(a) * self.cross
+
+    def factor(self, alpha: Floats) -> Floats:
+        """What shrinks each rotated variable.
+
+        Parameters
+        ----------
+        alpha
+            (t,) penalties.
+
+        Returns
+        -------
+        ndarray
+            (p, t) float64.
+        """
+        denominator = self.values[:, None] + alpha
         solvable = (np.arange(len(self.values)) >= len(self.values) - self.rank)[:, None]
-        factor = np.divide(
-            1.0, denominator, out=np.zeros_like(denominator), where=solvable | (a > 0)
+        return np.divide(
+            1.0, denominator, out=np.zeros_like(denominator), where=solvable | (alpha > 0)
         )
-        return factor * self.cross
 
     def coefficients(self, alpha: ArrayLike) -> tuple[Floats, Floats]:
         """Coefficients for x as it comes, neither centred nor scaled.
@@ -188,6 +203,22 @@ class HeldOutLoss:
                 found.append(square + self.n * (self.target_shift - self.shift @ beta) ** 2)
         return np.array(found)
 
+    @cached_property
+    def _form(self) -> tuple[Floats, Floats, float]:
+        """The squared error over all targets as a quadratic form of `RidgePath.factor`."""
+        cross, n, shift = self.path.cross, self.n, self.shift
+        with one_blas_thread():
+            square = (self.sxx + n * np.outer(shift, shift)) * (cross @ cross.T)
+            linear = (cross * self.sxm).sum(1) + n * shift * (cross @ self.target_shift)
+        return square, linear, float(self.smm.sum() + n * (self.target_shift**2).sum())
+
+    def total(self, alphas: Sequence[float]) -> Floats:
+        """Squared errors over all targets, ``(len(alphas),)`` float64; one product serves all."""
+        square, linear, fixed = self._form
+        factors = self.path.factor(np.asarray(alphas, np.float64)).T
+        with one_blas_thread():
+            return np.array([fixed - 2 * (f @ linear) + f @ (square @ f) for f in factors])
+
 
 def refined(curves: Sequence[HeldOutLoss], alphas: Sequence[float]) -> tuple[float, str]:
     """The penalty of the smallest squared error over all targets and held-out parts.
@@ -208,7 +239,7 @@ def refined(curves: Sequence[HeldOutLoss], alphas: Sequence[float]) -> tuple[flo
     """
 
     def total(some: Sequence[float]) -> Floats:
-        return np.asarray(np.sum([curve.losses(some) for curve in curves], axis=0))
+        return np.asarray(np.sum([curve.total(some) for curve in curves], axis=0))[:, None]
 
     best = choose(total(alphas), alphas)
     grid = sorted(alphas)

@@ -13,242 +13,35 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.features.layers import Group
 from msiscale.grid import Floats
-from msiscale.models.fold_records import (
-    MSI_FROM_COLOUR,
-    mask_records,
-    r2_records,
-    spectrum_records,
-)
-from msiscale.models.folds import Fold, inner_folds, training_sums
+from msiscale.models.fold_model import Basis, FoldModel, Scored, columns_of
+from msiscale.models.fold_records import background_means, mask_records, spectrum_records
+from msiscale.models.fold_store import FoldStore, StoredFolds
+from msiscale.models.folds import MAX_INNER, Fold, inner_groups
 from msiscale.models.groups import choose_weights, scales
 from msiscale.models.joint import LinearMap
-from msiscale.models.metrics import Record
-from msiscale.models.moments import Moments, reciprocal
-from msiscale.models.pca import PCA
+from msiscale.models.leaving_out import Others, Plan, gathered
+from msiscale.models.moments import Moments, leave_one_out, reciprocal
 from msiscale.models.r2 import R2, r2_from_moments
 from msiscale.models.ridge import ALPHAS, LEAST_ALPHA, RidgePath, refined
+from msiscale.models.rowblocks import Run
 from msiscale.models.spread import Spread
-from msiscale.saving import Layout, Read, Saved
 from msiscale.threads import one_blas_thread
 
 Columns = Callable[[tuple[str, ...]], NDArray[np.bool_]]
+Facts = dict[str, int]
+Pairs = list[tuple[Moments, Moments]]  # of a part: those to train on, those to try it on
 
 LEAST_SCALE = 0.5  # of a channel, see `groups.scales`: networks have nearly dead ones
-
-
-@dataclass(frozen=True, eq=False)
-class Basis:
-    """Modes of the MSI: principal components of the m/z in use.
-
-    Attributes
-    ----------
-    columns (q,) : bool, the u m/z in use
-    mean (u,), components (k, u), explained_variance (k,), explained_variance_ratio (k,) : float64
-        Score = (intensity - mean) @ components.T.
-    """
-
-    columns: NDArray[np.bool_]
-    mean: Floats
-    components: Floats
-    explained_variance: Floats
-    explained_variance_ratio: Floats
-
-    @classmethod
-    def exact(
-        cls, training: Moments, specimens: tuple[str, ...], columns: Columns | None, most: int
-    ) -> Basis:
-        """Find at most `most` components from the sums of the training specimens."""
-        used = training.scale("m") > 0 if columns is None else np.asarray(columns(specimens), bool)
-        if used.shape != (training.q,) or not used.any():
-            raise ValueError(f"{used.sum()} of {training.q} m/z columns are in use by {specimens}")
-        pca = PCA.from_moments(training.select(m=used), "m", most)
-        of_variance = (pca.explained_variance_, pca.explained_variance_ratio_)
-        return cls(used, pca.mean_, pca.components_, *of_variance)
-
-    def scores(self, part: Moments) -> Moments:
-        """Sums of the scores in the place of the intensities."""
-        return part.select(m=self.columns).project(self.components, self.mean)
-
-
-@dataclass(frozen=True, eq=False)
-class FoldModel(Saved):
-    """PCA of MSI and the map from features to its modes, fitted to the training specimens.
-
-    Attributes
-    ----------
-    fold : Fold
-    columns (q,) : bool, the m/z in use; the others have mean 0 and loadings 0.
-    mean (q,), components (k, q), explained_variance (k,), explained_variance_ratio (k,) : float64
-        Spectrum = mean + scores @ components.
-    coef (k, p), intercept (k,) : float64
-        Predicted scores = features @ coef.T + intercept.
-    alpha : float, penalty of the map (see `msiscale.models.ridge`).
-    alpha_by : str
-        How it was chosen: leaving out training "patients", "specimens" or "blocks" of them, or
-        "given" (only one to choose from).
-    edge : str
-        "smallest" or "largest" where it is the last of those to choose from; else "".
-    weights : list of float
-        Of the groups of features: how much each counts (see `msiscale.models.groups`).
-    colour_coef (k, c), colour_intercept (k,), colour_alpha : the same of the colours alone.
-    rank : int, of the standardised features in training.
-    maps : LinearMap by classifier
-        What each of ``cancer_from_msi`` (rows are intensities), ``cancer_from_he``,
-        ``cancer_from_he_modes`` (its first modes, as many as there are of MSI: the comparison at
-        equal rank) and ``cancer_from_predicted_msi`` (rows are features) sees of a row. Modes are
-        in units of their measured standard deviation, predicted ones too: one that H&E hardly
-        predicts stays small and the penalty keeps it from passing for chemistry. None after
-        `load`.
-    records : list of dict
-        Tidy metrics on the specimens held out.
-    scores : dict of specimen to R2
-        What the records were made of (targets: modes).
-    """
-
-    layout = Layout(
-        "fold_model",
-        "model of a fold",
-        {
-            "columns": ("mz",),
-            "mean": ("mz",),
-            "components": ("component", "mz"),
-            "explained_variance": ("component",),
-            "explained_variance_ratio": ("component",),
-            "coef": ("component", "channel"),
-            "intercept": ("component",),
-            "colour_coef": ("component", "density"),
-            "colour_intercept": ("component",),
-        },
-        ("alpha", "alpha_by", "edge", "weights", "colour_alpha", "rank"),
-    )
-
-    fold: Fold
-    columns: NDArray[np.bool_]
-    mean: Floats
-    components: Floats
-    explained_variance: Floats
-    explained_variance_ratio: Floats
-    coef: Floats
-    intercept: Floats
-    colour_coef: Floats
-    colour_intercept: Floats
-    alpha: float
-    alpha_by: str
-    edge: str
-    weights: list[float]
-    colour_alpha: float
-    rank: int
-    maps: dict[str, LinearMap] | None
-    records: list[Record]
-    scores: dict[str, R2]
-    colour_scores: dict[str, R2]
-
-    @property
-    def slide_columns(self) -> tuple[slice, slice]:
-        """Where features and colours are in x of the sums that it was fitted on."""
-        features, colours = self.coef.shape[1], self.colour_coef.shape[1]
-        return _columns(features + colours, colours)
-
-    def project(self, intensity: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores of measured spectra.
-
-        Parameters
-        ----------
-        intensity
-            (n, q) float, in whose precision the product is.
-
-        Returns
-        -------
-        ndarray
-            (n, k) float32.
-        """
-        x = intensity - self.mean.astype(intensity.dtype)
-        with one_blas_thread():
-            return np.asarray(x @ self.components.T.astype(x.dtype), np.float32)
-
-    def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores predicted from features.
-
-        Parameters
-        ----------
-        features
-            (n, p) float, in whose precision the product is.
-
-        Returns
-        -------
-        ndarray
-            (n, k) float32.
-        """
-        with one_blas_thread():
-            found = features @ self.coef.T.astype(features.dtype)
-        return np.asarray(found + self.intercept.astype(features.dtype), np.float32)
-
-    def predict_from_colour(self, colour: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores predicted from colours alone.
-
-        Parameters
-        ----------
-        colour
-            (n, c) float, in whose precision the product is.
-
-        Returns
-        -------
-        ndarray
-            (n, k) float32.
-        """
-        found = colour @ self.colour_coef.T.astype(colour.dtype)
-        return np.asarray(found + self.colour_intercept.astype(colour.dtype), np.float32)
-
-    def spectrum(self, scores: NDArray[Any]) -> NDArray[np.float32]:
-        """Spectra from scores.
-
-        Parameters
-        ----------
-        scores
-            (n, k) float, in whose precision the product is.
-
-        Returns
-        -------
-        ndarray
-            (n, q) float32, intensities; may be below zero.
-        """
-        with one_blas_thread():
-            found = scores @ self.components.astype(scores.dtype)
-        return np.asarray(found + self.mean.astype(scores.dtype), np.float32)
-
-    def stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The model without its maps and metrics."""
-        arrays, facts = super().stored()
-        fold = {"fold": self.fold.name, "train": [*self.fold.train], "test": [*self.fold.test]}
-        shape = [*self.coef.shape, len(self.mean), self.colour_coef.shape[1]]
-        return arrays, fold | facts | {"shape": shape}
-
-    @classmethod
-    def restored(cls, read: Read, attrs: Mapping[str, Any]) -> FoldModel:
-        """The model again, its maps, records and scores left empty."""
-        names = ("component", "channel", "mz", "density")
-        sizes = dict(zip(names, attrs["shape"], strict=True))
-        shapes = {n: tuple(sizes[d] for d in dims) for n, dims in cls.layout.arrays.items()}
-        found: dict[str, Any] = {name: attrs[name] for name in cls.layout.facts}
-        for name, shape in shapes.items():
-            found[name] = read(name) if np.prod(shape) else np.zeros(shape)
-        return cls(
-            fold=Fold(attrs["fold"], tuple(attrs["train"]), tuple(attrs["test"])),
-            maps=None,
-            records=[],
-            scores={},
-            colour_scores={},
-            **found,
-        )
 
 
 def fit_linear_folds(
@@ -267,15 +60,18 @@ def fit_linear_folds(
     inner: Mapping[str, Sequence[Fold]] | None = None,
     inner_sums: Mapping[str, Moments] | None = None,
     like: FoldModel | None = None,
-) -> list[FoldModel]:
+    run: Run | None = None,
+    store: FoldStore | None = None,
+    heard: Callable[[Facts], None] = lambda facts: None,
+) -> Sequence[FoldModel]:
     """For every fold: m/z columns, PCA of MSI, ridge features -> modes, R² on what is held out.
 
     Parameters
     ----------
     sums : mapping of specimen to Moments
-        Over tissue pixels; x = features (p), m = MSI intensities (q). Asked for one at a time, and
-        more than once: a mapping that reads them from a store keeps memory at some log2(folds)
-        sums.
+        Over tissue pixels; x = features (p), m = MSI intensities (q). Asked for one at a time; of
+        folds that leave out a patient each at most three times, with sums made on the way that are
+        asked for as often (`msiscale.models.leaving_out`, which says what memory that takes).
     folds : sequence of Fold
         May have `final_fold`.
     patients : mapping of specimen to patient
@@ -306,10 +102,19 @@ def fit_linear_folds(
         Of smaller parts; default `sums`.
     like : FoldModel, optional
         Its penalties and weights are taken; none are chosen.
+    run : callable, optional
+        Computes a list of picklable tasks, in order; then `sums` and `inner_sums` are picklable,
+        and there is a `store`.
+    store : FoldStore, optional
+        Keeps what is made: the client holds no sums and no fold, and what is there of a fit that
+        was stopped is not made again. Default in memory.
+    heard : callable
+        Takes what a task says when it is done: how many ``folds`` it fitted, and ``loads``, the
+        sums that it read.
 
     Returns
     -------
-    list of FoldModel, in the order of `folds`
+    sequence of FoldModel, in the order of `folds`; those of a `store` are read when asked for
 
     Raises
     ------
@@ -317,89 +122,259 @@ def fit_linear_folds(
         `columns` chooses no m/z, or is not of the sums' length; nothing can be left out to choose
         among several penalties.
     """
-    shared = None
+    compute = run or _here
+    given = None if like is None else Given(like.alpha, like.colour_alpha, tuple(like.weights))
+    rules = Rules(n_components, tuple(map(float, alphas)), tuple(groups), colours, given)
     if shared_pca and bases is None:
         everyone = tuple(sums)
-        whole = Moments.merge(sums[s] for s in everyone)
-        shared = Basis.exact(whole, everyone, columns, n_components)
-    models = []
-    for fold, training in zip(folds, training_sums(sums, folds), strict=True):
-        basis = shared if bases is None else bases[fold.name]
-        basis = basis or Basis.exact(training, fold.train, columns, n_components)
-        found, kind, parts = (inner or {}).get(fold.name), "blocks", inner_sums or sums
-        if found is None:
-            (found, kind), parts = inner_folds(fold.train, patients), sums
-        choice = _Choice(alphas, found, kind, parts, basis, groups, colours, like)
-        models.append(_fit_fold(fold, training, sums, choice, background or {}))
-    return models
+        mask = None if columns is None else columns(everyone)
+        task = partial(_whole_basis, sums, everyone, mask, n_components)
+        for shared in compute([task]):
+            bases = dict.fromkeys((fold.name for fold in folds), shared)
+    plan = Plan.of(folds, patients, partial(_bytes_of, sums))
+    known = background or {}
+    means = background_means(known, folds)
+    asked = []
+    for i, (fold, mean) in enumerate(zip(folds, means, strict=True)):
+        blocks = (inner or {}).get(fold.name)
+        alone = plan is None and blocks is None
+        parts, kind = inner_groups(fold.train, patients) if alone else ([], "patients")
+        basis = None if bases is None else bases[fold.name]
+        used = None if columns is None or basis is not None else columns(fold.train)
+        off = {s: known[s] for s in fold.test if s in known}
+        kind = kind if blocks is None else "blocks"
+        asked.append(Asked(f"{i:04d}", fold, used, basis, off, mean, parts, kind, blocks))
+    models: MutableMapping[str, FoldModel] = {} if store is None else store.models
+    others = None if plan is None else Others(sums, plan, {} if store is None else store.sums)
+    fitting = Fitting(sums, inner_sums or sums, rules, models, others)
+    for step in fitting.steps(asked):
+        for facts in compute(step):
+            heard(facts)
+    return [models[a.name] for a in asked] if store is None else StoredFolds(store, folds)
+
+
+def _here(tasks: Sequence[Callable[[], Any]]) -> Iterator[Any]:
+    return (task() for task in tasks)
+
+
+def _whole_basis(
+    sums: Mapping[str, Moments],
+    everyone: tuple[str, ...],
+    columns: NDArray[np.bool_] | None,
+    most: int,
+) -> Basis:
+    return Basis.exact(Moments.merge(sums[s] for s in everyone), everyone, columns, most)
+
+
+def _bytes_of(sums: Mapping[str, Moments], name: str) -> int:
+    """Bytes that the sums of a specimen take in memory."""
+    known = getattr(sums, "bytes_of", None)  # of stored ones, which need not be read for that
+    if known is not None:
+        return int(known(name))
+    part = sums[name]
+    return part.sxx.nbytes + part.sxm.nbytes + part.smm.nbytes
+
+
+class Given(NamedTuple):
+    """Penalties and weights that are taken as they are."""
+
+    alpha: float
+    colour_alpha: float
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What every fold is fitted by."""
+
+    n_components: int
+    alphas: tuple[float, ...]
+    groups: tuple[Group, ...]
+    colours: int
+    given: Given | None
+
+    @property
+    def choose(self) -> bool:
+        """Whether a penalty is chosen."""
+        return self.given is None and len(self.alphas) > 1
 
 
 @dataclass(frozen=True, eq=False)
-class _Choice:
-    """What a fold's maps are chosen by."""
+class Asked:
+    """What is asked for of one fold: all that is its own, small enough to be sent.
 
-    alphas: Sequence[float]
-    inner: Sequence[Fold]
+    Attributes
+    ----------
+    name : of its model
+    fold : Fold
+    columns : (q,) bool, the m/z that its training specimens support; default those that vary
+    basis : in the place of the exact PCA
+    off : background of the specimens held out, of those that have any
+    training_off : mean of the background in training
+    groups : training specimens by inner group, where no `Others` know them
+    kind : what is left out to choose a penalty
+    inner : folds over blocks in the place of the groups
+    """
+
+    name: str
+    fold: Fold
+    columns: NDArray[np.bool_] | None
+    basis: Basis | None
+    off: Mapping[str, Spread]
+    training_off: Floats | None
+    groups: Sequence[tuple[str, ...]]
     kind: str
+    inner: Sequence[Fold] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """The tasks of a fit; each skips what is there already.
+
+    Memory of a task that fits: the sums as of `leaving_out`, or without `Others` one sum a group
+    and two more (with inner blocks two projected ones a block); some 20 matrices (p, p).
+    """
+
     sums: Mapping[str, Moments]
-    basis: Basis
-    groups: Sequence[Group]
-    colours: int
-    like: FoldModel | None
+    blocks: Mapping[str, Moments]
+    rules: Rules
+    models: MutableMapping[str, FoldModel]
+    others: Others | None
+
+    def steps(self, asked: Sequence[Asked]) -> Iterator[list[Callable[[], Facts]]]:
+        """Lists of tasks; those of a list need all of the lists before."""
+        if self.others is None:
+            yield [partial(self.fit_one, one) for one in asked]
+            return
+        plan = self.others.plan
+        if not plan.direct:
+            yield [partial(self._counted, "sum_block", b) for b in range(len(plan.blocks))]
+            yield [partial(self._counted, "sum_outside", g) for g in range(MAX_INNER)]
+        yield [
+            partial(self.fit_block, b, {place: asked[plan.places[place]] for place in places})
+            for b, places in enumerate(plan.blocks)
+        ]
+
+    def fit_block(self, block: int, asked: Mapping[int, Asked]) -> Facts:
+        """Fit the folds of a block, by place; each is stored as soon as it is fitted."""
+        assert self.others is not None
+        began = self._loads
+        wanted = [place for place, one in asked.items() if one.name not in self.models]
+        if wanted:
+            for place, parts, groups in self.others.of_block(block, wanted):
+                one = asked[place]
+                held = zip(one.fold.test, parts, strict=True)
+                mine = [groups[g] for g in sorted(groups)]
+                self.models[one.name] = self._fitted(one, mine, held)
+        return {"folds": len(asked), "loads": self._loads - began}
+
+    def fit_one(self, asked: Asked) -> Facts:
+        """Fit a fold by reading all of its training specimens."""
+        began, fold = self._loads, asked.fold
+        if asked.name not in self.models:
+            groups = gathered(self.sums, asked.groups or [fold.train])
+            held = ((s, self.sums[s]) for s in fold.test)
+            found = [part for part in groups if part is not None]
+            self.models[asked.name] = self._fitted(asked, found, held)
+        return {"folds": 1, "loads": self._loads - began}
+
+    def _counted(self, step: str, which: int) -> Facts:
+        began = self._loads
+        getattr(self.others, step)(which)
+        return {"folds": 0, "loads": self._loads - began}
 
     @property
-    def by(self) -> str:
-        """How the penalty is chosen."""
-        return "given" if self.like is not None or len(self.alphas) == 1 else self.kind
+    def _loads(self) -> int:
+        stores = [self.sums, *([] if self.blocks is self.sums else [self.blocks])]
+        stores += [] if self.others is None else [self.others.made]
+        return sum(getattr(store, "loads", 0) for store in stores)
 
-    def scores(self, part: Moments) -> Moments:
-        """Sums of modes in the place of intensities."""
-        with one_blas_thread():
-            return self.basis.scores(part)
+    def _fitted(
+        self, asked: Asked, groups: Sequence[Moments], held: Iterable[tuple[str, Moments]]
+    ) -> FoldModel:
+        training = Moments.merge(groups)
+        basis = asked.basis or Basis.exact(
+            training, asked.fold.train, asked.columns, self.rules.n_components
+        )
+        pairs: Pairs = []
+        if self.rules.choose:
+            if len(groups if asked.inner is None else asked.inner) < 2:
+                raise ValueError(
+                    "one specimen, of which no part can be left out to choose a penalty"
+                )
+            blocks = asked.inner
+            pairs = _of_groups(groups, basis) if blocks is None else self._of_blocks(blocks, basis)
+        return fit_fold(asked, self.rules, basis, training, pairs, held)
 
-    def parts(self) -> list[tuple[Moments, Moments]]:
-        """Training and held-out sums of every inner fold."""
-        if self.by == "given":
-            return []
-        if not self.inner:
-            raise ValueError("one specimen, of which no part can be left out to choose a penalty")
-        held = (Moments.merge(self.sums[s] for s in fold.test) for fold in self.inner)
-        training = training_sums(self.sums, self.inner)
+    def _of_blocks(self, folds: Sequence[Fold], basis: Basis) -> Pairs:
+        parts = [*(fold.train for fold in folds), *(fold.test for fold in folds)]
+        found = gathered(self.blocks, parts, partial(_scores, basis))
         return [
-            (self.scores(t), self.scores(h))
-            for t, h in zip(training, held, strict=True)
-            if t.n > 0 and h.n > 0
+            (t, h)
+            for t, h in zip(found[: len(folds)], found[len(folds) :], strict=True)
+            if t is not None and h is not None and t.n > 0 and h.n > 0
         ]
 
 
-def _fit_fold(
-    fold: Fold,
+def _of_groups(groups: Sequence[Moments], basis: Basis) -> Pairs:
+    held = [_scores(basis, group) for group in groups]
+    both = zip(leave_one_out(held), held, strict=True)
+    return [(t, h) for t, h in both if t.n > 0 and h.n > 0]
+
+
+def _scores(basis: Basis, part: Moments) -> Moments:
+    """Sums of modes in the place of intensities."""
+    with one_blas_thread():
+        return basis.scores(part)
+
+
+def fit_fold(
+    asked: Asked,
+    rules: Rules,
+    basis: Basis,
     training: Moments,
-    sums: Mapping[str, Moments],
-    choice: _Choice,
-    background: Mapping[str, Spread],
+    pairs: Pairs,
+    held: Iterable[tuple[str, Moments]],
 ) -> FoldModel:
-    basis = choice.basis
-    used = basis.columns
+    """Fit one fold.
+
+    Parameters
+    ----------
+    asked : Asked
+        What is its own.
+    rules : Rules
+        What it shares with others.
+    basis : Basis
+        Its modes.
+    training : Moments
+        Of all its training specimens.
+    pairs : list of (Moments, Moments)
+        What the penalty is chosen by, in the modes of `basis`: training and held-out sums.
+    held : iterable of (str, Moments)
+        The specimens held out.
+
+    Returns
+    -------
+    FoldModel
+    """
+    fold, used = asked.fold, basis.columns
     chosen = training.select(m=used)
     modes = chosen.project(basis.components, basis.mean)
-    parts = choice.parts()
-    features, colours = _columns(modes.p, choice.colours)
-    of_features = _Map.of(modes, parts, features, choice, choice.groups)
-    of_colours = _Map.of(modes, parts, colours, choice, ()) if choice.colours else None
-    scores, colour_scores, records = {}, {}, []
-    for specimen in fold.test:
-        everything = sums[specimen]
-        heldout = choice.scores(everything)
-        r2 = scores[specimen] = of_features.r2(heldout, modes.mean_m)
-        ratio = basis.explained_variance_ratio
-        records += r2_records(fold.name, specimen, r2, ratio)
+    features, colours = columns_of(modes.p, rules.colours)
+    of_features = _Map.of(modes, pairs, features, rules, rules.groups)
+    of_colours = _Map.of(modes, pairs, colours, rules, ()) if rules.colours else None
+    ratio = basis.explained_variance_ratio
+    scored = Scored(fold, ratio, of_features.edge)
+    for specimen, everything in held:
+        part = _scores(basis, everything)
+        r2 = scored.scores[specimen] = of_features.r2(part, modes.mean_m)
         if of_colours is not None:
-            alone = colour_scores[specimen] = of_colours.r2(heldout, modes.mean_m)
-            records += r2_records(fold.name, specimen, alone, ratio, MSI_FROM_COLOUR)
-        records += spectrum_records(fold.name, specimen, r2, everything.select(m=used), chosen)
-        tissue = Spread.of_moments(everything, "m")
-        records += mask_records(fold, specimen, tissue, background, used, training.mean_m)
+            scored.colour_scores[specimen] = of_colours.r2(part, modes.mean_m)
+        some = everything.select(m=used)
+        scored.spectra.extend(spectrum_records(fold.name, specimen, r2, some, chosen))
+        tissue, off = Spread.of_moments(everything, "m"), asked.off.get(specimen)
+        means = training.mean_m, asked.training_off
+        scored.spectra.extend(mask_records(fold.name, specimen, tissue, off, used, *means))
     components, mean = np.zeros((len(basis.components), training.q)), np.zeros(training.q)
     components[:, used], mean[used] = basis.components, basis.mean
     none = np.zeros((len(components), 0)), np.zeros(len(components))
@@ -409,25 +384,19 @@ def _fit_fold(
         mean,
         components,
         basis.explained_variance,
-        basis.explained_variance_ratio,
+        ratio,
         of_features.coef,
         of_features.intercept,
         *(none if of_colours is None else (of_colours.coef, of_colours.intercept)),
         of_features.alpha,
-        choice.by,
+        asked.kind if rules.choose else "given",
         of_features.edge,
         [*of_features.weights],
         of_features.alpha if of_colours is None else of_colours.alpha,
         of_features.path.rank,
         maps=_maps(of_features, of_colours, modes, components, mean),
-        records=records,
-        scores=scores,
-        colour_scores=colour_scores,
+        scored=scored,
     )
-
-
-def _columns(p: int, colours: int) -> tuple[slice, slice]:
-    return slice(0, p - colours), slice(p - colours, p)
 
 
 @dataclass(frozen=True, eq=False)
@@ -451,7 +420,7 @@ class _Map:
         modes: Moments,
         parts: Sequence[tuple[Moments, Moments]],
         columns: slice,
-        choice: _Choice,
+        rules: Rules,
         groups: Sequence[Group],
     ) -> _Map:
         """Choose penalty and weights by the held-out `parts`, then fit all of `modes`."""
@@ -464,14 +433,13 @@ class _Map:
 
         def chosen(weights: Sequence[float] = ()) -> tuple[float, str]:
             curves = [path(training, weights).against(heldout) for training, heldout in inner]
-            return refined(curves, choice.alphas)
+            return refined(curves, rules.alphas)
 
         weights: tuple[float, ...] = (1.0,) * max(len(groups), 1)
-        alpha, edge = chosen() if inner else (float(choice.alphas[0]), "")
-        if choice.like is not None:
-            known = choice.like
-            alpha = known.colour_alpha if columns.start else known.alpha
-            weights = tuple(known.weights) if groups else weights
+        alpha, edge = chosen() if inner else (float(rules.alphas[0]), "")
+        if rules.given is not None:
+            alpha = rules.given.colour_alpha if columns.start else rules.given.alpha
+            weights = rules.given.weights if groups else weights
         if inner and sum(group.used for group in groups) > 1:
             weights = choose_weights(inner, groups, LEAST_SCALE, max(alpha, LEAST_ALPHA))
             if set(weights) != {1.0}:

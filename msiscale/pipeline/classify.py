@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from msiscale.errors import InputError, SpecimenError
-from msiscale.models import Fold, FoldModel, fit_classifiers
+from msiscale.models import Fold, fit_classifiers
 from msiscale.models import RowBlock as Rows
+from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.pipeline.tasks import Task, ordered
+from msiscale.pipeline.tasks import Outcome, Task, note, ordered
 
 _PASSES = itertools.count()
 SAY_S = 10.0  # between two lines of how far the classifiers are
@@ -47,13 +48,15 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Iterable[Any]:
         named = [Task(str(i), "", task) for i, task in enumerate(tasks)]
         noticed = partial(run.notice, stage)
-        label = f"{stage}-{next(_PASSES)}"
+        label, outcome = f"{stage}-{next(_PASSES)}", Outcome()
         for report in ordered(run.client, named, label, run.lease.guard, noticed):
+            note(outcome, "", report)
             if report.failure is not None and report.specimen:
                 raise SpecimenError(report.failure, report.specimen)
             if report.failure is not None:
                 raise (RuntimeError if report.traceback else InputError)(report.failure)
             yield report.result
+        run.account.add("fit", outcome)
 
     return compute
 
@@ -61,7 +64,7 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
 def classifiers(
     run: Run,
     tables: Iterable[tuple[str, PixelRows]],
-    models: list[FoldModel],
+    models: Sequence[Mapped],
     patients: Mapping[str, str],
     given: Mapping[str, float] | None = None,
     inner: Inner | None = None,
@@ -74,7 +77,7 @@ def classifiers(
         Whose workers fit them, with the penalties of its configuration.
     tables : iterable of (str, PixelRows)
         Units (specimens, or parts of all) with their rows.
-    models : list of FoldModel
+    models : sequence of FoldModel, or of what has their folds and maps
         The linear maps of the folds.
     patients : mapping of str to str
         Unit -> what is left out with it when a penalty is chosen.

@@ -8,8 +8,10 @@ may use.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from msiscale import __version__
 from msiscale.errors import SpecimenError
 from msiscale.features.layers import Group
 from msiscale.models import (
@@ -30,6 +33,8 @@ from msiscale.models import (
     fit_linear_folds,
     moments_of_blocks,
 )
+from msiscale.models.fold_model import StoredFold
+from msiscale.models.fold_store import FoldStore, StoredFolds, StoredMoments
 from msiscale.models.published import self_scaled
 from msiscale.pipeline.classify import SEEN, Inner, classifiers, on_cluster
 from msiscale.pipeline.context import Run, noting
@@ -38,9 +43,10 @@ from msiscale.pipeline.metrics import Evaluation
 from msiscale.pipeline.model import COMPARED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.pipeline.tasks import Task
-from msiscale.store import StoredSpecimen, join, open_group, put, remove
+from msiscale.store import StoredSpecimen, digest, join, open_group, put, remove, written
 
 TOGETHER = 8  # specimens summed up by a task
+SAY_S = 10.0  # between two lines of how many folds are fitted
 SQUARES = ("rss", "tss", "tss_train")
 Masks = dict[str, np.ndarray]
 Wrote = dict[str, dict[str, Any]]  # by specimen, what was written of it
@@ -69,6 +75,7 @@ class Setting:
     folds_url : where the fitted folds stay; default nowhere
     whole : every fold holds out whole specimens, each a part: R² is of its sums, and the scores of
         its modes are kept beside the maps
+    key : digest of all that the fit depends on: what is there of one that was stopped is kept
     """
 
     name: str
@@ -87,6 +94,7 @@ class Setting:
     inner: Inner | None = None
     folds_url: str = ""
     whole: bool = False
+    key: str = ""
 
     @classmethod
     def of_patients(
@@ -138,69 +146,57 @@ class Evaluated:
     """What an evaluation gave: its scores, the fitted folds, and what was written."""
 
     evaluation: Evaluation
-    models: Sequence[FoldModel]
+    models: StoredFolds
     classifiers: Classifiers
     sums: Mapping[str, Moments]
     wrote: Wrote
+    edges: Sequence[str]  # of the penalties, one a fold
+    loads: int  # sums that were read to fit the maps
 
     @property
-    def held_out(self) -> list[FoldModel]:
+    def held_out(self) -> list[StoredFold]:
         """The folds that hold something out."""
-        return [m for m in self.models if m.fold.test]
+        return [m for m in self.models.mapped if m.fold.test]
 
 
 def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
     """Fit and score the folds of a setting, and write maps to ``root/<specimen>/<below>``.
 
-    Memory: a worker holds the sums of one part, as for a specimen; the client the folds' models.
-    Disk: the sums of every part of 8 specimens, removed in the end.
+    What is made on the way stays in ``state.zarr/protocols`` until `clear`: when the run is stopped
+    and goes on, the folds that were fitted are not fitted again.
+
+    Memory: a worker as `msiscale.models.leaving_out` says, or the sums of one part, as for a
+    specimen; the client no sums, and of the folds what they scored. Disk: the folds with their
+    maps, some (p, p) each, and sums by inner group of blocks of patients; of a setting that brings
+    no sums, those of every part of 8 specimens.
 
     Returns
     -------
     Evaluated
         The scores, the fitted folds, and what was written.
     """
-    scratch = join(run.state_url, "protocols")
-    try:
-        remove(scratch)
-        open_group(scratch, "a")
-        sums, inner = setting.sums, setting.inner
-        if sums is None:
-            sums = _sum_up(run, join(scratch, "sums"), setting.tables, setting.parts)
-        blocks = None if inner is None else sums
-        if inner is not None and inner.parts is not setting.parts:
-            blocks = _sum_up(run, join(scratch, "blocks"), setting.tables, inner.parts)
-        models = fit_linear_folds(
-            sums,
-            setting.folds,
-            setting.patients,
-            columns=setting.columns,
-            n_components=run.config.components,
-            alphas=run.config.alphas,
-            background=setting.background,
-            shared_pca=run.config.pca == "all",
-            bases=_published_bases(run, setting) if run.config.pca == "incremental" else None,
-            groups=setting.groups,
-            colours=COLOURS,
-            inner=inner.folds if inner else None,
-            inner_sums=blocks,
-            like=setting.like,
-        )
-        if setting.whole:
-            run.say("fit: classifiers, all folds together")
-        parts = (
-            (name, _part(setting.tables[specimen], name, mask))
-            for specimen, of in (inner.parts if inner else setting.parts).items()
-            for name, mask in of.items()
-        )
-        fitted = classifiers(run, parts, models, setting.patients, setting.costs, inner)
-        if run.config.scaling == "own":
-            fitted = self_scaled(fitted, models, sums)
-        held_out = [m for m in models if m.fold.test]
-        urls = _save_folds(setting.folds_url or join(scratch, "folds"), held_out, fitted)
-        results = _predict(run, setting, urls, root, bool(fitted))
-    finally:
-        remove(scratch)
+    store = _begun(run, setting)
+    sums, inner = setting.sums, setting.inner
+    if sums is None:
+        sums = _sum_up(run, store, "parts", setting.tables, setting.parts)
+    blocks = None if inner is None else sums
+    if inner is not None and inner.parts is not setting.parts:
+        blocks = _sum_up(run, store, "blocks", setting.tables, inner.parts)
+    models, loads = _fit_folds(run, setting, store, sums, blocks)
+    if setting.whole:
+        run.say("fit: classifiers, all folds together")
+    parts = (
+        (name, _part(setting.tables[specimen], name, mask))
+        for specimen, of in (inner.parts if inner else setting.parts).items()
+        for name, mask in of.items()
+    )
+    fitted = classifiers(run, parts, models.mapped, setting.patients, setting.costs, inner)
+    if run.config.scaling == "own":
+        fitted = self_scaled(fitted, models, sums)
+    urls = _save_folds(run, setting, models, fitted)
+    results = _predict(run, setting, urls, root, bool(fitted))
+    scored = list(models.scored())
+    held_out = [m for m in scored if m.fold.test]
     scores = {name: [r2] for m in held_out for name, r2 in m.scores.items()}
     colour = {name: [r2] for m in held_out for name, r2 in m.colour_scores.items()}
     if not setting.whole:
@@ -218,7 +214,69 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         bool(fitted),
         within=not setting.whole,
     )
-    return Evaluated(found, models, fitted, sums, {n: wrote for n, (_, wrote) in results})
+    wrote = {n: wrote for n, (_, wrote) in results}
+    return Evaluated(found, models, fitted, sums, wrote, [m.edge for m in scored], loads)
+
+
+def clear(run: Run) -> None:
+    """Remove what evaluations made on the way."""
+    remove(join(run.state_url, "protocols"))
+
+
+def _begun(run: Run, setting: Setting) -> FoldStore:
+    """The place of what is made on the way; what is there of another fit goes."""
+    stamp = digest([__version__, setting.key, setting.name])
+    open_group(join(run.state_url, "protocols"), "a")
+    url = join(run.state_url, "protocols", setting.name)
+    group = open_group(url, "a")
+    if group.attrs.get("stamp") != stamp or not setting.key:
+        remove(url)
+        open_group(url, "a").attrs["stamp"] = stamp
+    return FoldStore(url, stamp)
+
+
+def _fit_folds(
+    run: Run,
+    setting: Setting,
+    store: FoldStore,
+    sums: Mapping[str, Moments],
+    blocks: Mapping[str, Moments] | None,
+) -> tuple[StoredFolds, int]:
+    """The linear maps of every fold, fitted by the workers; how many sums they read for it."""
+    total, folds = Counter[str](), len(setting.folds)
+    said = time.monotonic()
+
+    def compute(tasks: Sequence[Callable[[], Any]]) -> Iterator[Any]:
+        noted = [partial(noting, run.lease, task, ()) for task in tasks]
+        return (found for found, _ in on_cluster(run, "fit")(noted))
+
+    def heard(facts: Mapping[str, int]) -> None:
+        nonlocal said
+        total.update(facts)
+        if facts["folds"] and time.monotonic() - said > SAY_S:
+            said = time.monotonic()
+            run.say(f"fit: {total['folds']} of {folds} folds")
+
+    fit_linear_folds(
+        sums,
+        setting.folds,
+        setting.patients,
+        columns=setting.columns,
+        n_components=run.config.components,
+        alphas=run.config.alphas,
+        background=setting.background,
+        shared_pca=run.config.pca == "all",
+        bases=_published_bases(run, setting) if run.config.pca == "incremental" else None,
+        groups=setting.groups,
+        colours=COLOURS,
+        inner=setting.inner.folds if setting.inner else None,
+        inner_sums=blocks,
+        like=setting.like,
+        run=compute,
+        store=store,
+        heard=heard,
+    )
+    return StoredFolds(store, setting.folds), total["loads"]
 
 
 def _r2(facts: dict[str, Any]) -> R2:
@@ -261,12 +319,22 @@ class StoredSums(Mapping[str, Moments]):
     """
 
     def __init__(self, urls: Mapping[str, Sequence[str]], specimens_in: str = "") -> None:
-        self.urls, self.specimens_in = urls, specimens_in
+        self.urls, self.specimens_in, self.loads = urls, specimens_in, 0
 
     def __getitem__(self, name: str) -> Moments:
-        whose = sound(self.specimens_in, name) if self.specimens_in else nullcontext()
-        with whose:
+        with self._sound(name):
+            self.loads += len(self.urls[name])
             return Moments.merge(Moments.load(url) for url in self.urls[name])
+
+    def bytes_of(self, name: str) -> int:
+        """Bytes that the sums of a part take in memory."""
+        with self._sound(name):
+            attrs: Any = open_group(self.urls[name][0]).attrs
+            p, q = int(attrs["p"]), int(attrs["q"])
+        return 8 * (p * p + p * q + q * q)
+
+    def _sound(self, name: str) -> AbstractContextManager[None]:
+        return sound(self.specimens_in, name) if self.specimens_in else nullcontext()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.urls)
@@ -276,44 +344,75 @@ class StoredSums(Mapping[str, Moments]):
 
 
 def _sum_up(
-    run: Run, url: str, tables: Mapping[str, PixelRows], parts: Mapping[str, Masks]
+    run: Run,
+    store: FoldStore,
+    what: str,
+    tables: Mapping[str, PixelRows],
+    parts: Mapping[str, Masks],
 ) -> StoredSums:
     urls: dict[str, list[str]] = {}
     tasks = []
-    names = list(parts)
+    names, made = list(parts), store.sums
     for at in range(0, len(names), TOGETHER):
         some = names[at : at + TOGETHER]
         for part in dict.fromkeys(p for name in some for p in parts[name]):
             mine = [_part(tables[n], part, parts[n][part]) for n in some if part in parts[n]]
             of = urls.setdefault(part, [])
-            of.append(join(url, f"{list(urls).index(part)}-{at}"))
-            tasks.append(partial(noting, run.lease, _sum_of, (of[-1], mine)))
+            name = f"{what}-{list(urls).index(part)}-{at}"
+            of.append(made.place(name))
+            tasks.append(partial(noting, run.lease, _sum_of, (made, name, mine)))
     for _ in on_cluster(run, "parts")(tasks):
         pass
     return StoredSums(urls)
 
 
-def _sum_of(url: str, tables: list[PixelRows]) -> dict[str, Any]:
-    rows = (
-        (table.slide_rows(cell), table.rows("intensity", cell))
-        for table in tables
-        for cell in table.cells
-    )
-    moments_of_blocks(rows).save(open_group(url, "a"))
+def _sum_of(made: StoredMoments, name: str, tables: list[PixelRows]) -> dict[str, Any]:
+    if name not in made:
+        made[name] = moments_of_blocks(
+            (table.slide_rows(cell), table.rows("intensity", cell))
+            for table in tables
+            for cell in table.cells
+        )
     return {}
 
 
-def _save_folds(url: str, models: Sequence[FoldModel], classifiers: Classifiers) -> list[str]:
-    """The folds of a setting, each in a group below `url`, which is made anew."""
-    root, _, name = url.rpartition("/")
-    folds = open_group(root, "a").create_group(name, overwrite=True)
-    for i, model in enumerate(models):
-        group = folds.require_group(f"{i:04d}")  # a patient's name may be no name of a folder
-        model.save(group)
-        for m in COMPARED:
-            if (m, model.fold.name) in classifiers:
-                classifiers[m, model.fold.name].save(group.require_group(m))
-    return [join(url, f"{i:04d}") for i in range(len(models))]
+def _save_folds(
+    run: Run, setting: Setting, models: StoredFolds, classifiers: Classifiers
+) -> list[str]:
+    """The groups of the folds that hold something out, each with its classifiers.
+
+    Where they are to stay they are made anew below ``folds_url``, a task a fold.
+
+    Returns
+    -------
+    list of str
+        Their URLs, in the order of the folds.
+    """
+    sources = [u for fold, u in zip(models.folds, models.urls, strict=True) if fold.test]
+    names = [fold.name for fold in models.folds if fold.test]
+    targets = sources
+    if setting.folds_url:
+        root, _, name = setting.folds_url.rpartition("/")
+        open_group(root, "a").create_group(name, overwrite=True)
+        # a patient's name may be no name of a folder
+        targets = [join(setting.folds_url, f"{i:04d}") for i in range(len(sources))]
+    tasks = []
+    for url, target, name in zip(sources, targets, names, strict=True):
+        of = {m: classifiers[m, name] for m in COMPARED if (m, name) in classifiers}
+        tasks.append(partial(noting, run.lease, _save_fold, (url, target, of)))
+    for _, wrote in on_cluster(run, "folds")(tasks):
+        if setting.folds_url:
+            written.adopt(wrote["written"])
+    return targets
+
+
+def _save_fold(url: str, target: str, classifiers: dict[str, Classifier]) -> dict[str, Any]:
+    group = open_group(target, "a")
+    if target != url:
+        FoldModel.load(url).save(group)
+    for name, classifier in classifiers.items():
+        classifier.save(group.require_group(name))
+    return {}
 
 
 def _predict(

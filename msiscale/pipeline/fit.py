@@ -13,7 +13,7 @@ from msiscale.errors import MsiscaleWarning, SpecimenError
 from msiscale.models import Spread, moments_of_blocks
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, evaluate
+from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, clear, evaluate
 from msiscale.pipeline.metrics import PROTOCOL, write_metrics
 from msiscale.pipeline.model import write_model
 from msiscale.pipeline.pixel_rows import PixelRows, sound
@@ -33,8 +33,8 @@ from msiscale.store import at_once, digest, join, open_group
 def fit(run: Run) -> None:
     """``predictions.zarr``, ``metrics.csv`` and ``model.zarr`` of the specimens that are left.
 
-    Memory: the client holds some (log2 of the cohort) sums and the fitted folds; a worker one
-    cell of 64 x 64 pixels and 512 MiB of rows that the classifiers read again.
+    Memory: a worker as `msiscale.models.leaving_out` says for the linear maps, and for the
+    classifiers one cell of 64 x 64 pixels and 512 MiB of rows that they read again.
     """
     keys = sum_up(run)
     while list(run.specimens()):
@@ -77,6 +77,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
             inner=blocks_within(tables, patients, folds, groups),
             folds_url=join(run.state_url, "folds"),
             whole=True,
+            key=key,
         )
         main = evaluate(run, setting, run.predictions_url)
         _say_edges(main)
@@ -86,7 +87,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         for protocol in run.config.protocols:
             within = None
             if protocol != PROTOCOL:
-                within = within_specimens(run, protocol, tables, main, groups)
+                within = within_specimens(run, protocol, tables, main, groups, key)
             if within is not None:
                 found.append(evaluate(run, within, run.predictions_url))
         write_metrics(run, [one.evaluation for one in found], patients)
@@ -95,12 +96,13 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         wrote = _together([one.wrote for one in found])
         for s in specimens:
             run.write("fit", s.name, key, "done", version=__version__, **wrote.get(s.name, {}))
-        record |= {"folds": len(main.held_out), "specimens": len(specimens)}
+        record |= {"folds": len(main.held_out), "specimens": len(specimens), "loads": main.loads}
+        clear(run)
 
 
 def _say_edges(found: Evaluated) -> None:
     """A penalty at the end of its grid is no optimum that was found."""
-    ends = [model.edge for model in found.models if model.edge]
+    ends = [edge for edge in found.edges if edge]
     for end in sorted(set(ends)):
         text = (
             f"fit: the {end} penalty of --alphas was chosen in {ends.count(end)} of "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from msiscale.models import R2, FoldModel, classification_records, intervals
+from msiscale.models import R2, classification_records, intervals
+from msiscale.models.fold_model import Scored
 from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE, r2_records
 from msiscale.models.metrics import POOLED, reliability
 from msiscale.pipeline.context import Run
@@ -53,7 +55,7 @@ class Evaluation:
     colour : the same of what is predicted from colour alone
     blocks : mapping of specimen to which of several folds held a pixel out (y, x); else empty
     ratio : (k,) explained variance ratio of the modes, mean over folds
-    records : further records, as they are
+    held_out : folds whose own records are taken as they are
     """
 
     protocol: str
@@ -64,7 +66,12 @@ class Evaluation:
     colour: Mapping[str, Sequence[R2]]
     blocks: Maps
     ratio: np.ndarray
-    records: Sequence[dict[str, Any]] = ()
+    held_out: Sequence[Scored] = ()
+
+    @property
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Records of what each fold held out: thousands a fold, so never all in memory."""
+        return ({"protocol": self.protocol, **r} for m in self.held_out for r in m.records)
 
     @classmethod
     def of(
@@ -74,7 +81,7 @@ class Evaluation:
         tables: Mapping[str, PixelRows],
         scores: Mapping[str, Sequence[R2]],
         colour: Mapping[str, Sequence[R2]],
-        models: Sequence[FoldModel],
+        models: Sequence[Scored],
         labelled: bool,
         *,
         within: bool = False,
@@ -112,29 +119,32 @@ class Evaluation:
             {n: r["fold"] for n, r in zip(names, read_maps, strict=True) if "fold" in r},
             ratio.mean(axis=0) if len(ratio) else np.zeros(0),
             # a specimen's own records know its spectra and background too
-            () if within else [r for m in models for r in m.records],
+            () if within else models,
         )
 
 
 def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, str]) -> None:
     """All protocols in one tidy table; ``intervals.csv``, over patients, of its pooled values;
     ``comparisons.csv`` of models; ``reliability.csv``."""
-    rows: list[dict[str, Any]] = []
+    parts: list[Iterable[dict[str, Any]]] = []
+    pooled: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
     for one in found:
-        rows += regression(one, patients, compared)
+        rows = regression(one, patients, compared)
         if one.truth:
             rows += classification(one, patients, compared)
             for model, maps in one.maps.items():
                 curve = reliability(list(one.truth.values()), list(maps.values()))
                 bins += [{"protocol": one.protocol, "model": model, **row} for row in curve]
+        parts += [one.records, rows]
+        pooled += [row for row in rows if "low" in row]
 
-    def write(name: str, content: list[dict[str, Any]], columns: list[str]) -> None:
+    def write(name: str, content: Iterable[dict[str, Any]], columns: list[str]) -> None:
         write_csv(join(run.out, name), content, columns, digits=12)
 
-    write("metrics.csv", rows, COLUMNS)
-    write("intervals.csv", [row for row in rows if "low" in row], INTERVALS)
+    write("metrics.csv", itertools.chain.from_iterable(parts), COLUMNS)
+    write("intervals.csv", pooled, INTERVALS)
     write("comparisons.csv", compared, COMPARISON)
     write("reliability.csv", bins, RELIABILITY)
 
@@ -158,14 +168,20 @@ RELIABILITY = ["protocol", "model", "predicted", "observed", "n"]
 def regression(
     one: Evaluation, patients: Mapping[str, str], compared: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Records of the modes; pooled ones with intervals; `compared` gets network against colour."""
-    rows = [{"protocol": one.protocol, **r} for r in one.records]
+    """Records of the modes; pooled ones with intervals; `compared` gets network against colour.
+
+    Returns
+    -------
+    list of dict
+        Without those of the evaluation itself (`Evaluation.records`).
+    """
+    rows: list[dict[str, Any]] = []
     samples, pooled_values, each = {}, {}, {}
     unit = ""
     for model, scores in ((MSI_FROM_HE, one.scores), (MSI_FROM_COLOUR, one.colour)):
         if not scores:
             continue
-        if not one.records:
+        if not one.held_out:
             for name, parts in scores.items():
                 found = r2_records(one.folds[name], name, R2.total(parts), one.ratio, model)
                 rows += [{"protocol": one.protocol, **r} for r in found]

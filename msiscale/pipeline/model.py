@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.models import Classifier, FoldModel
+from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import scaling_of
@@ -28,7 +31,7 @@ def write_model(
     classifiers: Classifiers,
     specimens: list[Specimen],
     key: str,
-    held_out: list[FoldModel],
+    held_out: Sequence[Mapped],
     tables: dict[str, PixelRows],
 ) -> None:
     """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from msiscale.errors import SpecimenError
-from msiscale.models import FoldModel
+from msiscale.models.fold_model import Mapped
 from msiscale.models.novelty import (
     LEVELS,
     Limits,
@@ -25,7 +26,7 @@ DISTANCE, UNEXPLAINED = "feature_distance", "feature_unexplained"
 
 
 def calibrate(
-    run: Run, final: FoldModel, held_out: list[FoldModel], tables: dict[str, PixelRows]
+    run: Run, final: Mapped, held_out: Sequence[Mapped], tables: dict[str, PixelRows]
 ) -> tuple[Novelty, Limits]:
     """Describe the final model's features, and how far held-out patients are from their training.
 
@@ -69,7 +70,7 @@ def calibrate(
     return _of(final), Limits(quantiles("distance"), quantiles("unexplained"), by)
 
 
-def _of(model: FoldModel) -> Novelty:
+def _of(model: Mapped) -> Novelty:
     return Novelty.of((model.maps or {})["cancer_from_he"])
 
 

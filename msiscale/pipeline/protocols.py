@@ -49,7 +49,16 @@ def patient_folds(patients: Mapping[str, str]) -> list[Fold]:
 def supported_columns(run: Run) -> Callable[[Sequence[str]], np.ndarray]:
     """Training specimens -> the m/z that they support, (k,) bool."""
     axis = load_axis(run)
-    return lambda train: msi.supported(axis, list(train))
+    names = [str(name) for name in axis["specimen"].values]
+    each = np.array([msi.supported(axis, [name]) for name in names], bool)
+    support = each.sum(axis=0)
+
+    def columns(train: Sequence[str]) -> np.ndarray:
+        # by counting without the few that are left out: a fold need not look at all others
+        chosen = set(train)
+        return np.asarray(support > each[[name not in chosen for name in names]].sum(axis=0))
+
+    return columns
 
 
 def channel_groups(tables: Tables, few: bool) -> list[Group]:
@@ -79,7 +88,12 @@ def few_folds(patients: Mapping[str, str], folds: Sequence[Fold]) -> list[Fold]:
 
 
 def within_specimens(
-    run: Run, protocol: str, tables: Tables, final: Evaluated, groups: Sequence[Group]
+    run: Run,
+    protocol: str,
+    tables: Tables,
+    final: Evaluated,
+    groups: Sequence[Group],
+    key: str,
 ) -> Setting | None:
     """Hold out parts of every specimen in turn, with the penalties of the `final` fit's last fold.
 
@@ -95,6 +109,8 @@ def within_specimens(
         The fit that left patients out.
     groups : sequence of Group
         Of the channels.
+    key : str
+        Digest of all that the fit depends on.
 
     Returns
     -------
@@ -141,6 +157,7 @@ def within_specimens(
         like=None if inner else model,
         costs=None if inner else costs or None,
         inner=inner,
+        key=key,
     )
 
 

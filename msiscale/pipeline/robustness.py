@@ -19,7 +19,7 @@ from msiscale.models import leave_one_group_out
 from msiscale.models.metrics import POOLED
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
-from msiscale.pipeline.evaluate import Setting, evaluate
+from msiscale.pipeline.evaluate import Setting, clear, evaluate
 from msiscale.pipeline.fit import open_pixels
 from msiscale.pipeline.metrics import classification, regression
 from msiscale.pipeline.pixel_rows import PixelRows
@@ -54,13 +54,15 @@ def robustness(run: Run) -> None:
         return
     try:
         with run.making("robustness", key, redone=1):
-            rows = _rows(run, specimens, patients)
+            rows = _rows(run, specimens, patients, key)
             write_csv(join(run.out, "robustness.csv"), rows, COLUMNS, digits=12)
     except SpecimenError as error:  # its stored data are damaged
         run.set_aside("robustness", error.specimen, "", str(error))
 
 
-def _rows(run: Run, specimens: list[Specimen], patients: dict[str, str]) -> list[dict[str, Any]]:
+def _rows(
+    run: Run, specimens: list[Specimen], patients: dict[str, str], key: str
+) -> list[dict[str, Any]]:
     """Pooled figures of each test, fitted and held out anew."""
     opened = at_once(partial(open_pixels, run), specimens)
     tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
@@ -72,9 +74,11 @@ def _rows(run: Run, specimens: list[Specimen], patients: dict[str, str]) -> list
             run.say(f"robustness: {test} {level:g}" + (f", draw {draw + 1}" if draw else ""))
             moved = {n: table.moved(**moves[n]) for n, table in tables.items()}
             inner = blocks_within(moved, patients, folds, groups)
-            words: dict[str, Any] = {"below": "maps", "inner": inner, "groups": groups}
+            mine = digest([key, test, level, draw])
+            words: dict[str, Any] = {"below": "maps", "inner": inner, "groups": groups, "key": mine}
             setting = Setting.of_patients(test, moved, folds, patients, columns, **words)
             found = evaluate(run, setting, root).evaluation
+            clear(run)
             records = regression(found, patients, [])
             records += classification(found, patients, []) if found.truth else []
             rows += [

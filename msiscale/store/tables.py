@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msiscale.store.objects import open_file, read_bytes, write_bytes
@@ -11,10 +12,12 @@ from msiscale.store.objects import open_file, read_bytes, write_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
+AT_A_TIME = 50_000  # rows that are held as such
+
 
 def write_csv(
     url: str,
-    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    rows: pd.DataFrame | Iterable[Mapping[str, Any]],
     columns: Sequence[str] | None = None,
     *,
     digits: int | None = None,
@@ -26,7 +29,7 @@ def write_csv(
     url
         The file or object.
     rows
-        A table, or its rows by column.
+        A table, or its rows by column; with `columns` and `digits`, some in memory at a time.
     columns
         Their names and order; default those of the table.
     digits
@@ -34,9 +37,23 @@ def write_csv(
     """
     import pandas as pd
 
-    table = pd.DataFrame(rows, columns=None if columns is None else list(columns))
+    names = None if columns is None else list(columns)
     form = None if digits is None else f"%.{digits}g"
-    write_bytes(url, table.to_csv(index=False, lineterminator="\n", float_format=form).encode())
+
+    def text(table: pd.DataFrame, header: bool) -> bytes:
+        found: str = table.to_csv(
+            index=False, header=header, lineterminator="\n", float_format=form
+        )
+        return found.encode()
+
+    if isinstance(rows, pd.DataFrame) or names is None or digits is None:
+        given = rows if isinstance(rows, pd.DataFrame) else list(rows)
+        return write_bytes(url, text(pd.DataFrame(given, columns=names), True))
+    left = iter(rows)
+    parts = [text(pd.DataFrame([], columns=names), True)]
+    while some := list(itertools.islice(left, AT_A_TIME)):
+        parts.append(text(pd.DataFrame(some, columns=names), False))
+    return write_bytes(url, b"".join(parts))
 
 
 def read_csv(url: str, **options: Any) -> pd.DataFrame:

@@ -83,6 +83,8 @@ def test_losses_from_sums_are_those_of_predictions():
     train, test = Moments.of(x[:300], y[:300], dtype="f8"), Moments.of(x[300:], y[300:], dtype="f8")
     alphas = (0.0, 0.01, 5.0)
     found = RidgePath.of(train).losses(alphas, test)
+    total = RidgePath.of(train).against(test).total(alphas)
+    np.testing.assert_allclose(total, found.sum(axis=1), rtol=1e-10)
     for row, alpha in zip(found, alphas, strict=True):
         predicted = Ridge(alpha).fit(x[:300], y[:300]).predict(x[300:])
         np.testing.assert_allclose(row, ((y[300:] - predicted) ** 2).sum(axis=0), rtol=1e-8)
