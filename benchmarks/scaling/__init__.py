@@ -11,7 +11,7 @@ from benchmarks.common.progress import Progress
 
 TAKES = "9 minutes; --full 15"
 FULL = {"repeat": 2, "pixels": 192}
-PARTS = ("workers", "scheduler", "plan", "cost", "fit")
+PARTS = ("workers", "scheduler", "plan", "cost", "fit", "classifiers")
 DEFAULT = PARTS[:4]  # the others take long, and run when they are named
 
 
@@ -23,11 +23,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=1, help="runs with each number of workers")
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=DEFAULT, metavar="PART",
-        help="of workers, scheduler, plan, cost (needs the first two), fit; default all but fit",
+        help="workers, scheduler, plan, cost (needs the first two), fit, classifiers [first four]",
     )  # fmt: skip
     parser.add_argument(
         "--fit-patients", type=int, nargs="+", default=[12, 24, 100, 300], metavar="N",
         help="patients of `fit` [12 24 100 300]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--classifier-pixels", type=int, nargs="+", default=[160_000, 640_000], metavar="N",
+        help="pixels of `classifiers` [160000 640000]",
     )  # fmt: skip
     for name, size, what in (
         ("mz", 1000, "m/z"),
@@ -51,7 +55,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """Print a table a part; all figures together."""
-    from benchmarks.scaling import fit, plan, scheduler, workers
+    from benchmarks.scaling import classifiers, fit, plan, scheduler, workers
     from benchmarks.scaling.cost import cost
 
     os.environ["MSISCALE_QUIET"] = "1"
@@ -72,6 +76,8 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
         if "fit" in words.only:
             sizes = (words.fit_mz, words.fit_channels, words.fit_modes)
             found |= fit.measure(folder, words.fit_patients, *sizes, progress)
+        if "classifiers" in words.only:
+            found |= classifiers.measure(folder, words.classifier_pixels, progress)
     if {"workers", "scheduler", "cost"} <= set(words.only):
         found |= cost(found, words)
     return found

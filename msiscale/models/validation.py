@@ -130,7 +130,7 @@ def fit_linear_folds(
         mask = None if columns is None else columns(everyone)
         task = partial(_whole_basis, sums, everyone, mask, n_components)
         for shared in compute([task]):
-            bases = dict.fromkeys((fold.name for fold in folds), shared)
+            bases = {fold.name: shared for fold in folds}
     plan = Plan.of(folds, patients, partial(_bytes_of, sums))
     known = background or {}
     means = background_means(known, folds)
