@@ -156,26 +156,6 @@ def test_where_there_is_no_queue(tmp_path, monkeypatch):
         pass
 
 
-@pytest.fixture
-def queue(tmp_path, monkeypatch) -> Path:
-    """``sbatch`` that runs a job at once and ``scancel``; the folder of their records."""
-    bin_, log = tmp_path / "bin", tmp_path / "jobs"
-    bin_.mkdir()
-    log.mkdir()
-    commands = {
-        "sbatch": 'cp "$1" "$LOG/$$.new"\n'
-        'setsid sh -c \'mv "$1" "$LOG/$$.sh"; exec sh "$LOG/$$.sh" >"$LOG/$$.log" 2>&1\''
-        ' job "$LOG/$$.new" &\necho "Submitted batch job $!"\n',
-        "scancel": 'touch "$LOG/$1.ended"; kill -TERM -- "-$1" 2>/dev/null\n',
-    }
-    for name, text in commands.items():
-        (bin_ / name).write_text("#!/bin/sh\n" + text)
-        (bin_ / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
-    monkeypatch.setenv("LOG", str(log))
-    return log
-
-
 def test_a_queue_from_beginning_to_end(tmp_path, queue, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
