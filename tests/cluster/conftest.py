@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """``start("scheduler" | "worker", …)``: the command of Dask; stopped at the end."""
     running: list[subprocess.Popen] = []
 
-    def begin(part: str, *words: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{part}", *map(str, words)]
+    def begin(
+        part: str,
+        *words: str | Path,
+        env: dict[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> subprocess.Popen:
+        command = [*before, sys.executable, "-m", f"distributed.cli.dask_{part}", *map(str, words)]
         process = subprocess.Popen(
             command,
             cwd=tmp_path,  # not the checkout, whose metadata would be found first
