@@ -345,6 +345,40 @@ def load_config(path: str | None = None, profile: str | None = None, **overrides
         raise InputError(f"{_where(str(path), text, own[0])}: {error}") from None  # the file's
 
 
+def permitted(found: object, named: str | None, source: str) -> str:
+    """The encoder that a file names; one that is code of a user's only if the user names it too.
+
+    Parameters
+    ----------
+    found
+        What the model or the run at `source` says.
+    named
+        What the user says, or None.
+    source
+        For messages.
+
+    Returns
+    -------
+    str
+        `found`.
+
+    Raises
+    ------
+    InputError
+        They differ, or `found` is code and the user has not named it.
+    """
+    if not isinstance(found, str):
+        raise InputError(f"{source}: its encoder {found!r} is not a name; the file is damaged")
+    if named is not None and named != found:
+        raise InputError(f"--encoder {named}: not that of {source}, which is {found}")
+    if named is None and any(each.strip().startswith("own:") for each in found.split(",")):
+        raise InputError(
+            f"{source}: its encoder {found} is code that would be run here; if you know it, name "
+            f"it yourself: --encoder {found}"
+        )
+    return found
+
+
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 

@@ -83,11 +83,20 @@ def shared_data() -> Path:
 
 CLUSTER = """
 import sys
-from msiscale.cluster import connect
+import dask
+from msiscale.cluster import Where
+from msiscale.cluster.environment import dask_settings, worker_environ
+from msiscale.cluster.local import local_cluster
+from msiscale.cluster.settings import settings_of
 
 if __name__ == "__main__":
-    with connect(workers=1) as client:
-        print(client.scheduler.address, flush=True)
+    # plain, as any process of the tests is to find it by its address alone
+    with (
+        worker_environ(),
+        dask.config.set(dask_settings(120)),
+        local_cluster(settings_of(Where(workers=1)), None) as cluster,
+    ):
+        print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 """
 

@@ -46,6 +46,14 @@ moved_weights = option(
 )
 
 
+own_encoder = option(
+    "--encoder",
+    "Encoder that the run was made with: needed where it is own:MODULE:FUNCTION, code of yours",
+    unset="that of the run, if it is none of own:",
+    metavar="NAME",
+)
+
+
 def _told(
     context: click.Context, failed: Mapping[str, str], what: str = "", code: int = FAILED_SPECIMENS
 ) -> None:
@@ -185,6 +193,7 @@ def ablate(context: click.Context, /, manifest: str, out: str, **words: Any) -> 
 )
 @option("--scores-only", "Write scores, and no sharpened images", is_flag=True)
 @moved_weights
+@own_encoder
 @where
 @click.pass_context
 def fuse(context: click.Context, /, manifest: str, **words: Any) -> None:
@@ -213,6 +222,7 @@ for stage in STAGES:
 @of_field(OPTIONS["region_probability"])
 @of_field(OPTIONS["region_um2"])
 @moved_weights
+@own_encoder
 @where
 @click.pass_context
 def predict(context: click.Context, /, model: str, slides: tuple[str, ...], **words: Any) -> None:

@@ -17,11 +17,11 @@ from distributed.security import Security
 
 from msiscale.cluster.cuda import cuda_cluster
 from msiscale.cluster.environment import dask_settings, worker_environ
-from msiscale.cluster.jobs import queue_cluster
+from msiscale.cluster.jobs import CLASSES, queue_cluster, shared_folder
 from msiscale.cluster.kubernetes import kubernetes_cluster
 from msiscale.cluster.local import local_cluster
 from msiscale.cluster.resources import offers_gpu, resources_of
-from msiscale.cluster.security import check_encrypted, tls
+from msiscale.cluster.security import check_encrypted, of_run, plain_is_wanted, tls
 from msiscale.cluster.settings import WAIT_S, Settings, Where, settings_of
 from msiscale.cluster.ssh import ssh_cluster
 from msiscale.cluster.versions import check_versions
@@ -38,6 +38,7 @@ START: dict[str, Callable[[Settings, Security | None], Any]] = {
     "pbs": queue_cluster,
     "sge": queue_cluster,
 }
+HERE = ("local", "cuda")
 # options that an error may show
 PLAIN = {"account", "config_name", "hosts", "image", "interface", "memory", "name", "namespace"}
 PLAIN |= {"project", "queue", "resource_spec", "walltime"}
@@ -122,17 +123,31 @@ _QUIET = {"distributed.admin.large-graph-warning-threshold": "100MB"}
 @contextmanager
 def _started(where: Where) -> Iterator[Client]:
     settings = settings_of(where)
-    security = tls()
-    no_workers_s = LOCAL_NO_WORKERS_S if settings.kind in ("local", "cuda") else settings.wait_s
+    no_workers_s = LOCAL_NO_WORKERS_S if settings.kind in HERE else settings.wait_s
     with (
         worker_environ(),
         dask.config.set(dask_settings(no_workers_s) | _QUIET),
+        _secured(settings) as security,
         _cluster(settings, security) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         check_encrypted(client, security is not None)
         _await_workers(client, settings.source, settings.wait_s, gpu=settings.gpu is not None)
         yield client
+
+
+@contextmanager
+def _secured(settings: Settings) -> Iterator[Security | None]:
+    """Dask's own certificates where it is configured for some, else those of the run."""
+    # a local cluster is never without: other users of the machine reach its ports
+    configured = tls()
+    if configured is not None:
+        yield configured
+    elif settings.kind == "kubernetes" or (plain_is_wanted() and settings.kind not in HERE):
+        yield None
+    else:
+        with of_run(shared_folder(settings) if settings.kind in CLASSES else None) as security:
+            yield security
 
 
 @contextmanager

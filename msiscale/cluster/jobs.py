@@ -19,6 +19,7 @@ from distributed.security import Security
 
 from msiscale.cluster.adaptive import PoolAdaptive
 from msiscale.cluster.environment import NO_GPU, as_environment, dask_settings
+from msiscale.cluster.security import HOME
 from msiscale.cluster.settings import Settings
 from msiscale.errors import InputError
 
@@ -130,7 +131,8 @@ def job_options(settings: Settings, options: Mapping[str, Any], *, gpu: bool) ->
             "one thread, so these are equal; reserve more CPUs by job_cpu or resource_spec"
         )
     environment = as_environment(dask_settings(settings.wait_s))
-    arguments = ["--no-dashboard"]  # a worker's would listen on all interfaces
+    # its HTTP server, which stays for the health, would listen on all interfaces
+    arguments = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     if gpu:
         arguments += ["--resources", "GPU=1"]
     elif settings.gpu is not None:
@@ -145,6 +147,11 @@ def job_options(settings: Settings, options: Mapping[str, Any], *, gpu: bool) ->
         "job_script_prologue": [*exports, *prologue],
         "worker_extra_args": arguments,
     }
+
+
+def shared_folder(settings: Settings) -> str:
+    """The folder that this machine and the nodes share, for the certificates of the run."""
+    return str(_configured(settings, settings.options, "shared_temp_directory", HOME))
 
 
 def _configured(settings: Settings, options: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -40,6 +40,7 @@ def local_cluster(settings: Settings, security: Security | None) -> SpecCluster:
         "security": security,
         "protocol": protocol,
         "host": host,
+        "dashboard_address": "127.0.0.1:0",
         **settings.options,
     }
 

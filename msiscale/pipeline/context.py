@@ -34,6 +34,7 @@ from msiscale.store import (
 )
 from msiscale.store.lease import Lease
 from msiscale.store.ledger import Record
+from msiscale.store.seen import see
 from msiscale.store.written import Written, recording
 
 BEGUN_TOGETHER = 8  # specimens whose arrays are made at a time
@@ -395,6 +396,7 @@ def noting(
     lease: Lease, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a task returns, and what it wrote."""
+    see(lease)
     lease.guard()
     with recording(lease.out, lease.guard) as noted:
         facts = function(*args)

@@ -30,10 +30,21 @@ from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.model import COLOUR, HE, MODELS
+from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
-from msiscale.store import at_once, exists, join, open_group, read_csv, read_json, write_json
+from msiscale.store import (
+    absolute,
+    at_once,
+    exists,
+    join,
+    open_group,
+    read_csv,
+    read_json,
+    write_json,
+)
 from msiscale.store.lease import held
+from msiscale.store.seen import check_seen
 
 PACKAGES = ("dask", "distributed", "numpy", "scikit-learn", "scipy", "torch", "xarray", "zarr")
 
@@ -171,9 +182,12 @@ def run(
         given_axis(chosen)  # one that will not do is said before anything is read
         if chosen.recalibrate is not None:
             given_masses(chosen)
-    cohort = read_manifest(manifest)
+    # workers have another folder, on this machine too
+    result, chosen, out = Result(out, 0), located(chosen), absolute(out)
+    cohort = read_manifest(absolute(manifest))
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     with held(out, say=say) as lease, connect(where) as client:
+        lease = check_seen(client, files_of(cohort, chosen), lease)
         job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree
@@ -190,7 +204,8 @@ def run(
             with hearing(partial(job.notice, stage.name, "")):
                 stage.function(job)
             _write_run(job, started, began)
-    return Result(out, len(cohort) + len(cohort.problems), job.failed)
+    total = len(cohort) + len(cohort.problems)
+    return replace(result, total=total, failed=job.failed)
 
 
 def _note_manifest(job: Run) -> None:

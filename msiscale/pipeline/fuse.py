@@ -16,7 +16,7 @@ import pandas as pd
 
 from msiscale.cluster import Where, WhereWords, connect
 from msiscale.cohort import Specimen, read_manifest
-from msiscale.config import RunConfig
+from msiscale.config import RunConfig, permitted
 from msiscale.errors import InputError
 from msiscale.fusion import DEFAULT, METHODS
 from msiscale.fusion.restoring import RESIDUAL, model_of
@@ -25,10 +25,12 @@ from msiscale.pipeline import fuse_tasks
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.fuse_specimen import FusedSpecimen
 from msiscale.pipeline.fuse_tasks import METRICS
+from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.stages import stage_named, stage_of
 from msiscale.pipeline.tasks import Task
-from msiscale.store import at_once, exists, join, open_group, read, read_json, write_csv
+from msiscale.store import absolute, at_once, exists, join, open_group, read, read_json, write_csv
 from msiscale.store.lease import held
+from msiscale.store.seen import check_seen
 
 NEEDED = stage_named("fuse").before
 MOST_PARTS = 32  # of an MSI pixel on the fine grid, and of a degraded one, each way
@@ -77,6 +79,7 @@ def fuse(
     pixel_um: float | None = None,
     scores_only: bool = False,
     weights: str | None = None,
+    encoder: str | None = None,
     where: Where | None = None,
     debug: bool = False,
     **words: Unpack[WhereWords],
@@ -102,6 +105,8 @@ def fuse(
         Do not write sharpened images.
     weights
         The encoder's weights file, where that of the run has moved.
+    encoder
+        The run's own encoder again, where it is code of the user's (``own:MODULE:FUNCTION``).
     where, **words
         Where it runs, and its fields by name, which win; default: as Dask is configured, else here.
     debug
@@ -123,9 +128,11 @@ def fuse(
     if pixel_um is not None and not 0 < pixel_um < float("inf"):
         raise InputError(f"--pixel-um {pixel_um}: give a positive number of micrometres")
     asked = _ions(ions)
-    config = _config(out, weights)
-    cohort = read_manifest(manifest)
+    given, out = out, absolute(out)
+    config = located(_config(out, weights, encoder))
+    cohort = read_manifest(absolute(manifest))
     with held(out, say=say) as lease, connect(where) as client:
+        lease = check_seen(client, files_of(cohort, config), lease)
         run = Run(out, cohort, config, client, lease, debug=debug)
         _set_aside(run)
         columns = _columns(run, asked)
@@ -141,7 +148,7 @@ def fuse(
             part = config.part("encoder", "mpp", "precision") | {"window": config.pixels_a_window}
             fine = {n: run.key("fused", scored[n], one.parts, part) for n, one in fused.items()}
             _each(run, "fused", fine, fused, fuse_tasks.sharpening, chosen)
-    return Fused(out, table, run.failed)
+    return Fused(given, table, run.failed)
 
 
 def _factors(factors: Sequence[float]) -> tuple[int, ...]:
@@ -184,7 +191,7 @@ def _ions(ions: str | int | Sequence[float]) -> int | tuple[float, ...]:
     return tuple(float(m) for m in ions)
 
 
-def _config(out: str, weights: str | None) -> RunConfig:
+def _config(out: str, weights: str | None, encoder: str | None) -> RunConfig:
     """The choices of the run."""
     path = join(out, "run.json")
     if not exists(path):
@@ -195,6 +202,7 @@ def _config(out: str, weights: str | None) -> RunConfig:
         for name, value in read_json(path)["parameters"].items()
         if name in known
     }
+    chosen["encoder"] = permitted(chosen.get("encoder", RunConfig.encoder), encoder, out)
     if weights:
         chosen["weights"] = weights
     return RunConfig(**chosen)

@@ -15,11 +15,12 @@ import numpy as np
 
 from msiscale.cluster import Where, WhereWords, connect
 from msiscale.cohort import Cohort, Specimen
-from msiscale.config import RunConfig
+from msiscale.config import RunConfig, permitted
 from msiscale.errors import InputError
 from msiscale.grid import Block, PixelSize, as_matrix, centres_um
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.features import encoder_facts
+from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.tasks import Task
 from msiscale.prediction.blocks import SlidePlan, predict_block
 from msiscale.prediction.grid import check_pixel, grid_of
@@ -28,8 +29,9 @@ from msiscale.prediction.overlay import draw_overlay
 from msiscale.prediction.regions import PREDICTED, consensus, write_regions
 from msiscale.prediction.secondary import predicted_regions
 from msiscale.slide.reader import open_reader
-from msiscale.store import create_array, join, open_group, put, read, write_bytes
+from msiscale.store import absolute, create_array, join, open_group, put, read, write_bytes
 from msiscale.store.lease import held
+from msiscale.store.seen import check_seen
 from msiscale.work import reason
 
 MEASURES = ("feature_distance", "feature_unexplained")
@@ -47,6 +49,7 @@ def predict(
     region_probability: float | None = None,
     region_um2: float | None = None,
     weights: str | None = None,
+    encoder: str | None = None,
     where: Where | None = None,
     debug: bool = False,
     **words: Unpack[WhereWords],
@@ -75,6 +78,9 @@ def predict(
         default as in `RunConfig`.
     weights
         The encoder's weights file, where the model was fitted with one that has moved.
+    encoder
+        The model's own encoder again, where it is code of the user's (``own:MODULE:FUNCTION``): a
+        model does not decide what is run.
     where, **words
         Where it runs, and its fields by name, which win; default: as Dask is configured, else here.
     debug
@@ -98,6 +104,7 @@ def predict(
     {}
     """
     where = replace(where or Where(), **words)
+    model, out = absolute(model), absolute(out)
     fitted = load_model(model)
     parameters = fitted.attrs["features"]
     if parameters["feature_mode"] != "dense":
@@ -106,7 +113,7 @@ def predict(
     check_pixel(pixel_um, parameters["cell"], parameters["mpp"], trained_um)
     given = {"region_probability": region_probability, "region_um2": region_um2}
     config = RunConfig(
-        encoder=parameters["encoder"],
+        encoder=permitted(parameters["encoder"], encoder, model),
         weights=weights or parameters["weights"],
         mpp=parameters["mpp"],
         window=parameters["window"],
@@ -120,8 +127,10 @@ def predict(
         for name, slide in names.items()
     ]
     columns = fitted.columns(mz)
+    config, cohort = located(config), Cohort(model, tuple(specimens))
     with held(out) as lease, connect(where) as client:
-        run = Run(out, Cohort(model, tuple(specimens)), config, client, lease, debug=debug)
+        lease = check_seen(client, [model, *files_of(cohort, config)], lease)
+        run = Run(out, cohort, config, client, lease, debug=debug)
         facts = encoder_facts(run)
         if facts["sha256"] != parameters["sha256"]:
             raise InputError(
@@ -142,7 +151,7 @@ def _names(slides: Sequence[str]) -> dict[str, str]:
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
         if safe in names:
             raise InputError(f"{slide}: a second slide named {safe!r}; give it another --out")
-        names[safe] = slide
+        names[safe] = absolute(slide)
     return names
 
 

@@ -23,6 +23,7 @@ from msiscale.pipeline.tasks import Task, run_tasks
 from msiscale.store import (
     Ledger,
     LostChunk,
+    absolute,
     at_once,
     exists,
     has_group,
@@ -33,6 +34,7 @@ from msiscale.store import (
 )
 from msiscale.store.lease import held
 from msiscale.store.ledger import Record
+from msiscale.store.seen import check_seen
 from msiscale.store.written import crc
 
 _PART = re.compile(r"(.+)\[(\d+):(\d+),(\d+):(\d+)\]")
@@ -82,6 +84,7 @@ def verify(out: str, *, redo: bool = False, where: Where | None = None) -> Verdi
     InputError
         `out` holds no run, or a record could not be checked.
     """
+    out = absolute(out)
     if not exists(join(out, "run.json")):
         raise InputError(f"{out}: no run there; give the folder or URL of --out")
     ledger = Ledger(out)
@@ -92,6 +95,7 @@ def verify(out: str, *, redo: bool = False, where: Where | None = None) -> Verdi
         if record.get("status") == "done" and stage != "manifest"
     ]
     with connect(where or Where()) as client:
+        check_seen(client, [join(out, "run.json")])
         outcome = run_tasks(client, tasks, "verify")
     for name, why in outcome.failed.items():
         raise InputError(f"{out}: {name} could not be verified: {why}")

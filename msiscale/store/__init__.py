@@ -33,13 +33,14 @@ from msiscale.store.objects import (
 )
 from msiscale.store.specimen import StoredSpecimen, nearest_column
 from msiscale.store.tables import read_csv, read_csv_parts, write_csv
-from msiscale.store.urls import is_url, join, local_path
+from msiscale.store.urls import absolute, is_url, join, local_path
 
 __all__ = [
     "HeldOut",
     "Ledger",
     "LostChunk",
     "StoredSpecimen",
+    "absolute",
     "array_of",
     "at_once",
     "create_array",

@@ -39,6 +39,7 @@ class Lease:
 
     out: str
     generation: int
+    shared: tuple[str, ...] = ()  # files that every worker must see (`msiscale.store.seen`)
 
     def path(self, generation: int | None = None) -> str:
         """Where a generation is, by default this one."""

@@ -23,6 +23,11 @@ def local_path(url: str) -> Path:
     return Path(url.removeprefix("file://"))
 
 
+def absolute(path: str) -> str:
+    """`path` as any process finds it, whatever its folder is; a URL as it is."""
+    return path if is_url(path) else str(local_path(path).absolute())
+
+
 def scheme(url: str) -> str:
     """The scheme of a URL; InputError for another, or a URL that holds a password or signature."""
     found = url.partition("://")[0].lower()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """``start("scheduler" | "worker", …)``: the command of Dask; stopped at the end."""
     running: list[subprocess.Popen] = []
 
-    def begin(part: str, *words: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{part}", *map(str, words)]
+    def begin(
+        part: str,
+        *words: str | Path,
+        env: dict[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> subprocess.Popen:
+        command = [*before, sys.executable, "-m", f"distributed.cli.dask_{part}", *map(str, words)]
         process = subprocess.Popen(
             command,
             cwd=tmp_path,  # not the checkout, whose metadata would be found first
@@ -97,3 +102,23 @@ def quick_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     with dask.config.set({"distributed.comm.timeouts.connect": "3s"}):
         yield
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch) -> Path:
+    """``sbatch`` that runs a job at once and ``scancel``; the folder of their records."""
+    bin_, log = tmp_path / "bin", tmp_path / "jobs"
+    bin_.mkdir()
+    log.mkdir()
+    commands = {
+        "sbatch": 'cp "$1" "$LOG/$$.new"\n'
+        'setsid sh -c \'mv "$1" "$LOG/$$.sh"; exec sh "$LOG/$$.sh" >"$LOG/$$.log" 2>&1\''
+        ' job "$LOG/$$.new" &\necho "Submitted batch job $!"\n',
+        "scancel": 'touch "$LOG/$1.ended"; kill -TERM -- "-$1" 2>/dev/null\n',
+    }
+    for name, text in commands.items():
+        (bin_ / name).write_text("#!/bin/sh\n" + text)
+        (bin_ / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    monkeypatch.setenv("LOG", str(log))
+    return log

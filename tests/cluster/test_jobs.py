@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dask
 import pytest
+from distributed import Client
 
 from msiscale.cluster import (
     WORKER_ENVIRONMENT,
@@ -155,27 +156,10 @@ def test_where_there_is_no_queue(tmp_path, monkeypatch):
         pass
 
 
-@pytest.fixture
-def queue(tmp_path, monkeypatch) -> Path:
-    """``sbatch`` that runs a job at once and ``scancel``; the folder of their records."""
-    bin_, log = tmp_path / "bin", tmp_path / "jobs"
-    bin_.mkdir()
-    log.mkdir()
-    commands = {
-        "sbatch": 'cp "$1" "$LOG/$$.new"\n'
-        'setsid sh -c \'mv "$1" "$LOG/$$.sh"; exec sh "$LOG/$$.sh" >"$LOG/$$.log" 2>&1\''
-        ' job "$LOG/$$.new" &\necho "Submitted batch job $!"\n',
-        "scancel": 'touch "$LOG/$1.ended"; kill -TERM -- "-$1" 2>/dev/null\n',
-    }
-    for name, text in commands.items():
-        (bin_ / name).write_text("#!/bin/sh\n" + text)
-        (bin_ / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
-    monkeypatch.setenv("LOG", str(log))
-    return log
-
-
-def test_a_queue_from_beginning_to_end(tmp_path, queue):
+def test_a_queue_from_beginning_to_end(tmp_path, queue, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     file = tmp_path / "queue.toml"
     file.write_text(
         """
@@ -195,6 +179,7 @@ def test_a_queue_from_beginning_to_end(tmp_path, queue):
         assert client.submit(task_device, resources={"GPU": 1}, pure=False).result() == "cuda"
         first = cpu_workers(client)
         assert len(first) == 1
+        assert_of_the_run(client, home / ".msiscale", queue)
         # more work than one worker does soon: a second job; then idle: it goes, the GPU stays
         busy = client.map(time.sleep, [0.5] * 40, pure=False, workers=None)
         wait_for(lambda: len(cpu_workers(client)) == 2)
@@ -214,6 +199,47 @@ def test_a_queue_from_beginning_to_end(tmp_path, queue):
     submitted = {f.stem for f in queue.glob("*.sh")}
     ended = {f.stem for f in queue.glob("*.ended")} | {job.stem}
     assert submitted == ended
+    assert list((home / ".msiscale").iterdir()) == []
+
+
+def assert_of_the_run(client: Client, home: Path, queue: Path) -> None:
+    """Certificates made for this run, in files that the user alone may read, named by the jobs."""
+    assert client.scheduler.address.startswith("tls://")
+    (folder,) = home.iterdir()
+    assert {f.name for f in folder.iterdir()} == {"cert.pem", "key.pem"}
+    assert {p.stat().st_mode & 0o077 for p in (folder, *folder.iterdir())} == {0}
+    for job in queue.glob("*.sh"):
+        assert f"--tls-key {folder}/key.pem" in job.read_text()
+    key = (folder / "key.pem").read_text().splitlines()[1]
+    assert not any(key in f.read_text() for f in queue.iterdir())
+    http = client.run(lambda dask_worker: dask_worker.http_server.address)
+    assert set(http.values()) == {"127.0.0.1"}
+
+
+def test_a_site_may_do_without_encryption(tmp_path, queue):
+    """A queue's cluster only: a local one is never without."""
+    file = tmp_path / "queue.toml"
+    options = "memory = '1 GiB'\ninterface = 'lo'"
+    file.write_text(f"kind = 'slurm'\nworkers = 1\n[options]\n{options}")
+    with dask.config.set({"distributed.comm.require-encryption": False}):
+        with connect(cluster_config=str(file)) as client:
+            assert client.scheduler.address.startswith("tcp://")
+        with connect(workers=1) as client:
+            assert client.scheduler.address.startswith("tls://")
+
+
+def test_a_home_that_cannot_be_written(tmp_path, queue, monkeypatch):
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "queue.toml"
+    file.write_text(
+        "kind = 'slurm'\nworkers = 1\n[options]\nmemory = '1 GiB'\n"
+        f"shared_temp_directory = '{tmp_path / 'file'}'"
+    )
+    with (
+        pytest.raises(InputError, match="certificates of the run cannot be written"),
+        connect(cluster_config=str(file)),
+    ):
+        pass
 
 
 def test_a_queue_that_refuses(tmp_path, queue):

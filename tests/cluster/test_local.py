@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import dask
 import pytest
-from distributed import Client, Worker, get_worker
+from distributed import Worker, get_worker
 
 from msiscale.cluster import (
     WORKER_ENVIRONMENT,
@@ -110,12 +110,12 @@ def test_without_gpus_there_is_nothing_to_choose(monkeypatch, tmp_path):
     assert "where_am_i" in (tmp_path / "report.html").read_text()
 
 
-def test_nothing_given_is_what_dask_is_configured_for(client: Client):
-    with dask.config.set({"scheduler-address": client.scheduler.address}):
+def test_nothing_given_is_what_dask_is_configured_for(scheduler: str):
+    with dask.config.set({"scheduler-address": scheduler}):
         with connect() as other:
-            assert other.scheduler.address == client.scheduler.address
+            assert other.scheduler.address == scheduler
         with connect(workers=1) as own:
-            assert own.scheduler.address != client.scheduler.address
+            assert own.scheduler.address != scheduler
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -25,9 +26,12 @@ from msiscale.cluster.settings import settings_of
 from msiscale.cluster.ssh import ssh_specs
 from msiscale.errors import InputError
 
+COMMANDS: list[str] = []
+
 
 async def serve_command(process: asyncssh.SSHServerProcess) -> None:
     """Run what the client asks for, in a shell; end it with the connection, as sshd does."""
+    COMMANDS.append(str(process.command))
     child = subprocess.Popen(
         process.command,
         shell=True,
@@ -89,7 +93,11 @@ def ssh_port(tmp_path: Path) -> Iterator[int]:
 
 # asyncssh's, when a client of its server goes
 @pytest.mark.filterwarnings("ignore:coroutine 'Event.wait'")
-def test_hosts_from_beginning_to_end(tmp_path, ssh_port):
+def test_hosts_from_beginning_to_end(tmp_path, ssh_port, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    COMMANDS.clear()
     file = tmp_path / "hosts.toml"
     file.write_text(
         f"""
@@ -126,6 +134,18 @@ def test_hosts_from_beginning_to_end(tmp_path, ssh_port):
         assert set(client.nthreads().values()) == {1}
         spill = client.run(lambda dask_worker: dask_worker.memory_manager.memory_spill_fraction)
         assert set(spill.values()) == {False}
+
+        # the certificates of the run, by files that the user alone may read
+        assert {a.partition("://")[0] for a in (client.scheduler.address, cpu, gpu)} == {"tls"}
+        folders = list((home / ".msiscale").iterdir())
+        assert len(folders) == 3  # the hosts of this test share a home
+        for path in (*folders, *(f for folder in folders for f in folder.iterdir())):
+            assert path.stat().st_mode & 0o077 == 0
+        http = client.run(lambda dask_worker: dask_worker.http_server.address)
+        assert set(http.values()) == {"127.0.0.1"}
+    key = re.compile("PRIVATE|BEGIN")
+    assert COMMANDS and not any(key.search(command) for command in COMMANDS)
+    assert list((home / ".msiscale").iterdir()) == []
 
 
 def test_what_starts_where(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from commands import Said, msiscale
+from commands import CHOSEN, Said, msiscale
 from PIL import Image
 
 import msiscale as ms
@@ -21,6 +21,8 @@ from msiscale.store import open_group
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 MZ = 788.6164
 STAIN = np.array([0.3, 0.8, 1.2])  # brown in the place of violet
+
+OWN = ["--encoder", str(CHOSEN["encoder"])]  # code of a user: named again, or refused
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def predicted(
     Image.fromarray(brown.clip(0, 255).astype(np.uint8)).save(folder / "brown.png")
     Image.fromarray(255 - pixels).save(folder / "inverted.png")
     slides = cohort.parent / "S01.tiff", folder / "brown.png", folder / "inverted.png"
-    words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000"]
+    words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000", *OWN]
     said = msiscale("predict", finished / "model.zarr", *slides, *words)
     assert said.code == 0, said.err
     return said, out
@@ -124,7 +126,7 @@ def test_the_same_command_again_does_nothing_again(
     out = predicted[1]
     files = [out / "S01.png", out / "regions" / "S01.geojson"]
     before = [f.stat().st_mtime_ns for f in files]
-    words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000"]
+    words = ["--out", out, "--slide-mpp", "4", "--mz", str(MZ), "--region-um2", "10000", *OWN]
     model = finished / "model.zarr"
     said = msiscale("predict", model, cohort.parent / "S01.tiff", *words)
     assert said.code == 0, said.err
@@ -137,10 +139,16 @@ def test_what_cannot_be_is_refused_in_a_line(finished: Path, cohort: Path, tmp_p
     shutil.copytree(model, older)
     open_group(str(older), "r+").attrs["msiscale_model"] = 1
     for url, words, why in (
-        (model, ["--weights", "random:1"], "--weights"),
-        (model, ["--pixel-um", "60"], "one value in 128 µm (32 px of 4 µm)"),
-        (model, ["--mz", "111.1"], "the nearest is"),
-        (older, [], "not a model of this version"),
+        (model, ["--weights", "random:1", *OWN], "--weights"),
+        (model, ["--pixel-um", "60", *OWN], "one value in 128 µm (32 px of 4 µm)"),
+        (model, ["--mz", "111.1", *OWN], "the nearest is"),
+        (older, OWN, "not a model of this version"),
+        (
+            model,
+            [],
+            f"is code that would be run here; if you know it, name it yourself: {' '.join(OWN)}",
+        ),
+        (model, ["--encoder", "own:other:code"], f"not that of {model}, which is {OWN[1]}"),
     ):
         said = msiscale("predict", url, slide, "--out", tmp_path / "x", *words)
         assert said.code == 1 and why in said.err.splitlines()[-1], said.err
@@ -151,7 +159,7 @@ def test_a_bad_slide_does_not_stop_the_others(finished: Path, cohort: Path, tmp_
     bad.write_bytes(b"not a slide")
     out = tmp_path / "out"
     said = msiscale(
-        "predict", finished / "model.zarr", bad, cohort.parent / "S02.tiff", "--out", out
+        "predict", finished / "model.zarr", bad, cohort.parent / "S02.tiff", "--out", out, *OWN
     )
     assert said.code == 3 and "bad.tiff" in said.err
     assert (out / "S02.png").exists()

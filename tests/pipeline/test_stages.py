@@ -12,6 +12,7 @@ from commands import CHOSEN
 
 from msiscale.cluster import Where
 from msiscale.config import RunConfig
+from msiscale.errors import InputError
 from msiscale.pipeline import ablate as ablations
 from msiscale.pipeline.driver import run
 from msiscale.pipeline.fuse import fuse
@@ -68,7 +69,9 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
         config = RunConfig(**chosen, recalibrate="builtin:lipids", jitter=(1.0,))
         run(manifest, out, config=config, **where)
         run(manifest, out, config=config, stages=("annotate",), **where)
-        fuse(manifest, out, factors=(2,), ions=2, **where)
+        with pytest.raises(InputError, match="is code that would be run here"):
+            fuse(manifest, out, factors=(2,), ions=2, **where)
+        fuse(manifest, out, factors=(2,), ions=2, encoder=CHOSEN["encoder"], **where)
         ablations.ablate(manifest, out, config, **where)
     return Path(out)
 
