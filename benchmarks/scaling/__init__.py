@@ -11,7 +11,7 @@ from benchmarks.common.progress import Progress
 
 TAKES = "9 minutes; --full 15"
 FULL = {"repeat": 2, "pixels": 192}
-PARTS = ("workers", "scheduler", "plan", "cost")
+PARTS = ("workers", "scheduler", "plan", "cohort", "cost")
 
 
 def options(parser: argparse.ArgumentParser) -> None:

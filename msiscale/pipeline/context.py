@@ -261,10 +261,10 @@ class Run:
             else:  # its worker has recorded it
                 self.records(stage)[name] = results[name]
 
-        tasks = [
+        tasks = (  # made when their turn comes: what they carry is not in memory all at once
             self._recorded(stage, s.name, keys[s.name], task(s), version=__version__) for s in todo
-        ]
-        outcome = self.tasks(tasks, stage, finished=finished)
+        )
+        outcome = self.tasks(tasks, stage, total=len(todo), finished=finished)
         self._tell_of(stage, asked)
         self.account.add(stage, outcome, redone=len(todo), of=len(asked))
 

@@ -284,7 +284,12 @@ STAGES = (
                 version=2,
                 pooled=True,
             ),
-            Part("report", ("report.html", "report"), specimens=False, cohort=True),
+            Part(
+                "pages",
+                ("report/{}.html", "figures/thumbnail_{}.jpg"),
+                pooled=True,
+            ),
+            Part("report", ("report.html",), specimens=False, cohort=True),
         ),
     ),
     Stage(
