@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent
 FINISHED = (
     "failures",
     "ions",
+    "nothing_to_do",
     "predict",
     "protocols",
     "published",

@@ -33,7 +33,6 @@ from msiscale.pipeline.stages import STAGES
 from msiscale.simulate import simulate
 from msiscale.simulate.chemistry import Instrument
 
-SIZES = (30, 100, 300)
 PIXELS = (16, 20)
 WORKERS = 2
 CHOICES: dict[str, Any] = {
@@ -43,6 +42,7 @@ CHOICES: dict[str, Any] = {
     "alphas": [1.0, 100.0],
     "costs": [0.01],
     "shifts": 100,
+    "protocols": ["leave_one_patient_out"],
 }
 # few masses, so that the files are small; annotations that take no decoding of a slide
 PHANTOM: dict[str, Any] = {
@@ -55,10 +55,14 @@ PHANTOM: dict[str, Any] = {
 Costs = dict[str, dict[str, float]]  # by stage
 
 
-def measure(folder: Path, sizes: Sequence[int], progress: Progress) -> dict[str, float]:
+def measure(
+    folder: Path, sizes: Sequence[int], patients: int | None, progress: Progress
+) -> dict[str, float]:
     """Print a table a size, and the exponents; all figures."""
     progress(f"{max(sizes)} specimens")
-    whole = simulate(folder / "cohort", specimens=max(sizes), workers=WORKERS, **PHANTOM)
+    whole = simulate(
+        folder / "cohort", specimens=max(sizes), patients=patients, workers=WORKERS, **PHANTOM
+    )
     config = folder / "run.toml"
     config.write_text("\n".join(f"{k} = {json.dumps(v)}" for k, v in CHOICES.items()) + "\n")
     found: dict[str, float] = {}

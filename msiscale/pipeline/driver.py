@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from msiscale import __version__
-from msiscale.cluster import Where, connect
+from msiscale.cluster import Where, connecting
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import PROTOCOLS, RunConfig, as_dict, load_config
 from msiscale.errors import InputError
@@ -173,8 +173,11 @@ def run(
             given_masses(chosen)
     cohort = read_manifest(manifest)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    with held(out, say=say) as lease, connect(where) as client:
-        job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
+    again = exists(join(out, "run.json"))
+    with held(out, say=say) as lease, connecting(where) as join_cluster:
+        job = Run(out, cohort, chosen, join_cluster, lease, debug=debug, new_axis=new_axis)
+        if not again:  # all is to be done: a cluster that cannot be had is said before any of it
+            _ = job.client
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree
         _note_manifest(job)
@@ -242,7 +245,9 @@ def _write_run(job: Run, started: str, began: float) -> None:
         "totals": totals({**before, **fresh}),
         "cost": {k: v for k, v in cost.items() if k in job.names},
         "client_peak_mib": round(children, 1),
-        "workers": len(job.client.scheduler_info(n_workers=-1)["workers"]),
+        "workers": len(job.client.scheduler_info(n_workers=-1)["workers"])
+        if job.joined
+        else earlier.get("workers", 0),
         "parameters": as_dict(job.config),
         "versions": {
             "msiscale": __version__,

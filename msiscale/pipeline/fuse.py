@@ -126,7 +126,7 @@ def fuse(
     config = _config(out, weights)
     cohort = read_manifest(manifest)
     with held(out, say=say) as lease, connect(where) as client:
-        run = Run(out, cohort, config, client, lease, debug=debug)
+        run = Run(out, cohort, config, lambda: client, lease, debug=debug)
         _set_aside(run)
         columns = _columns(run, asked)
         fused = {s.name: _place(run, s, columns, pixel_um, scores_only) for s in run.specimens()}

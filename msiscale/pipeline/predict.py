@@ -121,7 +121,7 @@ def predict(
     ]
     columns = fitted.columns(mz)
     with held(out) as lease, connect(where) as client:
-        run = Run(out, Cohort(model, tuple(specimens)), config, client, lease, debug=debug)
+        run = Run(out, Cohort(model, tuple(specimens)), config, lambda: client, lease, debug=debug)
         facts = encoder_facts(run)
         if facts["sha256"] != parameters["sha256"]:
             raise InputError(

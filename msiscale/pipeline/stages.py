@@ -164,6 +164,7 @@ STAGES = (
         "Extracts deep features of every slide on the MSI grid.",
         "features:features",
         (
+            Part("encoder", specimens=False, cohort=True),
             Part(
                 "features",
                 tuple(
