@@ -76,8 +76,11 @@ def measure(
         for name, words in (("nothing", again), ("status", ["status", str(out)])):
             wall, cpu = command(words)
             found |= {f"cohort.{name}_s.n{n}": wall, f"cohort.{name}_cpu_s.n{n}": cpu}
-    _tell(costs, found)
-    return found | figures(costs)
+        _tell(n, costs[n], found)
+    found |= figures(costs)
+    if len(costs) > 1:
+        _tell_growth([*costs[min(costs)]], found)
+    return found
 
 
 def first(manifest: Path, n: int) -> Path:
@@ -142,39 +145,35 @@ def figures(costs: dict[int, Costs]) -> dict[str, float]:
     return found
 
 
-def _tell(costs: dict[int, Costs], found: dict[str, float]) -> None:
-    for n, stages in costs.items():
-        rows = [
-            {
-                f"{n} specimens": stage,
-                "wall s": cost["wall_s"],
-                "CPU s": cost["cpu_s"],
-                "of it the client": cost["client_cpu_s"],
-                "client MiB": cost["client_peak_mib"],
-                "worker MiB": cost["worker_peak_mib"],
-            }
-            for stage, cost in stages.items()
-        ]
-        print(table(rows), end="\n\n")
-        for name in ("nothing", "status"):
-            wall, cpu = found[f"cohort.{name}_s.n{n}"], found[f"cohort.{name}_cpu_s.n{n}"]
-            what = "nothing to do" if name == "nothing" else "status"
-            print(f"{what}: {wall:.1f} s, {cpu:.1f} CPU s")
-        print()
-    if len(costs) > 1:
-        grown = figures(costs)
-        print(
-            table(
-                [
-                    {
-                        "exponent": stage,
-                        "CPU": grown[f"cohort.exponent.{stage}"],
-                        "CPU of the client": grown[f"cohort.client_exponent.{stage}"],
-                    }
-                    for stage in costs[min(costs)]
-                ]
-            )
-        )
+def _tell(n: int, stages: Costs, found: dict[str, float]) -> None:
+    rows = [
+        {
+            f"{n} specimens": stage,
+            "wall s": cost["wall_s"],
+            "CPU s": cost["cpu_s"],
+            "of it the client": cost["client_cpu_s"],
+            "client MiB": cost["client_peak_mib"],
+            "worker MiB": cost["worker_peak_mib"],
+        }
+        for stage, cost in stages.items()
+    ]
+    print(table(rows))
+    for name, what in (("nothing", "nothing to do"), ("status", "status")):
+        wall, cpu = found[f"cohort.{name}_s.n{n}"], found[f"cohort.{name}_cpu_s.n{n}"]
+        print(f"{what}: {wall:.1f} s, {cpu:.1f} CPU s")
+    print(flush=True)
+
+
+def _tell_growth(stages: Sequence[str], found: dict[str, float]) -> None:
+    rows = [
+        {
+            "exponent": stage,
+            "CPU": found[f"cohort.exponent.{stage}"],
+            "CPU of the client": found[f"cohort.client_exponent.{stage}"],
+        }
+        for stage in stages
+    ]
+    print(table(rows))
 
 
 class Spent:
