@@ -20,6 +20,7 @@ FINISHED = (
     "failures",
     "fit",
     "ions",
+    "nothing_to_do",
     "predict",
     "protocols",
     "published",

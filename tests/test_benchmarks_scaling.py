@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common.places import status_mib  # noqa: E402
 from benchmarks.common.progress import Progress  # noqa: E402
-from benchmarks.scaling import fit, scheduler, workers  # noqa: E402
+from benchmarks.scaling import cohort, fit, scheduler, workers  # noqa: E402
 from benchmarks.scaling.model import (  # noqa: E402
     Assumed,
     Constants,
@@ -167,3 +167,25 @@ def test_the_fit_of_a_few_patients_is_that_of_the_plain_way(tmp_path):
     assert found["fit.max_relative_difference"] < 1e-10
     assert found["fit.loads.n4"] == 12 and found["fit.loads.n6"] == 18
     assert found["fit.cpu_s.n6"] > 0 < found["fit.client_peak_mib.n6"]
+
+
+def test_an_exponent_is_that_of_the_steepest_step():
+    assert cohort.exponents({10: 5.0, 100: 50.0, 1000: 5000.0}) == pytest.approx(2.0)
+    assert cohort.exponents({30: 4.0, 300: 4.0}) == 0.0
+
+
+def test_figures_of_cohorts_name_stage_and_size():
+    cost = {"wall_s": 1.0, "cpu_s": 2.0, "client_cpu_s": 0.5, "client_peak_mib": 300.0}
+    small = {"fit": {**cost, "worker_peak_mib": 500.0}}
+    large = {"fit": {**small["fit"], "cpu_s": 20.0, "client_peak_mib": 310.0}}
+    found = cohort.figures({30: small, 300: large})
+    assert found["cohort.exponent.fit"] == pytest.approx(1.0)
+    assert found["cohort.client_exponent.fit"] == 0.0
+    assert found["cohort.cpu_s.fit.n300"] == 20.0
+    assert (found["cohort.client_peak_mib.n30"], found["cohort.client_peak_mib.n300"]) == (300, 310)
+
+
+def test_a_smaller_cohort_is_the_beginning_of_a_larger_one(tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("specimen,msi\nS01,a\nS02,b\nS03,c\n")
+    assert cohort.first(manifest, 2).read_text().splitlines() == ["specimen,msi", "S01,a", "S02,b"]

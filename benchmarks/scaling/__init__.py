@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.common.progress import Progress
 
-TAKES = "9 minutes; --full 15"
+TAKES = "9 minutes; --full 15; --only cohort an hour"
 FULL = {"repeat": 2, "pixels": 192}
-PARTS = ("workers", "scheduler", "plan", "cost", "fit", "classifiers")
-DEFAULT = PARTS[:4]  # the others take long, and run when they are named
+USUAL = ("workers", "scheduler", "plan", "cost")
+PARTS = (*USUAL, "fit", "classifiers", "cohort")  # which take long, and run when they are named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixels", type=int, default=128, help="of a specimen, a side [128]")
     parser.add_argument("--repeat", type=int, default=1, help="runs with each number of workers")
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=DEFAULT, metavar="PART",
-        help="workers, scheduler, plan, cost (needs the first two), fit, classifiers [first four]",
+        "--only", nargs="+", choices=PARTS, default=USUAL, metavar="PART",
+        help="of workers, scheduler, plan, cost (which needs the first two), fit, classifiers, "
+        "cohort [the first four]",
     )  # fmt: skip
     parser.add_argument(
         "--fit-patients", type=int, nargs="+", default=[12, 24, 100, 300], metavar="N",
@@ -39,6 +40,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         ("modes", 200, "modes"),
     ):
         parser.add_argument(f"--fit-{name}", type=int, default=size, help=f"{what} [{size}]")
+    parser.add_argument(
+        "--specimens", nargs="+", type=int, default=(30, 100, 300), metavar="N",
+        help="of the runs of cohort [30 100 300]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patients", type=int, metavar="N", help="that those are of [each of one of its own]"
+    )
     parser.add_argument("--data", metavar="DIR", help="where the temporary data lie")
     for name, what in (
         ("core-hour", "price of a core for an hour"),
@@ -55,11 +63,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     """Print a table a part; all figures together."""
-    from benchmarks.scaling import classifiers, fit, plan, scheduler, workers
+    from benchmarks.scaling import classifiers, cohort, fit, plan, scheduler, workers
     from benchmarks.scaling.cost import cost
 
     os.environ["MSISCALE_QUIET"] = "1"
     steps = {"workers": 2 + 2 * words.repeat, "scheduler": scheduler.STEPS, "plan": plan.STEPS}
+    steps["cohort"] = 1 + 2 * len(words.specimens)
     progress.total = sum(steps.get(part, 0) for part in words.only)
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="msiscale-scaling-", dir=words.data) as name:
@@ -78,6 +87,8 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
             found |= fit.measure(folder, words.fit_patients, *sizes, progress)
         if "classifiers" in words.only:
             found |= classifiers.measure(folder, words.classifier_pixels, progress)
+        if "cohort" in words.only:
+            found |= cohort.measure(folder, words.specimens, words.patients, progress)
     if {"workers", "scheduler", "cost"} <= set(words.only):
         found |= cost(found, words)
     return found

@@ -1,6 +1,6 @@
 """A Dask client from what the user has: nothing, a scheduler, a queue, Kubernetes, hosts, GPUs."""
 
-from msiscale.cluster.client import connect
+from msiscale.cluster.client import connect, connecting
 from msiscale.cluster.environment import WORKER_ENVIRONMENT
 from msiscale.cluster.resources import cpu_workers, has_gpu, resources_of, task_device
 from msiscale.cluster.settings import KINDS, Where, WhereWords
@@ -11,6 +11,7 @@ __all__ = [
     "Where",
     "WhereWords",
     "connect",
+    "connecting",
     "cpu_workers",
     "has_gpu",
     "resources_of",

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,20 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
             for library in ("asyncio", "distributed", "tornado"):
                 logging.getLogger(library).setLevel(logging.CRITICAL)
             raise
+
+
+@contextmanager
+def connecting(where: Where | None = None) -> Iterator[Callable[[], Client]]:
+    """`connect`, when the client is first asked for: a run with nothing to do starts no cluster."""
+    with ExitStack() as stack:
+        made: list[Client] = []
+
+        def client() -> Client:
+            if not made:
+                made.append(stack.enter_context(connect(where)))
+            return made[0]
+
+        yield client
 
 
 @contextmanager

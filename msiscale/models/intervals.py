@@ -18,6 +18,7 @@ from msiscale.models.r2 import R2
 
 BINS = 4096  # of the pooled ranks; ties within one cost an AUC 1e-4 at most
 DRAWS = 1000
+TOGETHER = 64  # weightings whose sums are in memory
 LEVEL = 0.95
 METRICS = ("auc", "average_precision", "accuracy", "balanced_accuracy", "dice", "brier")
 
@@ -83,29 +84,55 @@ def values(counts: Tallies, weights: Floats) -> dict[str, Floats]:
     -------
     dict of (draws,) float64 arrays; NaN where a draw has one class only
     """
-    found: dict[str, list[float]] = {name: [] for name in METRICS}
-    for w in weights:
-        p, n = w @ counts.positive, w @ counts.negative
-        total_p, total_n = p.sum(), n.sum()
-        tp, fp = p[counts.called].sum(), n[counts.called].sum()
-        pixels = total_p + total_n
-        # from the highest probability down, ties together
-        recalled, wrong = np.cumsum(p[::-1]), np.cumsum(n[::-1])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ranked = (n * (total_p - np.cumsum(p)) + n * p / 2).sum() / (total_p * total_n)
-            precision = np.nan_to_num(recalled / (recalled + wrong))
-            steps = p[::-1] / total_p
-            one = {
-                "auc": ranked,
-                "average_precision": (precision * steps).sum(),
-                "accuracy": (tp + total_n - fp) / pixels,
-                "balanced_accuracy": (tp / total_p + 1 - fp / total_n) / 2,
-                "dice": 2 * tp / (total_p + tp + fp),
-                "brier": (w @ counts.squares) / pixels,
-            }
-        for name, value in one.items():
-            found[name].append(float(value))
-    return {name: np.array(v) for name, v in found.items()}
+    found = []
+    for some in np.array_split(weights, max(1, -(-len(weights) // TOGETHER))):
+        # counts and weights are whole numbers, whose sums are exact in any order
+        squares = [w @ counts.squares for w in some]
+        sums = (some @ counts.positive, some @ counts.negative, squares)
+        found += [_values(counts.called, *one) for one in zip(*sums, strict=True)]
+    return _by_name(found)
+
+
+def each(counts: Tallies) -> dict[str, Floats]:
+    """`METRICS` of each patient alone.
+
+    Parameters
+    ----------
+    counts : Tallies
+        Of the patients.
+
+    Returns
+    -------
+    dict of (patients,) float64 arrays; NaN where a patient has one class only
+    """
+    alone = zip(counts.positive, counts.negative, counts.squares, strict=True)
+    return _by_name([_values(counts.called, *one) for one in alone])
+
+
+def _by_name(found: Sequence[Mapping[str, float]]) -> dict[str, Floats]:
+    return {name: np.array([one[name] for one in found]) for name in METRICS}
+
+
+def _values(called: NDArray[np.bool_], p: Floats, n: Floats, squares: float) -> dict[str, float]:
+    """`METRICS` of counts (bins,) of positive and negative pixels, and their squared error."""
+    total_p, total_n = p.sum(), n.sum()
+    tp, fp = p[called].sum(), n[called].sum()
+    pixels = total_p + total_n
+    # from the highest probability down, ties together
+    recalled, wrong = np.cumsum(p[::-1]), np.cumsum(n[::-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ranked = (n * (total_p - np.cumsum(p)) + n * p / 2).sum() / (total_p * total_n)
+        precision = np.nan_to_num(recalled / (recalled + wrong))
+        steps = p[::-1] / total_p
+        one = {
+            "auc": ranked,
+            "average_precision": (precision * steps).sum(),
+            "accuracy": (tp + total_n - fp) / pixels,
+            "balanced_accuracy": (tp / total_p + 1 - fp / total_n) / 2,
+            "dice": 2 * tp / (total_p + tp + fp),
+            "brier": squares / pixels,
+        }
+    return {name: float(value) for name, value in one.items()}
 
 
 def draws(patients: int, n: int = DRAWS, seed: int = 0) -> Floats:

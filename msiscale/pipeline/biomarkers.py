@@ -20,7 +20,6 @@ from msiscale.biomarkers import (
 from msiscale.cohort import Specimen
 from msiscale.errors import InputError
 from msiscale.pipeline.context import Run, identity
-from msiscale.pipeline.strongest import draw_strongest
 from msiscale.pipeline.tasks import Task
 from msiscale.store import (
     array_of,
@@ -77,6 +76,8 @@ def biomarkers(run: Run) -> None:
     key = run.key("biomarkers", facts, part, identity(config.lipids), rates)
     if run.done("biomarkers", "cohort", key):
         return
+    from msiscale.pipeline.strongest import draw_strongest  # matplotlib, where there is a figure
+
     with run.making("biomarkers", key) as record:
         kept = [s for s in labelled if s.name in names]
         bodies = at_once(lambda s: read_csv(_table_url(run, s)), kept)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from distributed import Client
@@ -56,15 +57,23 @@ class Run:
     out: str
     cohort: Cohort
     config: RunConfig
-    client: Client
+    join: Callable[[], Client]  # gives the client, when there is a first task
     lease: Lease
     debug: bool = False
     new_axis: bool = False  # find the m/z axis anew, for the specimens of now
     failed: dict[str, str] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     encoder: dict[str, Any] = field(default_factory=dict)
+    joined: bool = False  # whether there was a task
     _records: dict[str, dict[str, Record]] = field(default_factory=dict)
     _notices: dict[Notice, None] = field(default_factory=dict)  # each once, in order
+    _told: set[tuple[str, str]] = field(default_factory=set)
+
+    @property
+    def client(self) -> Client:
+        """Of the cluster, which is joined or started when it is first asked for."""
+        self.joined = True
+        return self.join()
 
     @property
     def ledger(self) -> Ledger:
@@ -81,6 +90,10 @@ class Run:
     @property
     def predictions_url(self) -> str:
         return join(self.out, "predictions.zarr")
+
+    @cached_property
+    def _specimens(self) -> dict[str, Specimen]:
+        return {s.name: s for s in self.cohort}
 
     @property
     def names(self) -> list[str]:
@@ -186,12 +199,11 @@ class Run:
         self._tell([self._notice(stage, name, text)])
 
     def _notice(self, stage: str, name: str, text: str) -> Notice:
-        specimen = next((s for s in self.cohort if s.name == name), None)
-        return Notice.of(specimen, text, stage)
+        return Notice.of(self._specimens.get(name), text, stage)
 
     def _tell(self, notices: Iterable[Notice]) -> None:
-        known = {(n.specimen, n.text) for n in self._notices}
-        new = [n for n in notices if (n.specimen, n.text) not in known]
+        new = [n for n in notices if (n.specimen, n.text) not in self._told]
+        self._told |= {(n.specimen, n.text) for n in new}
         self._notices |= dict.fromkeys(new)
         for line in lines(new):
             self.say(line)
@@ -228,9 +240,15 @@ class Run:
         finished: Finished | None = None,
     ) -> Outcome:
         """`run_tasks` of this run."""
+        if total is None and isinstance(tasks, Sequence):
+            total = len(tasks)
+        left = iter(tasks)
+        first = next(left, None)
+        if first is None:
+            return Outcome()
         return run_tasks(
             self.client,
-            tasks,
+            itertools.chain([first], left),
             stage,
             total=total,
             debug=self.debug,
@@ -262,10 +280,10 @@ class Run:
             else:  # its worker has recorded it
                 self.records(stage)[name] = results[name]
 
-        tasks = [
+        tasks = (  # made when their turn comes: what they carry is not in memory all at once
             self._recorded(stage, s.name, keys[s.name], task(s), version=__version__) for s in todo
-        ]
-        outcome = self.tasks(tasks, stage, finished=finished)
+        )
+        outcome = self.tasks(tasks, stage, total=len(todo), finished=finished)
         self._tell_of(stage, asked)
         self.account.add(stage, outcome, redone=len(todo), of=len(asked))
 

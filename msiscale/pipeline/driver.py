@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
+from distributed import Client
 
 from msiscale import __version__
-from msiscale.cluster import Where, connect
+from msiscale.cluster import Where, connecting
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import PROTOCOLS, RunConfig, as_dict, load_config
 from msiscale.errors import InputError
@@ -44,7 +45,7 @@ from msiscale.store import (
     write_json,
 )
 from msiscale.store.lease import held
-from msiscale.store.seen import check_seen
+from msiscale.store.seen import check_seen, sharing
 
 PACKAGES = ("dask", "distributed", "numpy", "scikit-learn", "scipy", "torch", "xarray", "zarr")
 
@@ -186,9 +187,19 @@ def run(
     result, chosen, out = Result(out, 0), located(chosen), absolute(out)
     cohort = read_manifest(absolute(manifest))
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    with held(out, say=say) as lease, connect(where) as client:
-        lease = check_seen(client, files_of(cohort, chosen), lease)
-        job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
+    again = exists(join(out, "run.json"))
+    with held(out, say=say) as lease, connecting(where) as join_cluster:
+        lease = sharing(lease, files_of(cohort, chosen))
+
+        @cache
+        def joined() -> Client:
+            client = join_cluster()
+            check_seen(client, files_of(cohort, chosen), lease)
+            return client
+
+        job = Run(out, cohort, chosen, joined, lease, debug=debug, new_axis=new_axis)
+        if not again:  # all is to be done: a cluster that cannot be had is said before any of it
+            _ = job.client
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree
         _note_manifest(job)
@@ -257,7 +268,9 @@ def _write_run(job: Run, started: str, began: float) -> None:
         "totals": totals({**before, **fresh}),
         "cost": {k: v for k, v in cost.items() if k in job.names},
         "client_peak_mib": round(children, 1),
-        "workers": len(job.client.scheduler_info(n_workers=-1)["workers"]),
+        "workers": len(job.client.scheduler_info(n_workers=-1)["workers"])
+        if job.joined
+        else earlier.get("workers", 0),
         "parameters": as_dict(job.config),
         "versions": {
             "msiscale": __version__,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import warnings
+import time
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.config import MPP, RunConfig
-from msiscale.errors import InputError, MsiscaleWarning, RunStopped
+from msiscale.errors import InputError, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.features.layers import WIDTHS_UM, Group
 from msiscale.grid import Block, as_matrix
-from msiscale.pipeline.context import Run
+from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.plausible import coarser_than_trained
+from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
@@ -28,13 +31,20 @@ from msiscale.store import (
     array_of,
     create_array,
     divisor,
+    is_url,
     join,
+    local_path,
     open_group,
     put,
     read,
     write_block,
 )
 
+if TYPE_CHECKING:  # torch takes seconds
+    from msiscale.features.encoders import Encoder, Encoders
+
+ELSEWHERE = ("own:", "timm:")  # encoders whose code may change without this package
+MOST_KNOWN = 4  # encoders whose facts are kept
 COLOURS = 12  # six optical densities and their squares: the baseline of every network
 MODES = {"dense": "dense, with context", "tiles": "tiles without context, as published"}
 
@@ -140,18 +150,44 @@ def encoder_facts(run: Run) -> dict[str, Any]:
     if run.encoder:
         return run.encoder
     config = run.config
-    asked = Task("encoder", "", _encoder_facts, (config,))
-    outcome = run.tasks([asked], "encoder", gpu=True)
-    if outcome.failed:
-        raise InputError(outcome.failed[""])
-    run.encoder = dict(outcome.results["encoder"])
+    key = _encoder_key(run)
+    record = run.record("encoder", COHORT) or {}
+    known: dict[str, Any] = {**record.get("known", {})}
+    if key not in known:
+        asked = Task("encoder", "", _encoder_facts, (config,))
+        outcome = run.tasks([asked], "encoder", gpu=True)
+        if outcome.failed:
+            raise InputError(outcome.failed[""])
+        known[key] = outcome.results["encoder"]
+        kept = dict([*known.items()][-MOST_KNOWN:])
+        run.write("encoder", COHORT, "", "done", known=kept)
+    for text in known[key]["notices"]:
+        run.notice("encoder", "", text)
+    run.encoder = dict(known[key]["facts"])
     return run.encoder
+
+
+def _encoder_key(run: Run) -> str:
+    """What the encoder's facts depend on; never the same twice where not all of that is known."""
+    # so that no later run loads the encoder to find the same
+    config, weights = run.config, run.config.weights
+    there = weights is not None and not is_url(weights) and local_path(weights).is_file()
+    named = weights is None or not ("/" in weights or local_path(weights).suffix)
+    if any(word in config.encoder for word in ELSEWHERE) or not (there or named):
+        return run.key("encoder", time.time_ns())
+    part = config.part("encoder", "weights", "precision", "compile", "mpp")
+    libraries = [version(name) for name in ("torch", "torchvision")]
+    file = identity(weights) if there else None
+    return run.key("encoder", __version__, libraries, part, file)
 
 
 def _encoder_facts(config: RunConfig) -> dict[str, Any]:
     encoder = encoder_of(config)
-    for text in coarser_than_trained(encoder, config.mpp or MPP):
-        warnings.warn(text, MsiscaleWarning, stacklevel=2)
+    notices = coarser_than_trained(encoder, config.mpp or MPP)
+    return {"facts": _facts(encoder), "notices": notices}
+
+
+def _facts(encoder: Encoder | Encoders) -> dict[str, Any]:
     return {
         "encoder": encoder.id,
         "sha256": encoder.sha256,

@@ -133,7 +133,7 @@ def fuse(
     cohort = read_manifest(absolute(manifest))
     with held(out, say=say) as lease, connect(where) as client:
         lease = check_seen(client, files_of(cohort, config), lease)
-        run = Run(out, cohort, config, client, lease, debug=debug)
+        run = Run(out, cohort, config, lambda: client, lease, debug=debug)
         _set_aside(run)
         columns = _columns(run, asked)
         fused = {s.name: _place(run, s, columns, pixel_um, scores_only) for s in run.specimens()}

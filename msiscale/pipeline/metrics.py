@@ -268,7 +268,7 @@ def classification(
             )
             counts = intervals.tally(truths, guesses)
             samples[model] = intervals.values(counts, weights)
-            each[model] = intervals.values(counts, np.eye(len(parts)))
+            each[model] = intervals.each(counts)
         for record in records:
             if record["specimen"] == POOLED:
                 values.setdefault(model, {})[record["metric"]] = record["value"]

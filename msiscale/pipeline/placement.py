@@ -18,7 +18,6 @@ from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
 from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
-from msiscale.report.registration_figure import placement_figure
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
 from msiscale.threads import one_blas_thread
@@ -120,6 +119,8 @@ def place(
     why = "; ".join(found.why)
     if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
         why += f": {_two_scales(slide.mpp, found.scale)}; {_CORRECT}"
+    from msiscale.report.registration_figure import placement_figure  # matplotlib
+
     figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
     write_bytes(join(out, FIGURE.format(specimen.name)), figure)
     group.attrs["placement"] = {

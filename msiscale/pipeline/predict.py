@@ -130,7 +130,7 @@ def predict(
     config, cohort = located(config), Cohort(model, tuple(specimens))
     with held(out) as lease, connect(where) as client:
         lease = check_seen(client, [model, *files_of(cohort, config)], lease)
-        run = Run(out, cohort, config, client, lease, debug=debug)
+        run = Run(out, cohort, config, lambda: client, lease, debug=debug)
         facts = encoder_facts(run)
         if facts["sha256"] != parameters["sha256"]:
             raise InputError(

@@ -164,6 +164,7 @@ STAGES = (
         "Extracts deep features of every slide on the MSI grid.",
         "features:features",
         (
+            Part("encoder", specimens=False, cohort=True),
             Part(
                 "features",
                 tuple(
@@ -284,7 +285,12 @@ STAGES = (
                 version=2,
                 pooled=True,
             ),
-            Part("report", ("report.html", "report"), specimens=False, cohort=True),
+            Part(
+                "pages",
+                ("report/{}.html", "figures/thumbnail_{}.jpg"),
+                pooled=True,
+            ),
+            Part("report", ("report.html",), specimens=False, cohort=True),
         ),
     ),
     Stage(

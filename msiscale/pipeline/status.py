@@ -29,7 +29,7 @@ def status(out: str) -> list[str]:
     ledger = Ledger(out)
     listed = ["manifest", *(part.name for stage in STAGES for part in stage.parts)]
     records = dict(zip(listed, at_once(ledger.read_all, listed), strict=True))
-    optional = {p.name for s in STAGES if s.asked_for for p in s.parts} | {"calibration"}
+    optional = {p.name for s in STAGES if s.asked_for for p in s.parts} | {"calibration", "pages"}
     columns = [
         (part.name, any(records[p.name].get(COHORT) for p in stage.parts))
         for stage in STAGES

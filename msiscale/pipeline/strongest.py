@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from msiscale.cohort import Specimen
-from msiscale.pipeline.context import Run
-from msiscale.pipeline.tasks import Task
-from msiscale.report.biomarker_figures import IMAGES, Seen, biomarker_figure, percentiles
+from msiscale.pipeline.context import Run, noting
+from msiscale.pipeline.tasks import Outcome, Task
+from msiscale.report.biomarker_figures import BOXES, IMAGES, Seen, biomarker_figure, percentiles
 from msiscale.report.drawing import png
 from msiscale.store import (
     StoredSpecimen,
@@ -22,6 +22,7 @@ from msiscale.store import (
     put,
     read,
     write_bytes,
+    written,
 )
 
 STRONGEST = 6
@@ -52,10 +53,28 @@ def draw_strongest(
     open_group(join(run.state_url, "strongest"), "a")
     run.each("strongest", keys, task, among=specimens)
     kept = [s for s in specimens if s.name not in run.failed]
-    seen = at_once(lambda s: _seen(run, s, tables[s.name], s in kept[:IMAGES]), kept)
+    drawn, images = kept[:BOXES], kept[:IMAGES]
+    seen = at_once(lambda s: _seen(run, s, tables[s.name], s in images), drawn)
+    tasks = []
     for rank, row in enumerate(top.to_dict("records")):
-        figure = biomarker_figure(row, [one[rank] for one in seen])
-        write_bytes(join(run.out, "figures", f"biomarker-{rank + 1}.png"), png(figure))
+        url = join(run.out, "figures", f"biomarker-{rank + 1}.png")
+        args = (run.lease, _figure, (url, row, [one[rank] for one in seen]))
+        tasks.append(Task(f"figure/{rank + 1}", "", noting, args))
+    _adopted(run, run.tasks(tasks, "biomarkers"))
+
+
+def _adopted(run: Run, outcome: Outcome) -> None:
+    """Take what the figures' tasks wrote for the run's own."""
+    if outcome.failed:
+        raise RuntimeError(f"figures of the strongest m/z: {outcome.failed['']}")
+    run.account.add("biomarkers", outcome)
+    for _, wrote in outcome.results.values():
+        written.adopt(wrote["written"])
+
+
+def _figure(url: str, row: Mapping[Any, Any], seen: list[Seen]) -> dict[str, Any]:
+    write_bytes(url, png(biomarker_figure(row, seen)))
+    return {}
 
 
 def _group(run: Run, specimen: Specimen) -> str:

@@ -3,34 +3,29 @@ when something is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["write_figures", "write_page", "write_report", "write_thumbnail"]
+if TYPE_CHECKING:
+    from msiscale.report.apart import is_apart
+    from msiscale.report.data import Results
+    from msiscale.report.figures import write_figures
+    from msiscale.report.html import page_of, write_page, write_report, write_thumbnail
 
+__all__ = [
+    "Results",
+    "is_apart",
+    "page_of",
+    "write_figures",
+    "write_page",
+    "write_report",
+    "write_thumbnail",
+]
 
-def write_figures(out_url: str, specimen: str) -> list[str]:
-    """Draw the figures of one specimen; see `msiscale.report.figures.write_figures`."""
-    from msiscale.report import figures
-
-    return figures.write_figures(out_url, specimen)
-
-
-def write_thumbnail(out_url: str, specimen: str) -> list[str]:
-    """Write a specimen's small picture; see `msiscale.report.html.write_thumbnail`."""
-    from msiscale.report import html
-
-    return html.write_thumbnail(out_url, specimen)
-
-
-def write_page(out_url: str, specimen: str, *, parts: Sequence[str] | None = None) -> str:
-    """Write the page of one specimen; see `msiscale.report.html.write_page`."""
-    from msiscale.report import html
-
-    return html.write_page(out_url, specimen, parts=parts)
+_HOME = {"Results": "data", "is_apart": "apart", "write_figures": "figures"}
 
 
-def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | None = None) -> str:
-    """Write ``report.html``; see `msiscale.report.html.write_report`."""
-    from msiscale.report import html
-
-    return html.write_report(out_url, pages=pages, parts=parts)
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module(f"msiscale.report.{_HOME.get(name, 'html')}"), name)
+    raise AttributeError(f"module 'msiscale.report' has no attribute {name!r}")

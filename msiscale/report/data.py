@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,7 @@ LEFT_OUT = {
     "spatial_blocks": "blocks of the specimen left out",
     "pixel_folds": "pixels left out at random",
 }
+Records = Mapping[str, Mapping[str, Any]]
 MODELS = {
     "cancer_from_msi": "from MSI",
     "cancer_from_he": "from H&E",
@@ -85,6 +86,10 @@ IONS = CsvTable(
     "msiscale ions, after a fit that held pixels out",
 )
 REGISTERED = CsvTable("registration", "specimen* method? why?", "msiscale register")
+OUTSIDE = CsvTable(
+    "secondary_regions", "specimen* patient* region", "msiscale regions, after a fit"
+)
+OWN = (METRICS, REGISTERED, OUTSIDE)  # of which a specimen's page shows the specimen's rows
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,30 @@ class Results:
     parts
         Names of the ledger's records of specimens, in the order in which they are made; default
         all that the ledger has.
+    records
+        Those of each part, by specimen, where they are in memory already.
     """
 
-    def __init__(self, out: str, parts: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        out: str,
+        parts: Sequence[str] | None = None,
+        records: Callable[[str], Records] | None = None,
+    ) -> None:
         self.out = out
         self._parts = parts
+        self._records = records or Ledger(out).read_all
         self._tables: dict[CsvTable, pd.DataFrame] = {}  # each is read once, by many sections
+        self._rows: dict[CsvTable, dict[str, pd.DataFrame]] = {}
+
+    def only(self, specimen: str) -> Results:
+        """What the figures and the page of a specimen are made from: small enough to be sent."""
+        found = Results(self.out, self.parts)
+        found._tables = {table: self.rows(table, specimen) for table in OWN}
+        shared = {name: getattr(self, name) for name in ("protocol", "labelled", "is_study")}
+        run = {"specimens": [specimen], "patients": {specimen: self._patient(specimen)}}
+        vars(found).update(shared, run=run)
+        return found
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -135,6 +158,13 @@ class Results:
             self._tables[table] = _read(join(self.out, f"{table.name}.csv"), table)
         return self._tables[table]
 
+    def rows(self, table: CsvTable, specimen: str) -> pd.DataFrame:
+        """Those of a specimen, of a table with a column of specimens."""
+        if table not in self._rows:
+            groups = self.table(table).groupby("specimen", sort=False)
+            self._rows[table] = {str(name): rows for name, rows in groups}
+        return self._rows[table].get(specimen, self.table(table).iloc[:0])
+
     @cached_property
     def protocol(self) -> str:
         """The one that the page is about: patients left out, else what the run has in its place."""
@@ -144,7 +174,7 @@ class Results:
     @cached_property
     def labelled(self) -> bool:
         """Whether a specimen has an annotation; true where that is not known."""
-        records = Ledger(self.out).read_all("register").values()
+        records = self._records("register").values()
         known = [r["labelled"] for r in records if "labelled" in r]
         return any(known) or not known
 
@@ -165,8 +195,7 @@ class Results:
 
     def registered(self, specimen: str) -> dict[Any, Any]:
         """Its row of ``registration.csv``."""
-        table = self.table(REGISTERED)
-        rows = table[table["specimen"] == specimen].to_dict("records")
+        rows = self.rows(REGISTERED, specimen).head(1).to_dict("records")
         return rows[0] if rows else {}
 
     @cached_property
@@ -216,9 +245,9 @@ class Results:
         names = self.specimens if only is None else only
         ledger, found = Ledger(self.out), []
 
-        def read(part: str) -> dict[str, dict[str, Any]]:
+        def read(part: str) -> Records:
             if only is None:
-                return ledger.read_all(part)
+                return self._records(part)
             return {n: r for n in only if (r := ledger.read(part, n)) is not None}
 
         records = dict(zip(self.parts, at_once(read, self.parts), strict=True))

@@ -37,15 +37,14 @@ from msiscale.report.drawing import (
 from msiscale.report.ion_gallery import gallery
 from msiscale.store import HeldOut, StoredSpecimen, join, write_bytes
 
-BY_SPECIMEN = CsvTable("biomarkers_by_specimen", "specimen* mz auc patient?")
 IONS = 6
 _TITLE = 9
 Map = NDArray[np.float32]
 
 
-def write_figures(out_url: str, specimen: str) -> list[str]:
+def write_figures(out_url: str, specimen: str, results: Results | None = None) -> list[str]:
     """Draw those of `FIGURES` for which the store has the data of a specimen; their paths."""
-    results = Results(out_url)
+    results = results or Results(out_url)
     written = []
     for kind, draw in FIGURES.items():
         figure = draw(results, specimen)
@@ -268,8 +267,9 @@ def ion_images(results: Results, specimen: str) -> Figure | None:
 
 
 def _specimen_auc(results: Results, specimen: str, mz: float) -> float:
-    table = results.table(BY_SPECIMEN)
-    rows = table[(table["specimen"] == specimen) & (np.abs(table["mz"] - mz) < 1e-6)]
+    # its own table: that of all specimens grows with the cohort
+    table = results.table(CsvTable(f"association/{specimen}", "mz auc"))
+    rows = table[np.abs(table["mz"] - mz) < 1e-6]
     return float(rows["auc"].iloc[0]) if len(rows) else math.nan
 
 

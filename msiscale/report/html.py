@@ -16,13 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from msiscale.report import tables
-from msiscale.report.data import MODELS, Results, State
+from msiscale.report.apart import is_apart
+from msiscale.report.data import MODELS, OUTSIDE, Results, State
+from msiscale.report.document import embedded
 from msiscale.report.evidence import left_out
 from msiscale.report.figures import FIGURES, figure_path
-from msiscale.report.plots import as_document, cohort_plots
+from msiscale.report.plots import cohort_plots
 from msiscale.report.sections import (
     FIRST,
-    OUTSIDE,
     SCORES,
     SECTIONS,
     TABLES,
@@ -32,13 +33,11 @@ from msiscale.report.sections import (
     specimen_metrics,
     verdict,
 )
-from msiscale.report.specimen import THUMBNAIL, bounds_of, content, data_uri, picture
+from msiscale.report.specimen import THUMBNAIL, content, data_uri, picture
 from msiscale.report.tables import Section
 from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
 from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
 
-TOGETHER = 12  #: specimens that one file holds, at most
-TOGETHER_BYTES = 16 << 20  #: of them, about
 PAGES = "report"  #: the folder of the specimens' own pages
 THUMBNAILS = "figures/thumbnail_{}.jpg"
 _OVERLAYS = ("registration", "placement")
@@ -56,10 +55,16 @@ _CAPTIONS = {
 }
 
 
-def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | None = None) -> str:
+def write_report(
+    out_url: str,
+    *,
+    pages: bool = True,
+    parts: Sequence[str] | None = None,
+    results: Results | None = None,
+) -> str:
     """Write ``report.html`` from what is in the store and in ``figures/``, and return its path.
 
-    A cohort of more than `TOGETHER` specimens, or of larger ones, has a page a specimen in
+    A cohort of more than `apart.TOGETHER` specimens, or of larger ones, has a page a specimen in
     ``report/``, beside it. Missing parts are said to be missing.
 
     Parameters
@@ -70,13 +75,15 @@ def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | Non
         Whether to write those of the specimens too; else they have been (`write_page`).
     parts
         As of `Results`.
+    results
+        What is known of the run already; default: it is read.
 
     Returns
     -------
     str
         Of the cohort's page.
     """
-    results = Results(out_url, parts)
+    results = results or Results(out_url, parts)
     apart = is_apart(results)
     kept = {f"{name}.html" for name in results.specimens} if apart else set()
     for name in set(listing(join(out_url, PAGES))) - kept:
@@ -84,7 +91,7 @@ def write_report(out_url: str, *, pages: bool = True, parts: Sequence[str] | Non
     states = results.states()
     if apart and pages:
         for state in states:
-            _write_page(results, state)
+            page_of(results, state)
     page = join(out_url, "report.html")
     write_bytes(page, render(results, states, apart=apart).encode())
     return page
@@ -94,10 +101,11 @@ def write_page(out_url: str, specimen: str, *, parts: Sequence[str] | None = Non
     """Write ``report/<specimen>.html`` and return its path."""
     results = Results(out_url, parts)
     (state,) = results.states([specimen])
-    return _write_page(results, state)
+    return page_of(results, state)
 
 
-def _write_page(results: Results, state: State) -> str:
+def page_of(results: Results, state: State) -> str:
+    """Write ``report/<specimen>.html`` from what is known already, and return its path."""
     shown = of_specimen(results, state)
     title = f"{state.specimen} – msiscale report"
     page = _template(
@@ -114,32 +122,19 @@ def _write_page(results: Results, state: State) -> str:
 
 def write_thumbnail(out_url: str, specimen: str) -> list[str]:
     """Write a small picture of the slide for the list of specimens; its path, if there is one."""
+    url = join(out_url, THUMBNAILS.format(specimen))
     made = _thumbnail(Results(out_url), specimen)
     if not made:
+        remove(url)  # of an earlier slide
         return []
-    url = join(out_url, THUMBNAILS.format(specimen))
     write_bytes(url, base64.b64decode(made.split(",", 1)[1]))
     return [url]
-
-
-def is_apart(results: Results) -> bool:
-    """Whether each specimen has a page of its own."""
-    if len(results.specimens) > TOGETHER:
-        return True
-    return sum(_about(results, name) for name in results.specimens) > TOGETHER_BYTES
-
-
-def _about(results: Results, name: str) -> int:
-    data = results.cohort(name)
-    if data is None or "tissue" not in data:
-        return 0
-    return bounds_of(data).bytes
 
 
 def render(results: Results, states: list[State], *, apart: bool) -> str:
     """The cohort's page as text. Every value from outside is escaped."""
     drawn = cohort_plots(results)
-    plots = as_document(drawn) if drawn else {}
+    plots = embedded(drawn) if drawn else {}
     study = results.is_study
     kept = [s for s in SECTIONS if study or not s.unless(results)]
     first = [] if study else [s for s in FIRST if s in kept]
@@ -219,7 +214,6 @@ def of_specimen(results: Results, state: State) -> dict[str, Any]:
     """Everything that the page shows of one specimen."""
     name = state.specimen
     shown = content(results, name)
-    outside = results.table(OUTSIDE)
     return {
         "anchor": anchor(results, name),
         "name": name,
@@ -230,7 +224,7 @@ def of_specimen(results: Results, state: State) -> dict[str, Any]:
             [row[1:] for row in specimen_metrics(results, name)],
         ),
         "registration": registration_of(results.registered(name)),
-        "secondary": tables.frame(outside[outside["specimen"] == name]),
+        "secondary": tables.frame(results.rows(OUTSIDE, name)),
         "left_out": left_out(results),
         "content": shown,
         "made": viewer(shown) if shown else {},

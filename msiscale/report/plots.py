@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from bokeh.document import Document
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span, Whisker
 from bokeh.plotting import figure as new_figure
 
@@ -46,30 +45,6 @@ def cohort_plots(results: Results) -> dict[str, Figure]:
     """Plots by name; one whose table is missing is left out."""
     made = {name: draw(results) for name, draw in PLOTS.items()}
     return {name: plot for name, plot in made.items() if plot is not None}
-
-
-def as_document(plots: dict[str, Figure]) -> dict[str, Any]:
-    """What the page embeds: the document as JSON, and the root of each name."""
-    document = Document()
-    for plot in plots.values():
-        document.add_root(plot)
-    ids: dict[str, str] = {}
-    doc = _renumbered(document.to_json(deferred=False), ids)
-    return {"doc": doc, "roots": {name: ids[plot.id] for name, plot in plots.items()}}
-
-
-def _renumbered(made: Any, ids: dict[str, str]) -> Any:
-    """Models numbered from 1: Bokeh counts on through the process, and the pages would differ."""
-    if isinstance(made, list):
-        return [_renumbered(value, ids) for value in made]
-    if isinstance(made, dict):
-        return {
-            key: ids.setdefault(value, f"p{len(ids) + 1}")
-            if key == "id"
-            else _renumbered(value, ids)
-            for key, value in made.items()
-        }
-    return made
 
 
 def _figure(height: int, **words: Any) -> Figure:

@@ -15,6 +15,7 @@ from msiscale.report.data import (
     IONS,
     METRICS,
     MODELS,
+    OUTSIDE,
     PROTOCOL,
     REGISTERED,
     CsvTable,
@@ -38,9 +39,6 @@ IDENTIFIED = CsvTable(
     "annotations",
     "mz formula* adduct* names* flags? isotope_of? isobars? matrix_ion?",
     "msiscale annotate",
-)
-OUTSIDE = CsvTable(
-    "secondary_regions", "specimen* patient* region", "msiscale regions, after a fit"
 )
 SCORES = {
     "auc": "AUC",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bokeh.document import Document
 from bokeh.models import (
     ColumnDataSource,
     HoverTool,
@@ -20,6 +19,7 @@ from bokeh.models import (
 from bokeh.palettes import Cividis256, Viridis256
 from bokeh.plotting import figure as new_figure
 
+from msiscale.report.document import embedded
 from msiscale.report.drawing import BLUE, ORANGE, VERMILION
 
 Figure = Any  # mypy does not follow bokeh
@@ -49,13 +49,7 @@ def viewer(content: dict[str, Any]) -> dict[str, Any]:
         for name in ("measured", "predicted"):
             panels[name] = _map_panel(name, ranges, ratio, shared, size=(width, height))
         panels["spectrum"] = _spectrum(whole=content["whole"])
-    document = Document()
-    for panel in panels.values():
-        document.add_root(panel)
-    return {
-        "doc": document.to_json(deferred=False),
-        "roots": {name: p.id for name, p in panels.items()},
-    }
+    return embedded(panels)
 
 
 def _around(middle: float, half: float) -> tuple[float, float]:

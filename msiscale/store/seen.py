@@ -75,7 +75,13 @@ def check_seen(client: Client, paths: Iterable[str | None], lease: Lease | None 
         if not late or time.monotonic() > until:
             raise RunStopped(_said(missing, lease.out))
         time.sleep(LOOK_S)
-    return replace(lease, shared=(*own, *one_a_mount(inputs)))
+    return sharing(lease, inputs)
+
+
+def sharing(lease: Lease, paths: Iterable[str | None]) -> Lease:
+    """The lease with the paths that tasks on workers that come later ask for (`see`)."""
+    own = [] if is_url(lease.out) else [lease.path()]
+    return replace(lease, shared=(*own, *one_a_mount(one_a_folder(paths))))
 
 
 def _asked(client: Client, paths: list[str]) -> dict[str, list[str]]:

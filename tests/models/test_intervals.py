@@ -40,6 +40,16 @@ def test_a_patient_drawn_twice_counts_twice():
         assert found[name][0] == pytest.approx(want[name], abs=5e-4), name
 
 
+def test_a_patient_alone_is_one_drawn_alone():
+    truth, guess = patients(4)
+    truth[1][:] = 0.0  # no cancer: no AUC
+    counts = intervals.tally(truth, guess)
+    drawn, alone = intervals.values(counts, np.eye(4)), intervals.each(counts)
+    for name in intervals.METRICS:
+        np.testing.assert_array_equal(alone[name], drawn[name])
+    assert np.isnan(alone["auc"][1])
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     truth_auc, held = norm.cdf(1 / np.sqrt(2)), 0
     for seed in range(60):

@@ -20,7 +20,7 @@ from msiscale.pipeline.stages import PARTS, STAGES, owners, stage_of
 from msiscale.pipeline.status import status
 from msiscale.pipeline.verify import verify
 from msiscale.pipeline.withdraw import withdraw
-from msiscale.report import html
+from msiscale.report import apart
 from msiscale.simulate import simulate
 from msiscale.store import Ledger
 
@@ -60,7 +60,7 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
     manifest, out = str(folder / "cohort" / "manifest.csv"), str(folder / "run")
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr(html, "TOGETHER", 1)
+        patched.setattr(apart, "TOGETHER", 1)
         patched.setattr(ablations, "SWITCHES", {})  # the profile alone: one run more
         patched.setattr(ablations, "STUDY", {"alphas": (0.0,)})
         where = {"scheduler": scheduler}

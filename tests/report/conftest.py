@@ -150,6 +150,8 @@ def build(out: str) -> None:
     table = biomarker_table(tables, NAMES, builtin_lipids(), polarity="+")
     _csv(join(out, "biomarkers.csv"), table)
     _csv(join(out, "biomarkers_by_specimen.csv"), tidy(tables, NAMES))
+    for name, own in tables.items():
+        _csv(join(out, "association", f"{name}.csv"), own)
     _csv(join(out, "metrics.csv"), _metrics())
     _csv(join(out, "ions.csv"), _ions(out, [*NAMES], "leave_one_patient_out"))
     registration = [[name, "affine", 0.4 * PIXEL, 0.4] for name in NAMES]
@@ -192,7 +194,7 @@ def build_alone(out: str) -> None:
     for name in set(NAMES) - {"s3"}:
         remove(join(out, "cohort.zarr", name))
         remove(join(out, "predictions.zarr", name))
-    for table in ("biomarkers.csv", "biomarkers_by_specimen.csv"):
+    for table in ("biomarkers.csv", "biomarkers_by_specimen.csv", "association"):
         remove(join(out, table))
     group = open_group(join(out, "predictions.zarr", "s3"), "a")
     arrays = {n: read(group, n) for n in ("predicted_scores", "components", "mean", "mz")}

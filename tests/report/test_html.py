@@ -19,7 +19,7 @@ from bokeh.models import Quad, VBar
 from PIL import Image
 
 from msiscale.errors import InputError
-from msiscale.report import html, write_page, write_report, write_thumbnail
+from msiscale.report import apart, write_page, write_report, write_thumbnail
 from msiscale.report.data import Results
 from msiscale.report.plots import cohort_plots
 from msiscale.report.tables import number
@@ -179,7 +179,7 @@ def test_a_large_cohort_has_a_page_a_specimen(
     shutil.copytree(results_folder, out, ignore=shutil.ignore_patterns("figures", "report*", *REST))
     (out / "report").mkdir()
     (out / "report" / "gone.html").write_text("of a specimen withdrawn since")
-    monkeypatch.setattr(html, "TOGETHER", 3)
+    monkeypatch.setattr(apart, "TOGETHER", 3)
     together = Path(write_report(str(out), pages=False)).read_bytes()
     assert {p.name for p in (out / "report").iterdir()} == set()
     write_report(str(out))
