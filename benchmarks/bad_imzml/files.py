@@ -360,6 +360,6 @@ not_imzml = made(
 # every maker above, in its place: what takes a folder and gives a bad file
 FILES: dict[str, Maker] = {
     name: make
-    for name, make in globals().items()
+    for name, make in [*globals().items()]
     if getattr(make, "__annotations__", None) == {"folder": "Path", "return": "Bad"}
 }

@@ -198,7 +198,8 @@ def run(
             return client
 
         job = Run(out, cohort, chosen, joined, lease, debug=debug, new_axis=new_axis)
-        if not again:  # all is to be done: a cluster that cannot be had is said before any of it
+        # before anything is touched: all is to be done, or it costs nothing as it runs already
+        if not again or where.scheduler is not None:
             _ = job.client
         for url in (job.cohort_url, job.state_url, job.predictions_url):
             open_group(url, "a")  # the root, so that the whole opens as one tree

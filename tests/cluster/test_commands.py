@@ -59,7 +59,7 @@ def test_words_win_over_where(monkeypatch, tmp_path):
     from msiscale.pipeline.predict import predict
 
     seen = []
-    monkeypatch.setattr(driver, "connect", lambda where: seen.append(where) or {}["stop"])
+    monkeypatch.setattr(driver, "connecting", lambda where: seen.append(where) or {}["stop"])
     (tmp_path / "m.csv").write_text("specimen,patient,msi,slide\na,a,a.imzML,a.svs\n")
     where = Where(workers=2, cluster="slurm")
     with pytest.raises(KeyError, match="stop"):
