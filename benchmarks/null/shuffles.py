@@ -47,7 +47,7 @@ def linear(
     patients: Mapping[str, str],
     parameters: Mapping[str, Any],
     groups: Sequence[Group],
-) -> list[FoldModel]:
+) -> Sequence[FoldModel]:
     return fit_linear_folds(
         {s: Moments.of(x, m) for s, (x, m, _) in data.items()},
         leave_one_group_out(patients),
@@ -60,7 +60,7 @@ def linear(
 
 def auc(
     data: Mapping[str, Rows],
-    models: list[FoldModel],
+    models: Sequence[FoldModel],
     patients: Mapping[str, str],
     parameters: Mapping[str, Any],
     wanted: tuple[str, ...],

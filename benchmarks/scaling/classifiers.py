@@ -30,11 +30,13 @@ PATIENTS, SPECIMENS, SIDE = 13, 14, 64
 COLUMNS = {"features": 1280, "intensity": 1000, "colour": 12}
 MODES = 100
 CORES = 2
+ROOM = 3 << 30  # bytes of rows that a worker of 12 GiB keeps
 
 
 def measure(folder: Path, pixels: Sequence[int], progress: Progress) -> dict[str, float]:
     """A row for each number of pixels; keys end in thousands of them."""
-    rows, found = [], {}
+    rows: list[dict[str, Any]] = []
+    found: dict[str, float] = {}
     for count in pixels:
         progress(f"classifiers of {count:,} pixels")
         cost = _measured(folder, count)
@@ -73,7 +75,7 @@ def _measured(folder: Path, count: int) -> dict[str, float]:
             return pool.map(_call, tasks)
 
         for name, models in SEEN.items():
-            blocks = [b for s, table in tables.items() for b in table.labelled(name, s)]
+            blocks = [b for s, table in tables.items() for b in table.labelled(name, s, ROOM)]
             mine = {m: maps[m] for m in models}
             fit_classifiers(blocks, mine, folds, patients, run=run, heard=heard)
     wall = time.perf_counter() - began

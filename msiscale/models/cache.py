@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-CACHE_BYTES = 256 << 20  # of rows, a process
+CACHE_BYTES = 256 << 20  # of rows, a process, unless more is allowed
 
 
 class Kept:
@@ -23,12 +23,12 @@ class Kept:
         self.owner: Hashable = None
         self.rows: dict[Hashable, tuple[Any, ...]] = {}
 
-    def keep(self, owner: Hashable, block: Hashable, rows: tuple[Any, ...]) -> None:
-        """Keep the rows of a block if there is room."""
+    def keep(self, owner: Hashable, block: Hashable, rows: tuple[Any, ...], most: int) -> None:
+        """Keep the rows of a block if with them there are at most so many bytes."""
         with self.lock:
             if owner != self.owner:
                 self.owner, self.rows = owner, {}
-            if sum(map(_size, self.rows.values())) + _size(rows) <= CACHE_BYTES:
+            if sum(map(_size, self.rows.values())) + _size(rows) <= most:
                 self.rows[owner, block] = rows
 
 
@@ -44,16 +44,23 @@ class Cached:
         Rows of another owner (array, fit) make room for those of this one.
     read : callable
         Gives a tuple of arrays and None.
+    most : int, optional
+        Bytes kept a process; default `CACHE_BYTES`.
     """
 
-    def __init__(self, key: tuple[Hashable, Hashable], read: Callable[[], tuple[Any, ...]]) -> None:
-        self.key, self.read = key, read
+    def __init__(
+        self,
+        key: tuple[Hashable, Hashable],
+        read: Callable[[], tuple[Any, ...]],
+        most: int | None = None,
+    ) -> None:
+        self.key, self.read, self.most = key, read, most
 
     def __call__(self) -> tuple[Any, ...]:
         found = KEPT.rows.get(self.key)
         if found is None:
             found = self.read()
-            KEPT.keep(*self.key, found)
+            KEPT.keep(*self.key, found, CACHE_BYTES if self.most is None else self.most)
         return found
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from msiscale.grid import Floats
+from msiscale.models.cache import Cached
 from msiscale.models.joint import Heard, Problem, Solution, fit_many, heldout_losses
 from msiscale.models.passes import RowBlock
 from msiscale.models.rowblocks import Run
@@ -186,13 +187,19 @@ class _Tried:
 
 
 def _thinned(block: RowBlock, step: int) -> RowBlock:
-    """Every `step`-th row of a block."""
-    return RowBlock(block.group, partial(_every, block.rows, step), -(-block.count // step))
+    """Every `step`-th row of a block, kept in the place of all of them."""
+    rows = block.rows
+    made: Any = partial(_every, rows, step)
+    if isinstance(rows, Cached):
+        owner, name = rows.key
+        made = Cached(((owner, step), name), partial(_every, rows.read, step), rows.most)
+    return RowBlock(block.group, made, -(-block.count // step))
 
 
 def _every(rows: Any, step: int) -> tuple[Any, ...]:
     made = rows() if callable(rows) else rows
-    return tuple(None if part is None else part[::step] for part in made)
+    # copies, or the whole block would stay in memory with them
+    return tuple(None if part is None else part[::step].copy() for part in made)
 
 
 def _default(costs: Sequence[float]) -> Choice:

@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from distributed import Client
 
 from msiscale.errors import InputError, SpecimenError
 from msiscale.models import Fold, fit_classifiers
 from msiscale.models import RowBlock as Rows
+from msiscale.models.cache import CACHE_BYTES
 from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
@@ -61,6 +63,13 @@ def on_cluster(run: Run, stage: str) -> Callable[[Sequence[Callable[[], Any]]], 
     return compute
 
 
+def rows_kept(client: Client) -> int:
+    """Bytes of rows that a worker keeps between passes: a quarter of the smallest one's memory."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    least = min((int(w["memory_limit"] or 0) for w in workers), default=0)
+    return max(CACHE_BYTES, least // 4)
+
+
 def classifiers(
     run: Run,
     tables: Iterable[tuple[str, PixelRows]],
@@ -102,10 +111,11 @@ def classifiers(
                 f"gradient {gradient:.1e}"
             )
 
+    room = rows_kept(run.client)
     rows: dict[str, list[Rows]] = {"intensity": [], "features": [], "colour": []}
     for unit, table in tables:
         for name, blocks in rows.items():
-            blocks += table.labelled(name, unit)
+            blocks += table.labelled(name, unit, room)
     if not rows["features"]:
         return {}
     folds = [m.fold for m in models]

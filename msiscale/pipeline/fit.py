@@ -34,7 +34,7 @@ def fit(run: Run) -> None:
     """``predictions.zarr``, ``metrics.csv`` and ``model.zarr`` of the specimens that are left.
 
     Memory: a worker as `msiscale.models.leaving_out` says for the linear maps, and for the
-    classifiers one cell of 64 x 64 pixels and 512 MiB of rows that they read again.
+    classifiers one cell of 64 x 64 pixels and a quarter of its memory of rows read again.
     """
     keys = sum_up(run)
     while list(run.specimens()):

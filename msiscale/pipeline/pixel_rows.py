@@ -115,8 +115,9 @@ class PixelRows:
         fraction = self.labels_from.rolled(read(open_group(self.url), "cancer"))
         return np.where(self.mask, fraction, np.nan).astype(np.float32)
 
-    def labelled(self, name: str, group: str) -> list[Rows]:
+    def labelled(self, name: str, group: str, room: int | None = None) -> list[Rows]:
         """Blocks for the classifiers: rows of `name` where the annotation says something."""
+        # a process keeps `room` bytes of them, or as much as `models.cache` says
         fraction = self.cancer()
         owner = (self.url.rsplit("/", 1)[0], name)
         found = []
@@ -125,7 +126,7 @@ class PixelRows:
             if known.any():
                 y = fraction[cell.slices][known].astype(np.float64)
                 make = partial(_labelled, self.url, name, cell, known, y, self._from(name))
-                rows = Cached((owner, (self.url, self.stamp, cell)), make)
+                rows = Cached((owner, (self.url, self.stamp, cell)), make, room)
                 found.append(Rows(group, rows, len(y)))
         return found
 
