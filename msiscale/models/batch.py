@@ -195,7 +195,8 @@ def _distances(groups: _Groups) -> tuple[Floats, int]:
     keep = values > 1e-9 * values.max()
     white = vectors[:, keep] / np.sqrt(values[keep])
     places = groups.deviations()[:, :used] @ white
-    squares = ((places[:, None] - places[None]) ** 2).sum(axis=-1)
+    # a row at a time: all differences of a thousand specimens would take half a GB
+    squares = np.stack([((place - places) ** 2).sum(axis=-1) for place in places])
     k = int(keep.sum())
     noise = k * (1 / n[:, None] + 1 / n[None])
     return np.sqrt(np.maximum(squares * (freedom - k - 1) / freedom - noise, 0)), k

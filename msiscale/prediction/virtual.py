@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError
 from msiscale.grid import blocks
 from msiscale.prediction.model import columns_of, spectra
-from msiscale.report.drawing import draw_map, extent_um, panels, plain, png, side_bar, spread
 from msiscale.store import (
     create_array,
     has_group,
@@ -151,6 +150,9 @@ def _write_zarr(group: zarr.Group, images: xr.DataArray, out: str) -> None:
 
 
 def _picture(group: zarr.Group, images: xr.DataArray) -> bytes:
+    # matplotlib, which nothing else here needs
+    from msiscale.report.drawing import draw_map, extent_um, panels, plain, png, side_bar, spread
+
     pixel = [float(c[1] - c[0]) if len(c) > 1 else 1.0 for c in (images.y, images.x)]
     step = max(1, -(-max(images.shape[:2]) // SIDE))
     values: NDArray[np.float32] = images[::step, ::step].compute().values
