@@ -27,8 +27,12 @@ except Exception as error:
 """
 
 
+OTHERS: set[tuple[str, int]] = set()  # at which clusters of other tests listen
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
+    OTHERS.update(listening())
     with connect(workers=1) as client:
         yield client
 
@@ -45,7 +49,7 @@ def listening() -> set[tuple[str, int]]:
 
 
 def test_it_listens_on_loopback_alone_and_by_tls(client: Client) -> None:
-    found = listening()
+    found = listening() - OTHERS
     assert {ip for ip, _ in found} == {"127.0.0.1"}
     # scheduler, worker and nanny, but for the pages of scheduler and worker
     assert len(found) == 5

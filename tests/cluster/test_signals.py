@@ -28,6 +28,10 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "manifest.csv"
 
 
+def hearing() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Command:
     """``python -m msiscale run`` in a process group of its own."""
 
@@ -35,7 +39,9 @@ class Command:
         self.out, self.log = out, out.with_suffix(".log")
         line = [sys.executable, "-m", "msiscale", "run", manifest, "--out", out, *where]
         with self.log.open("wb") as log:
-            given = {"stdout": subprocess.DEVNULL, "stderr": log, "start_new_session": True}
+            given: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": log}
+            # a session of its own that hears SIGHUP, though these tests may run under nohup
+            given |= {"start_new_session": True, "preexec_fn": hearing}
             command = [str(word) for word in (*line, *CHOICES, "--block", "8")]
             self.process = subprocess.Popen(command, env=environment(), **(given | words))
 
@@ -125,6 +131,7 @@ def take_terminal() -> None:
     import fcntl
     import termios
 
+    hearing()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
