@@ -42,7 +42,8 @@ class Injection:
 
     act: Callable[[Case], None]
     stage: str
-    place: str = "any"  # any, store (the proxy), net (a namespace) or disk (a small one)
+    # any, store (the proxy), net (a namespace), disk (a small one) or folder (of relative paths)
+    place: str = "any"
 
 
 def lost_process(case: Case) -> None:
@@ -99,6 +100,19 @@ def lost_client(case: Case) -> None:
 def interrupted(case: Case) -> None:
     """Ctrl-C, as a terminal sends it: to the whole group."""
     os.killpg(case.run.process.pid, signal.SIGINT)
+
+
+def told(number: signal.Signals) -> Callable[[Case], None]:
+    """The command alone is told to end; it must do so in good order, the lease given back."""
+
+    def act(case: Case) -> None:
+        case.run.process.send_signal(number)
+        code = case.run.wait(LIMIT_S)
+        said = case.run.said()
+        held = case.stand.beat(case.out) != -1
+        case.facts["unclean"] = float(code != 128 + number or "Traceback" in said or held)
+
+    return act
 
 
 def _store(
@@ -162,6 +176,10 @@ FAULTS: dict[str, Injection] = {
     "scheduler-sigkill": Injection(lost_scheduler, "features"),
     "client-sigkill": Injection(lost_client, "features"),
     "ctrl-c": Injection(interrupted, "fit"),
+    "sigterm": Injection(told(signal.SIGTERM), "features"),
+    "sighup": Injection(told(signal.SIGHUP), "ingest"),
+    # the command is given by relative paths, and again by others from another folder
+    "relative-paths": Injection(lost_client, "features", "folder"),
     # of all requests every third, second, fifth; or all for some seconds
     "store-500": Injection(_store("500", 3), "ingest", "store"),
     "store-503": Injection(_store("503", 3), "features", "store"),

@@ -107,9 +107,12 @@ def _attempt(
     injection = FAULTS[fault]
     name = f"{fault}-{stage}-{place.runs}"
     cluster = place.networked()[0] if injection.place == "net" else place.cluster
-    with _output(place, name, on_disk=injection.place == "disk") as (out, store):
+    first, then = None, None
+    if injection.place == "folder":
+        first, then = place.folder / "here", place.folder / "there" / "below"
+    with _output(place, name, injection.place) as (out, store):
         since, began = place.tally(), time.monotonic()
-        run = place.start(out, cluster)
+        run = place.start(out, cluster, first)
         if not run.await_stage(stage, LIMIT_S):
             raise InputError(f"{fault}: stage {stage} was not reached: {_last(run)}")
         time.sleep(delay_s)
@@ -127,7 +130,7 @@ def _attempt(
                     f"{fault} at {stage}: not done after {reruns} reruns: {_last(run)}"
                 )
             reruns += 1
-            run = place.start(out, cluster)
+            run = place.start(out, cluster, then)
             code = run.wait(LIMIT_S)
             stuck += code is None
             if code:
@@ -149,9 +152,9 @@ def _attempt(
 
 
 @contextmanager
-def _output(place: Stand, name: str, *, on_disk: bool) -> Iterator[tuple[str, Any]]:
-    if not on_disk:
-        yield place.new_out(name)
+def _output(place: Stand, name: str, kind: str) -> Iterator[tuple[str, Any]]:
+    if kind != "disk":
+        yield place.new_out(name, local=kind == "folder")
         return
     with small_disk(place.folder / f"disk-{name}", DISK_MIB):
         yield place.new_out(f"disk-{name}/out", local=True)

@@ -6,6 +6,7 @@ that can fail, a network namespace behind a link that can be cut.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -106,15 +107,36 @@ class Stand:
         # not through the proxy: what is there, whatever it does
         return f"s3://{BUCKET}/{name}", self.s3.store(BUCKET, prefix=name)
 
-    def start(self, out: str, cluster: Cluster | None = None) -> Running:
-        """The command, as a user types it, with a process group of its own."""
+    def beat(self, out: str) -> int:
+        """Of the newest lease on an output; -1 where it was given back."""
+        if out.startswith("s3://"):
+            assert self.s3 is not None
+            store: Any = self.s3.store(BUCKET, prefix=out.removeprefix(f"s3://{BUCKET}/"))
+        else:
+            store = LocalStore(out)
+        newest = max(m["path"] for batch in obstore.list(store, "lease") for m in batch)
+        return int(json.loads(bytes(obstore.get(store, newest).bytes()))["beat"])
+
+    def start(
+        self, out: str, cluster: Cluster | None = None, folder: Path | None = None
+    ) -> Running:
+        """The command, as a user types it, with a process group of its own.
+
+        In a `folder` it is given by paths relative to that.
+        """
         self.runs += 1
         log = self.folder / f"run-{self.runs}.log"
-        command = [str(Path(sys.executable).parent / "msiscale"), "run", self.manifest]
+        manifest = self.manifest
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            manifest = os.path.relpath(self.folder / "cohort" / "manifest.csv", folder)
+            out = os.path.relpath(out, folder)
+        command = [str(Path(sys.executable).parent / "msiscale"), "run", manifest]
         command += ["--out", out, "--scheduler", (cluster or self.cluster).address, *CHOICES]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,
+                cwd=folder,
                 env={**os.environ, **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

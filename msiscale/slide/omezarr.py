@@ -11,6 +11,7 @@ import zarr
 from msiscale.errors import InputError
 from msiscale.slide.backend import Level, Pixels, level_table, on_white, plausible_mpp
 from msiscale.store import open_group
+from msiscale.store.web import Refused
 
 MOST_CHUNK = 1 << 29  # bytes of a chunk, which is decoded whole
 
@@ -19,16 +20,17 @@ _UM = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e
 
 def _group(path: str) -> zarr.Group:
     """The group at `path`, of Zarr v3 (NGFF 0.5) or v2 (0.4)."""
-    try:
-        return open_group(path, whole=False)  # others leave chunks of the fill value out
-    except InputError:
-        try:
-            return zarr.open_group(path, mode="r", zarr_format=2)
-        except (FileNotFoundError, zarr.errors.GroupNotFoundError):
-            raise InputError(
-                f"{path}: no OME-Zarr there; check the address, or write one with"
-                " `msiscale convert SLIDE URL`"
-            ) from None
+    for version in (3, 2):
+        try:  # others leave chunks of the fill value out
+            return open_group(path, whole=False, zarr_format=version)
+        except Refused:
+            raise
+        except InputError:
+            continue
+    raise InputError(
+        f"{path}: no OME-Zarr there; check the address, or write one with"
+        " `msiscale convert SLIDE URL`"
+    )
 
 
 def _multiscale(path: str, group: zarr.Group) -> tuple[zarr.Group, dict[str, Any]]:

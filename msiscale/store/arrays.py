@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -26,6 +26,7 @@ from msiscale.grid import Block
 from msiscale.store import remote, shards, written
 from msiscale.store.objects import is_file
 from msiscale.store.urls import is_url, join, local_path, scheme
+from msiscale.store.web import Web, WebStore
 
 zarr.config.set({"array.write_empty_chunks": True})
 MOST_WHOLE = 1 << 36  # bytes of an array that is read at once; what says more is damaged
@@ -57,11 +58,16 @@ def _store(url: str, *, read_only: bool) -> tuple[Any, str, str]:
     # one client for all groups below NAME.zarr, and none above it, where Zarr would make parents
     found = re.match(r"(.+?\.zarr)/(.+)", url.rstrip("/"))
     root, path = (found[1], found[2]) if found else (url.rstrip("/"), "")
-    return ObjectStore(remote.client(root), read_only=read_only), root, path
+    client = remote.client(root)
+    if isinstance(client, Web):
+        return WebStore(client), root, path
+    return ObjectStore(client, read_only=read_only), root, path
 
 
-def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
-    """The Zarr v3 group at `url`.
+def open_group(
+    url: str, mode: str = "r", *, whole: bool = True, zarr_format: Literal[2, 3] = 3
+) -> zarr.Group:
+    """The Zarr group at `url`.
 
     Parameters
     ----------
@@ -72,6 +78,8 @@ def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
     whole
         With mode ``r``, a chunk that is missing raises `LostChunk`; False is for the stores of
         others, which may leave chunks of fill values out.
+    zarr_format
+        2 for the stores of others.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def open_group(url: str, mode: str = "r", *, whole: bool = True) -> zarr.Group:
     store.url = root  # for `url_of`
     try:
         with remote.readable(url):
-            return zarr.open_group(store, mode=mode, path=path or None, zarr_format=3)  # type: ignore[arg-type]
+            return zarr.open_group(store, mode=mode, path=path or None, zarr_format=zarr_format)  # type: ignore[arg-type]
     except zarr.errors.ContainsGroupError:  # another worker has made it in the meantime
         return open_group(url, "r+", whole=whole)
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):

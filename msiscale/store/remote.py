@@ -1,5 +1,7 @@
 """Object stores through obstore: one client a bucket and process, retries, errors in a line.
 
+Web servers, which `msiscale.store.web` reads, have the same methods.
+
 Credentials come from where each cloud keeps them (environment, instance, web identity; a profile of
 ``~/.aws`` through boto3, where that is installed) and stay inside the client.
 """
@@ -22,6 +24,7 @@ from obstore.store import from_url
 
 from msiscale.errors import InputError, StoreError, redacted
 from msiscale.store.urls import WEB, scheme
+from msiscale.store.web import Web
 
 BUFFER = 1 << 20  # bytes a request fetches at least, when a file is read in small pieces
 # obstore tries again on 5xx, 429 and broken connections; a task is tried again beyond that
@@ -59,6 +62,8 @@ def client(url: str) -> Any:
 # a client holds its connections and credentials; one a process, as a forked one lacks its threads
 @lru_cache(maxsize=64)
 def _client(kind: str, url: str, process: int) -> Any:
+    if kind in WEB:
+        return Web(url)
     options = dict(CLIENT)
     words: dict[str, Any] = {}
     if kind in {"s3", "s3a"}:
@@ -72,7 +77,7 @@ def _client(kind: str, url: str, process: int) -> Any:
         endpoint = emulator if "://" in emulator else f"http://{emulator}"
         options["allow_http"] = endpoint.startswith("http://")
         words["service_account_key"] = json.dumps({**NO_ACCOUNT, "gcs_base_url": endpoint})
-    if kind == "http" or os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() == "true":
+    if os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() == "true":
         options["allow_http"] = True
     with readable(url):
         make: Any = from_url  # its overloads cannot be told from a URL
@@ -166,7 +171,8 @@ def get(url: str) -> bytes:
     """The whole of an object."""
     store, key = bucket(url)
     with readable(url):
-        return bytes(store.get(key).bytes())
+        found = store.get(key)
+        return found if isinstance(found, bytes) else bytes(found.bytes())
 
 
 def put(url: str, data: bytes, *, create: bool = False) -> None:

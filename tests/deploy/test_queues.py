@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -125,3 +127,41 @@ def test_head_job_runs_msiscale_with_the_file(deploy: Path, tmp_path: Path) -> N
     bad = subprocess.run(script, capture_output=True, text=True, check=False)
     assert bad.returncode == 1
     assert "usage" in bad.stderr
+
+
+FAKE = """#!/bin/sh
+trap 'echo told; sleep 0.3; exit 143' TERM
+[ "$2" = stubborn ] && trap 'echo told; sleep 0.3; exit 0' TERM
+echo at work
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "code", "requeued"),
+    [
+        (signal.SIGUSR1, "ends", 143, True),
+        (signal.SIGUSR1, "stubborn", 0, False),  # it was done all the same
+        (signal.SIGTERM, "ends", 143, False),  # scancel
+    ],
+)
+def test_head_job_that_is_told_it_will_end(
+    deploy: Path, tmp_path: Path, number: signal.Signals, what: str, code: int, requeued: bool
+) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "activate").write_text("")
+    (bin_ / "msiscale").write_text(FAKE)
+    (bin_ / "scontrol").write_text('#!/bin/sh\necho "scontrol $*"\n')
+    for name in ("msiscale", "scontrol"):
+        (bin_ / name).chmod(0o755)
+    own = {"MSISCALE_VENV": str(tmp_path), "SLURM_JOB_ID": "17"}
+    environment = {**os.environ, **own, "PATH": f"{bin_}:{os.environ['PATH']}"}
+    script = ["bash", str(deploy / "slurm" / "head.sbatch"), what, "out"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(script, env=environment, **pipes) as job:
+        assert job.stdout is not None and job.stdout.readline() == "at work\n"
+        job.send_signal(number)  # to the script alone, as B: says
+        said = job.stdout.read().splitlines()
+        assert job.wait(30) == code
+    assert said == ["told", *(["scontrol requeue 17"] if requeued else [])]

@@ -6,9 +6,11 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from msiscale.msi import open_msi
 from msiscale.simulate import simulate
 from msiscale.slide.convert import convert
 from msiscale.slide.reader import open_reader
-from msiscale.store import listing, open_file
+from msiscale.store import listing, open_file, open_group, read_bytes, web
 
 
 class Ranges(SimpleHTTPRequestHandler):
@@ -43,6 +45,12 @@ class Ranges(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of these tests are on loopback."""
+    monkeypatch.setenv(web.ALLOWED, "1")
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +117,86 @@ def test_what_is_not_there_is_said(url: str) -> None:
         open_file(f"{url}/none.ibd")
     with pytest.raises(InputError, match="does not list"):
         listing(url)
+
+
+class Counting(Ranges):
+    """Counts the requests, and redirects what begins with /to/."""
+
+    hits: ClassVar[list[str]] = []
+    to = ""
+
+    def do_GET(self) -> None:
+        self.hits.append(self.path)
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.to + self.path.removeprefix("/to"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    do_HEAD = do_GET
+
+
+@contextmanager
+def server(host: str, folder: Path, to: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Its URL, and the paths that it was asked for."""
+    handler = type("Handler", (Counting,), {"hits": [], "to": to})
+    made = ThreadingHTTPServer((host, 0), partial(handler, directory=str(folder)))
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        yield f"http://{host}:{made.server_port}", handler.hits
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+@pytest.fixture
+def untrusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is for users, but that 127.0.0.2 is a server elsewhere."""
+    monkeypatch.delenv(web.ALLOWED)
+    check = web.check_address
+
+    def but_one(host: str, address: str) -> None:
+        if address != "127.0.0.2":
+            check(host, address)
+
+    monkeypatch.setattr(web, "check_address", but_one)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"]
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_addresses_of_this_machine_are_refused(untrusted: None, scheme: str, host: str) -> None:
+    for read in (read_bytes, open_file, open_group, open_reader):
+        with pytest.raises(InputError, match="is of this machine alone"):
+            read(f"{scheme}://{host}:9/slide.ome.zarr")
+
+
+def test_a_redirect_to_this_machine_is_refused(untrusted: None, cohort: Path) -> None:
+    with server("127.0.0.1", cohort) as (inside, asked):
+        with server("127.0.0.2", cohort, to=inside) as (outside, _):
+            assert read_bytes(f"{outside}/manifest.csv").startswith(b"specimen")
+            with pytest.raises(InputError, match=r"127\.0\.0\.1: its address"):
+                read_bytes(f"{outside}/to/manifest.csv")
+            (cohort / "m.csv").write_text(f"specimen,msi,slide\na,{outside}/to/a.imzML,s.tiff\n")
+            found = read_manifest(str(cohort / "m.csv"))
+            assert "is of this machine alone" in found.problems["a"]
+        assert asked == []
+        with (
+            server("127.0.0.2", cohort) as (last, _),
+            server("127.0.0.2", cohort, to=last) as (first, _),
+        ):
+            assert read_bytes(f"{first}/to/manifest.csv").startswith(b"specimen")
+
+
+def test_a_name_that_changes_its_address_is_refused(
+    untrusted: None, cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was another when it was looked up; nothing is said to the one that answers."""
+    monkeypatch.setattr(web, "_check_name", lambda host, port: None)
+    with server("127.0.0.1", cohort) as (inside, asked):
+        with pytest.raises(InputError, match="is of this machine alone"):
+            read_bytes(f"{inside}/manifest.csv")
+        assert asked == []
