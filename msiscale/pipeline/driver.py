@@ -7,6 +7,7 @@ import platform
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from msiscale import __version__
+from msiscale import __version__, msi
 from msiscale.cluster import Where, connect
-from msiscale.cohort import Specimen, read_manifest
+from msiscale.cohort import FILES, Specimen, read_manifest
 from msiscale.config import PROTOCOLS, RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.log import hearing
@@ -32,7 +33,17 @@ from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.model import COLOUR, HE, MODELS
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
-from msiscale.store import at_once, exists, join, open_group, read_csv, read_json, write_json
+from msiscale.store import (
+    at_once,
+    exists,
+    is_url,
+    join,
+    local_path,
+    make_root,
+    read_csv,
+    write_json,
+)
+from msiscale.store.content import recall, seen
 from msiscale.store.lease import held
 
 PACKAGES = ("dask", "distributed", "numpy", "scikit-learn", "scipy", "torch", "xarray", "zarr")
@@ -176,7 +187,7 @@ def run(
     with held(out, say=say) as lease, connect(where) as client:
         job = Run(out, cohort, chosen, client, lease, debug=debug, new_axis=new_axis)
         for url in (job.cohort_url, job.state_url, job.predictions_url):
-            open_group(url, "a")  # the root, so that the whole opens as one tree
+            make_root(url)  # so that the whole opens as one tree
         _note_manifest(job)
         _write_run(job, started, began)
         _set_aside_earlier(job, chain)
@@ -196,15 +207,30 @@ def run(
 def _note_manifest(job: Run) -> None:
     """Rows that could not be used are failures of their specimens."""
     known = job.records("manifest")
+    for record in known.values():
+        recall(record.get("seen", {}))
 
     def write(specimen: Specimen) -> None:
-        facts = {"msi": specimen.msi, "slide": specimen.slide}
+        facts = {"msi": specimen.msi, "slide": specimen.slide, "seen": _seen(specimen)}
         if known.get(specimen.name) != {"digest": "", "status": "done", **facts}:
             job.write("manifest", specimen.name, "", "done", **facts)
 
     at_once(write, job.cohort)
     for name, why in job.cohort.problems.items():
         job.set_aside("manifest", name, "", why)
+
+
+def _seen(specimen: Specimen) -> dict[str, list[Any]]:
+    """The local files of a specimen as they are now, so that a rerun need not read them again."""
+    files = [getattr(specimen, name) for name in FILES]
+    with suppress(InputError, OSError):  # said by the stage that needs it
+        files += msi.companions(specimen.msi)
+    found = {}
+    for path in (local_path(file) for file in files if file and not is_url(file)):
+        with suppress(OSError):
+            if path.is_file():
+                found[str(path)] = [*seen(path)]
+    return found
 
 
 def _set_aside_earlier(job: Run, chain: list[Stage]) -> None:
@@ -222,8 +248,7 @@ def _set_aside_earlier(job: Run, chain: list[Stage]) -> None:
 
 def _write_run(job: Run, started: str, began: float) -> None:
     """``run.json``; stages that had nothing to do keep their earlier figures."""
-    path = join(job.out, "run.json")
-    earlier = read_json(path) if exists(path) else {}
+    earlier = job.ledger.plan() or {}
     before, stages = earlier.get("stages", {}), job.account.as_dict()
     cost = {**earlier.get("cost", {}), **job.account.cost()}
     fresh = {k: v for k, v in stages.items() if v.get("redone", 1) or k not in before}
@@ -250,4 +275,4 @@ def _write_run(job: Run, started: str, began: float) -> None:
             **{p: version(p) for p in PACKAGES},
         },
     }
-    write_json(path, document)
+    write_json(join(job.out, "run.json"), document)

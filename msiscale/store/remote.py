@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from obstore import exceptions
 from obstore.store import from_url
 
-from msiscale.errors import InputError, StoreError, redacted
+from msiscale.errors import InputError, RunStopped, StoreError, redacted
 from msiscale.store.urls import WEB, scheme
 
 BUFFER = 1 << 20  # bytes a request fetches at least, when a file is read in small pieces
@@ -104,7 +104,7 @@ def readable(url: str) -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     """The head of what the store says, which runs to pages with the whole reply in it."""
-    text = " ".join(redacted(str(error)).split())
+    text = " ".join(redacted(str(error)).partition("Debug source:")[0].split())
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
@@ -160,9 +160,12 @@ def get(url: str) -> bytes:
 def put(url: str, data: bytes, *, create: bool = False) -> None:
     """Write an object whole; with `create` FileExistsError where there is one."""
     store, key = bucket(url)
-    with readable(url):
-        # in one request, as the condition holds for one
-        store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
+    try:
+        with readable(url):
+            # in one request, as the condition holds for one
+            store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
+    except PermissionError as error:
+        raise RunStopped(f"{error}; give credentials that may write there") from None
 
 
 def delete(url: str) -> bool:
