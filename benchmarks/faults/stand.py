@@ -39,6 +39,7 @@ CHOICES = (
 MEMORY = 3 << 30  # of a worker; one that holds an encoder needs 1 GiB
 BUCKET = "faults"
 TCP_TIMEOUT = "12s"  # after which a connection over a cut link is given up; Dask takes 11 s or more
+NO_LINKS = (sys.executable, "-m", "benchmarks.faults.nolinks")
 TALLY = Path(__file__).with_name("tally.py")
 
 
@@ -81,6 +82,16 @@ class Running:
             return None
 
 
+@dataclass(frozen=True)
+class Way:
+    """How the runs of a case are started, and where their output is."""
+
+    cluster: Cluster
+    manifest: str
+    prefix: tuple[str, ...] = ()  # words before the command
+    local: bool = False  # the output, whatever the other cases have
+
+
 @dataclass
 class Stand:
     """The cohort, its files and the cluster that the cases share."""
@@ -93,6 +104,7 @@ class Stand:
     proxy: FaultProxy | None = None
     net: Namespace | None = None
     net_cluster: Cluster | None = None
+    linkless: Cluster | None = None
     workers: int = 2
     runs: int = 0
     stack: ExitStack = field(default_factory=ExitStack)
@@ -106,12 +118,42 @@ class Stand:
         # not through the proxy: what is there, whatever it does
         return f"s3://{BUCKET}/{name}", self.s3.store(BUCKET, prefix=name)
 
-    def start(self, out: str, cluster: Cluster | None = None) -> Running:
+    def way(self, place: str = "any") -> Way:
+        """How runs are started for a fault of `Injection.place`."""
+        if place == "net":
+            return Way(self.networked()[0], self.manifest)
+        if place == "nolinks":
+            return Way(self._without_links(), self._here, NO_LINKS, local=True)
+        manifest = self._here if place == "local" else self.manifest
+        return Way(self.cluster, manifest, local=place in ("disk", "local"))
+
+    @property
+    def _here(self) -> str:
+        return str(self.folder / "cohort" / "manifest.csv")
+
+    def _without_links(self) -> Cluster:
+        """A cluster whose workers get no hard links."""
+        if self.linkless is None:
+            made = dask_cluster(
+                self.folder / "nolinks",
+                workers=0,
+                env={**self.env, "FAULTS_TALLY": str(self.folder / "tally")},
+                memory_limit=str(MEMORY),
+                scheduler_words=["--preload", str(TALLY)],
+            )
+            self.linkless = self.stack.enter_context(made)
+            for _ in range(self.workers):
+                self.linkless.add_worker(prefix=NO_LINKS)
+            self.linkless.wait()
+        return self.linkless
+
+    def start(self, out: str, way: Way | None = None) -> Running:
         """The command, as a user types it, with a process group of its own."""
+        way = way or self.way()
         self.runs += 1
         log = self.folder / f"run-{self.runs}.log"
-        command = [str(Path(sys.executable).parent / "msiscale"), "run", self.manifest]
-        command += ["--out", out, "--scheduler", (cluster or self.cluster).address, *CHOICES]
+        command = [*way.prefix, str(Path(sys.executable).parent / "msiscale"), "run", way.manifest]
+        command += ["--out", out, "--scheduler", way.cluster.address, *CHOICES]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,
@@ -160,6 +202,8 @@ class Stand:
         """As many workers as at first."""
         if cluster is self.net_cluster:
             self.mend_network()
+        elif cluster is self.linkless:
+            cluster.wait()
         else:
             cluster.mend(self.workers)
 
