@@ -98,6 +98,7 @@ def read_manifest(path: str) -> Cohort:
     problems: dict[str, str] = {}
     names = [_text(v) or "" for v in table["specimen"]]
     times = Counter(names)
+    silent: set[str] = set()
 
     def read(row: tuple[int, tuple[str, dict[Any, Any]]]) -> Specimen | InputError:
         number, (name, values) = row
@@ -106,7 +107,7 @@ def read_manifest(path: str) -> Cohort:
                 raise InputError(
                     f"{path}: specimen {name!r} is in {times[name]} rows; ids must be unique"
                 )
-            return _specimen(path, name, values, number)
+            return _specimen(path, name, values, number, silent)
         except InputError as error:
             return error
 
@@ -162,7 +163,9 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Specimen:
+def _specimen(
+    path: str, name: str, row: Mapping[Any, Any], number: int, silent: set[str]
+) -> Specimen:
     if not name:
         raise InputError(f"{path}: row {number} has no specimen id; give it a unique one")
     if not _NAME.fullmatch(name):
@@ -181,7 +184,7 @@ def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Spec
         raise InputError(f"{where}: both 'landmarks' and 'matrix' are given; keep one")
     for column, file in files.items():
         if file:
-            _check_file(path, where, column, file)
+            _check_file(path, where, column, file, silent)
     numbers = {c: _positive(where, c, _text(row.get(c))) for c in NUMBERS}
     patient = _text(row.get("patient")) or name
     if patient in RESERVED_PATIENTS:
@@ -189,8 +192,8 @@ def _specimen(path: str, name: str, row: Mapping[Any, Any], number: int) -> Spec
     return Specimen(name=name, patient=patient, **files, **numbers)  # type: ignore[arg-type]
 
 
-def _check_file(manifest: str, where: str, column: str, file: str) -> None:
-    """A file or folder is there, by an address that may be read."""
+def _check_file(manifest: str, where: str, column: str, file: str, silent: set[str]) -> None:
+    """A file or folder is there, by an address that may be read, of a host that is not `silent`."""
     if is_url(file):
         try:
             kind = scheme(file)
@@ -201,7 +204,17 @@ def _check_file(manifest: str, where: str, column: str, file: str) -> None:
                 f"{where}: column {column!r}: {file} is in the memory of another process; use a "
                 "file or an object store"
             )
-        there = exists(file)
+        mend = "mend the address, the network or the credentials and run the same command again"
+        # a host is tried for half a minute: one that does not answer, only once
+        host = file[: file.find("/", file.find("://") + 3)]
+        if host in silent:
+            raise InputError(f"{where}: column {column!r}: {host} does not answer; {mend}")
+        try:
+            there = exists(file)
+        except OSError as error:
+            if "error sending request" in str(error):  # after all tries: nobody is there
+                silent.add(host)
+            raise InputError(f"{where}: column {column!r}: {error}; {mend}") from None
     else:
         try:
             mode = local_path(file).stat().st_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 _SECRETS = (
@@ -67,3 +68,23 @@ class RunStopped(InputError):
 
 class MsiscaleWarning(UserWarning):
     """Something was read or done otherwise than asked; the result is still sound."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def unwritable(error: BaseException, where: str) -> RunStopped | None:
+    """What to do about a place that cannot be written; None for any other error."""
+    if no_room(error):
+        do = "make room there and run the same command again: finished work is kept"
+    elif isinstance(error, OSError) and error.errno in _NO_RIGHT:
+        do = "name a place that you may write to, or ask for the right to write there"
+    else:
+        return None
+    return RunStopped(f"{where}: cannot be written ({getattr(error, 'strerror', error)}); {do}")

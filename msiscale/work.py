@@ -6,13 +6,13 @@ would otherwise import all that they come from, stays small. So does this module
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from msiscale.errors import InputError, LostChunk, RunStopped, SpecimenError, redacted
+from msiscale.errors import InputError, LostChunk, RunStopped, SpecimenError, no_room, redacted
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Report:
 
 def reason(error: BaseException) -> str:
     """One line for the user; the type's name only where the message was not written for them."""
-    if _no_room(error):
+    if no_room(error):
         return f"{error}; make room there and run the same command again: finished work is kept"
     text = redacted(" ".join(str(error).split())) or "no message"
     if isinstance(error, InputError | LostChunk):
@@ -84,15 +84,11 @@ def kind_of(error: BaseException) -> str:
         return "stop"
     if isinstance(error, InputError | LostChunk):
         return "input"
-    if _no_room(error):
+    if no_room(error):
         return "stop"
     gone = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
     passing = isinstance(error, OSError | BaseError | MemoryError | TimeoutError)
     return "passing" if passing and not isinstance(error, gone) else "error"
-
-
-def _no_room(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _here() -> tuple[str, bool]:
@@ -111,3 +107,24 @@ def peak_mib() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+async def computes(dask_worker: Any) -> bool:
+    """Whether the worker of this nanny uses a CPU."""
+    import psutil
+
+    process = psutil.Process(dask_worker.pid)
+    before = sum(process.cpu_times()[:2])
+    await asyncio.sleep(2)
+    return bool(sum(process.cpu_times()[:2]) > before)
+
+
+async def restart(dask_scheduler: Any, address: str, timeout: float) -> None:
+    """Have a worker's nanny kill it and start it anew; without a nanny it is only forgotten."""
+    await dask_scheduler.restart_workers(
+        [address],
+        timeout=timeout,
+        wait_for_workers=False,
+        on_error="return",
+        stimulus_id=f"msiscale-silent-{time.time()}",
+    )

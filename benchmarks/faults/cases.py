@@ -9,13 +9,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import obstore
 from distributed import Client
 
 from benchmarks.common.places import until
+from benchmarks.faults.compare import compare, snapshot
 from benchmarks.faults.network import missing_namespaces
+from benchmarks.faults.nolinks import missing as missing_links
 from benchmarks.faults.proxy import Fault
-from benchmarks.faults.stand import MEMORY, STAGES, Running, Stand, missing_mount
+from benchmarks.faults.stand import MEMORY, STAGES, Running, Stand, Way, missing_mount
 from deploy.services import Cluster, Worker
 
 OUTAGE_S = 6.0
@@ -32,8 +37,13 @@ class Case:
     run: Running
     stage: str
     out: str
-    cluster: Cluster
+    way: Way
+    store: Any  # the output, as an obstore store
     facts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.way.cluster
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ class Injection:
 
     act: Callable[[Case], None]
     stage: str
-    # any, store (the proxy), net (a namespace), disk (a small one) or folder (of relative paths)
+    # any, store (the proxy), net (a namespace), disk (a small one), local (inputs and output),
+    # nolinks (the same, on a machine without hard links), folder (of relative paths)
     place: str = "any"
 
 
@@ -62,6 +73,15 @@ def reclaimed(case: Case) -> None:
     case.cluster.kill_worker(0, signal.SIGTERM, whole=True)
     with suppress(ProcessLookupError):
         os.killpg(worker.nanny.pid, signal.SIGKILL)
+
+
+def stopped_worker(case: Case) -> None:
+    """SIGSTOP: the worker keeps its connections and answers nobody."""
+    worker = case.cluster.workers[0]
+    before, began = worker.pid(), time.monotonic()
+    case.cluster.kill_worker(0, signal.SIGSTOP)
+    _await_end(worker, before)
+    case.facts["stopped_s"] = time.monotonic() - began
 
 
 def exit_zero(case: Case) -> None:
@@ -143,6 +163,55 @@ def _cut(seconds: float) -> Callable[[Case], None]:
     return act
 
 
+def refused_input(case: Case) -> None:
+    """403 for all files of one specimen, until the command has ended."""
+    assert case.stand.proxy is not None
+    proxy, before = case.stand.proxy, case.stand.proxy.struck
+    proxy.inject(Fault("403", path="/cohort/S02"))
+    code = case.run.wait(LIMIT_S)
+    proxy.clear()
+    case.facts["requests_hit"] = proxy.struck - before
+    case.facts["unnoticed"] = float(code != 3)  # one is set aside, the others are done
+
+
+def emptied_records(case: Case) -> None:
+    """A power cut: the command is gone, and a file of each kind is empty or cut."""
+    lost_client(case)
+    case.run.wait(LIMIT_S)
+    time.sleep(1)  # what its tasks still record
+    names = sorted(m["path"] for batch in obstore.list(case.store, "ledger") for m in batch)
+    kinds = {name.rpartition("/")[0]: name for name in names}
+    lease = max(m["path"] for batch in obstore.list(case.store, "lease") for m in batch)
+    for i, name in enumerate([*kinds.values(), lease, "run.json", "state.zarr/zarr.json"]):
+        data = bytes(obstore.get(case.store, name).bytes())
+        obstore.put(case.store, name, data[: i % 2 * len(data) // 2])
+    case.facts["emptied"] = len(kinds) + 3
+
+
+def replaced_file(case: Case) -> None:
+    """An .ibd becomes another of the same size and time, and later itself again."""
+    file = next(Path(case.way.manifest).parent.rglob("S02.ibd"))
+    case.run.wait(LIMIT_S)
+    data, undisturbed = file.read_bytes(), snapshot(case.store)
+    values = np.frombuffer(data[-100:], "<f4")  # of the last spectrum, in another order
+    try:
+        _replace(file, data[:-100] + values[::-1].tobytes())
+        second = case.stand.start(case.out, case.way)
+        second.wait(LIMIT_S)
+        case.facts["unnoticed"] = float(not compare(undisturbed, snapshot(case.store)))
+    finally:
+        _replace(file, data)
+    case.run = case.stand.start(case.out, case.way)
+
+
+def _replace(file: Path, data: bytes) -> None:
+    stat = file.stat()
+    other = file.with_suffix(".new")
+    other.write_bytes(data)
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(file)
+
+
 def full_disk(case: Case) -> None:
     """No byte is left until the command has ended, or for a while."""
     ballast = Path(case.out).parent / "ballast"
@@ -155,7 +224,7 @@ def full_disk(case: Case) -> None:
 
 def second_run(case: Case) -> None:
     """The same command again while the first is at work: refused in one line, or it waits."""
-    second = case.stand.start(case.out, case.cluster)
+    second = case.stand.start(case.out, case.way)
     end, mixed = time.monotonic() + LIMIT_S, False
     while case.run.process.poll() is None and time.monotonic() < end:
         mixed = mixed or second.reached(STAGES[0])  # at work beside the first
@@ -171,6 +240,7 @@ FAULTS: dict[str, Injection] = {
     "worker-sigkill": Injection(lost_process, "features"),
     "machine-sigkill": Injection(lost_machine, "fit"),
     "spot-reclaim": Injection(reclaimed, "features"),
+    "worker-sigstop": Injection(stopped_worker, "features"),
     "exit-zero": Injection(exit_zero, "features"),
     "out-of-memory": Injection(out_of_memory, "ingest"),
     "scheduler-sigkill": Injection(lost_scheduler, "features"),
@@ -187,10 +257,14 @@ FAULTS: dict[str, Injection] = {
     "store-slow": Injection(_store("delay", 2), "ingest", "store"),
     "store-cut": Injection(_store("cut", 5), "features", "store"),
     "store-ack-lost": Injection(_store("ack-lost", 5), "features", "store"),
+    "input-403": Injection(refused_input, "ingest", "store"),
     "link-short": Injection(_cut(SHORT_CUT_S), "features", "net"),
     "link-long": Injection(_cut(LONG_CUT_S), "ingest", "net"),
     "disk-full": Injection(full_disk, "features", "disk"),
     "two-runs": Injection(second_run, "features"),
+    "empty-record": Injection(emptied_records, "fit"),
+    "no-hard-links": Injection(lost_client, "features", "nolinks"),
+    "replaced-file": Injection(replaced_file, "features", "local"),
 }
 
 
@@ -201,6 +275,8 @@ def missing(fault: str, stand: Stand) -> str | None:
         return "needs an object store (--files s3)"
     if place == "net":
         return missing_namespaces()
+    if place == "nolinks":
+        return missing_links()
     if place == "disk":
         return missing_mount(stand.folder)
     return None

@@ -11,11 +11,12 @@ from typing import Any
 
 from benchmarks.faults.cases import FAULTS, LIMIT_S, Case
 from benchmarks.faults.compare import compare, snapshot
-from benchmarks.faults.stand import STAGES, Running, Stand, small_disk
+from benchmarks.faults.stand import STAGES, Running, Stand, Way, small_disk
 from msiscale.errors import InputError
 
 PATIENCE_S = 900.0  # for all commands of a case; a lease of a killed run has to end in it
 DISK_MIB = 512
+WRONG = ("mixed", "unnoticed")  # facts that count as a difference
 SHARES = (0.15, 0.05, 0.0)  # of a stage's time, until the fault comes; the first run is the slowest
 
 
@@ -52,7 +53,7 @@ class Row:
             "reruns": float(self.reruns),
             "redone_tasks": float(self.redone_tasks),
             "lost": float(len(self.lost) + self.stuck),
-            "different": float(len(self.different) + int(self.facts.get("mixed", 0))),
+            "different": float(len(self.different) + sum(int(self.facts.get(n, 0)) for n in WRONG)),
             **self.facts,
         }
 
@@ -64,7 +65,7 @@ class Row:
 def totals(rows: list[Row]) -> dict[str, float]:
     """``cases``, ``lost``, ``different``, and how many the first command survived."""
     figures = [row.figures() for row in rows]
-    sums = {n: sum(f[n] for f in figures) for n in ("lost", "different", "survived")}
+    sums = {n: sum(f[n] for f in figures) for n in ("lost", "different", "survived", "tracebacks")}
     return {"cases": float(len(rows)), **sums}
 
 
@@ -106,31 +107,30 @@ def _attempt(
     """A case; None where the stage was over before the fault."""
     injection = FAULTS[fault]
     name = f"{fault}-{stage}-{place.runs}"
-    cluster = place.networked()[0] if injection.place == "net" else place.cluster
-    first, then = None, None
-    if injection.place == "folder":
-        first, then = place.folder / "here", place.folder / "there" / "below"
-    with _output(place, name, injection.place) as (out, store):
+    way = place.way(injection.place)
+    with _output(place, name, way, on_disk=injection.place == "disk") as (out, store):
         since, began = place.tally(), time.monotonic()
-        run = place.start(out, cluster, first)
+        run = place.start(out, way)
         if not run.await_stage(stage, LIMIT_S):
             raise InputError(f"{fault}: stage {stage} was not reached: {_last(run)}")
         time.sleep(delay_s)
         if run.past(stage):
             run.wait(LIMIT_S)
             return None
-        case = Case(place, run, stage, out, cluster)
+        case = Case(place, run, stage, out, way, store)
         injection.act(case)
+        run = case.run
         code = run.wait(LIMIT_S)
-        reruns, stuck = 0, int(code is None)
-        place.mend(cluster)
+        reruns, stuck, said = 0, int(code is None), [case.run]
+        place.mend(way.cluster)
         while code != 0:
             if time.monotonic() > began + PATIENCE_S:
                 raise InputError(
                     f"{fault} at {stage}: not done after {reruns} reruns: {_last(run)}"
                 )
             reruns += 1
-            run = place.start(out, cluster, then)
+            run = place.start(out, way, again=True)
+            said.append(run)
             code = run.wait(LIMIT_S)
             stuck += code is None
             if code:
@@ -138,6 +138,7 @@ def _attempt(
         seconds = time.monotonic() - began
         difference = compare(reference.contents, snapshot(store))
         again = place.finished(since)
+        case.facts["tracebacks"] = float(sum(noisy(one) for one in said))
     return Row(
         fault,
         stage,
@@ -152,12 +153,17 @@ def _attempt(
 
 
 @contextmanager
-def _output(place: Stand, name: str, kind: str) -> Iterator[tuple[str, Any]]:
-    if kind != "disk":
-        yield place.new_out(name, local=kind == "folder")
+def _output(place: Stand, name: str, way: Way, *, on_disk: bool) -> Iterator[tuple[str, Any]]:
+    if not on_disk:
+        yield place.new_out(name, local=way.local)
         return
     with small_disk(place.folder / f"disk-{name}", DISK_MIB):
         yield place.new_out(f"disk-{name}/out", local=True)
+
+
+def noisy(run: Running) -> bool:
+    """Whether a command has shown its user what is none of theirs."""
+    return any(word in run.said() for word in ("Traceback", "CommClosedError", "StreamClosed"))
 
 
 def _last(run: Running) -> str:

@@ -16,8 +16,9 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
-KINDS = ("500", "503", "delay", "cut", "ack-lost", "unconditional")
+KINDS = ("403", "500", "503", "delay", "cut", "ack-lost", "unconditional")
 REPLIES = {
+    "403": ("403 Forbidden", "AccessDenied", "Access Denied."),
     "500": ("500 Internal Server Error", "InternalError", "We encountered an internal error."),
     "503": ("503 Slow Down", "SlowDown", "Please reduce your request rate."),
 }
@@ -30,7 +31,7 @@ class Fault:
     Parameters
     ----------
     kind
-        ``500`` and ``503``: answered so, not passed on. ``delay``: passed on after `delay_s`.
+        ``403``, ``500``, ``503``: answered so, not passed on. ``delay``: passed on after `delay_s`.
         ``cut``: the connection ends in the middle of the body of a request, which is not passed
         on, or of a reply. ``ack-lost``: the request is carried out, its reply never comes.
         ``unconditional``: create-only writes overwrite, as at servers that do not know of them
@@ -41,6 +42,8 @@ class Fault:
         How long from now; None until `clear`.
     methods
         Those it happens to; empty for all.
+    path
+        What the address of a request has in it; empty for any.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Fault:
     seconds: float | None = None
     delay_s: float = 1.0
     methods: tuple[str, ...] = ()
+    path: str = ""
     since: float = field(default_factory=time.monotonic)
     seen: int = 0
 
@@ -55,11 +59,11 @@ class Fault:
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind!r} is not one of {', '.join(KINDS)}")
 
-    def strikes(self, method: str) -> bool:
+    def strikes(self, method: str, path: str = "") -> bool:
         """Whether it happens to this request; counts it."""
         if self.seconds is not None and time.monotonic() > self.since + self.seconds:
             return False
-        if self.methods and method not in self.methods:
+        if (self.methods and method not in self.methods) or self.path not in path:
             return False
         self.seen += 1
         return (self.seen - 1) % self.every == 0
@@ -75,6 +79,10 @@ class Message:
     @property
     def method(self) -> str:
         return self.head.split(b" ", 1)[0].decode("latin-1")
+
+    @property
+    def path(self) -> str:
+        return self.head.split(b" ", 2)[1].decode("latin-1")
 
     @property
     def closes(self) -> bool:
@@ -169,7 +177,9 @@ class FaultProxy:
         """The reply, whole, cut short, or none at all."""
         self.requests += 1
         fault = self.fault
-        kind = fault.kind if fault is not None and fault.strikes(request.method) else ""
+        kind = (
+            fault.kind if fault is not None and fault.strikes(request.method, request.path) else ""
+        )
         self.struck += bool(kind)
         if kind in REPLIES:
             return _refusal(kind, request.method)

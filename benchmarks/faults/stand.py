@@ -40,6 +40,7 @@ CHOICES = (
 MEMORY = 3 << 30  # of a worker; one that holds an encoder needs 1 GiB
 BUCKET = "faults"
 TCP_TIMEOUT = "12s"  # after which a connection over a cut link is given up; Dask takes 11 s or more
+NO_LINKS = (sys.executable, "-m", "benchmarks.faults.nolinks")
 TALLY = Path(__file__).with_name("tally.py")
 
 
@@ -82,6 +83,17 @@ class Running:
             return None
 
 
+@dataclass(frozen=True)
+class Way:
+    """How the runs of a case are started, and where their output is."""
+
+    cluster: Cluster
+    manifest: str
+    prefix: tuple[str, ...] = ()  # words before the command
+    local: bool = False  # the output, whatever the other cases have
+    folders: tuple[Path, Path] | None = None  # of the first run and of others: relative paths
+
+
 @dataclass
 class Stand:
     """The cohort, its files and the cluster that the cases share."""
@@ -94,6 +106,7 @@ class Stand:
     proxy: FaultProxy | None = None
     net: Namespace | None = None
     net_cluster: Cluster | None = None
+    linkless: Cluster | None = None
     workers: int = 2
     runs: int = 0
     stack: ExitStack = field(default_factory=ExitStack)
@@ -117,22 +130,49 @@ class Stand:
         newest = max(m["path"] for batch in obstore.list(store, "lease") for m in batch)
         return int(json.loads(bytes(obstore.get(store, newest).bytes()))["beat"])
 
-    def start(
-        self, out: str, cluster: Cluster | None = None, folder: Path | None = None
-    ) -> Running:
-        """The command, as a user types it, with a process group of its own.
+    def way(self, place: str = "any") -> Way:
+        """How runs are started for a fault of `Injection.place`."""
+        if place == "net":
+            return Way(self.networked()[0], self.manifest)
+        if place == "nolinks":
+            return Way(self._without_links(), self._here, NO_LINKS, local=True)
+        if place == "folder":
+            folders = self.folder / "here", self.folder / "there" / "below"
+            return Way(self.cluster, self._here, local=True, folders=folders)
+        manifest = self._here if place == "local" else self.manifest
+        return Way(self.cluster, manifest, local=place in ("disk", "local"))
 
-        In a `folder` it is given by paths relative to that.
-        """
+    @property
+    def _here(self) -> str:
+        return str(self.folder / "cohort" / "manifest.csv")
+
+    def _without_links(self) -> Cluster:
+        """A cluster whose workers get no hard links."""
+        if self.linkless is None:
+            made = dask_cluster(
+                self.folder / "nolinks",
+                workers=0,
+                env={**self.env, "FAULTS_TALLY": str(self.folder / "tally")},
+                memory_limit=str(MEMORY),
+                scheduler_words=["--preload", str(TALLY)],
+            )
+            self.linkless = self.stack.enter_context(made)
+            for _ in range(self.workers):
+                self.linkless.add_worker(prefix=NO_LINKS)
+            self.linkless.wait()
+        return self.linkless
+
+    def start(self, out: str, way: Way | None = None, *, again: bool = False) -> Running:
+        """The command, as a user types it, with a process group of its own."""
+        way = way or self.way()
         self.runs += 1
         log = self.folder / f"run-{self.runs}.log"
-        manifest = self.manifest
+        manifest, folder = way.manifest, way.folders[again] if way.folders else None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            manifest = os.path.relpath(self.folder / "cohort" / "manifest.csv", folder)
-            out = os.path.relpath(out, folder)
-        command = [str(Path(sys.executable).parent / "msiscale"), "run", manifest]
-        command += ["--out", out, "--scheduler", (cluster or self.cluster).address, *CHOICES]
+            manifest, out = (os.path.relpath(path, folder) for path in (manifest, out))
+        command = [*way.prefix, str(Path(sys.executable).parent / "msiscale"), "run", manifest]
+        command += ["--out", out, "--scheduler", way.cluster.address, *CHOICES]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,
@@ -182,6 +222,8 @@ class Stand:
         """As many workers as at first."""
         if cluster is self.net_cluster:
             self.mend_network()
+        elif cluster is self.linkless:
+            cluster.wait()
         else:
             cluster.mend(self.workers)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import dask
 from distributed import Client, performance_report
+from distributed.comm.core import CommClosedError
 from distributed.security import Security
 
 from msiscale.cluster.cuda import cuda_cluster
@@ -23,6 +24,7 @@ from msiscale.cluster.local import local_cluster
 from msiscale.cluster.resources import offers_gpu, resources_of
 from msiscale.cluster.security import check_encrypted, of_run, plain_is_wanted, tls
 from msiscale.cluster.settings import WAIT_S, Settings, Where, settings_of
+from msiscale.cluster.silence import watched
 from msiscale.cluster.ssh import ssh_cluster
 from msiscale.cluster.versions import check_versions
 from msiscale.errors import InputError, RunStopped
@@ -75,7 +77,13 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
     if scheduler is None and where.elsewhere:
         scheduler = dask.config.get("scheduler-address", None)
     joined = _started(where) if scheduler is None else _outside(scheduler)
-    with joined as client, client.as_current(), _reported(where.performance_report):
+    with (
+        _lost_scheduler_said(),
+        joined as client,
+        client.as_current(),
+        _reported(where.performance_report),
+        watched(client),
+    ):
         try:
             yield client
         except KeyboardInterrupt:  # what a cluster says while it ends is no news to who ends it
@@ -96,6 +104,17 @@ def connecting(where: Where | None = None) -> Iterator[Callable[[], Client]]:
             return made[0]
 
         yield client
+
+
+@contextmanager
+def _lost_scheduler_said() -> Iterator[None]:
+    try:
+        yield
+    except CommClosedError:
+        raise RunStopped(
+            "the connection to the scheduler is lost; see that it runs and run the same command "
+            "again: finished work is kept"
+        ) from None
 
 
 @contextmanager

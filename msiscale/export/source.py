@@ -23,7 +23,6 @@ from msiscale.store import (
     nearest_column,
     open_group,
     read_csv,
-    read_json,
 )
 
 CELL = 64  # MSI pixels on a side that are in memory at a time; no file depends on the run's blocks
@@ -208,8 +207,7 @@ def _finished(url: str, whole: bool) -> tuple[list[str], dict[str, str]]:
     stages = ("ingest", "register") if whole else ("predict", "outline")
     records = {stage: ledger.read_all(stage) for stage in stages}
     names = sorted({name for found in records.values() for name in found if "/" not in name})
-    plan = join(url, "run.json")
-    document: dict[str, Any] = read_json(plan) if whole and exists(plan) else {}
+    document: dict[str, Any] = (ledger.plan() if whole else None) or {}
     if document:  # specimens that the manifest no longer has keep their data, and are not of it
         names = sorted(document["specimens"])
     good, bad = [], {}

@@ -22,7 +22,7 @@ from msiscale.grid import Block, Floats, scaling
 from msiscale.slide.annotations import read_annotation
 from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import open_reader
-from msiscale.store import exists, is_url, join, local_path, open_group, read_json
+from msiscale.store import Ledger, exists, is_url, local_path, open_group
 
 ANYWHERE = (1 << 31, 1 << 31)  # of a slide's shape: what was predicted lies on it
 TILE = 512  # MSI pixels on a side of a chunk of an image
@@ -152,8 +152,8 @@ def _table(sd: Any, opened: Opened, source: ExportSpecimen) -> dict[str, Any]:
 
 def _annotations(opened: Opened) -> dict[str, str]:
     """Specimen -> annotation file, of the manifest of the run where it can still be read."""
-    manifest = str(read_json(join(opened.url, "run.json"))["manifest"])
-    if not exists(manifest):
+    manifest = str((Ledger(opened.url).plan() or {}).get("manifest", ""))
+    if not manifest or not exists(manifest):
         return {}
     return {s.name: s.annotation for s in read_manifest(manifest) if s.annotation}
 

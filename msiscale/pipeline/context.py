@@ -15,7 +15,7 @@ from distributed import Client
 from msiscale import __version__, log
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import MsiscaleWarning
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Block, blocks
 from msiscale.log import hearing
 from msiscale.notices import Notice, lines
@@ -33,10 +33,12 @@ from msiscale.store import (
     local_path,
     size_and_state,
 )
+from msiscale.store.content import seen
 from msiscale.store.lease import Lease
 from msiscale.store.ledger import Record
 from msiscale.store.seen import see
 from msiscale.store.written import Written, recording
+from msiscale.work import reason
 
 BEGUN_TOGETHER = 8  # specimens whose arrays are made at a time
 
@@ -133,6 +135,24 @@ class Run:
     def write(self, stage: str, name: str, key: str, status: str, **facts: Any) -> None:
         """Record an outcome; call it after everything it vouches for is written."""
         self.records(stage)[name] = self.ledger.write(stage, name, key, status, **facts)
+
+    def identified(
+        self, stage: str, specimens: Iterable[Specimen], files: Callable[[Specimen], Any]
+    ) -> dict[str, Any]:
+        """`files` of each specimen; one whose inputs cannot be reached or read is set aside."""
+
+        def known(specimen: Specimen) -> Any:
+            try:
+                return files(specimen)
+            except (InputError, OSError) as error:
+                return error
+
+        asked = list(specimens)
+        found = dict(zip((s.name for s in asked), at_once(known, asked), strict=True))
+        for name, error in found.items():
+            if isinstance(error, Exception):
+                self.set_aside(stage, name, "", reason(error))
+        return {name: facts for name, facts in found.items() if not isinstance(facts, Exception)}
 
     def stored(self, specimen: Specimen) -> StoredSpecimen:
         """What was read and placed of a specimen."""
@@ -423,7 +443,7 @@ def noting(
 
 
 def identity(path: str | None, *companions: str) -> list[Any] | None:
-    """What tells one version of a file from another: size and time, or the store's tag."""
+    """What tells a file from another version: size, time and digest, or the store's tag."""
     if path is None:
         return None
     found: list[Any] = []
@@ -437,4 +457,6 @@ def identity(path: str | None, *companions: str) -> list[Any] | None:
                 raise
             size, state = size_and_state(join(name, "zarr.json"))  # a folder of a store
         found.append([name.rsplit("/", 1)[-1], size, state])
+        if not is_url(file) and local_path(file).is_file():
+            found[-1].append(seen(local_path(file))[-1])
     return found

@@ -7,6 +7,7 @@ import platform
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -16,9 +17,9 @@ from typing import Any
 import pandas as pd
 from distributed import Client
 
-from msiscale import __version__
+from msiscale import __version__, msi
 from msiscale.cluster import Where, connecting
-from msiscale.cohort import Specimen, read_manifest
+from msiscale.cohort import FILES, Specimen, read_manifest
 from msiscale.config import PROTOCOLS, RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.log import hearing
@@ -38,12 +39,14 @@ from msiscale.store import (
     absolute,
     at_once,
     exists,
+    is_url,
     join,
-    open_group,
+    local_path,
+    make_root,
     read_csv,
-    read_json,
     write_json,
 )
+from msiscale.store.content import recall, seen
 from msiscale.store.lease import held
 from msiscale.store.seen import check_seen, sharing
 
@@ -202,7 +205,7 @@ def run(
         if not again or where.scheduler is not None:
             _ = job.client
         for url in (job.cohort_url, job.state_url, job.predictions_url):
-            open_group(url, "a")  # the root, so that the whole opens as one tree
+            make_root(url)  # so that the whole opens as one tree
         _note_manifest(job)
         _write_run(job, started, began)
         _set_aside_earlier(job, chain)
@@ -223,15 +226,30 @@ def run(
 def _note_manifest(job: Run) -> None:
     """Rows that could not be used are failures of their specimens."""
     known = job.records("manifest")
+    for record in known.values():
+        recall(record.get("seen", {}))
 
     def write(specimen: Specimen) -> None:
-        facts = {"msi": specimen.msi, "slide": specimen.slide}
+        facts = {"msi": specimen.msi, "slide": specimen.slide, "seen": _seen(specimen)}
         if known.get(specimen.name) != {"digest": "", "status": "done", **facts}:
             job.write("manifest", specimen.name, "", "done", **facts)
 
     at_once(write, job.cohort)
     for name, why in job.cohort.problems.items():
         job.set_aside("manifest", name, "", why)
+
+
+def _seen(specimen: Specimen) -> dict[str, list[Any]]:
+    """The local files of a specimen as they are now, so that a rerun need not read them again."""
+    files = [getattr(specimen, name) for name in FILES]
+    with suppress(InputError, OSError):  # said by the stage that needs it
+        files += msi.companions(specimen.msi)
+    found = {}
+    for path in (local_path(file) for file in files if file and not is_url(file)):
+        with suppress(OSError):
+            if path.is_file():
+                found[str(path)] = [*seen(path)]
+    return found
 
 
 def _set_aside_earlier(job: Run, chain: list[Stage]) -> None:
@@ -249,8 +267,7 @@ def _set_aside_earlier(job: Run, chain: list[Stage]) -> None:
 
 def _write_run(job: Run, started: str, began: float) -> None:
     """``run.json``; stages that had nothing to do keep their earlier figures."""
-    path = join(job.out, "run.json")
-    earlier = read_json(path) if exists(path) else {}
+    earlier = job.ledger.plan() or {}
     before, stages = earlier.get("stages", {}), job.account.as_dict()
     cost = {**earlier.get("cost", {}), **job.account.cost()}
     fresh = {k: v for k, v in stages.items() if v.get("redone", 1) or k not in before}
@@ -279,4 +296,4 @@ def _write_run(job: Run, started: str, began: float) -> None:
             **{p: version(p) for p in PACKAGES},
         },
     }
-    write_json(path, document)
+    write_json(join(job.out, "run.json"), document)

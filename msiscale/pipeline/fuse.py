@@ -28,7 +28,7 @@ from msiscale.pipeline.fuse_tasks import METRICS
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.stages import stage_named, stage_of
 from msiscale.pipeline.tasks import Task
-from msiscale.store import absolute, at_once, exists, join, open_group, read, read_json, write_csv
+from msiscale.store import Ledger, absolute, at_once, join, open_group, read, write_csv
 from msiscale.store.lease import held
 from msiscale.store.seen import check_seen
 
@@ -193,13 +193,13 @@ def _ions(ions: str | int | Sequence[float]) -> int | tuple[float, ...]:
 
 def _config(out: str, weights: str | None, encoder: str | None) -> RunConfig:
     """The choices of the run."""
-    path = join(out, "run.json")
-    if not exists(path):
+    plan = Ledger(out).plan()
+    if plan is None or "parameters" not in plan:
         raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
     known = {f.name for f in dataclasses.fields(RunConfig)}
     chosen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in read_json(path)["parameters"].items()
+        for name, value in plan["parameters"].items()
         if name in known
     }
     chosen["encoder"] = permitted(chosen.get("encoder", RunConfig.encoder), encoder, out)

@@ -47,20 +47,16 @@ def ingest(run: Run) -> None:
 def find_peaks(run: Run) -> dict[str, str]:
     """Sums over each specimen's spectra, from which the axis is chosen. Memory: one read block."""
     part = run.config.part("tolerance_ppm")
-    keys: dict[str, str] = {}
 
-    def known(specimen: Specimen) -> list[Any] | str | None:
-        try:
-            return identity(specimen.msi, *msi.companions(specimen.msi))
-        except (InputError, OSError) as error:
-            return str(error)
+    def files(specimen: Specimen) -> list[Any] | None:
+        return identity(specimen.msi, *msi.companions(specimen.msi))
 
-    asked = list(run.specimens())
-    for specimen, files in zip(asked, at_once(known, asked), strict=True):
-        if isinstance(files, str):
-            run.set_aside("peaks", specimen.name, "", files)
-        else:
-            keys[specimen.name] = run.key("peaks", files, specimen.pixel_um, part)
+    found = run.identified("peaks", run.specimens(), files)
+    keys = {
+        s.name: run.key("peaks", found[s.name], s.pixel_um, part)
+        for s in run.cohort
+        if s.name in found
+    }
 
     def task(specimen: Specimen) -> Task:
         args = (run.state_url, specimen, run.config.tolerance_ppm)

@@ -162,12 +162,12 @@ def _plans(
     plans = {}
     for s in list(run.specimens()):
         try:
-            slide = open_reader(s.slide, mpp=s.mpp)
+            slide, file = open_reader(s.slide, mpp=s.mpp), identity(s.slide)
         except (InputError, OSError) as error:
             run.set_aside("predict", s.name, "", reason(error))
             continue
         shape, matrix = grid_of(slide, pixel_um)
-        facts = [identity(s.slide), slide.mpp, pixel_um, model.digest, columns]
+        facts = [file, slide.mpp, pixel_um, model.digest, columns]
         plans[s.name] = SlidePlan(
             target=join(run.predictions_url, s.name),
             model=url,

@@ -37,7 +37,7 @@ from msiscale.slide.annotations import label_fraction, read_annotation
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import working
-from msiscale.store import at_once, digest, join, open_group, put, write_csv
+from msiscale.store import digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
 PLACEMENT_VERSION = 2  # of the numbers that automatic registration finds
@@ -57,14 +57,16 @@ def register(run: Run) -> None:
         if needs_cube(s, config) and not run.is_done("ingest", s.name):
             why = "automatic registration needs the stage ingest; run it first"
             run.set_aside("register", s.name, "", why)
-    asked = list(run.specimens())
-    for s, files in zip(asked, at_once(known, asked), strict=True):
+    files = run.identified("register", run.specimens(), known)
+    for s in run.specimens():
         peaks[s.name] = run.upstream("peaks", s)
         looks: list[Any] = []
         if needs_cube(s, config):
             cube = run.upstream("ingest", s)["digest"]
             looks = [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
-        keys[s.name] = run.key("register", peaks[s.name]["digest"], files, s.mpp, part, *looks)
+        keys[s.name] = run.key(
+            "register", peaks[s.name]["digest"], files[s.name], s.mpp, part, *looks
+        )
 
     def task(specimen: Specimen) -> Task:
         args = (run.out, run.cohort_url, specimen, peaks[specimen.name], config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msiscale.errors import InputError
 from msiscale.pipeline.stages import COHORT, STAGES
-from msiscale.store import Ledger, at_once, exists, join, read_json
+from msiscale.store import Ledger, at_once
 
 
 def status(out: str) -> list[str]:
@@ -22,11 +22,11 @@ def status(out: str) -> list[str]:
     InputError
         `out` holds no run.
     """
-    plan = join(out, "run.json")
-    if not exists(plan):
-        raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
-    names = list(read_json(plan)["specimens"])
     ledger = Ledger(out)
+    plan = ledger.plan()
+    if plan is None:
+        raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
+    names = list(plan["specimens"])
     listed = ["manifest", *(part.name for stage in STAGES for part in stage.parts)]
     records = dict(zip(listed, at_once(ledger.read_all, listed), strict=True))
     optional = {p.name for s in STAGES if s.asked_for for p in s.parts} | {"calibration", "pages"}

@@ -8,6 +8,7 @@ makes it. Memory: one block of one array a worker.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from msiscale.store import (
     absolute,
     at_once,
     exists,
-    has_group,
     join,
     open_group,
     read_bytes,
@@ -37,6 +37,7 @@ from msiscale.store.ledger import Record
 from msiscale.store.seen import check_seen
 from msiscale.store.written import crc
 
+CUT = "empty or cut"
 _PART = re.compile(r"(.+)\[(\d+):(\d+),(\d+):(\d+)\]")
 
 
@@ -88,47 +89,54 @@ def verify(out: str, *, redo: bool = False, where: Where | None = None) -> Verdi
     if not exists(join(out, "run.json")):
         raise InputError(f"{out}: no run there; give the folder or URL of --out")
     ledger = Ledger(out)
-    tasks = [
-        Task(f"{stage}/{name}", f"{stage}/{name}", _check, (out, stage, name, record))
-        for stage in ledger.stages()
-        for name, record in sorted(ledger.read_all(stage).items())
-        if record.get("status") == "done" and stage != "manifest"
-    ]
+    tasks: list[Task] = []
+    damages: list[Damage] = []
+    for stage in ledger.stages():
+        records, damaged = ledger.looked_through(stage)
+        damages += [Damage(stage, n, n, f"ledger/{stage}/{n}.json: {CUT}") for n in damaged]
+        tasks += [
+            Task(f"{stage}/{name}", f"{stage}/{name}", _check, (out, stage, name, record))
+            for name, record in sorted(records.items())
+            if record.get("status") == "done" and stage != "manifest"
+        ]
     with connect(where or Where()) as client:
         check_seen(client, [join(out, "run.json")])
         outcome = run_tasks(client, tasks, "verify")
     for name, why in outcome.failed.items():
         raise InputError(f"{out}: {name} could not be verified: {why}")
     found = [outcome.results[task.name] for task in tasks]
-    damages = tuple(d for part in found for d in part["damages"])
+    damages += [d for part in found for d in part["damages"]]
     if redo and damages:
         with held(out):
-            _forget(out, damages)
-    return Verdict(len(tasks), sum(part["checked"] for part in found), damages)
+            _forget(out, tuple(damages))
+    return Verdict(len(tasks), sum(part["checked"] for part in found), tuple(damages))
 
 
 def _check(out: str, stage: str, name: str, record: Record) -> dict[str, Any]:
     """Look at what one record vouches for, and its blocks."""
     ledger = Ledger(out)
     parts = {name: record}
+    damages: list[Damage] = []
     if "block" in record:
-        blocks = ledger.read_all(stage, name)
+        blocks, cut = ledger.looked_through(stage, name)
+        damages = [Damage(stage, name, n, f"ledger/{stage}/{n}.json: {CUT}") for n in cut]
         key = record["digest"]
         parts |= {part: r for part, r in blocks.items() if r.get("digest") == key}
-    damages: list[Damage] = []
     checked = 0
-    if len(parts) - 1 < record.get("blocks", 0):
-        gone = record["blocks"] - len(parts) + 1
+    groups: dict[str, str] = {}
+    gone = record.get("blocks", 0) - len(parts) + 1 - len(damages)
+    if gone > 0:
         damages.append(Damage(stage, name, name, f"{gone} records of its blocks are lost"))
     for part, entry in parts.items():
         for written, checksum in entry.get("written", {}).items():
             checked += 1
-            damages += [Damage(stage, name, part, w) for w in _damages(out, written, checksum)]
+            wrong = _damages(out, written, checksum, groups)
+            damages += [Damage(stage, name, part, w) for w in wrong]
     return {"damages": damages, "checked": checked}
 
 
-def _damages(out: str, name: str, checksum: str) -> list[str]:
-    """What is wrong with a file or an array, a line each."""
+def _damages(out: str, name: str, checksum: str, groups: dict[str, str]) -> list[str]:
+    """What is wrong with a file or an array, a line each; `groups` keeps what was seen of them."""
     if ".zarr/" not in name:
         try:
             found = crc(read_bytes(join(out, name)))
@@ -137,9 +145,10 @@ def _damages(out: str, name: str, checksum: str) -> list[str]:
         return [] if found == checksum else [f"{name}: altered"]
     cut = _PART.fullmatch(name)
     path = cut[1] if cut else name
-    missing = [f"{p}/zarr.json: missing" for p in _parents(path) if not has_group(join(out, p))]
-    if missing:
-        return missing
+    groups |= {p: _metadata(join(out, p)) for p in _parents(path) if p not in groups}
+    wrong = [f"{p}/zarr.json: {groups[p]}" for p in _parents(path) if groups[p]]
+    if wrong:
+        return wrong
     root, _, inner = path.partition(".zarr/")
     try:
         array = open_group(join(out, f"{root}.zarr"))[inner]
@@ -155,6 +164,16 @@ def _damages(out: str, name: str, checksum: str) -> list[str]:
     except Exception as error:
         return list(_chunks(array, path, region)) or [f"{path}: cannot be read ({_line(error)})"]
     return [f"{name}: altered"]
+
+
+def _metadata(url: str) -> str:
+    """What is wrong with the ``zarr.json`` of a group or an array; "" for nothing."""
+    try:
+        return "" if isinstance(json.loads(read_bytes(join(url, "zarr.json"))), dict) else CUT
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except (ValueError, RecursionError):
+        return CUT
 
 
 def _parents(path: str) -> list[str]:
@@ -186,6 +205,10 @@ def _line(error: Exception) -> str:
 def _forget(out: str, damages: tuple[Damage, ...]) -> None:
     """Drop the records of what is damaged; of a specimen in blocks, only those of such blocks."""
     ledger = Ledger(out)
+    for what in dict.fromkeys(d.what for d in damages):
+        file = what.removesuffix(f": {CUT}")
+        if file != what:  # in the way of what makes it anew
+            remove(join(out, file))
     for stage, name in dict.fromkeys((d.stage, d.name) for d in damages):
         if stage == "axis":  # found anew by the next run
             remove(join(out, "state.zarr", "axis"))

@@ -12,11 +12,9 @@ from msiscale.pipeline.context import Run
 from msiscale.pipeline.stages import COHORT, PARTS
 from msiscale.store import (
     Ledger,
-    exists,
     join,
     listing,
     open_group,
-    read_json,
     remove,
     write_json,
 )
@@ -109,9 +107,10 @@ def withdraw(out: str, names: Sequence[str]) -> list[str]:
     InputError
         `out` holds no run, or the run knows no specimen of that name.
     """
-    if not exists(join(out, "run.json")):
+    ledger = Ledger(out)
+    document = ledger.plan()
+    if document is None:
         raise InputError(f"{out}: no run there; give the folder or URL of --out")
-    document, ledger = read_json(join(out, "run.json")), Ledger(out)
     # nothing but these names, which the manifest allowed, becomes part of a path
     known = {*document["specimens"], *ledger.names("manifest")}
     for name in names:

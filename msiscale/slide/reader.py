@@ -23,6 +23,7 @@ from msiscale.slide.openslides import OpenSlideBackend
 from msiscale.slide.png_jpeg import PngJpegBackend
 from msiscale.slide.tiff import TiffBackend
 from msiscale.store import is_url, local_copy, local_path, open_file, size_and_state
+from msiscale.store.content import seen
 
 BACKENDS: dict[str, Callable[[str], Backend]] = {
     "openslide": lambda path: OpenSlideBackend(local_copy(path)),  # it reads no URLs
@@ -206,6 +207,8 @@ def check(slide: Slide) -> None:
 def _token(url: str) -> str:
     if url.rstrip("/").endswith(".zarr") or (not is_url(url) and local_path(url).is_dir()):
         return ""
+    if not is_url(url):
+        return "-".join(map(str, seen(local_path(url))))
     size, state = size_and_state(url)
     return f"{state}-{size}"
 

@@ -8,8 +8,12 @@ else): unaligned writers corrupt a shard in silence.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,16 +25,42 @@ from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
 
-from msiscale.errors import InputError, LostChunk
+from msiscale.errors import InputError, LostChunk, MsiscaleWarning, unwritable
 from msiscale.grid import Block
-from msiscale.store import remote, shards, written
-from msiscale.store.objects import is_file
+from msiscale.store import files, remote, shards, written
+from msiscale.store.objects import is_file, read_bytes, remove
 from msiscale.store.urls import is_url, join, local_path, scheme
 from msiscale.store.web import Web, WebStore
 
 zarr.config.set({"array.write_empty_chunks": True})
 MOST_WHOLE = 1 << 36  # bytes of an array that is read at once; what says more is damaged
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+
+
+class Local(LocalStore):
+    """Files forced to the disk before any record vouches for them; no hard links are needed."""
+
+    async def _open(self, *, mode: Any = None) -> None:
+        try:
+            await super()._open(mode=mode)
+        except OSError as error:
+            raise unwritable(error, str(self.root)) or error from None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write the value of a key, whole or not at all."""
+        await self._written(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write the value of a key that has none."""
+        with contextlib.suppress(FileExistsError):
+            await self._written(key, value, new=True)
+
+    async def _written(self, key: str, value: Buffer, *, new: bool = False) -> None:
+        if not self._is_open:
+            await self._open()
+        self._check_writable()
+        data = [value.as_buffer_like()]
+        await asyncio.to_thread(files.write, self.root / key, data, new=new, folder=False)
 
 
 class Whole(WrapperStore[Store]):
@@ -52,7 +82,7 @@ def _store(url: str, *, read_only: bool) -> tuple[Any, str, str]:
     """The store that holds a URL, its own URL, and the path in it."""
     if not is_url(url):
         local = local_path(url)
-        return LocalStore(local, read_only=read_only), str(local), ""
+        return Local(local, read_only=read_only), str(local), ""
     if scheme(url) == "memory":
         return FsspecStore.from_url(url, read_only=read_only), url.rstrip("/"), ""
     # one client for all groups below NAME.zarr, and none above it, where Zarr would make parents
@@ -106,6 +136,20 @@ def open_group(
         raise
     except (ValueError, KeyError, TypeError, NotADirectoryError) as error:
         raise InputError(_damaged(url, "Zarr metadata", error)) from None
+
+
+def make_root(url: str) -> None:
+    """Make the group that a store begins with, anew where its file is empty or cut."""
+    metadata = join(url, "zarr.json")
+    try:
+        json.loads(read_bytes(metadata))
+    except FileNotFoundError:
+        pass
+    except (ValueError, RecursionError):
+        text = "empty or cut; it counts as not written, and is written again"
+        warnings.warn(f"{metadata}: {text}", MsiscaleWarning, stacklevel=2)
+        remove(metadata)
+    open_group(url, "a")
 
 
 def _damaged(where: str, what: str, error: Exception) -> str:

@@ -3,7 +3,8 @@
 A generation is a file ``lease/<n>.json`` that is created where there is none, which every store
 does atomically; so of any number of runs that want to take over, one does. The holder writes its
 file anew now and then; a lease that stays the same for `STALE_S` (watched by the clock of the one
-who wants it) belongs to a run that is gone. Tasks of earlier generations find the newer one and
+who wants it) belongs to a run that is gone. One that is empty or cut holds nothing, unless a holder
+writes it anew within `CUT_S`. Tasks of earlier generations find the newer one and
 stop (`Lease.guard`).
 """
 
@@ -16,9 +17,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -31,6 +33,8 @@ from msiscale.store.urls import join
 
 RENEW_S = 10.0
 STALE_S = 60.0
+CUT_S = 2.5 * RENEW_S
+_FIELDS = {"token", "host", "pid", "process_started", "started", "beat"}
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,12 @@ def held(
             beat += 1
             try:
                 lease.guard()
-                _write(lease.path(), _content(token, started, beat))
             except RunStopped:
                 return
             except Exception:  # a store that fails for a moment; the next beat may pass
                 continue
+            with suppress(Exception):  # the same, or a full disk
+                _write(lease.path(), _content(token, started, beat))
 
     thread = threading.Thread(target=renew, name="msiscale-lease", daemon=True)
     thread.start()
@@ -94,7 +99,8 @@ def held(
     finally:
         stop.set()
         thread.join(timeout=2 * renew_s)
-        _write(lease.path(), _content(token, started, -1))
+        with suppress(OSError, RunStopped):  # else who wants it sees that this process is gone
+            _write(lease.path(), _content(token, started, -1))
 
 
 def _content(token: str, started: str, beat: int) -> bytes:
@@ -102,13 +108,22 @@ def _content(token: str, started: str, beat: int) -> bytes:
     return json_bytes(
         {
             "token": token,
-            "host": socket.gethostname(),
+            **_machine(),
             "pid": os.getpid(),
             "process_started": me.create_time(),
             "started": started,
             "beat": beat,  # -1: given back
         }
     )
+
+
+def _machine() -> dict[str, str]:
+    """Where a process number means something: one boot of one machine, one container on it."""
+    found = {"host": socket.gethostname(), "boot": "", "pid_namespace": ""}
+    with suppress(OSError):  # not Linux
+        found["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        found["pid_namespace"] = os.readlink("/proc/self/ns/pid")
+    return found
 
 
 def _acquire(out: str, content: bytes, say: Callable[[str], None], stale_s: float) -> Lease:
@@ -137,44 +152,68 @@ def _refuse_unless_create_only(lease: Lease, content: bytes) -> None:
 
 
 def _is_ours(lease: Lease, content: bytes) -> bool:
-    holder = _holder(lease)
-    return holder is not None and holder["token"] == json.loads(content)["token"]
+    holder = _read(lease)
+    return holder is not None and holder.get("token") == json.loads(content)["token"]
 
 
 def _wait_until_free(lease: Lease, say: Callable[[str], None], stale_s: float) -> None:
     """Return when the holder is gone; InputError if it lives."""
-    seen = _holder(lease)
-    if seen is None or seen["beat"] == -1 or _is_dead(seen):
+    seen = _holder(lease, say, stale_s)
+    here = seen is not None and _is_here(seen)
+    if seen is None or seen["beat"] == -1 or (here and _is_dead(seen)):
         return
     who = f"process {seen['pid']} on {seen['host']}, since {seen['started']}"
     refused = InputError(
         f"{lease.out}: another run is writing there ({who}); wait for it, or stop it"
     )
-    if seen["host"] == socket.gethostname():
+    if here:
         raise refused
     say(f"{lease.out} is held by {who}; watching for {stale_s:.0f} s whether that run still lives")
     until = time.monotonic() + stale_s
     while time.monotonic() < until:
         time.sleep(min(1.0, stale_s / 10))
-        now = _holder(lease)
-        if now is None or now["beat"] == -1:
+        now = _read(lease)
+        if not now or now["beat"] == -1:
             return
         if now != seen:
             raise refused
 
 
-def _holder(lease: Lease) -> dict[str, Any] | None:
+def _holder(lease: Lease, say: Callable[[str], None], stale_s: float) -> dict[str, Any] | None:
+    """Who holds a lease; None for nobody."""
+    found = _read(lease)
+    if found != {}:
+        return found
+    wait = min(CUT_S, stale_s)
+    say(
+        f"{lease.path()} is empty or cut; watching for {wait:.0f} s whether a run writes it anew, "
+        "else it counts as not written"
+    )
+    until = time.monotonic() + wait
+    while found == {} and time.monotonic() < until:
+        time.sleep(min(1.0, wait / 10))
+        found = _read(lease)
+    return found or None
+
+
+def _read(lease: Lease) -> dict[str, Any] | None:
+    """What a lease says: None where there is none, nothing where it is empty or cut."""
     try:
         found = json.loads(read_bytes(lease.path()))
     except FileNotFoundError:
         return None
-    return dict(found)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and found.keys() >= _FIELDS else {}
+
+
+def _is_here(holder: dict[str, Any]) -> bool:
+    """Whether the holder's process number is one of this boot and container."""
+    return all(holder.get(name) == value for name, value in _machine().items())
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the process is known to be gone: only on its own host."""
-    if holder["host"] != socket.gethostname():
-        return False
+    """Whether a process of this machine is gone."""
     try:
         started = psutil.Process(holder["pid"]).create_time()
         return bool(abs(started - holder["process_started"]) > 1)

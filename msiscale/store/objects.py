@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +19,9 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 
 from msiscale.errors import InputError
-from msiscale.store import remote, written
+from msiscale.store import files, remote, written
 from msiscale.store.urls import WEB, is_url, local_path, scheme
 
-_UMASK = os.umask(0)  # asked for once: it can only be read by setting it, for all threads
-os.umask(_UMASK)
 AT_ONCE = 32  # small requests that are under way together
 T = TypeVar("T")
 U = TypeVar("U")
@@ -108,7 +105,7 @@ def write_bytes(url: str, data: bytes) -> None:
         fs, path = fsspec.core.url_to_fs(url)
         fs.pipe_file(path, data)
     else:
-        _replace(local_path(url), data)
+        files.write(local_path(url), [data])
     written.file(url, data)
 
 
@@ -121,27 +118,10 @@ def create_bytes(url: str, data: bytes) -> bool:
             fs, path = fsspec.core.url_to_fs(url)
             fs.pipe_file(path, data, mode="create")
         else:
-            _replace(local_path(url), data, new=True)
+            files.write(local_path(url), [data], new=True)
     except FileExistsError:
         return False
     return True
-
-
-def _replace(path: Path, data: bytes | Iterable[bytes], *, new: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-        os.chmod(name, 0o666 & ~_UMASK)  # mkstemp keeps files from everybody else
-        if new:
-            os.link(name, path)  # fails where there is one, and shows it whole
-            os.unlink(name)
-        else:
-            os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def remove(url: str) -> bool:
@@ -213,7 +193,7 @@ def local_copy(url: str) -> str:
     stamp = digest([url, *size_and_state(url)])
     path = folder / f"{stamp}-{url.rpartition('/')[2]}"
     if not path.is_file():
-        _replace(path, _pieces(url))
+        files.write(path, _pieces(url))
     return str(path)
 
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from obstore import exceptions
 from obstore.store import from_url
 
-from msiscale.errors import InputError, StoreError, redacted
+from msiscale.errors import InputError, RunStopped, StoreError, redacted
 from msiscale.store.urls import WEB, scheme
 from msiscale.store.web import Web
 
@@ -121,7 +121,7 @@ def readable(url: str) -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     """The head of what the store says, which runs to pages with the whole reply in it."""
-    text = " ".join(redacted(str(error)).split())
+    text = " ".join(redacted(str(error)).partition("Debug source:")[0].split())
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
@@ -178,13 +178,16 @@ def get(url: str) -> bytes:
 def put(url: str, data: bytes, *, create: bool = False) -> None:
     """Write an object whole; with `create` FileExistsError where there is one."""
     store, key = bucket(url)
-    with readable(url):
-        try:  # in one request, as the condition holds for one
-            store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
-        except exceptions.BaseError as error:
-            if create and "501 Not Implemented" in str(error):
-                raise StoreError(f"{redacted(url)}: {NO_CREATE_ONLY}") from None
-            raise
+    try:
+        with readable(url):
+            try:  # in one request, as the condition holds for one
+                store.put(key, data, mode="create" if create else "overwrite", use_multipart=False)
+            except exceptions.BaseError as error:
+                if create and "501 Not Implemented" in str(error):
+                    raise StoreError(f"{redacted(url)}: {NO_CREATE_ONLY}") from None
+                raise
+    except PermissionError as error:
+        raise RunStopped(f"{error}; give credentials that may write there") from None
 
 
 def delete(url: str) -> bool:

@@ -15,7 +15,10 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import (
+    getproxies_environment,
+    proxy_bypass_environment,  # type: ignore[attr-defined]  # which its stubs lack
+)
 
 import urllib3
 from urllib3 import connection, connectionpool
@@ -99,7 +102,9 @@ class _Encrypteds(connectionpool.HTTPSConnectionPool):
 class _Proxied(urllib3.ProxyManager):
     """By way of a proxy of the environment's, which does the connecting: names are looked up."""
 
-    def urlopen(self, method: str, url: str, redirect: bool = True, **words: Any) -> Any:
+    def urlopen(  # type: ignore[override]  # as that of the class above
+        self, method: str, url: str, redirect: bool = True, **words: Any
+    ) -> Any:
         parts = urlsplit(url)
         if parts.hostname:
             with suppress(OSError):  # a name that only the proxy knows

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from bad_inputs import test_slides as bad
 from commands import CHOICES, msiscale
+from store.test_web import Ranges
+
+from msiscale.store import remote
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 
@@ -73,6 +79,37 @@ def test_one_bad_specimen_does_not_stop_the_others(copied: Path, tmp_path: Path)
     assert checked.code == 1
     for word in (*slides.values(), "mpp", "cut.i", "not_there"):
         assert sum(word in line for line in checked.out.splitlines()) >= 1, word
+
+
+class Refusing(Ranges):
+    """Files of a folder, but for those of one specimen, which nobody may read."""
+
+    def do_GET(self) -> None:
+        self.send_error(403) if "S02" in self.path else super().do_GET()
+
+    def do_HEAD(self) -> None:
+        self.send_error(403) if "S02" in self.path else super().do_HEAD()
+
+
+def test_inputs_that_cannot_be_reached_set_their_specimen_aside(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(remote.RETRY, "max_retries", 1)
+    folder = copied.parent
+    edit(copied, msi={"S03": "http://127.0.0.1:9/S03.imzML"})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Refusing, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/manifest.csv"
+        said = msiscale("ingest", url, "--out", tmp_path / "run", *CHOICES)
+    finally:
+        server.shutdown()
+    assert said.code == 3 and "Traceback" not in said.err
+    assert "2 of 3 specimens failed" in said.err
+    lines = {line.split(":")[0].strip(): line for line in said.err.splitlines()}
+    assert "'msi'" in lines["S02"] and "access denied" in lines["S02"], lines
+    assert "127.0.0.1:9" in lines["S03"] and "credentials and run the same" in lines["S03"]
+    assert all(len(line) < 500 for line in lines.values())
 
 
 def test_a_sound_cohort_checks(cohort: Path) -> None:

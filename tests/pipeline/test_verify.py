@@ -82,6 +82,37 @@ def test_damage_is_found_and_only_that_is_redone(run: Path, finished: Path, coho
     assert verify(run).code == 0
 
 
+def test_a_cut_record_is_as_good_as_none(
+    run: Path, finished: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msiscale.store.lease.CUT_S", 0.3)
+    newest = max((run / "lease").iterdir())
+    cut = [run / f"ledger/{name}.json" for name in ("peaks/S01", "fit/cohort", "features/S02")]
+    block = next((run / "ledger/features/S03").iterdir())
+    for i, file in enumerate([newest, run / "run.json", block, *cut]):
+        data = file.read_bytes()
+        file.write_bytes(data[: i % 2 * len(data) // 2])
+    status = msiscale("status", run)
+    assert status.code == 0 and {"S01", "S02", "S03"} <= {*status.out.split()}
+    assert "peaks: S01.json is empty or cut; it counts as not written" in status.err
+    found = verify(run)
+    assert found.code == 1
+    for file in (block, *cut):
+        assert f"{file.relative_to(run)}: empty or cut" in found.out, found.out
+    assert f"S03: stage features: {block.relative_to(run)}" in found.out
+    assert verify(run, "--redo").code == 0 and not block.exists()
+    (run / "cohort.zarr/zarr.json").write_text("")
+    (run / "ledger/register/S01.json").write_text('{"sta')
+    again = msiscale("run", cohort, "--out", run, *CHOICES)
+    assert again.code == 0, again.err
+    assert "cohort.zarr/zarr.json: empty or cut" in again.err
+    assert "register: S01.json is empty or cut" in again.err
+    assert not compare(snapshot(LocalStore(finished)), snapshot(LocalStore(run)))
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    assert (stages["peaks"]["redone"], stages["register"]["redone"]) == (1, 1)
+    assert verify(run).code == 0
+
+
 def test_no_run_is_said(tmp_path: Path) -> None:
     said = verify(tmp_path)
     assert said.code == 1 and "no run there" in said.err

@@ -49,6 +49,59 @@ def test_a_killed_run_does_not_keep_it(tmp_path: Path) -> None:
         assert lease.generation == 2
 
 
+@pytest.mark.parametrize("field", ["boot", "pid_namespace"])
+def test_the_same_process_number_elsewhere_is_another_run(tmp_path: Path, field: str) -> None:
+    out, said = str(tmp_path), []
+    with held(out, renew_s=60) as lease:
+        # this very process, as a lease from before a reboot or from another container has it
+        write_json(lease.path(), {**read_json(lease.path()), field: "another"})
+        with held(out, say=said.append, stale_s=0.5) as newer:
+            assert newer.generation == 2
+    assert "watching" in said[0]
+
+
+def test_a_run_in_another_container_is_not_taken_for_dead(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from msiscale.store.lease import held
+with held({str(tmp_path)!r}, renew_s=0.2):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as other:
+        assert other.stdout is not None
+        if other.stdout.readline() != b"held\n":
+            pytest.skip("a PID namespace of its own needs root and unshare")
+        # its process number is of its own count, where it is gone or somebody else's here
+        with pytest.raises(InputError, match="another run is writing"), held(str(tmp_path)):
+            pass
+        other.communicate(b"")
+    with held(str(tmp_path)) as lease:
+        assert lease.generation == 2
+
+
+@pytest.mark.parametrize("content", ["", '{"token": "a', "{}", "[1]"])
+def test_a_lease_that_is_empty_or_cut_holds_nothing(tmp_path: Path, content: str) -> None:
+    out, said = str(tmp_path), []
+    with held(out) as lease:
+        pass
+    Path(lease.path()).write_text(content)
+    with held(out, say=said.append, stale_s=0.3) as newer:
+        assert newer.generation == 2
+    assert len(said) == 1 and "empty or cut" in said[0]
+
+
+def test_a_cut_lease_that_its_holder_mends_is_held(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    with held(out, renew_s=0.3) as lease:
+        Path(lease.path()).write_text("")
+        with pytest.raises(InputError, match="another run is writing"), held(out):
+            pass
+
+
 def elsewhere(lease: Lease, beat: int) -> None:
     """The same holder, as if it ran on another machine."""
     holder = {**read_json(lease.path()), "host": "elsewhere", "beat": beat}
@@ -87,6 +140,8 @@ def test_the_lease_names_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert set(json.loads(Path(lease.path()).read_text())) == {
             "token",
             "host",
+            "boot",
+            "pid_namespace",
             "pid",
             "process_started",
             "started",
