@@ -15,10 +15,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import (
-    getproxies_environment,
-    proxy_bypass_environment,  # type: ignore[attr-defined]  # which its stubs lack
-)
+from urllib.request import getproxies_environment
+from urllib.request import proxy_bypass_environment as bypassing  # type: ignore[attr-defined]
 
 import urllib3
 from urllib3 import connection, connectionpool
@@ -116,7 +114,7 @@ def _manager(url: str) -> urllib3.PoolManager:
     parts = urlsplit(url)
     proxy = getproxies_environment().get(parts.scheme)
     words: dict[str, Any] = {"maxsize": AT_ONCE, "retries": RETRY, "timeout": TIMEOUT}
-    if proxy and not proxy_bypass_environment(parts.netloc):
+    if proxy and not bypassing(parts.netloc):
         return _Proxied(proxy, **words)
     made = urllib3.PoolManager(**words)
     made.pool_classes_by_scheme = {"https": _Encrypteds}
