@@ -198,6 +198,17 @@ class RunConfig:
         stages=("fit",),
         check=Check(lambda v: {*v} <= {*PROTOCOLS}, f"use {', '.join(PROTOCOLS)}"),
     )
+    folds: str = _valid(
+        "auto",
+        "Patients held out together: each by itself (patients), or all in N groups; auto takes "
+        "groups where there are many",
+        stages=("fit", "robustness"),
+        check=Check(
+            lambda v: v in ("auto", "patients") or (v.isdecimal() and int(v) > 2),
+            "give auto, patients, or a number of groups, 3 or more",
+        ),
+        metavar="auto|patients|N",
+    )
     jitter: tuple[float, ...] = _valid(
         (),
         "Distances by which the slide is misplaced to fit again (--jitter alone: 0,0.5,1,2)",

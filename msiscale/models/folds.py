@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 MAX_INNER = 5
@@ -49,6 +49,31 @@ def leave_one_group_out(patients: Mapping[str, str]) -> list[Fold]:
         )
         for name in names
     ]
+
+
+def dealt(patients: Mapping[str, str], n: int, first: Collection[str] = ()) -> dict[str, str]:
+    """Patients dealt to `n` groups, to be held out together.
+
+    Parameters
+    ----------
+    patients : mapping of specimen to patient
+        In the order of the cohort.
+    n : int
+        Groups; with as many patients or fewer each is one by itself, under its own name.
+    first : collection of str
+        Specimens whose patients are dealt before the others, so that every group gets its share.
+
+    Returns
+    -------
+    dict of specimen to group
+    """
+    names = list(dict.fromkeys(patients.values()))
+    if n >= len(names):
+        return dict(patients)
+    early = {patients[s] for s in first}
+    order = sorted(names, key=lambda name: name not in early)  # the order of the cohort, else
+    group = {name: f"fold {i % n + 1} of {n}" for i, name in enumerate(order)}
+    return {s: group[p] for s, p in patients.items()}
 
 
 def final_fold(specimens: Sequence[str]) -> Fold:

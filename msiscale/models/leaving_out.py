@@ -10,9 +10,10 @@ Nothing is ever subtracted: the sums of a fold have not touched those that it le
 Up to three blocks are each worked off by a task that reads every patient once. With more, tasks
 first sum up each block by group, five tasks (one a group) add these up to what lies outside of each
 block, before it and after it, and a task a block then reads its own patients: 3 readings a patient
-in all, of a sum as large as a patient's, whatever their number.
+in all, of a sum as large as a patient's, whatever their number. Where several specimens are held
+out together they are added up, and each is read once more to be scored.
 
-Memory of a task: the sums of the patients of a block (at most `ROOM`, or 5 patients) and 23 more.
+Memory of a task: a sum for each fold of a block (at most `ROOM`, or 5 of them) and 23 more.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ROOM = 768 << 20  # bytes of their sums
 WHOLE = 3  # blocks up to which each task reads every patient
 
 Groups = dict[int, Moments]  # sums by inner group
-Parts = tuple[Moments, ...]  # of a patient, one a specimen
+Parts = tuple[Moments, ...]  # what a fold holds out, summed up; none of that of all
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Plan:
         if len(place) < 3 or len(whole) > 1:
             return None
         places = [place[p] for p in dict.fromkeys(patients[s] for s in order)]
-        room = ROOM * len(places) // (max(bytes_of(order[0]), 1) * len(order))
+        room = ROOM // max(bytes_of(order[0]), 1)
         most = min(MOST, max(MAX_INNER, room))
         # as many blocks as keep it at 3 readings a patient: each costs 20 more
         count = max((len(places) + most - MAX_INNER) // most, min(WHOLE, len(places)))
@@ -133,9 +134,9 @@ class Others:
     plan: Plan
     made: MutableMapping[str, Moments]
 
-    def own(self, place: int) -> Parts:
-        """The sums that the fold at a place holds out; none for the fold of all."""
-        return tuple(self.sums[s] for s in self.plan.held[place])
+    def own(self, place: int) -> Iterator[Moments]:
+        """The sums that the fold at a place holds out, one after another; none of that of all."""
+        return (self.sums[s] for s in self.plan.held[place])
 
     def sum_block(self, block: int) -> None:
         """Sum up the patients of a block by group: the first step."""
@@ -167,7 +168,9 @@ class Others:
                 total = _plus(total, self._own(b, group))
                 del self.made[name]
 
-    def of_block(self, block: int, wanted: Container[int]) -> Iterator[tuple[int, Parts, Groups]]:
+    def of_block(
+        self, block: int, wanted: Container[int]
+    ) -> Iterator[tuple[int, Iterable[Moments], Groups]]:
         """The last step: for each fold of a block its place, what it holds out, and its groups.
 
         Parameters
@@ -179,7 +182,7 @@ class Others:
 
         Yields
         ------
-        place, tuple of Moments, dict of group to Moments
+        place, iterable of Moments (one a specimen), dict of group to Moments
         """
         mine = self.plan.blocks[block]
         if self.plan.direct:
@@ -191,9 +194,15 @@ class Others:
             )
         else:
             outside = {g: self.made[f"outside/{block}-{g}"] for g in range(MAX_INNER)}
-        parts = [self.own(j) for j in mine]
+        parts = [self._together(j) for j in mine]
         for place, groups in _without_each(parts, mine.start, outside, wanted):
-            yield place, parts[place - mine.start], groups
+            several = len(self.plan.held[place]) > 1
+            yield place, self.own(place) if several else parts[place - mine.start], groups
+
+    def _together(self, place: int) -> Parts:
+        """The sum of what the fold at a place holds out, however many specimens; () for none."""
+        found = _plus(*self.own(place))
+        return () if found is None else (found,)
 
     def _groups(self, block: int) -> set[int]:
         return {before(j) for j in self.plan.blocks[block] if self.plan.held[j]}
@@ -233,9 +242,10 @@ def gathered(
     return found
 
 
-def _plus(a: Moments | None, b: Moments | None) -> Moments | None:
-    some = [part for part in (a, b) if part is not None]
-    return functools.reduce(add, some) if some else None
+def _plus(*parts: Moments | None) -> Moments | None:
+    some = (part for part in parts if part is not None)
+    first = next(some, None)
+    return None if first is None else functools.reduce(add, some, first)
 
 
 def _grouped(parts: Iterable[tuple[int, Moments]]) -> Groups:

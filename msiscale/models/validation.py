@@ -70,8 +70,9 @@ def fit_linear_folds(
     ----------
     sums : mapping of specimen to Moments
         Over tissue pixels; x = features (p), m = MSI intensities (q). Asked for one at a time; of
-        folds that leave out a patient each at most three times, with sums made on the way that are
-        asked for as often (`msiscale.models.leaving_out`, which says what memory that takes).
+        folds that leave out a patient each at most three times (four where several go together),
+        with sums made on the way that are asked for as often (`msiscale.models.leaving_out`, which
+        says what memory that takes).
     folds : sequence of Fold
         May have `final_fold`.
     patients : mapping of specimen to patient

@@ -21,6 +21,7 @@ from msiscale.pipeline.protocols import (
     blocks_within,
     channel_groups,
     few_folds,
+    held_out_together,
     patient_folds,
     supported_columns,
     within_specimens,
@@ -48,7 +49,7 @@ def fit(run: Run) -> None:
 def _fit(run: Run, keys: dict[str, str]) -> None:
     specimens = list(run.specimens())
     labels = {s.name: run.stamp("register", s) for s in specimens}
-    part = run.config.part("components", "alphas", "costs", "protocols", "pca", "scaling")
+    part = run.config.part("components", "alphas", "costs", "protocols", "pca", "scaling", "folds")
     facts = [[s.name, s.patient, keys[s.name], labels[s.name]] for s in specimens]
     axis = run.record("axis", "cohort")
     key = run.key("fit", facts, part, "" if axis is None else str(axis["digest"]))
@@ -59,7 +60,8 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         opened = at_once(partial(open_pixels, run), specimens)
         tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
         patients = {s.name: s.patient for s in specimens}
-        folds = patient_folds(patients)
+        units = held_out_together(run, specimens)
+        folds = patient_folds(units)
         groups = channel_groups(tables, bool(few_folds(patients, folds)))
         leave_out(run, {name for fold in folds for name in fold.test})
         run.say(f"fit: linear maps of {len(folds) - 1} folds, and of all specimens")
@@ -67,7 +69,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
             PROTOCOL,
             tables,
             folds,
-            patients,
+            units,
             supported_columns(run),
             sums=StoredSums(
                 {name: [join(run.state_url, name, "moments")] for name in tables}, run.state_url

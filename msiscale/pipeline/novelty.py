@@ -50,7 +50,7 @@ def calibrate(
         group = state.require_group(f"{i:04d}")  # a patient's name may be no name of a folder
         _of(model).save(group)
         for name in model.fold.test or model.fold.train:
-            patients[name] = model.fold.name if held_out else name
+            patients[name] = run.cohort.patients[name] if held_out else name
             target = join(run.predictions_url, name) if held_out else ""
             args = (join(run.state_url, "novelty", f"{i:04d}"), tables[name], target)
             tasks.append(Task(name, name, noting, (run.lease, _measure, args)))

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from msiscale import msi
+from msiscale.cohort import Specimen
 from msiscale.errors import MsiscaleWarning
 from msiscale.features.layers import WIDTHS_UM, Group
 from msiscale.models import Fold, final_fold, leave_one_group_out
-from msiscale.models.folds import FEW_PATIENTS
+from msiscale.models.folds import FEW_PATIENTS, dealt
 from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds, spatial_blocks
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.classify import Inner
@@ -29,12 +30,32 @@ from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import StoredSpecimen
 
 PIXEL_FOLDS = 5  # as the study
+MOST_ALONE = 50  # patients up to which each is left out by itself, unless asked otherwise
+GROUPS = 20  # that more are held out in
 NEAR_UM = 400.0  # of the field of view of a channel, where blocks of a specimen are held out
 Tables = Mapping[str, PixelRows]
 
 
+def held_out_together(run: Run, specimens: Sequence[Specimen]) -> dict[str, str]:
+    """Specimen to what is held out with it: its patient, or the group of patients of `folds`."""
+    patients, asked = {s.name: s.patient for s in specimens}, run.config.folds
+    count = len(set(patients.values()))
+    if asked == "patients" or (asked == "auto" and count <= MOST_ALONE):
+        return patients
+    n = GROUPS if asked == "auto" else int(asked)
+    if n < count:
+        text = f"fit: the {count} patients are held out in {n} groups"
+        if asked == "auto":
+            longer = f"{count / n:.0f} times as long"
+            text += f"; leaving out each (--folds patients) would take some {longer}"
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
+    return dealt(
+        patients, n, [s.name for s in specimens if run.upstream("register", s)["labelled"]]
+    )
+
+
 def patient_folds(patients: Mapping[str, str]) -> list[Fold]:
-    """One fold a patient, then the final one of all; with one patient only the final one."""
+    """One fold a patient (or group of them), then that of all; with one patient that alone."""
     last = final_fold(list(patients))
     if len(set(patients.values())) < 2:
         text = (

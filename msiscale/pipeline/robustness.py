@@ -27,6 +27,7 @@ from msiscale.pipeline.protocols import (
     blocks_within,
     channel_groups,
     few_folds,
+    held_out_together,
     supported_columns,
 )
 from msiscale.store import at_once, digest, join, remove, write_csv
@@ -66,7 +67,8 @@ def _rows(
     """Pooled figures of each test, fitted and held out anew."""
     opened = at_once(partial(open_pixels, run), specimens)
     tables = {s.name: table for s, table in zip(specimens, opened, strict=True)}
-    folds, columns = leave_one_group_out(patients), supported_columns(run)
+    units, columns = held_out_together(run, specimens), supported_columns(run)
+    folds = leave_one_group_out(units)
     groups = channel_groups(tables, bool(few_folds(patients, folds)))
     root, rows = join(run.state_url, "robustness"), []
     try:
@@ -76,7 +78,7 @@ def _rows(
             inner = blocks_within(moved, patients, folds, groups)
             mine = digest([key, test, level, draw])
             words: dict[str, Any] = {"below": "maps", "inner": inner, "groups": groups, "key": mine}
-            setting = Setting.of_patients(test, moved, folds, patients, columns, **words)
+            setting = Setting.of_patients(test, moved, folds, units, columns, **words)
             found = evaluate(run, setting, root).evaluation
             clear(run)
             records = regression(found, patients, [])

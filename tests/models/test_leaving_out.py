@@ -14,6 +14,7 @@ from benchmarks.common.rereading import ARRAYS, difference, rereading
 from msiscale.models import Moments, final_fold, fit_linear_folds, leave_one_group_out, validation
 from msiscale.models import leaving_out as leaving
 from msiscale.models.fold_store import FoldStore
+from msiscale.models.folds import dealt
 from msiscale.models.leaving_out import MOST, Plan
 
 P, Q = 7, 6
@@ -85,8 +86,28 @@ def test_the_folds_are_those_of_the_plain_way(patients, size):
         plain = rereading(parts, model.fold, of, **WORDS)
         assert model.alpha_by == plain.alpha_by
         assert difference(model, plain) < 1e-10
-    if patients > 2:
-        assert max(sums.asked.values()) <= 3
+    if patients > 2:  # those held out with another once more
+        assert max(sums.asked.values()) <= 4
+
+
+def test_groups_of_patients_are_held_out_together_and_add_no_memory():
+    parts, patients = cohort(30)
+    of = dealt(patients, 6)
+    assert of == {s: f"fold {int(p[1:]) % 6 + 1} of 6" for s, p in patients.items()}
+    sums, folds = Counted(parts, SMALL), folds_of(of)
+    models = fit_linear_folds(sums, folds, of, **WORDS)
+    for model in models:
+        assert difference(model, rereading(parts, model.fold, of, **WORDS)) < 1e-10
+    assert set(models[0].scores) == set(folds[0].test)
+    assert max(sums.asked.values()) <= 4
+
+
+def test_patients_dealt_first_are_in_every_group():
+    patients = {f"s{i}": f"p{i // 2}" for i in range(20)}
+    of = dealt(patients, 3, ["s1", "s6", "s15"])
+    assert {of[s] for s in ("s0", "s7", "s14")} == {f"fold {i} of 3" for i in (1, 2, 3)}
+    assert all(len({of[s] for s in patients if patients[s] == p}) == 1 for p in patients.values())
+    assert dealt(patients, 10) == patients
 
 
 @pytest.mark.parametrize("patients", [3, 12, 24, 60, 61, 64, 65, 84, 85, 104, 105, 300, 1000])
