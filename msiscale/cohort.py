@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from msiscale.errors import InputError
+from msiscale.errors import InputError, NoAnswer
 from msiscale.store import at_once, exists, is_url, join, local_path, open_file
 from msiscale.store.urls import scheme
 
@@ -212,7 +212,7 @@ def _check_file(manifest: str, where: str, column: str, file: str, silent: set[s
         try:
             there = exists(file)
         except OSError as error:
-            if "error sending request" in str(error):  # after all tries: nobody is there
+            if isinstance(error, NoAnswer):
                 silent.add(host)
             raise InputError(f"{where}: column {column!r}: {error}; {mend}") from None
     else:

@@ -58,6 +58,10 @@ class StoreError(OSError):
     """A store that did not answer as it should, after retries: worth another try later."""
 
 
+class NoAnswer(StoreError):
+    """A host that nobody answers for, after retries."""
+
+
 class LostChunk(OSError):
     """A chunk of an array that was written whole is not there."""
 

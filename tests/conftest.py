@@ -109,7 +109,8 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     script.write_text(CLUSTER)
     command = [sys.executable, str(script)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, env=environment()) as process:
+    env = environment() | {"MSISCALE_LOCAL_URLS": "1"}  # servers of the tests are on loopback
+    with subprocess.Popen(command, **pipes, text=True, env=env) as process:
         assert process.stdin is not None and process.stdout is not None
         yield process.stdout.readline().strip()
         process.stdin.close()  # which ends it

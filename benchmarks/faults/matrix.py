@@ -65,7 +65,8 @@ class Row:
 def totals(rows: list[Row]) -> dict[str, float]:
     """``cases``, ``lost``, ``different``, and how many the first command survived."""
     figures = [row.figures() for row in rows]
-    sums = {n: sum(f[n] for f in figures) for n in ("lost", "different", "survived", "tracebacks")}
+    counted = ("lost", "different", "survived", "tracebacks")
+    sums = {n: sum(f.get(n, 0.0) for f in figures) for n in counted}
     return {"cases": float(len(rows)), **sums}
 
 

@@ -2,15 +2,19 @@
 
 Every case has some five parts to leave out for each of some five C, so that nearly all of the work
 of a cross-validation is here. Where there are many rows the choice begins with every n-th of them,
-some `FEW` in all: what comes out far behind there is tried no further, and what is left starts from
-what it found. How far is far allows for what fewer rows change: the spread of the difference over
-the parts, and, for weaker penalties, which fewer rows make look worse, half a unit of loss per
-variable and row (the first-order term of Akaike 1974, IEEE Trans. Automat. Contr. 19:716).
+some `FEW` in all, and goes on with four times as many: what comes out far behind is tried no
+further, a case with one C left is decided, and what is left starts from what it found. All tries
+leave out the same parts, so how far is far allows for what fewer rows change alone: the chance of
+which rows they are, and, for weaker penalties, which fewer rows make look worse, half a unit of
+loss per row and effective variable (the first-order term of Akaike 1974, IEEE Trans. Automat.
+Contr. 19:716, with the effective variables of a ridge penalty) twice over, as neighbouring rows are
+no independent ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,14 +23,23 @@ import numpy as np
 
 from msiscale.grid import Floats
 from msiscale.models.cache import Cached
-from msiscale.models.joint import Heard, Problem, Solution, fit_many, heldout_losses
+from msiscale.models.joint import (
+    Heard,
+    LinearMap,
+    Problem,
+    Solution,
+    fit_many,
+    heldout_losses,
+)
 from msiscale.models.passes import RowBlock
 from msiscale.models.rowblocks import Run
 
 TOLERANCE = 1e-4  # of gradients, where only the order of held-out losses matters
 STEPS = 40
 FEW = 1 << 16  # rows that the choice begins with
-SPREADS = 2.0  # of the mean difference to the best, within which a C is tried with all rows
+MORE = 4  # times as many rows in the next round
+CHANCE = 0.25  # two deviations of the difference of two losses of a row, some 1/8 each
+UNSURE = 2.0  # times that fewer rows may count for less
 
 Groups = frozenset[Hashable]
 Choice = tuple[float, str, Floats | None]  # C, how it was chosen, and where to start from
@@ -70,20 +83,20 @@ def choose_costs(
     ]
     if not tries:
         return [_default(costs)] * len(cases)
-    step = max(1, sum(block.count for block in blocks) // FEW)
-    if step > 1:
-        fewer = [_thinned(block, step) for block in blocks]
+    rows = sum(block.count for block in blocks)
+    sizes = Counter[Hashable]()
+    for block in blocks:
+        sizes[block.group] += block.count
+    step, chosen = max(1, rows // FEW), dict[int, tuple[float, Floats] | None]()
+    while tries:
+        fewer = blocks if step == 1 else [_thinned(block, step) for block in blocks]
         found = _Tried.of(fewer, cases, tries, run, heard, times=step)
-        tries = found.contenders(FEW)
-        sure = {i for i, left in found.costs_of(tries).items() if len(left) == 1}
-        open_ = [t for t in tries if t.case not in sure]
-        chosen = {i: found.best(i, tries) for i in sure}
-        if open_:
-            last = _Tried.of(blocks, cases, open_, run, heard)
-            chosen |= {i: last.best(i, open_) for i in {t.case for t in open_}}
-    else:
-        found = _Tried.of(blocks, cases, tries, run, heard)
-        chosen = {i: found.best(i, tries) for i in range(len(cases))}
+        left = tries if step == 1 else found.contenders(rows // step, sizes)
+        of = found.costs_of(left)
+        sure = {i for i, some in of.items() if step == 1 or len(some) == 1}
+        chosen |= {i: found.best(i, left) for i in sure}
+        tries = [t for t in left if t.case not in sure]
+        step = max(1, step // MORE)
     choices: list[Choice] = []
     for i, case in enumerate(cases):
         best = chosen.get(i)
@@ -151,25 +164,38 @@ class _Tried:
         best = min(mean, key=mean.__getitem__)  # ties go to the stronger penalty
         return float(best), np.mean([self.solutions[n].theta for n in members[best]], axis=0)
 
-    def contenders(self, rows: int) -> list[_Try]:
-        """The tries, from where they are, of every C that may be the best with all rows."""
+    def contenders(self, rows: int, sizes: Mapping[Hashable, int]) -> list[_Try]:
+        """The tries, from where they are, of every C that may be the best with all rows.
+
+        Parameters
+        ----------
+        rows
+            Of this round.
+        sizes
+            Rows of each group, all of them.
+
+        Returns
+        -------
+        list of _Try
+        """
+        fewer = 1 / rows - 1 / sum(sizes.values())
         known = [n for n in range(len(self.tries)) if self.weight[n] > 0]
-        loss: dict[int, dict[float, dict[int, float]]] = {}
+        loss: dict[int, dict[float, list[tuple[float, float]]]] = {}
         for n in known:
             t = self.tries[n]
-            of = loss.setdefault(t.case, {}).setdefault(t.cost, {})
-            of[t.part] = self.loss[n] / self.weight[n]
+            of = loss.setdefault(t.case, {}).setdefault(t.cost, [])
+            of.append((self.loss[n], self.weight[n]))
         # where fewer rows have a class too few, all are tried again
         kept = {(t.case, t.cost) for t in self.tries if t.case not in loss}
         for i, by_cost in loss.items():
-            best = self.best(i, self.tries)
-            assert best is not None  # as it has a loss
-            slack = len(self.cases[i].problem.map.offset) / (2 * rows)
-            for cost, by_part in by_cost.items():
-                behind = np.array([by_part[k] - by_cost[best[0]][k] for k in by_part])
-                spread = behind.std(ddof=1) / np.sqrt(len(behind)) if len(behind) > 1 else np.inf
-                far = SPREADS * spread + (slack if cost > best[0] else 0)
-                if cost == best[0] or behind.mean() <= far:
+            mean = {c: sum(a for a, _ in of) / sum(b for _, b in of) for c, of in by_cost.items()}
+            best = min(sorted(mean), key=mean.__getitem__)
+            problem = self.cases[i].problem
+            weight = sum(sizes.get(group, 0) for group in problem.groups)
+            free = {c: effective_variables(problem.map, 1 / (c * weight)) for c in mean}
+            for cost, value in mean.items():
+                more = UNSURE * max(free[cost] - free[best], 0) * fewer / 2
+                if value - mean[best] <= more + CHANCE / np.sqrt(rows):
                     kept.add((i, cost))
         return [
             replace(t, start=s.theta if np.isfinite(s.theta).all() else None)
@@ -184,6 +210,12 @@ class _Tried:
         for t in tries:
             found.setdefault(t.case, set()).add(t.cost)
         return found
+
+
+def effective_variables(mapped: LinearMap, penalty: float) -> float:
+    """How many of the variables of a map a penalty on their squares leaves free, at most."""
+    curvature = mapped.variance / 4  # a loss curves by p (1 - p) of its variables' variance
+    return float((curvature / (curvature + penalty)).sum())
 
 
 def _thinned(block: RowBlock, step: int) -> RowBlock:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from obstore import exceptions
 from obstore.store import from_url
 
-from msiscale.errors import InputError, RunStopped, StoreError, redacted
+from msiscale.errors import InputError, NoAnswer, RunStopped, StoreError, redacted
 from msiscale.store.urls import WEB, scheme
 from msiscale.store.web import Web
 
@@ -116,7 +116,8 @@ def readable(url: str) -> Iterator[None]:
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
         raise FileExistsError(17, "exists already", redacted(url)) from None
     except exceptions.BaseError as error:
-        raise StoreError(f"{redacted(url)}: the store failed ({_line(error)})") from None
+        kind = NoAnswer if "error sending request" in str(error) else StoreError
+        raise kind(f"{redacted(url)}: the store failed ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:

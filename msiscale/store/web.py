@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from msiscale.errors import InputError, StoreError, redacted
+from msiscale.errors import InputError, NoAnswer, StoreError, redacted
 
 ALLOWED = "MSISCALE_LOCAL_URLS"  # the environment variable by which a user trusts them
 EC2 = IPv6Address("fd00:ec2::254")  # the one service of an instance that has no link-local address
@@ -164,8 +164,9 @@ class Web:
                 method, url, headers={"Accept-Encoding": "identity", **headers}
             )
         except HTTPError as error:
-            text = " ".join(redacted(str(error)).split())[:200]
-            raise StoreError(f"{redacted(url)}: the server cannot be read ({text})") from None
+            text = " ".join(redacted(str(getattr(error, "reason", None) or error)).split())[:200]
+            text = text.partition("): ")[2] or text  # without the connection, an object of ours
+            raise NoAnswer(f"{redacted(url)}: the server cannot be read ({text})") from None
         if reply.status in (404, 410):
             raise FileNotFoundError(2, "no such file", redacted(url))
         if reply.status in (401, 403):

@@ -70,8 +70,10 @@ def test_a_lost_chunk_table_or_record_is_named(run: Path, tmp_path: Path) -> Non
 
 def test_rows_add_up() -> None:
     bad = Row("a", "fit", 1.0, 2, ("x", "y"), ("z",), 3, stuck=1)
-    mixed = Row("b", "fit", 1.0, 0, (), (), 0, facts={"mixed": 1.0, "refused": 0.0})
-    assert totals([bad, mixed]) == {"cases": 2, "lost": 3, "different": 2, "survived": 1}
+    facts = {"mixed": 1.0, "refused": 0.0, "tracebacks": 2.0}
+    mixed = Row("b", "fit", 1.0, 0, (), (), 0, facts=facts)
+    found = totals([bad, mixed])
+    assert found == {"cases": 2, "lost": 3, "different": 2, "survived": 1, "tracebacks": 2}
     assert bad.flat()["a.fit.redone_tasks"] == 3
 
 

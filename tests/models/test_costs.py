@@ -71,17 +71,17 @@ def test_the_choice_is_that_of_all_rows_for_less_work(
     monkeypatch.setattr(costs, "FEW", 1800)  # every tenth row
     ((chosen, again, first),) = choose_costs(blocks, [case], TRIED)
     assert (chosen, again) == (exact, by)
-    assert {rows for rows, _ in work} <= {1800, PATIENTS * ROWS}
+    assert {rows for rows, _ in work} <= {1800, 9000, PATIENTS * ROWS}  # every tenth, second, all
     assert sum(rows * left for rows, left in work) < whole
     assert start is not None and first is not None
-    assert np.linalg.norm(first - start) < 0.2 * np.linalg.norm(start)
+    assert np.linalg.norm(first - start) < 0.5 * np.linalg.norm(start)
 
 
 def test_rows_of_unknown_number_are_all_read(
     work: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = blocks_of(0, count=False)
-    monkeypatch.setattr(costs, "FEW", 10)
+    monkeypatch.setattr(costs, "FEW", 1800)
     ((chosen, _, _),) = choose_costs(blocks, [case_of(blocks)], TRIED)
     assert chosen == choose_costs(blocks_of(0), [case_of(blocks)], TRIED)[0][0]
 
@@ -104,13 +104,18 @@ def test_what_is_far_behind_is_left_out_and_what_may_win_is_not() -> None:
     blocks = blocks_of(2)
     case = case_of(blocks)
     tries = [costs._Try(0, part, cost) for part in range(len(case.inner)) for cost in TRIED]
-    behind = {1e-4: 0.3, 1e-3: 0.02, 1e-2: 0.0, 1e-1: 0.004, 1.0: 0.2}
-    noise = np.linspace(-0.02, 0.02, len(case.inner))
-    loss = np.array([0.5 + behind[t.cost] + noise[t.part] * (t.cost == 1e-3) for t in tries])
+    sizes, weight = {f"P{i}": ROWS for i in range(PATIENTS)}, PATIENTS * ROWS
+    free = {c: costs.effective_variables(case.problem.map, 1 / (c * weight)) for c in TRIED}
+    assert 0 < free[1e-4] < free[1e-2] < free[1e-1] < COLUMNS
+    # chance, and what so many more variables lose by fewer rows
+    chance = 0.25 / 1800**0.5
+    more = {c: (free[c] - free[1e-2]) * (1 / 1800 - 1 / weight) for c in (0.1, 1.0)}
+    behind = {1e-4: 0.3, 1e-3: 1.01 * chance, 1e-2: 0.0}
+    behind |= {0.1: 0.99 * (chance + more[0.1]), 1.0: 1.01 * (chance + more[1.0])}
+    loss = np.array([0.5 + behind[t.cost] for t in tries])
     zero = np.zeros((COLUMNS + 1, 1))
     solution = costs.Solution(zero[:-1], zero[-1], zero, np.ones(2), 0.5, 0.0, 1, converged=True)
     tried = costs._Tried([case], tries, [solution] * len(tries), loss, np.ones(len(tries)))
-    left = {t.cost for t in tried.contenders(1800)}
-    # 0.004 is within 40 / (2 * 1800) of a weaker penalty; 0.02 is not more than twice its spread
-    assert left == {1e-2, 1e-1} | ({1e-3} if 2 * noise.std(ddof=1) / 5**0.5 >= 0.02 else set())
-    assert 1e-4 not in left and 1.0 not in left
+    left = {t.cost for t in tried.contenders(1800, sizes)}
+    assert left == {1e-2, 1e-1}
+    assert {t.cost for t in tried.contenders(9000, sizes)} == {1e-2}

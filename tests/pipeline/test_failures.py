@@ -14,7 +14,7 @@ from bad_inputs import test_slides as bad
 from commands import CHOICES, msiscale
 from store.test_web import Ranges
 
-from msiscale.store import remote
+from msiscale.store import web
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 
@@ -94,7 +94,8 @@ class Refusing(Ranges):
 def test_inputs_that_cannot_be_reached_set_their_specimen_aside(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(remote.RETRY, "max_retries", 1)
+    monkeypatch.setenv(web.ALLOWED, "1")
+    monkeypatch.setattr(web, "RETRY", web.RETRY.new(total=1))
     folder = copied.parent
     edit(copied, msi={"S03": "http://127.0.0.1:9/S03.imzML"})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Refusing, directory=str(folder)))
