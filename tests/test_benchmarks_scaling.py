@@ -25,6 +25,9 @@ from benchmarks.scaling.model import (  # noqa: E402
     cores_a_gpu,
     efficiency,
     features_core_s,
+    fit_bytes,
+    fit_core_s,
+    folds_of,
     halo_factor,
     ideal_wall,
     network_mpix,
@@ -72,14 +75,24 @@ def test_windows_of_a_block_are_equal_and_no_larger_than_asked():
 
 def test_cost_grows_with_what_it_counts():
     a = Assumed()
-    one, many = (cohort_cost(n, 0, a, MEASURED) for n in (10, 1000))
-    assert all(many[k] == pytest.approx(100 * one[k]) for k in one)
+    one, many = (cohort_cost(n, 0, a, MEASURED) for n in (100, 1000))
+    assert all(many[k] == pytest.approx(10 * one[k]) for k in ("gpu_hours", "stored_tb"))
     slides = cohort_cost(0, 30_000, a, MEASURED)
     assert slides["stored_tb"] == 0
     hours = 30_000 * features_core_s(a.slide_mm2, a, MEASURED) / 3600
     assert slides["cpu_core_hours"] == pytest.approx(hours)
     dear = cohort_cost(0, 30_000, replace(a, core_hour=1.0), MEASURED)
     assert dear["cpu_price"] == pytest.approx(dear["cpu_core_hours"])
+
+
+def test_the_fit_grows_with_the_patients_beyond_those_left_out_one_by_one():
+    a = Assumed()
+    assert folds_of(50) == 51 and folds_of(51) == folds_of(1000) == 21
+    few, many, more = (fit_core_s(n, a) for n in (50, 500, 1000))
+    assert more["classifiers"] == pytest.approx(2 * many["classifiers"])
+    assert more["linear"] < 2 * many["linear"]
+    assert few["classifiers"] == pytest.approx(50 * 40_000 * 51 * a.pixel_fold_s)
+    assert fit_bytes(1000, a) == pytest.approx(1000 * 40_000 * 2024 * 4 * 18)
 
 
 def test_a_gpu_is_fed_by_the_cores_that_its_pixels_need():

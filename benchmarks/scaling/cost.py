@@ -89,6 +89,8 @@ def _limits(f: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def _costs(f: Mapping[str, float]) -> list[dict[str, Any]]:
     labels = {
+        "fit_core_hours": "of them the fit: core-hours",
+        "fit_read_tb": "read for the fit, TB",
         "cpu_core_hours": "CPU way: core-hours",
         "cpu_price": "CPU way: price",
         "gpu_hours": "GPU way: GPU-hours",

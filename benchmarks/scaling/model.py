@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from msiscale.config import BANDED_WINDOW
+from msiscale.pipeline.protocols import GROUPS, MOST_ALONE
 
 CHANNELS = 1024  # of the default encoder, resnet50:layer3
 HALO = 144  # working pixels that the window of that encoder gets on each side
@@ -66,6 +67,11 @@ class Assumed:
     gpu_hour: float = 1.0
     gb_month: float = 0.02
     gpu_mpix_s: float = 60.0  # an assumption: no GPU was measured
+    # of the fit, as measured by `--only fit classifiers`; CPU seconds
+    load_s: float = 0.06  # a specimen's sums, read and added
+    fold_s: float = 2.8  # the linear maps of a fold
+    pixel_fold_s: float = 4.2e-5  # classifiers of a tissue pixel and fold, all models and C
+    passes: int = 16  # times that the classifiers read all rows, those kept in memory counted
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,28 @@ def paired_core_s(a: Assumed, c: Constants) -> dict[str, float]:
     }
 
 
+def folds_of(patients: int) -> int:
+    """Folds of a cohort by default, that of all patients counted."""
+    return (patients if patients <= MOST_ALONE else GROUPS) + 1
+
+
+def fit_core_s(patients: int, a: Assumed) -> dict[str, float]:
+    """CPU seconds of the fit of as many patients, a specimen each, by part."""
+    folds, pixels = folds_of(patients), a.paired_mm2 * 1e6 / a.msi_pixel_um**2
+    loads = 3 if patients <= MOST_ALONE else 4
+    return {
+        "linear": patients * loads * a.load_s + folds * a.fold_s,
+        "classifiers": patients * pixels * folds * a.pixel_fold_s,
+    }
+
+
+def fit_bytes(patients: int, a: Assumed) -> float:
+    """Bytes of rows (float32, uncompressed) that the fit of as many patients goes over."""
+    pixels = a.paired_mm2 * 1e6 / a.msi_pixel_um**2
+    # the sums and the maps of what is held out read them once each
+    return patients * pixels * (a.mz + CHANNELS) * FLOAT * (a.passes + 2)
+
+
 def cohort_cost(paired: int, slides: int, a: Assumed, c: Constants) -> dict[str, float]:
     """Core-hours, GPU-hours, terabytes and money of a cohort; the CPU way and the GPU way."""
     per = paired_core_s(a, c)
@@ -151,9 +179,12 @@ def cohort_cost(paired: int, slides: int, a: Assumed, c: Constants) -> dict[str,
     gpu_s = paired * features_gpu_s(a.paired_mm2, a) + slides * features_gpu_s(a.slide_mm2, a)
     feeding = gpu_s * cores_a_gpu(a, c)
     stored = paired * sum(stored_bytes(a, c).values()) / 1e12
-    core_h, gpu_h = (light + heavy) / 3600, gpu_s / 3600
-    beside_h = (light + feeding) / 3600
+    fit = sum(fit_core_s(paired, a).values()) if paired else 0.0
+    core_h, gpu_h = (light + heavy + fit) / 3600, gpu_s / 3600
+    beside_h = (light + feeding + fit) / 3600
     return {
+        "fit_core_hours": fit / 3600,
+        "fit_read_tb": fit_bytes(paired, a) / 1e12,
         "cpu_core_hours": core_h,
         "cpu_price": core_h * a.core_hour,
         "gpu_hours": gpu_h,
