@@ -21,12 +21,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
+from distributed import Client
 
 from benchmarks.common.measure import table, variables
 from benchmarks.common.places import status_mib
 from benchmarks.common.progress import Progress
-from msiscale.cluster import connect
+from msiscale.cluster import Where
+from msiscale.cluster.environment import dask_settings, worker_environ
+from msiscale.cluster.local import local_cluster
+from msiscale.cluster.settings import settings_of
 from msiscale.config import load_config
 from msiscale.pipeline import run
 from msiscale.pipeline.stages import STAGES
@@ -206,8 +211,14 @@ def main() -> None:
     """The stages of one run, one after the other."""
     manifest, out, config = sys.argv[1:]
     os.environ["MSISCALE_QUIET"] = "1"
-    with connect(workers=WORKERS) as client:
-        address = client.scheduler_info()["address"]
+    # plain, so that the stages find it by its address alone
+    with (
+        worker_environ(),
+        dask.config.set(dask_settings(120)),
+        local_cluster(settings_of(Where(workers=WORKERS)), None) as cluster,
+        Client(cluster) as client,
+    ):
+        address = cluster.scheduler_address
         client.wait_for_workers(WORKERS)
         for stage in STAGES:
             if stage.asked_for or stage.name == "robustness":
