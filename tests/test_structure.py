@@ -14,7 +14,7 @@ ROOT = Path(msiscale.__file__).parent
 # from the ground up; a room may import those before it (CONTRIBUTING.md says what is in each)
 ROOMS = (
     *("errors", "log", "ranges", "threads", "grid", "store", "csr", "saving", "config"),
-    *("config_schema", "cohort", "notices", "cluster", "work", "msi", "slide", "regridding"),
+    *("config_schema", "cohort", "notices", "work", "cluster", "msi", "slide", "regridding"),
     *("registration", "features", "models", "biomarkers", "fusion", "simulate", "report"),
     *("prediction", "export", "pipeline", "demo", "cli", "__main__"),
 )
