@@ -14,7 +14,10 @@ from benchmarks.faults.proxy import Fault
 from benchmarks.faults.stand import Stand
 
 # what ends the client, or the disk under it, cannot be survived, only gone on with
-ENDS_THE_COMMAND = ("client-sigkill", "ctrl-c", "disk-full", "empty-record", "no-hard-links")
+ENDS_THE_COMMAND = (
+    *("client-sigkill", "relative-paths", "no-hard-links", "empty-record"),
+    *("ctrl-c", "sigterm", "sighup", "disk-full"),
+)
 ASIDE = ("input-403",)  # its specimen, until the next run
 AT_WORK = 3  # a task on each worker, and the look at the encoder that every command takes
 
@@ -54,6 +57,6 @@ def test_row(place: Stand, reference: Undisturbed, fault: str) -> None:
         pytest.skip(why)
     row = one_case(place, reference, fault, FAULTS[fault].stage)
     assert not row.lost and not row.different and not row.stuck
-    assert not any(row.facts.get(name) for name in ("mixed", "unnoticed", "tracebacks"))
+    assert not any(row.facts.get(name) for name in ("mixed", "unnoticed", "unclean", "tracebacks"))
     if fault not in (*ENDS_THE_COMMAND, *ASIDE, "scheduler-sigkill"):
         assert row.reruns == 0
