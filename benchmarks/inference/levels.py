@@ -84,6 +84,7 @@ def drawn(kind: str, n: int, ions: int, number: int, effect: float = 0.0) -> Coh
     rng = np.random.default_rng([KINDS.index(kind), n, number, effect != 0])
     sections = SECTIONS if kind == "serial" else 1
     mixing = _mixing(rng, ions)
+    squares = mixing**2
     patterns = len(mixing)
     axis = np.arange(1.0, ions + 1)
     nothing = dict.fromkeys(
@@ -104,7 +105,7 @@ def drawn(kind: str, n: int, ions: int, number: int, effect: float = 0.0) -> Coh
             table = {"mz": axis, "auc": stats.norm.cdf(at), **nothing}
             name = f"P{patient}-{section}"
             cohort.tables[name] = pd.DataFrame(table).assign(
-                auc_sd=np.sqrt(guess @ mixing**2 + PIXELS**2)
+                auc_sd=np.sqrt(guess @ squares + PIXELS**2)
             )
             cohort.patients[name] = f"P{patient}"
     return cohort

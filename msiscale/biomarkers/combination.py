@@ -39,7 +39,7 @@ def without_say(tables: Mapping[str, pd.DataFrame], min_pixels: float) -> dict[s
     dict
         specimen -> the reason, as what a sentence says of it.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name, table in tables.items():
         if table.empty:
             continue

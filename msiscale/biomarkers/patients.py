@@ -89,12 +89,15 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
     few = n < MIN_PATIENTS
     nothing = few & (n + still.sum(axis=0) >= MIN_PATIENTS)
     some = known | still
+    p, p_dl, p_least = np.where(nothing, 1.0, np.where(few, np.nan, [p, p_dl, p_least]))
     return Combined(
-        np.where(few, _mean(np.where(some, effect, np.nan)), mean),
-        np.where(few, some, weight),
-        np.where(few, np.nan, error),
-        *(np.where(nothing, 1.0, np.where(few, np.nan, found)) for found in (p, p_dl, p_least)),
-        np.where(few, np.nan, np.sqrt(between)),
+        mean=np.where(few, _mean(np.where(some, effect, np.nan)), mean),
+        weight=np.where(few, some, weight),
+        error=np.where(few, np.nan, error),
+        p=p,
+        p_dl=p_dl,
+        p_least=p_least,
+        between=np.where(few, np.nan, np.sqrt(between)),
     )
 
 
