@@ -241,6 +241,13 @@ class RunConfig:
         stages=("biomarkers",),
         check=Check(lambda v: v == 0 or v >= 100, "give 100 or more, or 0 for none"),
     )
+    min_pixels: float = _ion(
+        20.0,
+        "Least area of cancer, and of other tissue, with which a specimen has a say",
+        "MSI pixels",
+        stages=("biomarkers",),
+        check=_ZERO_OR_MORE,
+    )
     decoys: int = _lipid(
         20,
         "Number of implausible adducts that are tried for each formula",

@@ -29,7 +29,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
-    """False discoveries by the run's q, by that of the t-test alone, and by one of pixels."""
+    """False discoveries by the run's q, by those that stand beside it, and by one of pixels."""
     from benchmarks.biomarkers.cohorts import cohort, figures
 
     found: dict[str, float] = {}

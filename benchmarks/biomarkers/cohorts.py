@@ -15,7 +15,7 @@ from msiscale.biomarkers import combine, specimen_association
 Floats = NDArray[np.float64]
 SHAPE = (40, 44)
 RATE = 0.05
-METHODS = ("q", "q_t", "q_pixels")
+METHODS = ("q", "q_t", "q_dl", "q_pixels")
 _PATTERNS = 12  # that the ions of a specimen are mixed from
 _AROUND = 40  # pixels around a specimen, so that fields are not periodic
 
@@ -72,7 +72,7 @@ def cohort(words: argparse.Namespace, planted: int, number: int) -> pd.DataFrame
     table = combine(tables, {})
     pixels = stats.combine_pvalues(_by_pixels(tables, table["mz"].to_numpy()), "fisher", axis=0)
     return table.assign(
-        q_t=stats.false_discovery_control(table["p_t"]),
+        q_dl=stats.false_discovery_control(table["p_dl"]),
         q_pixels=stats.false_discovery_control(pixels.pvalue),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from msiscale.biomarkers.association import biomarker_table, combine, specimen_association, tidy
+from msiscale.biomarkers.association import specimen_association
+from msiscale.biomarkers.combination import biomarker_table, combine, tidy, without_say
 from msiscale.biomarkers.identification import identify, isotope_of
 from msiscale.biomarkers.lipids import builtin_lipids, read_lipids
 from msiscale.biomarkers.masses import ADDUCTS, Adduct, formula_mass, ion_mz
@@ -20,4 +21,5 @@ __all__ = [
     "read_lipids",
     "specimen_association",
     "tidy",
+    "without_say",
 ]

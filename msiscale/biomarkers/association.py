@@ -1,13 +1,13 @@
-"""How each m/z differs between cancer and other tissue: in a specimen, and over patients.
+"""How each m/z differs between cancer and other tissue in a specimen.
 
 Pixels of one specimen are not independent of each other, so none is counted as a witness: a
-specimen gives one AUC and one effect, how far that AUC strays by chance is measured by moving the
-annotation over the tissue (`shifting`), and the patient is the unit of what is tested (`patients`).
+specimen gives one AUC and one effect, and how far that AUC strays by chance is measured by moving
+the annotation over the tissue (`shifting`). `combination` goes on from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from msiscale.biomarkers.identification import identify
-from msiscale.biomarkers.patients import MIN_PATIENTS, false_discovery, random_effects, t_test
 from msiscale.biomarkers.shifting import moved_auc, moved_labels, spread_and_chance
-
-__all__ = ["MIN_PATIENTS", "biomarker_table", "combine", "specimen_association", "tidy"]
 
 Floats = NDArray[np.float64]
 _READ_BYTES = 8  # a value of a slab and its copy by rows
 _RANK_BYTES = 64  # a value, its rank and the temporaries of both
 _CHUNK = 64  # m/z that lie together in the store
-_MEANS = ("effect", "standardized_difference")
 
 
 def rank_auc(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
@@ -103,7 +98,9 @@ def specimen_association(
     when an m/z is nowhere seen, NaN when a class is empty); effect (log2 of the ratio of mean
     intensities, both with a pseudo-count of 1 % of the specimen's median positive mean);
     standardized_difference (difference of means over the pooled standard deviation); mean_cancer,
-    mean_other; n_cancer, n_other (pixels). With `shifts` also auc_sd (root mean square of
+    mean_other; n_cancer, n_other (pixels); effective_cancer, effective_other (what these pixels
+    hold of their class: the sum of the fraction, and of 1 less it). With `shifts` also auc_sd (root
+    mean square of
     ``auc - 0.5`` over the places), p_shift (share of the places whose AUC is as far from 0.5) and
     n_places, the annotation's own among them.
 
@@ -122,6 +119,7 @@ def specimen_association(
     # an m/z axis has no empty pixels: one that is NaN at the first m/z was not measured
     known &= np.isfinite(_slab(intensity, 0, 1)[..., 0]) if axis.size else False
     positive = fraction[known] >= threshold
+    held = fraction[known].astype(np.float64)
     labels = moved_labels(fraction >= threshold, known, shifts, seed=seed)
     step = max(1, memory // (_READ_BYTES * known.size) // _CHUNK) * _CHUNK
     part = max(1, memory // (_RANK_BYTES * max(1, positive.size) + 16 * len(labels)))
@@ -149,115 +147,13 @@ def specimen_association(
             "mean_other": mean_other,
             "n_cancer": int(positive.sum()),
             "n_other": int(positive.size - positive.sum()),
+            "effective_cancer": float(held[positive].sum()),
+            "effective_other": float((1 - held[~positive]).sum()),
         }
     )
     if shifts:
         found = found.assign(auc_sd=spread, p_shift=chance, n_places=len(labels))
     return found
-
-
-def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> pd.DataFrame:
-    """Combine specimens over patients, the strongest m/z first.
-
-    Values are averaged over the specimens of a patient and then over patients. With three patients
-    or more, p is that of no effect over the patients: by `random_effects`, from the spread of each
-    patient's AUC by chance (``auc_sd``) and what patients differ by beyond it; where the tables
-    have no ``auc_sd``, by `t_test` of the patients' AUCs. q is Benjamini and Hochberg's over the
-    m/z. With fewer patients they are NaN.
-
-    Parameters
-    ----------
-    tables
-        specimen -> result of `specimen_association`, all on one m/z axis.
-    patients
-        specimen -> patient; a specimen that is not in it is its own patient.
-
-    Returns
-    -------
-    DataFrame: mz, auc, effect, standardized_difference, p, q, n_patients, p_t (of the t-test, which
-    asks more: that the patients agree, with nothing but their AUCs to go by), n_same_sign (patients
-    whose AUC is on the same side of 0.5 as the mean), auc_between (standard deviation of the AUC
-    between patients, beyond chance; only with ``auc_sd``), mean_intensity, in descending order of
-    ``|auc - 0.5|`` (ties: of ``|effect|``, then ascending m/z; NaN last).
-
-    Raises
-    ------
-    ValueError
-        no specimen, or m/z axes that differ
-    """
-    if not tables:
-        raise ValueError("no specimen to combine")
-    axis = next(iter(tables.values()))["mz"].to_numpy()
-    for name, table in tables.items():
-        if not np.array_equal(table["mz"].to_numpy(), axis):
-            raise ValueError(f"specimen {name} has another m/z axis than the others")
-    groups: dict[str, list[str]] = {}
-    for name in tables:
-        groups.setdefault(patients.get(name, name), []).append(name)
-
-    def per_patient(column: str) -> Floats:
-        return np.stack(
-            [_mean([tables[name][column].to_numpy(float) for name in g]) for g in groups.values()]
-        )
-
-    aucs = per_patient("auc")
-    deviation = aucs - 0.5
-    combined = pd.DataFrame({"mz": axis, "auc": _mean(aucs)})
-    combined = combined.assign(**{name: _mean(per_patient(name)) for name in _MEANS})
-    by_t = t_test(deviation)
-    p, between = by_t, None
-    if all("auc_sd" in table for table in tables.values()):
-        found = random_effects(deviation, _patient_sd(tables, list(groups.values())))
-        p, between = found.p, found.between
-    same = np.sign(deviation) == np.sign(combined["auc"].to_numpy() - 0.5)
-    combined = combined.assign(
-        p=p,
-        q=false_discovery(p),
-        n_patients=np.isfinite(aucs).sum(axis=0),
-        p_t=by_t,
-        n_same_sign=(same & np.isfinite(aucs)).sum(axis=0),
-    )
-    if between is not None:
-        combined["auc_between"] = between
-    means = [per_patient("mean_cancer"), per_patient("mean_other")]
-    combined["mean_intensity"] = _mean(_mean(means))
-    strength = np.abs(combined["auc"].to_numpy() - 0.5)
-    effect = np.abs(combined["effect"].to_numpy())
-    order = np.lexsort((axis, -np.nan_to_num(effect), -np.nan_to_num(strength, nan=-1.0)))
-    return combined.iloc[order].reset_index(drop=True)
-
-
-def biomarker_table(
-    tables: Mapping[str, pd.DataFrame],
-    patients: Mapping[str, str],
-    lipids: pd.DataFrame,
-    *,
-    polarity: str,
-    adducts: Iterable[str] | None = None,
-    tolerance_ppm: float = 5.0,
-) -> pd.DataFrame:
-    """`combine` and `annotate` together: the rows of biomarkers.csv, strongest first."""
-    combined = combine(tables, patients)
-    names = identify(
-        combined["mz"],
-        lipids,
-        polarity=polarity,
-        adducts=adducts,
-        tolerance_ppm=tolerance_ppm,
-        intensity=combined["mean_intensity"],
-    )
-    return pd.concat([combined, names.drop(columns="mz")], axis=1)
-
-
-def tidy(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> pd.DataFrame:
-    """Every specimen's table below each other, with the columns specimen and patient in front."""
-    parts = []
-    for name, table in tables.items():
-        part = table.copy()
-        part.insert(0, "specimen", name)
-        part.insert(1, "patient", patients.get(name, name))
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
 
 
 def _slab(intensity: Any, start: int, stop: int) -> NDArray[np.floating]:
@@ -266,18 +162,6 @@ def _slab(intensity: Any, start: int, stop: int) -> NDArray[np.floating]:
         part = intensity.transpose("y", "x", "mz").isel(mz=slice(start, stop))
         return np.asarray(part.values)
     return np.asarray(intensity[:, :, start:stop])
-
-
-def _patient_sd(tables: Mapping[str, pd.DataFrame], groups: list[list[str]]) -> Floats:
-    """(patient, mz) standard deviation by chance of the patient's mean AUC; NaN if unknown."""
-    found = []
-    for names in groups:
-        auc = np.stack([tables[n]["auc"].to_numpy(float) for n in names])
-        sd = np.stack([tables[n]["auc_sd"].to_numpy(float) for n in names])
-        used = np.isfinite(auc)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found.append(np.sqrt(np.where(used, sd**2, 0.0).sum(axis=0)) / used.sum(axis=0))
-    return np.stack(found)
 
 
 def _by_chance(values: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
@@ -321,8 +205,3 @@ def _moments(values: Floats) -> tuple[Floats, Floats, Floats]:
 def _pseudo_count(means: Floats) -> float:
     found = means[np.isfinite(means) & (means > 0)]
     return 0.01 * float(np.median(found)) if found.size else 1.0
-
-
-def _mean(values: Any) -> Floats:
-    """Mean over the first axis, NaN left out; NaN where there is nothing."""
-    return _moments(np.ascontiguousarray(np.moveaxis(np.asarray(values, float), 0, -1)))[1]

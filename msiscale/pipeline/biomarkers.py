@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from typing import Any
 
@@ -16,9 +17,10 @@ from msiscale.biomarkers import (
     read_lipids,
     specimen_association,
     tidy,
+    without_say,
 )
 from msiscale.cohort import Specimen
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.tasks import Task
 from msiscale.store import (
@@ -43,9 +45,7 @@ def biomarkers(run: Run) -> None:
     labelled = [s for s in run.specimens() if run.upstream("register", s)["labelled"]]
     if not labelled:
         run.say("biomarkers: no specimen has an annotation; nothing to compare")
-        run.forget("biomarkers", ["cohort"])
-        for table in TABLES:  # of an earlier cohort
-            remove(join(run.out, table))
+        _nothing(run)
         return
     shifts = run.config.shifts
     keys = {
@@ -65,7 +65,7 @@ def biomarkers(run: Run) -> None:
     run.each("association", keys, task, among=labelled)
     names = [s.name for s in labelled if s.name not in run.failed]
     config = run.config
-    part = config.part("lipids", "polarity", "adducts", "annotation_ppm")
+    part = config.part("lipids", "polarity", "adducts", "annotation_ppm", "min_pixels")
     patients = run.cohort.patients
     facts = [[n, patients[n], keys[n]] for n in names]
     rated = run.record("annotate", "cohort")
@@ -78,12 +78,24 @@ def biomarkers(run: Run) -> None:
         return
     from msiscale.pipeline.strongest import draw_strongest  # matplotlib, where there is a figure
 
+    kept = [s for s in labelled if s.name in names]
+    bodies = at_once(lambda s: read_csv(_table_url(run, s)), kept)
+    tables = {s.name: body for s, body in zip(kept, bodies, strict=True)}
+    left_out = without_say(tables, config.min_pixels)
+    unheard = [
+        f"{name} {why}, so it has no say in the biomarkers" for name, why in left_out.items()
+    ]
+    if len(left_out) == len(tables):
+        for text in unheard:
+            run.notice("biomarkers", "", text)
+        run.say("biomarkers: no specimen has a say; nothing to compare")
+        _nothing(run)
+        return
     with run.making("biomarkers", key) as record:
-        kept = [s for s in labelled if s.name in names]
-        bodies = at_once(lambda s: read_csv(_table_url(run, s)), kept)
-        tables = {s.name: body for s, body in zip(kept, bodies, strict=True)}
+        for text in unheard:
+            warnings.warn(text, MsiscaleWarning, stacklevel=2)
         found = biomarker_table(
-            tables,
+            {name: table for name, table in tables.items() if name not in left_out},
             patients,
             read_lipids(config.lipids) if config.lipids else builtin_lipids(),
             polarity=polarity_of(run, labelled),
@@ -96,6 +108,13 @@ def biomarkers(run: Run) -> None:
             write_csv(join(run.out, table), content)
         draw_strongest(run, found, tables, kept)
         record["mz"] = len(found)
+
+
+def _nothing(run: Run) -> None:
+    """There are no biomarkers, also not those of an earlier cohort."""
+    run.forget("biomarkers", ["cohort"])
+    for table in TABLES:
+        remove(join(run.out, table))
 
 
 def with_rates(found: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:

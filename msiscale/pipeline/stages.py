@@ -222,11 +222,12 @@ STAGES = (
         "Compares every m/z with the annotation and names the lipids, strongest first.",
         "biomarkers:biomarkers",
         (
-            Part("association", ("association/{}.csv",)),
+            Part("association", ("association/{}.csv",), version=2),
             Part("strongest", ("state.zarr/strongest/{}",), pooled=True),
             Part(
                 "biomarkers",
                 ("biomarkers.csv", "biomarkers_by_specimen.csv", "figures/biomarker-*.png"),
+                version=2,
                 specimens=False,
                 cohort=True,
             ),

@@ -257,6 +257,10 @@ class Results:
             found.append(_state(name, self._patient(name), known, maps))
         return found
 
+    def noticed(self, part: str) -> list[str]:
+        """What was noticed when a part of the cohort was made."""
+        return [str(text) for text in self._records(part).get("cohort", {}).get("notices", [])]
+
     def _is_predicted(self, specimen: str) -> bool:
         return bool(set(listing(join(self.out, "predictions.zarr", specimen))) - {"zarr.json"})
 

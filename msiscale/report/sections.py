@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from msiscale.report.biomarker_table import LISTED, biomarker_certainty, biomarkers
 from msiscale.report.data import (
     BIOMARKERS,
     IONS,
@@ -49,23 +50,6 @@ SCORES = {
     "balanced_accuracy": "balanced accuracy",
     "dice": "Dice",
 }
-_MARKS = {
-    "mz": "m/z",
-    "auc": "AUC",
-    "effect": "effect (log2)",
-    "standardized_difference": "standardized difference",
-    "p": "p",
-    "q": "q",
-    "n_patients": "patients",
-    "annotation": "annotation",
-    "adduct": "adduct",
-    "formula": "formula",
-    "ppm_error": "error (ppm)",
-    "fdr": "FDR of the name",
-    "flags": "flags",
-    "alternatives": "other candidates",
-    "isotope_of": "isotope of m/z",
-}
 _IDENTIFIED = {
     "mz": "m/z",
     "names": "names",
@@ -94,7 +78,6 @@ _IONS = {
 }
 _MODES = 20
 _REGIONS = 50
-LISTED = 30  #: rows of a long table, at most
 MOST_IONS = 500  #: rows of the table of ions, which scrolls
 BIOMARKER_FIGURES = "figures/biomarker-{}.png"
 _MOST_FIGURES = 6
@@ -179,11 +162,6 @@ def weighted(results: Results) -> HtmlTable:
         wide["r2_of_colour_alone"] = colour
     order = [n for n in ["all", *results.specimens] if n in wide.index]
     return frame(wide.loc[order].reset_index())
-
-
-def biomarkers(results: Results) -> HtmlTable:
-    """The strongest m/z."""
-    return chosen(results.table(BIOMARKERS).head(LISTED), _MARKS)
 
 
 def lipids(results: Results) -> HtmlTable:
@@ -330,10 +308,14 @@ STRONGEST = Section(
 <h2 id="biomarkers">Biomarkers</h2>
 {% if study or biomarkers.rows %}
 <p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first: AUC and effect are means over the
-specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit and need three. A name is a match of
-mass, polarity and adduct, not an identification.</p>
+specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit, need three, and hold where patients
+differ (Hartung and Knapp); beside them stand the t-test and the p of DerSimonian and Laird, which is too small where patients differ. A name is a
+match of mass, polarity and adduct, not an identification.</p>
 {{ plot("volcano", "Every m/z by its effect and how sure it is.") }}
 {{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
+{% for sentence in biomarker_certainty %}
+<p class="note">{{ sentence }}</p>
+{% endfor %}
 {% if biomarker_figures %}
 <details><summary>Images and box plots of the strongest {{ biomarker_figures | length }}</summary>
 {% for data in biomarker_figures %}
@@ -347,7 +329,7 @@ mass, polarity and adduct, not an identification.</p>
 {{ cells(lipids, "The surest of " ~ rows_of.annotations ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
 {% endif %}
 """,  # noqa: E501
-    (biomarkers, biomarker_figures, lipids),
+    (biomarkers, biomarker_certainty, biomarker_figures, lipids),
     (IDENTIFIED,),
     lambda r: "" if len(lipids(r).rows) else no_label(r),
 )

@@ -57,15 +57,17 @@ def test_biomarkers_have_their_columns_and_the_planted_ions_lead(done: Done) -> 
     table = done.table("biomarkers.csv")
     contract = ["mz", "auc", "effect", "standardized_difference", "p", "q", "n_patients"]
     assert list(table.columns[:7]) == contract
-    more = {"p_t", "n_same_sign", "auc_between", "annotation", "adduct", "annotation_fdr", "msm"}
+    more = {"p_t", "q_t", "p_dl", "p_least", "auc_low", "auc_high", "n_same_sign", "auc_between"}
+    more |= {"annotation", "adduct", "annotation_fdr", "msm"}
     assert more <= set(table.columns)
     truth = read_json(str(done.manifest.parent / "truth" / "S01.json"))["biomarkers"]
     for mz in truth:
         row = table[(table["mz"] / mz - 1).abs() < 5e-6].iloc[0]
-        assert row["q"] < 0.05
+        assert row["p_dl"] < 1e-3  # three patients cannot give a small q where they may differ
+        assert row["p_least"] < row["p"] < 0.05
         assert row.name < 5
     single = done.table("biomarkers_by_specimen.csv")
-    assert {"auc_sd", "p_shift", "n_places"} <= set(single.columns)
+    assert {"auc_sd", "p_shift", "n_places", "effective_cancer"} <= set(single.columns)
     assert (single["n_places"] == 121).all()
 
 
@@ -133,6 +135,19 @@ def test_bad_tables_and_options_are_said_in_a_line(done: Done, tmp_path: Path) -
 
 def test_a_run_does_not_annotate_unless_asked() -> None:
     assert [s.name for s in STAGES if s.asked_for] == ["annotate", "fuse", "ablate"]
+
+
+def test_a_specimen_with_too_little_of_a_class_has_no_say(done: Done) -> None:
+    single = done.table("biomarkers_by_specimen.csv").groupby("specimen").first()
+    least = single[["effective_cancer", "effective_other"]].min(axis=1).sort_values()
+    done.stages("biomarkers", min_pixels=(least.iloc[0] + least.iloc[1]) / 2)
+    assert (done.table("biomarkers.csv")["n_patients"] == 2).all()
+    (text,) = Ledger(str(done.out)).read("biomarkers", "cohort")["notices"]
+    assert text.startswith(f"{least.index[0]} has ")
+    assert text.endswith("so it has no say in the biomarkers")
+    assert text in {n["text"] for n in read_json(str(done.out / "run.json"))["notices"]}
+    done.stages("biomarkers", min_pixels=1e5)
+    assert not (done.out / "biomarkers.csv").exists()
 
 
 def test_a_specimen_that_leaves_takes_its_scores_along(done: Done) -> None:
