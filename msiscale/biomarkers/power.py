@@ -62,7 +62,9 @@ def power(auc: ArrayLike, sd: float, patients: ArrayLike, level: float) -> Float
     n = np.asarray(patients, np.float64)
     away = np.abs(np.asarray(auc, np.float64) - HALF) / sd * np.sqrt(n)
     bound = t.isf(level / 2, n - 1)
-    return np.asarray(nct.sf(bound, n - 1, away) + nct.cdf(-bound, n - 1, away), np.float64)
+    # far from zero SciPy gives NaN for the other side, of which nothing is left there
+    other = np.nan_to_num(nct.cdf(-bound, n - 1, away))
+    return np.asarray(nct.sf(bound, n - 1, away) + other, np.float64)
 
 
 def needed(

@@ -22,6 +22,10 @@ def test_no_effect_is_found_as_often_as_the_level_says():
     assert float(power(0.5, 0.1, 6, 0.05)) == pytest.approx(0.05, abs=1e-9)
 
 
+def test_what_cannot_be_missed_has_a_power_of_one():
+    assert power([0.8, 0.95], 0.1, [30, 30], 4e-4) == pytest.approx(1.0)
+
+
 def test_needed_is_where_power_crosses():
     n = needed(0.65, 0.1, 1e-3)
     assert n is not None
