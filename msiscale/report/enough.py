@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msiscale.report.data import CsvTable, Results
 from msiscale.report.evidence import with_interval
 from msiscale.report.tables import HtmlTable, Section, frame, number
@@ -14,7 +16,7 @@ def learning_curve(results: Results) -> HtmlTable:
     """R² by number of training patients, measured and then expected."""
     table = results.table(LEARNING)
     bounds = zip(table["value"], table["low"], table["high"], strict=True)
-    shown = {
+    shown: dict[str, Any] = {
         "training patients": table["patients"].astype(int),
         "": table["kind"],
         "R² of the spectrum (95 % interval)": [with_interval(v, (a, b)) for v, a, b in bounds],
