@@ -178,6 +178,28 @@ def ablate(context: click.Context, /, manifest: str, out: str, **words: Any) -> 
     click.echo(run_switches(manifest, out, config, debug=context.obj["debug"], **words))
 
 
+@cli.command(section=COHORT, help=stage_named("power").help)
+@click.argument("url")
+@option("--effect effects", "AUCs of a biomarker", "0.6,0.7,0.8,0.9", **NUMBERS)
+@option("--patients", "Numbers of patients", "3,4,6,8,10,15,20,30,50,100", **NUMBERS)
+@where
+@click.pass_context
+def power(
+    context: click.Context,
+    /,
+    url: str,
+    effects: tuple[float, ...],
+    patients: tuple[float, ...],
+    **words: Any,
+) -> None:
+    from msiscale.cluster import Where
+    from msiscale.pipeline.power import power as tell
+
+    debug, cluster = context.obj["debug"], Where(**words)
+    for line in tell(url, effects=effects, patients=patients, debug=debug, where=cluster):
+        click.echo(line)
+
+
 @cli.command(
     section=COHORT,
     help=f"{stage_named('fuse').help}\n\nEach method restores ion images that were degraded by the "

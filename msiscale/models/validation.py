@@ -304,7 +304,7 @@ class Fitting:
                     "one specimen, of which no part can be left out to choose a penalty"
                 )
             blocks = asked.inner
-            pairs = _of_groups(groups, basis) if blocks is None else self._of_blocks(blocks, basis)
+            pairs = of_groups(groups, basis) if blocks is None else self._of_blocks(blocks, basis)
         return fit_fold(asked, self.rules, basis, training, pairs, held)
 
     def _of_blocks(self, folds: Sequence[Fold], basis: Basis) -> Pairs:
@@ -317,7 +317,8 @@ class Fitting:
         ]
 
 
-def _of_groups(groups: Sequence[Moments], basis: Basis) -> Pairs:
+def of_groups(groups: Sequence[Moments], basis: Basis) -> Pairs:
+    """What a penalty is chosen by: each group held out from the others, in the modes of a basis."""
     held = [_scores(basis, group) for group in groups]
     both = zip(leave_one_out(held), held, strict=True)
     return [(t, h) for t, h in both if t.n > 0 and h.n > 0]

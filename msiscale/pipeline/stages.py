@@ -329,6 +329,14 @@ STAGES = (
         before=("fit",),
         asked_for=True,
     ),
+    Stage(
+        "power",
+        "Tells how many patients are enough: a learning curve, and the power to find a biomarker.",
+        None,
+        (Part("power", ("learning.csv", "power.csv"), specimens=False, cohort=True),),
+        before=("fit",),
+        asked_for=True,
+    ),
 )
 
 PARTS = {part.name: part for stage in STAGES for part in stage.parts}

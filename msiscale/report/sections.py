@@ -22,6 +22,7 @@ from msiscale.report.data import (
     CsvTable,
     Results,
 )
+from msiscale.report.enough import ENOUGH
 from msiscale.report.evidence import (
     BELIEVE,
     BETWEEN,
@@ -355,7 +356,10 @@ REGISTRATION = Section(
     (registration,),
 )
 # the page has these, in this order: a new one is a line here
-SECTIONS = (CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, SECONDARY, REGISTRATION, BETWEEN)
+SECTIONS = (
+    *(CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, ENOUGH),
+    *(SECONDARY, REGISTRATION, BETWEEN),
+)
 FIRST = (ION_IMAGES, PREDICTED)  # above all else where there is no annotation, or one patient
 TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))
 # what a run has only where it was asked for: the table, and how to ask
@@ -363,6 +367,7 @@ _ASKED = {
     "the slide misplaced, and chance": ("robustness", "--jitter, --null"),
     "the published study's choices": ("switches", "msiscale ablate"),
     "lipids with a false-discovery rate": ("annotations", "msiscale annotate"),
+    "how many patients are enough": ("learning", "msiscale power"),
     "mass calibration": ("calibration", "--recalibrate"),
 }
 
