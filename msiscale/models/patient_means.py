@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from msiscale.grid import Floats
 from msiscale.models.intervals import LEVEL
 
+OVER_PATIENTS, ALL_PIXELS = "mean_over_patients", "pooled"  # estimands, as the tables call them
 TRUSTED = 4  # patients from which an interval by t is more than its few patients' word
 
 

@@ -15,11 +15,16 @@ import numpy as np
 from msiscale.models import R2, classification_metrics, intervals
 from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE
 from msiscale.models.metrics import POOLED
-from msiscale.models.patient_means import PatientMean, holm, patient_mean
+from msiscale.models.patient_means import (
+    ALL_PIXELS,
+    OVER_PATIENTS,
+    PatientMean,
+    holm,
+    patient_mean,
+)
 from msiscale.pipeline.metrics import Evaluation
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED
 
-MEAN, ALL_PIXELS = "mean_over_patients", "pooled"  # what is estimated
 INTERVALS = [
     *("protocol", "model", "target", "metric", "value", "low", "high"),
     *("estimand", "patients", "of", "trusted", "why"),
@@ -188,7 +193,7 @@ def _mean(mean: PatientMean, of: int, why: str) -> dict[str, Any]:
         "value": mean.value,
         "low": mean.low,
         "high": mean.high,
-        "estimand": MEAN,
+        "estimand": OVER_PATIENTS,
         "patients": mean.n,
         "of": of,
         "trusted": mean.trusted,

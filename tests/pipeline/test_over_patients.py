@@ -10,8 +10,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from msiscale.models import R2
 from msiscale.models.metrics import POOLED
+from msiscale.models.patient_means import ALL_PIXELS
+from msiscale.models.patient_means import OVER_PATIENTS as MEAN
 from msiscale.pipeline.metrics import Evaluation, classification, regression
-from msiscale.pipeline.over_patients import ALL_PIXELS, MEAN, over_patients
+from msiscale.pipeline.over_patients import over_patients
 
 MODELS = {
     "cancer_from_msi": 2.0,
