@@ -31,6 +31,7 @@ from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
+from msiscale.pipeline.twins import twins
 from msiscale.store import (
     absolute,
     at_once,
@@ -116,7 +117,8 @@ def run(
     Raises
     ------
     InputError
-        The manifest or a choice cannot be used, or no specimen has finished the earlier stages.
+        The manifest or a choice cannot be used, two patients have the same file, or no specimen has
+        finished the earlier stages.
 
     Examples
     --------
@@ -155,6 +157,7 @@ def run(
             return client
 
         job = Run(out, cohort, chosen, joined, lease, debug=debug, new_axis=new_axis)
+        _refuse_twins(job)
         # before anything is touched: all is to be done, or it costs nothing as it runs already
         if not again or where.scheduler is not None:
             _ = job.client
@@ -177,11 +180,22 @@ def run(
     return replace(result, total=total, failed=job.failed)
 
 
+def _refuse_twins(job: Run) -> None:
+    """No patient is left out whose files are those of another. InputError where there is one."""
+    for record in job.records("manifest").values():
+        recall(record.get("seen", {}))  # so that what was read before is not read again
+    found = twins(job.cohort)
+    if found.problems:
+        first, *others = found.problems
+        more = f" ({len(others)} more: msiscale check names them)" if others else ""
+        raise InputError(f"{first}{more}")
+    for notice in found.notices:
+        job.notice("manifest", notice.specimen, f"{notice.file}: {notice.text}")
+
+
 def _note_manifest(job: Run) -> None:
     """Rows that could not be used are failures of their specimens."""
     known = job.records("manifest")
-    for record in known.values():
-        recall(record.get("seen", {}))
 
     def write(specimen: Specimen) -> None:
         facts = {"msi": specimen.msi, "slide": specimen.slide, "seen": _seen(specimen)}

@@ -116,7 +116,8 @@ def notes(results: Results, protocol: str = "") -> Iterator[str]:
         return
     few = min((e.patients for e in known.values() if not math.isnan(e.low)), default=TRUSTED)
     if few < TRUSTED:
-        yield f"An interval over fewer than {TRUSTED} patients cannot be trusted; here there are {few}."
+        doubt = f"An interval over fewer than {TRUSTED} patients cannot be trusted"
+        yield f"{doubt}; here there are {few}."
     for reason in dict.fromkeys(one.why for one in known.values() if one.why):
         mine = [one for one in known.values() if one.why == reason]
         if all(math.isnan(one.value) for one in mine):
