@@ -60,10 +60,11 @@ def _judge(found: Twins, column: str, called: str, a: Specimen, b: Specimen) -> 
         if column == "annotation" and _is_empty(file):
             return
         where = file if file == other else f"{file}, {other}"
-        found.problems.append(
+        text = (
             f"{where}: specimens {a.name} and {b.name} have the same {called} but are of patients "
             f"{a.patient} and {b.patient}; give both the same patient, or each its own file"
         )
+        found.problems.append(str(InputError(text)))  # on one line, without secrets of a URL
     elif column == "msi":
         text = (
             f"the same MSI as that of specimen {a.name}, of the same patient: its pixels count "
