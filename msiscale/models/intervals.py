@@ -90,26 +90,6 @@ def values(counts: Tallies, weights: Floats) -> dict[str, Floats]:
         squares = [w @ counts.squares for w in some]
         sums = (some @ counts.positive, some @ counts.negative, squares)
         found += [_values(counts.called, *one) for one in zip(*sums, strict=True)]
-    return _by_name(found)
-
-
-def each(counts: Tallies) -> dict[str, Floats]:
-    """`METRICS` of each patient alone.
-
-    Parameters
-    ----------
-    counts : Tallies
-        Of the patients.
-
-    Returns
-    -------
-    dict of (patients,) float64 arrays; NaN where a patient has one class only
-    """
-    alone = zip(counts.positive, counts.negative, counts.squares, strict=True)
-    return _by_name([_values(counts.called, *one) for one in alone])
-
-
-def _by_name(found: Sequence[Mapping[str, float]]) -> dict[str, Floats]:
     return {name: np.array([one[name] for one in found]) for name in METRICS}
 
 
@@ -126,7 +106,7 @@ def _values(called: NDArray[np.bool_], p: Floats, n: Floats, squares: float) -> 
         steps = p[::-1] / total_p
         one = {
             "auc": ranked,
-            "average_precision": (precision * steps).sum(),
+            "average_precision": (precision * steps).sum() if total_n else np.nan,
             "accuracy": (tp + total_n - fp) / pixels,
             "balanced_accuracy": (tp / total_p + 1 - fp / total_n) / 2,
             "dice": 2 * tp / (total_p + tp + fp),
@@ -161,37 +141,6 @@ def interval(sample: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def sign_flip(differences: ArrayLike, most: int = 9999) -> float:
-    """Two-sided p of a mean difference, by turning the signs of whole patients.
-
-    Parameters
-    ----------
-    differences : (patients,)
-        NaN where there is none.
-    most : int
-        Turns at most: exact up to 13 patients.
-
-    Returns
-    -------
-    float; with n patients no less than 2 / 2**n, NaN for fewer than two
-    """
-    from scipy.stats import permutation_test  # slow to import
-
-    d = np.asarray(differences, float)
-    d = d[np.isfinite(d)]
-    if len(d) < 2:
-        return float("nan")
-    found = permutation_test(
-        (d,),
-        lambda x, axis: x.mean(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=most,
-        rng=np.random.default_rng(0),
-    )
-    return float(found.pvalue)
 
 
 def r2_values(parts: Mapping[str, R2], weights: Floats) -> tuple[Floats, Floats]:

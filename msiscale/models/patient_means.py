@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from msiscale.grid import Floats
 from msiscale.models.intervals import LEVEL
 
+OVER_PATIENTS, ALL_PIXELS = "mean_over_patients", "pooled"  # estimands, as the tables call them
 TRUSTED = 4  # patients from which an interval by t is more than its few patients' word
 
 
@@ -71,10 +72,9 @@ def patient_mean(values: ArrayLike, level: float = LEVEL) -> PatientMean:
         return PatientMean(float(known[0]) if n else np.nan, np.nan, np.nan, np.nan, n)
     mean, error = float(known.mean()), float(known.std(ddof=1) / np.sqrt(n))
     reach = float(stdtrit(n - 1, (1 + level) / 2)) * error
-    if error:
-        p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    else:
-        p = 0.0 if mean else 1.0
+    if not error:
+        return PatientMean(mean, mean, mean, 0.0 if mean else 1.0, n)
+    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
     return PatientMean(mean, mean - reach, mean + reach, p, n)
 
 

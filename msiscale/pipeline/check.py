@@ -19,6 +19,7 @@ from msiscale.pipeline.placement import given
 from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.register import cancer_on_grid
+from msiscale.pipeline.twins import twins
 from msiscale.slide.reader import check as check_slide
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import as_asked
@@ -44,7 +45,8 @@ def check(manifest: str, config: RunConfig) -> Checked:
             checked.notices.append(Notice("", "", "mpp", text))
 
     cohort = read_manifest(manifest)
-    checked = Checked(list(cohort.problems.values()))
+    same = twins(cohort)
+    checked = Checked([*cohort.problems.values(), *same.problems], [*same.notices])
     for name, load in (
         ("encoder", encoder),
         ("axis", lambda: given_axis(config)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 import resource
 import time
@@ -14,16 +13,14 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
-import pandas as pd
 from distributed import Client
 
 from msiscale import __version__, msi
 from msiscale.cluster import Where, connecting
 from msiscale.cohort import FILES, Specimen, read_manifest
-from msiscale.config import PROTOCOLS, RunConfig, as_dict, load_config
+from msiscale.config import RunConfig, as_dict, load_config
 from msiscale.errors import InputError
 from msiscale.log import hearing
-from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE
 from msiscale.models.incremental import need_dask_ml
 from msiscale.notices import Notice
 from msiscale.pipeline.account import totals
@@ -31,10 +28,10 @@ from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.features import encoder_facts
-from msiscale.pipeline.model import COLOUR, HE, MODELS
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
+from msiscale.pipeline.twins import twins
 from msiscale.store import (
     absolute,
     at_once,
@@ -63,10 +60,10 @@ class Result:
 
     def summary(self) -> Iterator[str]:
         """Headline lines: figures of what was held out, biomarkers, where the report is."""
-        metrics = join(self.out, "metrics.csv")
-        if exists(metrics):
-            ions = join(self.out, "ions.csv")
-            yield from _headline(read_csv(metrics), read_csv(ions) if exists(ions) else None)
+        from msiscale.report import Results
+        from msiscale.report.headline import lines
+
+        yield from lines(Results(self.out))
         found = join(self.out, "biomarkers.csv")
         if exists(found):
             yield "strongest m/z:"
@@ -79,48 +76,6 @@ class Result:
         page = join(self.out, "report.html")
         if exists(page):
             yield f"report: {page}"
-
-
-HELD_OUT = {
-    "leave_one_patient_out": "leave-one-patient-out",
-    "spatial_blocks": "blocks held out of one patient",
-    "pixel_folds": "random pixels held out of one patient",
-}
-
-
-def _headline(metrics: pd.DataFrame, ions: pd.DataFrame | None) -> Iterator[str]:
-    """Pooled figures of what was held out, then what leakage would claim."""
-    pooled = metrics[metrics["specimen"] == "all"]
-    held = next((p for p in PROTOCOLS if (pooled["protocol"] == p).any()), None)
-    if held is None:
-        return
-    values, claimed = (
-        pooled[pooled["protocol"] == p].set_index(["model", "target", "metric"])["value"]
-        for p in (held, "pixel_folds")
-    )
-    yield f"{HELD_OUT[held]}, all specimens:"
-    for model in (*MODELS, COLOUR):
-        if (model, "cancer", "auc") in values.index:
-            auc, ap, prevalence = (
-                values[model, "cancer", m] for m in ("auc", "average_precision", "prevalence")
-            )
-            yield f"  {model:<26} AUC {auc:.3f}  AP {ap:.3f}  (prevalence {prevalence:.3f})"
-    for model, target in itertools.product(
-        (MSI_FROM_HE, MSI_FROM_COLOUR), ("mode_000", "weighted")
-    ):
-        if (model, target, "r2") in values.index:
-            yield f"  {f'{model} {target}':<26} R² {values[model, target, 'r2']:.3f}"
-    if ions is not None and len(mine := ions[ions["protocol"] == held]):
-        yield (
-            f"  {'ions, median r':<26} {mine['pearson'].median():.3f}, from colour alone "
-            f"{mine['colour_pearson'].median():.3f}"
-        )
-    if held != "pixel_folds" and (HE, "cancer", "auc") in claimed.index:
-        aucs = ", ".join(f"{claimed[model, 'cancer', 'auc']:.3f}" for model in MODELS)
-        yield (
-            f"pooled pixels, as the published study validates, would claim: AUC {aucs}, "
-            f"R² {claimed[MSI_FROM_HE, 'weighted', 'r2']:.3f}"
-        )
 
 
 def run(
@@ -162,7 +117,8 @@ def run(
     Raises
     ------
     InputError
-        The manifest or a choice cannot be used, or no specimen has finished the earlier stages.
+        The manifest or a choice cannot be used, two patients have the same file, or no specimen has
+        finished the earlier stages.
 
     Examples
     --------
@@ -201,6 +157,7 @@ def run(
             return client
 
         job = Run(out, cohort, chosen, joined, lease, debug=debug, new_axis=new_axis)
+        _refuse_twins(job)
         # before anything is touched: all is to be done, or it costs nothing as it runs already
         if not again or where.scheduler is not None:
             _ = job.client
@@ -223,11 +180,22 @@ def run(
     return replace(result, total=total, failed=job.failed)
 
 
+def _refuse_twins(job: Run) -> None:
+    """No patient is left out whose files are those of another. InputError where there is one."""
+    for record in job.records("manifest").values():
+        recall(record.get("seen", {}))  # so that what was read before is not read again
+    found = twins(job.cohort)
+    if found.problems:
+        first, *others = found.problems
+        more = f" ({len(others)} more: msiscale check names them)" if others else ""
+        raise InputError(f"{first}{more}")
+    for notice in found.notices:
+        job.notice("manifest", notice.specimen, f"{notice.file}: {notice.text}")
+
+
 def _note_manifest(job: Run) -> None:
     """Rows that could not be used are failures of their specimens."""
     known = job.records("manifest")
-    for record in known.values():
-        recall(record.get("seen", {}))
 
     def write(specimen: Specimen) -> None:
         facts = {"msi": specimen.msi, "slide": specimen.slide, "seen": _seen(specimen)}

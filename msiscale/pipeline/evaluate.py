@@ -211,7 +211,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         scores,
         colour,
         held_out,
-        bool(fitted),
+        fitted,
         within=not setting.whole,
     )
     wrote = {n: wrote for n, (_, wrote) in results}

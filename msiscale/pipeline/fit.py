@@ -14,7 +14,8 @@ from msiscale.models import Spread, moments_of_blocks
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, clear, evaluate
-from msiscale.pipeline.metrics import PROTOCOL, write_metrics
+from msiscale.pipeline.metric_tables import write_metrics
+from msiscale.pipeline.metrics import PROTOCOL
 from msiscale.pipeline.model import write_model
 from msiscale.pipeline.pixel_rows import PixelRows, sound
 from msiscale.pipeline.protocols import (

@@ -1,43 +1,23 @@
-"""``metrics.csv`` and, beside it, intervals, comparisons and reliability of the held-out maps."""
+"""What a protocol held out, and its records: a specimen each, and all pixels pooled."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from msiscale.models import R2, classification_records, intervals
+from msiscale.models import R2, classification_records
 from msiscale.models.fold_model import Scored
 from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE, r2_records
-from msiscale.models.metrics import POOLED, reliability
-from msiscale.pipeline.context import Run
-from msiscale.pipeline.model import COLOUR, COMPARED, HE, HE_MODES, MSI, PREDICTED
+from msiscale.models.metrics import POOLED
+from msiscale.pipeline.model import COMPARED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.store import at_once, join, open_group, read, write_csv
+from msiscale.store import at_once, open_group, read
 
 PROTOCOL = "leave_one_patient_out"
-COLUMNS = [
-    "protocol",
-    "fold",
-    "specimen",
-    "model",
-    "target",
-    "metric",
-    "value",
-]
-INTERVALS = ["protocol", "model", "target", "metric", "value", "low", "high"]
-PAIRS = (
-    (PREDICTED, HE_MODES),
-    (PREDICTED, HE),
-    (MSI, PREDICTED),
-    (MSI, HE),
-    (HE, COLOUR),
-    (PREDICTED, COLOUR),
-    (MSI, COLOUR),
-)
+ONE_CLASS = "its training pixels are of one class only, so it could not be trained"
 Maps = dict[str, np.ndarray]
 
 
@@ -56,6 +36,7 @@ class Evaluation:
     blocks : mapping of specimen to which of several folds held a pixel out (y, x); else empty
     ratio : (k,) explained variance ratio of the modes, mean over folds
     held_out : folds whose own records are taken as they are
+    untrained : mapping of model to mapping of fold to why it could not be trained
     """
 
     protocol: str
@@ -67,6 +48,7 @@ class Evaluation:
     blocks: Maps
     ratio: np.ndarray
     held_out: Sequence[Scored] = ()
+    untrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def records(self) -> Iterator[dict[str, Any]]:
@@ -82,7 +64,7 @@ class Evaluation:
         scores: Mapping[str, Sequence[R2]],
         colour: Mapping[str, Sequence[R2]],
         models: Sequence[Scored],
-        labelled: bool,
+        fitted: Classifiers,
         *,
         within: bool = False,
     ) -> Evaluation:
@@ -94,7 +76,7 @@ class Evaluation:
         Returns
         -------
         Evaluation
-            Without maps where nothing is `labelled`.
+            Without maps where no classifier was `fitted`.
         """
         folds = dict.fromkeys(tables, POOLED)
         if not within:
@@ -107,7 +89,7 @@ class Evaluation:
             wanted = [*COMPARED, *(["fold"] if within and "fold" in group else [])]
             return {model: read(group, model) for model in wanted}
 
-        names = list(tables) if labelled and models else []
+        names = list(tables) if fitted and models else []
         read_maps = at_once(maps, names)
         return cls(
             protocol,
@@ -120,55 +102,34 @@ class Evaluation:
             ratio.mean(axis=0) if len(ratio) else np.zeros(0),
             # a specimen's own records know its spectra and background too
             () if within else models,
+            _untrained(fitted, [m.fold.name for m in models]),
         )
 
+    def why(self, model: str, fold: str) -> str:
+        """Why a model of cancer has no score in what a fold held out, or in all; "" where it has.
 
-def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, str]) -> None:
-    """All protocols in one tidy table; ``intervals.csv``, over patients, of its pooled values;
-    ``comparisons.csv`` of models; ``reliability.csv``."""
-    parts: list[Iterable[dict[str, Any]]] = []
-    pooled: list[dict[str, Any]] = []
-    compared: list[dict[str, Any]] = []
-    bins: list[dict[str, Any]] = []
-    for one in found:
-        rows = regression(one, patients, compared)
-        if one.truth:
-            rows += classification(one, patients, compared)
-            for model, maps in one.maps.items():
-                curve = reliability(list(one.truth.values()), list(maps.values()))
-                bins += [{"protocol": one.protocol, "model": model, **row} for row in curve]
-        parts += [one.records, rows]
-        pooled += [row for row in rows if "low" in row]
-
-    def write(name: str, content: Iterable[dict[str, Any]], columns: list[str]) -> None:
-        write_csv(join(run.out, name), content, columns, digits=12)
-
-    write("metrics.csv", itertools.chain.from_iterable(parts), COLUMNS)
-    write("intervals.csv", pooled, INTERVALS)
-    write("comparisons.csv", compared, COMPARISON)
-    write("reliability.csv", bins, RELIABILITY)
+        Returns
+        -------
+        str
+            Where a fold could not be trained, all pixels have no score either: the rest of them
+            are of the other class alone.
+        """
+        folds = self.untrained.get(model, {})
+        if fold == POOLED:
+            return next(iter(folds.values()), "")
+        return folds.get(fold, "")
 
 
-COMPARISON = [
-    "protocol",
-    "model",
-    "against",
-    "metric",
-    "difference",
-    "low",
-    "high",
-    "unit",
-    "units",
-    "patients",
-    "p",
-]
-RELIABILITY = ["protocol", "model", "predicted", "observed", "n"]
+def _untrained(fitted: Classifiers, folds: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for (model, fold), classifier in fitted.items():
+        if fold in folds and np.isnan(classifier.coef).any():
+            found.setdefault(model, {})[fold] = f"fold {fold}: {ONE_CLASS}"
+    return found
 
 
-def regression(
-    one: Evaluation, patients: Mapping[str, str], compared: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Records of the modes; pooled ones with intervals; `compared` gets network against colour.
+def regression(one: Evaluation) -> list[dict[str, Any]]:
+    """Records of the modes: specimens', and pooled ones.
 
     Returns
     -------
@@ -176,124 +137,31 @@ def regression(
         Without those of the evaluation itself (`Evaluation.records`).
     """
     rows: list[dict[str, Any]] = []
-    samples, pooled_values, each = {}, {}, {}
-    unit = ""
     for model, scores in ((MSI_FROM_HE, one.scores), (MSI_FROM_COLOUR, one.colour)):
         if not scores:
             continue
         if not one.held_out:
             for name, parts in scores.items():
-                found = r2_records(one.folds[name], name, R2.total(parts), one.ratio, model)
-                rows += [{"protocol": one.protocol, **r} for r in found]
-        unit, units = _units(scores, patients)
-        total = R2.total(units.values())
-        pooled = r2_records(POOLED, POOLED, total, one.ratio[: len(total.rss)], model)
-        if len(units) > 1:
-            modes, weighted = intervals.r2_values(units, intervals.draws(len(units)))
-            samples[model], pooled_values[model] = weighted, total.weighted
-            each[model] = np.array([part.weighted for part in units.values()])
-            for record in pooled if unit == PATIENTS else ():
-                if record["metric"] == "r2":
-                    target = record["target"]
-                    sample = weighted if target == "weighted" else modes[:, int(target[5:])]
-                    record["low"], record["high"] = intervals.interval(sample)
-        rows += [{"protocol": one.protocol, **r} for r in pooled]
-    if len(samples) == 2:
-        pair = (MSI_FROM_HE, MSI_FROM_COLOUR)
-        compared.append(_compared(one.protocol, pair, "r2", pooled_values, samples, each, unit))
-    return rows
+                rows += r2_records(one.folds[name], name, R2.total(parts), one.ratio, model)
+        total = R2.total(part for parts in scores.values() for part in parts)
+        rows += r2_records(POOLED, POOLED, total, one.ratio[: len(total.rss)], model)
+    return [{"protocol": one.protocol, **row} for row in rows]
 
 
-PATIENTS, BLOCKS = "patients", "blocks"
+def classification(one: Evaluation) -> list[dict[str, Any]]:
+    """Records of the maps: specimens', and pooled ones.
 
-
-def _units(
-    scores: Mapping[str, Sequence[R2]], patients: Mapping[str, str]
-) -> tuple[str, dict[str, R2]]:
-    """Of patients; where there is one, of the blocks that were held out."""
-    found: dict[str, list[R2]] = {}
-    for name, parts in scores.items():
-        found.setdefault(patients[name], []).extend(parts)
-    if len(found) > 1:
-        return PATIENTS, {patient: R2.total(parts) for patient, parts in found.items()}
-    every = [part for parts in found.values() for part in parts]
-    return BLOCKS, {str(i): part for i, part in enumerate(every)}
-
-
-def _compared(
-    protocol: str,
-    pair: tuple[str, str],
-    metric: str,
-    values: Mapping[str, float],
-    samples: Mapping[str, np.ndarray],
-    each: Mapping[str, np.ndarray],
-    unit: str,
-) -> dict[str, Any]:
-    """A row of ``comparisons.csv``: a difference, its interval over units and, of patients, p."""
-    a, b = pair
-    low, high = intervals.interval(samples[a] - samples[b])
-    differences = each[a] - each[b]
-    n = int(np.isfinite(differences).sum())
-    return {
-        "protocol": protocol,
-        "model": a,
-        "against": b,
-        "metric": metric,
-        "difference": values[a] - values[b],
-        "low": low,
-        "high": high,
-        "unit": unit,
-        "units": n,
-        "patients": n if unit == PATIENTS else 1,
-        "p": intervals.sign_flip(differences) if unit == PATIENTS else np.nan,
-    }
-
-
-def classification(
-    one: Evaluation, patients: Mapping[str, str], compared: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Records of the maps, pooled ones with intervals; `compared` gets the pairs of models."""
+    Returns
+    -------
+    list of dict
+        Where a fold could not be trained, what it held out has no score and says ``why``; nor have
+        all pixels, of which only the others would be left.
+    """
     rows = []
-    unit, parts = _masks(one, patients)
-    samples: dict[str, dict[str, np.ndarray]] = {}
-    each: dict[str, dict[str, np.ndarray]] = {}  # a unit by itself
-    weights = intervals.draws(len(parts))
-    values: dict[str, dict[str, float]] = {}
     for model, maps in one.maps.items():
-        records = classification_records(one.truth, maps, model=model, folds=one.folds)
-        if len(parts) > 1:
-            truths, guesses = (
-                [np.concatenate([of[n][mask] for n, mask in part]) for part in parts]
-                for of in (one.truth, maps)
-            )
-            counts = intervals.tally(truths, guesses)
-            samples[model] = intervals.values(counts, weights)
-            each[model] = intervals.each(counts)
-        for record in records:
-            if record["specimen"] == POOLED:
-                values.setdefault(model, {})[record["metric"]] = record["value"]
-                sample = samples.get(model, {}).get(record["metric"])
-                if sample is not None and unit == PATIENTS:
-                    record["low"], record["high"] = intervals.interval(sample)
-            rows.append({"protocol": one.protocol, **record})
-    for pair in PAIRS if samples else ():
-        for metric in ("auc", "average_precision"):
-            value = {model: values[model][metric] for model in pair}
-            sample_of = {model: samples[model][metric] for model in pair}
-            by_unit = {model: each[model][metric] for model in pair}
-            compared.append(_compared(one.protocol, pair, metric, value, sample_of, by_unit, unit))
+        for record in classification_records(one.truth, maps, model=model, folds=one.folds):
+            why = one.why(model, record["fold"])
+            if why and record["metric"] != "n":
+                record["value"] = np.nan
+            rows.append({"protocol": one.protocol, **record, **({"why": why} if why else {})})
     return rows
-
-
-Parts = list[list[tuple[str, np.ndarray]]]
-
-
-def _masks(one: Evaluation, patients: Mapping[str, str]) -> tuple[str, Parts]:
-    """Pixels of patients; where there is one, of the blocks that were held out."""
-    members: dict[str, list[tuple[str, np.ndarray]]] = {}
-    for name, truth in one.truth.items():
-        members.setdefault(patients[name], []).append((name, np.ones(truth.shape, bool)))
-    if len(members) > 1 or not one.blocks:
-        return PATIENTS, list(members.values())
-    blocks = {int(k) for fold in one.blocks.values() for k in np.unique(fold[fold >= 0])}
-    return BLOCKS, [[(n, fold == k) for n, fold in one.blocks.items()] for k in sorted(blocks)]

@@ -81,8 +81,8 @@ def _rows(
             setting = Setting.of_patients(test, moved, folds, units, columns, **words)
             found = evaluate(run, setting, root).evaluation
             clear(run)
-            records = regression(found, patients, [])
-            records += classification(found, patients, []) if found.truth else []
+            records = regression(found)
+            records += classification(found) if found.truth else []
             rows += [
                 {"test": test, "level": level, "draw": draw, **record}
                 for record in records

@@ -197,7 +197,7 @@ STAGES = (
                     "reliability.csv",
                     "batch.csv",
                 ),
-                version=4,
+                version=5,
                 cohort=True,
                 pooled=True,
             ),
@@ -289,9 +289,10 @@ STAGES = (
             Part(
                 "pages",
                 ("report/{}.html", "figures/thumbnail_{}.jpg"),
+                version=2,
                 pooled=True,
             ),
-            Part("report", ("report.html",), specimens=False, cohort=True),
+            Part("report", ("report.html",), version=2, specimens=False, cohort=True),
         ),
     ),
     Stage(

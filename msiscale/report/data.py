@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,12 @@ LEFT_OUT = {
     "spatial_blocks": "blocks of the specimen left out",
     "pixel_folds": "pixels left out at random",
 }
+HELD_OUT = {
+    PROTOCOL: "each patient held out in turn",
+    "spatial_blocks": "blocks held out of one patient",
+    "pixel_folds": "random pixels held out of one patient",
+}
+_GROUP = re.compile(r"fold \d+ of (\d+)")  # as `msiscale.models.folds.dealt` calls them
 Records = Mapping[str, Mapping[str, Any]]
 MODELS = {
     "cancer_from_msi": "from MSI",
@@ -170,6 +177,28 @@ class Results:
         """The one that the page is about: patients left out, else what the run has in its place."""
         there = set(self.table(METRICS)["protocol"])
         return next((p for p in (PROTOCOL, *WITHIN) if p in there), PROTOCOL)
+
+    @cached_property
+    def groups(self) -> str:
+        """How many groups the patients were held out in; "" where each was by itself."""
+        table = self.table(METRICS)
+        folds = set(table.loc[table["protocol"] == PROTOCOL, "fold"]) - {"all"}
+        found = [match and match[1] for match in map(_GROUP.fullmatch, folds)]
+        return found[0] or "" if found and all(found) else ""
+
+    @property
+    def left_out(self) -> str:
+        """What is held out in the figures that the page is about, within a sentence."""
+        if self.protocol == PROTOCOL and self.groups:
+            return f"patients left out in {self.groups} groups"
+        return LEFT_OUT[self.protocol]
+
+    @property
+    def held_out_words(self) -> str:
+        """The same at the beginning of a line."""
+        if self.protocol == PROTOCOL and self.groups:
+            return f"patients held out in {self.groups} groups"
+        return HELD_OUT[self.protocol]
 
     @cached_property
     def labelled(self) -> bool:

@@ -7,17 +7,14 @@ import math
 
 import pandas as pd
 
-from msiscale.report.data import LEFT_OUT, METRICS, MODELS, PROTOCOL, CsvTable, Results
+from msiscale.report.data import METRICS, MODELS, PROTOCOL, CsvTable, Results
+from msiscale.report.headline import COLOUR, DOUBT, INTERVALS, Estimates
 from msiscale.report.tables import HtmlTable, Section, filled, frame, number
 
-INTERVALS = CsvTable(
-    "intervals",
-    "protocol* model* target* metric* value low high",
-    "msiscale fit, on two patients or more",
-)
 COMPARISONS = CsvTable(
     "comparisons",
-    "protocol* model* against* metric* difference low high unit* units p",
+    "protocol* model* against* metric* difference low high unit* units trusted p p_holm "
+    "pooled_difference",
     "msiscale fit, on two patients or more, or blocks of one",
 )
 RELIABILITY = CsvTable(
@@ -44,7 +41,6 @@ PROTOCOLS = {
     "spatial_blocks": "spatial blocks",
     "pixel_folds": "pixel folds",
 }
-COLOUR = ("cancer_from_colour", "msi_from_colour")  # baselines of what colour alone gives
 COMPARED = {
     **MODELS,
     "cancer_from_he_modes": "from modes of H&E",
@@ -104,24 +100,6 @@ def present(results: Results) -> list[str]:
     return [p for p in PROTOCOLS if p in there] + [p for p in there if p not in PROTOCOLS]
 
 
-Key = tuple[str, str, str, str]
-
-
-def interval_of(results: Results) -> dict[Key, tuple[float, float]]:
-    """95 % interval over patients by (protocol, model, target, metric)."""
-    table = results.table(INTERVALS)
-    keys = ["protocol", "model", "target", "metric"]
-    columns = [table[k] for k in keys] + [table["low"], table["high"]]
-    return {(p, m, t, k): (low, high) for p, m, t, k, low, high in zip(*columns, strict=True)}
-
-
-def with_interval(value: float, bounds: tuple[float, float] | None) -> str:
-    """A value and, where it is known, its interval."""
-    if bounds is None or math.isnan(bounds[0]) or math.isnan(value):
-        return number(value)
-    return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"
-
-
 def leaks(results: Results) -> bool:
     """Whether the run has what tells the worth of leakage."""
     there = {results.protocol, "pixel_folds"}
@@ -130,24 +108,29 @@ def leaks(results: Results) -> bool:
 
 def left_out(results: Results) -> str:
     """What is held out in the figures that the page is about."""
-    return LEFT_OUT[results.protocol]
+    return results.left_out
+
+
+def averaged(results: Results) -> str:
+    """What a score of the page is."""
+    if Estimates(results).over_patients(results.protocol):
+        return "Mean over patients, with its 95 % interval by t,"
+    return "All pixels together,"
 
 
 def protocols(results: Results) -> HtmlTable:
-    """Pooled values of each protocol with intervals over patients, and what leakage is worth."""
-    names, bounds = present(results), interval_of(results)
+    """Each protocol's means over patients with intervals, and what leakage is worth."""
+    names, estimates = present(results), Estimates(results)
     leaked = leaks(results)
     rows = []
-    for model, target, metric in SHOWN:
-        values = {p: results.metric("all", model, target, metric, p) for p in names}
+    for what in SHOWN:
+        values = {p: estimates.value((p, *what)) for p in names}
         if all(math.isnan(v) for v in values.values()):
             continue
-        cells = [
-            with_interval(v, bounds.get((p, model, target, metric))) for p, v in values.items()
-        ]
+        cells = [estimates.shown((p, *what)) for p in names]
         if leaked:
             cells.append(signed(values["pixel_folds"] - values[results.protocol]))
-        rows.append([*words_of(model, target, metric), *cells])
+        rows.append([*words_of(*what), *cells])
     columns = ["predicted", "metric", *(PROTOCOLS.get(p, p.replace("_", " ")) for p in names)]
     return HtmlTable([*columns, "worth of leakage"] if leaked else columns, rows)
 
@@ -163,11 +146,16 @@ def comparisons(results: Results) -> HtmlTable:
     rows = []
     for row in table[table["protocol"] == results.protocol].to_dict("records"):
         bounds = f"{signed(row['low'])} to {signed(row['high'])}"
+        if math.isnan(row["low"]):
+            bounds = "–"
+        elif str(row["trusted"]) != "True":
+            bounds += f", {DOUBT}"
         names = [_PREDICTED.get(row[c], row[c]) for c in ("model", "against")]
         cells = [_METRICS.get(row["metric"], row["metric"]), signed(row["difference"]), bounds]
-        rows.append([*names, *cells, f"{number(row['units'])} {row['unit']}", number(row["p"])])
-    columns = ["predicted", "against", "metric", "difference", "95 % interval"]
-    return HtmlTable([*columns, "interval over", "p"], rows)
+        cells += [f"{number(row['units'])} {row['unit']}", number(row["p"]), number(row["p_holm"])]
+        rows.append([*names, *cells, signed(row["pooled_difference"])])
+    columns = ["predicted", "against", "metric", "difference", "95 % interval", "mean over"]
+    return HtmlTable([*columns, "p", "p (Holm)", "all pixels pooled"], rows)
 
 
 def jitter(results: Results) -> HtmlTable:
@@ -283,27 +271,28 @@ BELIEVE = Section(
 <h3>Protocols side by side{% if leaks %}, and what leakage is worth{% endif %}</h3>
 <p class="note">Pixels of one specimen are alike: a protocol that shares a specimen between training and test flatters.{% if leaks %} The worth of
 leakage is the score in pixel folds (the study's protocol) less the score with {{ left_out }}.{% endif %}</p>
-{{ plot("protocols", "AUC of cancer under each protocol, all pixels together; lines: 95 % over patients.") }}
-{{ cells(protocols, "Validation protocols, all specimens together.", "No metrics yet.") }}
+{{ plot("protocols", "AUC of cancer under each protocol; lines: 95 % intervals over four patients or more.") }}
+{{ cells(protocols, averaged ~ " under each validation protocol.", "No metrics yet.") }}
 {% if study or comparisons.rows %}
 <h3>One against another</h3>
 <p class="note">What does the network see beyond the colours of the stain? And does predicted MSI know more than the H&amp;E that it comes
-from? Against as many modes of H&amp;E, that is a fair question. Intervals are over patients, or over blocks where there is one
-patient; p turns the signs of whole patients.</p>
+from? Against as many modes of H&amp;E, that is a fair question. A difference is the mean of the patients' own differences; its interval and its p are of
+the same t, and p (Holm) is adjusted for the rows of its metric. A patient without both classes has none. With one patient the mean is over blocks, which has no p. All pixels
+pooled stand beside it.</p>
 {{ cells(comparisons, "Differences of models on the same pixels, which were held out.", "No comparison: nothing was held out.") }}
 {% endif %}
 {% if study or jitter.rows or nulls.rows %}
 <h3>Where the slide lies, and chance</h3>
-{{ plot("jitter", "Scores with the slide away from its place: what a misplaced slide costs.") }}
-{{ cells(jitter, "With the slide so many MSI pixels away.", "Not asked for: --jitter.") }}
-{{ cells(nulls, "What chance gives: fits with a moved annotation, or a mirrored slide.", "No draws by chance: --null.") }}
+{{ plot("jitter", "Scores of all pixels pooled with the slide away from its place: what a misplaced slide costs.") }}
+{{ cells(jitter, "With the slide so many MSI pixels away, all pixels pooled.", "Not asked for: --jitter.") }}
+{{ cells(nulls, "What chance gives, all pixels pooled: fits with a moved annotation, or a mirrored slide.", "No draws by chance: --null.") }}
 {% endif %}
 {% if study or switches.rows %}
 <h3>The published study's choices</h3>
-{{ cells(switches, "What each choice changes on this cohort.", "Not asked for: msiscale ablate.") }}
+{{ cells(switches, "What each choice changes on this cohort, all pixels pooled.", "Not asked for: msiscale ablate.") }}
 {% endif %}
 """,  # noqa: E501
-    (leaks, left_out, protocols, comparisons, jitter, nulls, switches),
+    (leaks, left_out, averaged, protocols, comparisons, jitter, nulls, switches),
     # BETWEEN reads the last two
     (INTERVALS, COMPARISONS, RELIABILITY, ROBUSTNESS, SWITCHES, BATCH, CALIBRATION),
 )

@@ -21,6 +21,8 @@ from msiscale.report.data import MODELS, OUTSIDE, Results, State
 from msiscale.report.document import embedded
 from msiscale.report.evidence import left_out
 from msiscale.report.figures import FIGURES, figure_path
+from msiscale.report.headline import notes
+from msiscale.report.headline import table as headline_table
 from msiscale.report.plots import cohort_plots
 from msiscale.report.sections import (
     FIRST,
@@ -148,6 +150,9 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
         rows=at_once(lambda s: _row(results, s, apart), states),
         failures=tables.failures(states),
         verdict=verdict(results),
+        headline=headline_table(results),
+        notes=[*notes(results)],
+        held_out=results.held_out_words,
         first=[(s, _shown(s, results, plots)) for s in first],
         sections=[(s, _shown(s, results, plots)) for s in kept if s not in first],
         absent=absent(results),

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from msiscale.report.data import IONS, LEFT_OUT, Results
+from msiscale.report.data import IONS, Results
 from msiscale.report.drawing import BLUE, INK, ORANGE, draw_scale, extent_um, plain, spread
 from msiscale.store import HeldOut, StoredSpecimen, nearest_column
 
@@ -66,7 +66,7 @@ def gallery(results: Results, specimen: str) -> Figure | None:
         for j, row in enumerate(some.to_dict("records")):
             pair = [figure.add_subplot(grid[i, 1 + 2 * j + k]) for k in range(2)]
             _ion(pair, held, row, extent, f"{name}: " if j == 0 else "")
-    words = f"{specimen}: ions measured | predicted from H&E with {LEFT_OUT[held.protocol]}"
+    words = f"{specimen}: ions measured | predicted from H&E with {results.left_out}"
     figure.suptitle(plain(words), fontsize=11)
     return figure
 

@@ -17,12 +17,12 @@ from msiscale.report.evidence import (
     COMPARED,
     PROTOCOLS,
     RELIABILITY,
-    interval_of,
     jitter_means,
     left_out,
     present,
     words_of,
 )
+from msiscale.report.headline import Estimates
 from msiscale.report.ion_gallery import scored
 from msiscale.report.sections import mode_table, specimen_r2
 
@@ -124,25 +124,23 @@ def auc_by_specimen(results: Results) -> Figure | None:
 
 
 def by_protocol(results: Results) -> Figure | None:
-    """AUC of every model under each protocol, with intervals over patients."""
-    names = present(results)
-    values = {(p, m): results.metric("all", m, "cancer", "auc", p) for p in names for m in COMPARED}
+    """AUC of every model under each protocol, mean over patients with intervals to be trusted."""
+    names, estimates = present(results), Estimates(results)
+    values = {(p, m): estimates.value((p, m, *_AUC)) for p in names for m in COMPARED}
     shown = [m for m in COMPARED if any(not math.isnan(values[p, m]) for p in names)]
     if not shown:
         return None
-    bounds = interval_of(results)
+    found = {key: estimates.mean((*key, *_AUC)) for key in values}
+    bounds = {k: (e.low, min(e.high, 1.0)) for k, e in found.items() if e is not None and e.trusted}
     factors = [(COMPARED[m], PROTOCOLS.get(p, p)) for m in shown for p in names]
     ends = [v for v in values.values() if not math.isnan(v)]
-    ends += [
-        v for (p, m, t, k), b in bounds.items() if (p, m) in values for v in b if (t, k) == _AUC
-    ]
+    ends += [end for both in bounds.values() for end in both]
     low, high = np.nanmin(ends), np.nanmax(ends)
     room = 0.04 * (high - low) or 0.01
     span = (float(low - room), float(high + room))  # a range of its own forgets the whiskers
     plot = _figure(80 + 34 * len(factors), x_range=span, y_range=FactorRange(*factors[::-1]))
     for (marker, colour), protocol in zip(_MARKS, names, strict=False):
-        keys = [(protocol, m, "cancer", "auc") for m in shown]
-        lines = [bounds.get(k, (math.nan, math.nan)) for k in keys]
+        lines = [bounds.get((protocol, m), (math.nan, math.nan)) for m in shown]
         data = {
             "what": [(COMPARED[m], PROTOCOLS.get(protocol, protocol)) for m in shown],
             "value": [values[protocol, m] for m in shown],

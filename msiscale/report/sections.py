@@ -26,12 +26,11 @@ from msiscale.report.enough import ENOUGH
 from msiscale.report.evidence import (
     BELIEVE,
     BETWEEN,
-    COLOUR,
-    interval_of,
+    averaged,
     left_out,
-    with_interval,
 )
 from msiscale.report.figures import figure_path
+from msiscale.report.headline import COLOUR, Estimates
 from msiscale.report.ion_gallery import scored
 from msiscale.report.specimen import data_uri, encoded
 from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
@@ -85,15 +84,29 @@ _MOST_FIGURES = 6
 
 
 def headline(results: Results) -> HtmlTable:
-    """Pooled metrics with their intervals, a row a model."""
-    bounds = interval_of(results)
-    rows = []
-    for model, called in _models(results).items():
-        keys = [(results.protocol, model, "cancer", metric) for metric in SCORES]
-        values = [results.metric("all", m, t, metric, p) for p, m, t, metric in keys]
-        cells = [with_interval(v, bounds.get(k)) for v, k in zip(values, keys, strict=True)]
-        rows.append([called, *cells])
+    """Means over patients with their intervals, a row a model; pooled metrics of one patient."""
+    estimates = Estimates(results)
+    rows = [
+        [called, *(estimates.shown((results.protocol, model, "cancer", m)) for m in SCORES)]
+        for model, called in _models(results).items()
+    ]
     return HtmlTable(["cancer predicted", *SCORES.values()], rows)
+
+
+def pooled(results: Results) -> HtmlTable:
+    """Metrics of all pixels, a row a model, where `headline` has means over patients."""
+    estimates, rows = Estimates(results), []
+    for model, called in _models(results).items():
+        cells = []
+        for metric in SCORES:
+            found = estimates.pooled((results.protocol, model, "cancer", metric))
+            value = number(results.metric("all", model, "cancer", metric))
+            if found is not None and found.trusted:
+                value += f" ({number(found.low)} to {number(found.high)})"
+            cells.append(value)
+        rows.append([called, *cells])
+    shown = estimates.over_patients(results.protocol)
+    return HtmlTable(["cancer predicted", *SCORES.values()], rows if shown else [])
 
 
 def per_specimen(results: Results) -> HtmlTable:
@@ -235,8 +248,10 @@ CANCER = Section(
 <h2 id="cancer">Cancer, {{ left_out | replace("the patient", "whole patients") }}</h2>
 <p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Read an accuracy beside that of
 always answering the majority class, and an average precision beside the prevalence: those are what no skill gives.
-In brackets: 95 % intervals, by drawing patients again.</p>
-{{ cells(headline, "All specimens together, " ~ left_out ~ ".") }}
+Beside means over patients stand all pixels pooled: those rank scores of different folds together, and can lie outside of what any patient has.
+Their intervals draw patients again, which only ten patients or more allow.</p>
+{{ cells(headline, averaged ~ " " ~ left_out ~ ".") }}
+{{ cells(pooled, "All pixels pooled, " ~ left_out ~ ".") }}
 {{ plot("auc", "AUC by specimen. Specimens of one class only have none.") }}
 {% if per_specimen.rows %}
 <details><summary>All metrics by specimen</summary>
@@ -247,7 +262,7 @@ In brackets: 95 % intervals, by drawing patients again.</p>
 {% endif %}
 {{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
 """,  # noqa: E501
-    (headline, per_specimen, left_out),
+    (headline, pooled, per_specimen, averaged, left_out),
     unless=no_label,
 )
 PREDICTED = Section(

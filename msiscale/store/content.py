@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from msiscale.store.objects import open_file, size_and_state
+from msiscale.store.urls import is_url, local_path
+
 EDGE = 1 << 20  # bytes at either end
 PIECES, PIECE = 16, 1 << 16  # in between
+FILES = 64  # of a folder that are looked into, at least
 
 Seen = tuple[int, int, int, int, str]  # size, times of writing and of change, inode, digest
 
@@ -39,6 +43,40 @@ def recall(files: Mapping[str, Any]) -> None:
         if isinstance(found, list | tuple) and len(found) == 5:
             size, written, changed, inode, digest = found
             _known.setdefault(path, (size, written, changed, inode, str(digest)))
+
+
+def content_of(url: str) -> str:
+    """Digest of what a file or folder holds, whatever it is called and wherever it is.
+
+    Parameters
+    ----------
+    url
+        A local file or folder, or the URL of a file. Of a folder, the sizes and places of all files
+        count, and the content of some.
+
+    Returns
+    -------
+    str
+        Of a file by a few requests: its first and last MiB and pieces in between.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    if is_url(url):
+        with open_file(url) as file:
+            return _digest(file, size_and_state(url)[0])
+    path = local_path(url)
+    if path.is_file():
+        return seen(path)[-1]
+    files = [p for p in sorted(path.rglob("*")) if p.is_file()]
+    facts = [(p.relative_to(path).as_posix(), p.stat().st_size) for p in files]
+    some = files[:: max(1, len(files) // FILES)]
+    whole = hashlib.blake2b(repr(facts).encode(), digest_size=8)
+    for file_path in some:
+        whole.update(seen(file_path)[-1].encode())
+    return whole.hexdigest()
 
 
 def _digest(file: BinaryIO, size: int) -> str:

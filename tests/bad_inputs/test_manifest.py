@@ -15,6 +15,7 @@ from bad_inputs.rows import ASIDE, READS, REFUSES, Row
 
 from msiscale.cohort import read_manifest
 from msiscale.errors import InputError
+from msiscale.pipeline.twins import twins
 
 HEAD = "specimen,msi,slide"
 GOOD = f"{HEAD}\na,a.imzML,a.tiff\n"
@@ -88,7 +89,26 @@ NAME = (
     "<manifest>: specimen '<name>' (row <n>): use letters, digits, '.', '_' and '-', starting with "
     "a letter or digit"
 )
+
+
+def shared(folder: Path) -> None:
+    """One slide under two names, of two specimens that are two patients."""
+    files(folder)
+    for name in ("a.tiff", "b.tiff"):
+        (folder / name).write_bytes(b"pixels")
+    (folder / "m.csv").write_text(f"{GOOD}b,b.imzML,b.tiff\n")
+    for line in twins(read_manifest(str(folder / "m.csv"))).problems:
+        raise InputError(line)
+
+
 ROWS = [
+    Row(
+        "twins",
+        "the same MSI, slide or annotation under two patients, whatever the files are called",
+        "refuses the cohort",
+        "<file>, <file>: specimens <a> and <b> have the same slide but are of patients <a> and <b>; give both the same patient, or each its own file",
+        shared,
+    ),
     whole("missing", "no file", "<manifest>: no such manifest; give the path of a CSV file", None),
     whole("empty", "no bytes", NOT_CSV, b""),
     whole(

@@ -28,6 +28,14 @@ def folder(shared_data: Path, tmp_path: Path) -> Path:
             path = tmp_path / "mine" / target.format(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(shared_data / source, path)
+    # A and B are two patients: their files must not be the same
+    with (tmp_path / "mine" / "msi" / "B.ibd").open("r+b") as ibd:
+        ibd.seek(-4, 2)
+        last = ibd.read(1)[0]
+        ibd.seek(-4, 2)
+        ibd.write(bytes([last ^ 1]))
+    with (tmp_path / "mine" / "annotations" / "B.geojson").open("a") as annotation:
+        annotation.write("\n")
     return tmp_path
 
 

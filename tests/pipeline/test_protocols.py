@@ -33,10 +33,9 @@ def compared(
     return out
 
 
-def headline(out: Path, table: str = "metrics.csv") -> pd.Series:
-    found = pd.read_csv(out / table)
-    if "specimen" in found:
-        found = found[found["specimen"] == "all"]
+def headline(out: Path) -> pd.Series:
+    found = pd.read_csv(out / "metrics.csv")
+    found = found[found["specimen"] == "all"]
     return found.set_index(["protocol", "model", "target", "metric"])["value"].sort_index()
 
 
@@ -69,16 +68,25 @@ def test_every_pixel_is_predicted_by_a_fold_that_did_not_train_on_it(compared: P
     assert not (compared / "state.zarr" / "protocols").exists()
 
 
-def test_pooled_values_have_intervals_over_patients(compared: Path) -> None:
+def test_means_over_patients_stand_beside_pooled_values(compared: Path) -> None:
     found = pd.read_csv(compared / "intervals.csv")
     assert {"auc", "average_precision", "brier", "r2"} <= set(found["metric"])
     assert (found["low"] <= found["high"]).all()
-    auc = found[found["metric"] == "auc"]
-    assert ((auc["low"] - 1e-3 <= auc["value"]) & (auc["value"] <= auc["high"] + 1e-3)).all()
+    assert set(found["estimand"]) == {"mean_over_patients", "pooled"}
+    assert set(found["patients"]) == set(found["of"]) == {3} and not found["trusted"].any()
+    metrics = pd.read_csv(compared / "metrics.csv")
+    assert metrics["why"].isna().all()  # every fold was trained
+    key = ["protocol", "model", "target", "metric"]
+    each = metrics[metrics["specimen"] != "all"].groupby(key)["value"].mean()
+    means = found[found["estimand"] == "mean_over_patients"].set_index(key)["value"]
+    pd.testing.assert_series_equal(means, each.loc[means.index], rtol=1e-9)
+    pooled = found[found["estimand"] == "pooled"].set_index(key)["value"]
+    pd.testing.assert_series_equal(pooled, headline(compared).loc[pooled.index])
     pairs = pd.read_csv(compared / "comparisons.csv")
     equal = pairs[pairs["against"] == "cancer_from_he_modes"]
     assert set(equal["model"]) == {"cancer_from_predicted_msi"}
-    assert (pairs["p"] >= 2 / 2 ** pairs["patients"] - 1e-9).all()
+    outside = (pairs["low"] > 0) | (pairs["high"] < 0)
+    assert ((pairs["p"] < 0.05) == outside).all() and (pairs["p_holm"] >= pairs["p"]).all()
     curve = pd.read_csv(compared / "reliability.csv")
     assert (np.diff(curve.groupby(["protocol", "model"])["n"].sum()) == 0).all()
 
@@ -158,6 +166,6 @@ def test_colour_stands_beside_every_model(compared: Path) -> None:
         found["leave_one_patient_out", model, "weighted", "r2"]
         for model in ("msi_from_he", "msi_from_colour")
     )
-    assert row["difference"] == pytest.approx(one - other, abs=1e-9)
+    assert row["pooled_difference"] == pytest.approx(one - other, abs=1e-9)
     assert row["low"] <= row["difference"] <= row["high"]
     assert (row["unit"], row["units"], row["patients"]) == ("patients", 3, 3)

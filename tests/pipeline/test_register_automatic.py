@@ -25,10 +25,12 @@ PNG = b"\x89PNG"
 
 
 def without_landmarks(manifest: Path) -> pd.DataFrame:
-    """S01 has nothing, S02 its landmarks, S03 nothing and the slide of S01."""
+    """S01 has nothing, S02 its landmarks, S03 nothing and the slide of S01, whose patient it is."""
     table = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index("specimen")
     table.loc[["S01", "S03"], "landmarks"] = ""
-    table.loc["S03", ["slide", "annotation"]] = [table.loc["S01", "slide"], ""]
+    same = ["slide", "patient"]  # of two patients it would be refused
+    table.loc["S03", same] = table.loc["S01", same]
+    table.loc["S03", "annotation"] = ""
     table.to_csv(manifest)
     return table
 
