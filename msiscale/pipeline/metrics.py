@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ class Evaluation:
     scores : mapping of specimen to the squares of its modes, of each fold that held some out
     colour : the same of what is predicted from colour alone
     blocks : mapping of specimen to which of several folds held a pixel out (y, x); else empty
+    thresholds : mapping of model to mapping of specimen to the probability from which on a pixel is
+        called cancer, chosen in the training patients: one, or (y, x); 0.5 where there is none
     ratio : (k,) explained variance ratio of the modes, mean over folds
     held_out : folds whose own records are taken as they are
     """
@@ -67,6 +69,7 @@ class Evaluation:
     blocks: Maps
     ratio: np.ndarray
     held_out: Sequence[Scored] = ()
+    thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def records(self) -> Iterator[dict[str, Any]]:
@@ -85,6 +88,7 @@ class Evaluation:
         labelled: bool,
         *,
         within: bool = False,
+        thresholds: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Evaluation:
         """Read the written maps of each specimen at its `place`.
 
@@ -120,6 +124,7 @@ class Evaluation:
             ratio.mean(axis=0) if len(ratio) else np.zeros(0),
             # a specimen's own records know its spectra and background too
             () if within else models,
+            thresholds or {},
         )
 
 
@@ -260,7 +265,10 @@ def classification(
     weights = intervals.draws(len(parts))
     values: dict[str, dict[str, float]] = {}
     for model, maps in one.maps.items():
-        records = classification_records(one.truth, maps, model=model, folds=one.folds)
+        cuts = one.thresholds.get(model)
+        records = classification_records(
+            one.truth, maps, model=model, folds=one.folds, thresholds=cuts
+        )
         if len(parts) > 1:
             truths, guesses = (
                 [np.concatenate([of[n][mask] for n, mask in part]) for part in parts]

@@ -72,11 +72,13 @@ def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) ->
         group = open_group(join(root, specimen.name))
         source = open_group(join(out, "cohort.zarr", specimen.name))
         maps = {name: read(group, name) for name in MODELS}
+        thresholds: Any = group.attrs["thresholds"]
         unlike = extrapolated(join(root, specimen.name), limits)
         cancer = read(source, "cancer")
     facts: dict[str, Any] = dict(source.attrs)
     matrix, pixel_um = as_matrix(facts["matrix"]), PixelSize.of(facts["pixel_um"])
     words: dict[str, Any] = {
+        "thresholds": thresholds,
         "least_probability": config.region_probability,
         "least_um2": config.region_um2,
     }

@@ -197,7 +197,7 @@ STAGES = (
                     "reliability.csv",
                     "batch.csv",
                 ),
-                version=4,
+                version=5,
                 cohort=True,
                 pooled=True,
             ),
