@@ -177,7 +177,7 @@ def against_others(eta: Floats) -> Floats:
 
 
 def platt(log_odds: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> tuple[float, float] | None:
-    """Slope and intercept with which log-odds fit the truth best: logistic regression on one number.
+    """Slope and intercept with which log-odds fit the truth best, by logistic regression.
 
     Parameters
     ----------

@@ -75,11 +75,11 @@ class Classifier(Saved):
     @classmethod
     def restored(cls, read: Read, attrs: Mapping[str, Any]) -> Classifier:
         """The classifier again, with its calibration."""
-        of = {name: read(f"calibration_{name}") for name in CALIBRATION}
-        arrays = {name: read(name) for name in ("coef", "intercept", "class_weight")}
-        facts = {name: attrs[name] for name in cls.layout.facts}
-        said = {"by": attrs["calibration_by"], "chosen": attrs["threshold_chosen"]}
-        return cls(**arrays, **facts, calibration=Calibration(**of, **said))
+        of: dict[str, Any] = {name: read(f"calibration_{name}") for name in CALIBRATION}
+        of |= {"by": attrs["calibration_by"], "chosen": attrs["threshold_chosen"]}
+        found: dict[str, Any] = {name: attrs[name] for name in cls.layout.facts}
+        found |= {name: read(name) for name in ("coef", "intercept", "class_weight")}
+        return cls(**found, calibration=Calibration(**of))
 
     @property
     def threshold(self) -> float:
@@ -204,8 +204,10 @@ def fit_classifiers(
         }
         left_out = score_left_out(blocks, [c.inner for c in choices], owners, run=run)
         by_few = [case.kind != "patients" for case in cases]
-        found = zip(left_out, priors, by_few, strict=True)
-        calibrations = [one.calibrated(prior, threshold_only=few) for one, prior, few in found]
+        calibrations = [
+            one.calibrated(prior, threshold_only=few)
+            for one, prior, few in zip(left_out, priors, by_few, strict=True)
+        ]
     elif given is not None and calibrate == "patients":
         calibrations = [
             prior.like(given[model].calibration)

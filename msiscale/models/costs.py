@@ -87,7 +87,9 @@ def choose_costs(
     Parameters
     ----------
     blocks : sequence of RowBlock
+        Labelled rows of every group.
     cases : sequence of Case
+        Problems and what to leave out of each.
     costs : sequence of float
         C to choose from.
     needed : bool

@@ -55,7 +55,7 @@ def classification_metrics(
         return found
     positive, called = t >= 0.5, p >= 0.5
     prevalence = float(positive.mean())
-    agreed, dice = int((positive & called).sum()), dice_of(positive, called)
+    agreed, dice = int((positive & called).sum()), _dice(positive, called)
     clipped = np.clip(p, 1e-7, 1 - 1e-7)
     _, predicted, observed = _binned(t, p)
     found |= {
@@ -64,7 +64,7 @@ def classification_metrics(
         "accuracy": float((positive == called).mean()),
         "f1": dice,
         "dice": dice,
-        "dice_chosen": dice_of(positive, p >= cut),
+        "dice_chosen": _dice(positive, p >= cut),
         "threshold": float(cut.mean()),
         "brier": float(((p - t) ** 2).mean()),
         "log_loss": float(-(t * np.log(clipped) + (1 - t) * np.log1p(-clipped)).mean()),
@@ -86,7 +86,7 @@ def classification_metrics(
     return found
 
 
-def dice_of(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
+def _dice(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
     """Twice the pixels of both over the pixels of each; NaN where neither has one."""
     marked = int(truth.sum()) + int(called.sum())
     return 2 * int((truth & called).sum()) / marked if marked else float("nan")

@@ -50,10 +50,19 @@ class Model:
     limits: Limits
 
     def at_prevalence(self, share: float | None) -> Model:
-        """The same model where another share of the pixels is cancer; None: that of the training.
+        """The same model where another share of the pixels is cancer.
 
         Log-odds and thresholds move by the difference of the log-odds of both shares (Bayes' rule):
         what cancer looks like is taken to be the same. So the pixels that are called are, too.
+
+        Parameters
+        ----------
+        share
+            Above 0 and below 1; None: that of the training.
+
+        Returns
+        -------
+        Model
         """
         if share is None:
             return self
