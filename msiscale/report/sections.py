@@ -252,12 +252,12 @@ def no_label(results: Results) -> str:
 
 
 MEANINGS = {
-    "patients": "A probability of 0.2 says that some 20 % of such pixels are cancer, at the prevalence "
-    "of the training patients: scores were calibrated on training patients that were left out.",
-    "prior": "A probability says what share of such pixels is cancer at the prevalence of the training "
-    "patients; class weights were undone, and nothing else was calibrated.",
-    "none": "A probability is that of a world in which half of all pixels are cancer: scores were not "
-    "calibrated (--calibrate none), so it is no share of pixels in these patients.",
+    "patients": "A probability of 0.2 says that some 20 % of such pixels are cancer, at the "
+    "prevalence of the training patients: scores were calibrated on training patients left out.",
+    "prior": "A probability says what share of such pixels is cancer at the prevalence of the "
+    "training patients; class weights were undone, and nothing else was calibrated.",
+    "none": "A probability is that of a world in which half of all pixels are cancer: scores were "
+    "not calibrated (--calibrate none), so it is no share of pixels in these patients.",
 }
 
 
