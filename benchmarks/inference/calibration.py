@@ -51,8 +51,9 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
     found: dict[str, float] = {}
     for share in PREVALENCES:
         cohorts = []
-        for seed in range(words.calibration_cohorts):
-            progress.say(f"calibration: prevalence {share:g}, cohort {seed + 1}")
+        for seed in progress.each(
+            range(words.calibration_cohorts), f"prevalence {share:g}, cohort"
+        ):
             cohorts.append(scores(patients(seed, share)))
         for name in cohorts[0]:
             found[f"{name}.prevalence_{share:g}"] = float(np.mean([c[name] for c in cohorts]))
@@ -87,24 +88,25 @@ def scores(data: Mapping[str, Rows]) -> dict[str, float]:
     each = {name: fitted[MODEL, name] for name in data}
     prior = {n: _with(c, Calibration.of_prior(c.class_weight, _shares(c))) for n, c in each.items()}
     plain = {n: _with(c, Calibration.none(1)) for n, c in each.items()}
-    dice = [
-        classification_metrics(y, each[name].predict(x), each[name].threshold)
-        for name, (x, y) in data.items()
-    ]
+    as_fitted, dice = _dice(data, plain), _dice(data, each)
     return {
         "calibration.ece": _error(data, each),
         "calibration.ece_prior": _error(data, prior),
         "calibration.ece_as_fitted": _error(data, plain),
-        "dice.as_fitted": float(
-            np.nanmean(
-                [
-                    classification_metrics(y, plain[n].predict(x))["dice"]
-                    for n, (x, y) in data.items()
-                ]
-            )
-        ),
-        "dice.at_half": float(np.nanmean([one["dice"] for one in dice])),
-        "dice.chosen": float(np.nanmean([one["dice_chosen"] for one in dice])),
+        "dice.as_fitted": as_fitted["dice"],
+        "dice.at_half": dice["dice"],
+        "dice.chosen": dice["dice_chosen"],
+    }
+
+
+def _dice(data: Mapping[str, Rows], by: Mapping[str, Classifier]) -> dict[str, float]:
+    """Mean over patients, at 0.5 and at the threshold."""
+    found = [
+        classification_metrics(y, by[name].predict(x), by[name].threshold)
+        for name, (x, y) in data.items()
+    ]
+    return {
+        name: float(np.nanmean([one[name] for one in found])) for name in ("dice", "dice_chosen")
     }
 
 

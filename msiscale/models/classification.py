@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.grid import Floats
-from msiscale.models.calibration import Calibration, score_left_out
+from msiscale.models.calibration import Calibration
 from msiscale.models.costs import Case, Choice, Groups, choose_costs
 from msiscale.models.folds import MAX_INNER, Fold, inner_folds
 from msiscale.models.joint import Heard, LinearMap, Problem, Solution, fit_many
+from msiscale.models.left_out import score_left_out
 from msiscale.models.passes import RowBlock
 from msiscale.models.rowblocks import Run
 from msiscale.saving import Layout, Read, Saved

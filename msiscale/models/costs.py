@@ -23,7 +23,6 @@ import numpy as np
 
 from msiscale.grid import Floats
 from msiscale.models.cache import Cached
-from msiscale.models.calibration import Inner
 from msiscale.models.joint import (
     Heard,
     LinearMap,
@@ -32,6 +31,7 @@ from msiscale.models.joint import (
     fit_many,
     heldout_losses,
 )
+from msiscale.models.left_out import InnerFit
 from msiscale.models.passes import RowBlock
 from msiscale.models.rowblocks import Run
 
@@ -51,7 +51,7 @@ class Choice(NamedTuple):
     C: float
     by: str
     start: Floats | None = None
-    inner: tuple[Inner, ...] = ()
+    inner: tuple[InnerFit, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ class _Tried:
         inner = []
         for n in members[best]:
             s, left_out = self.solutions[n], self.cases[case].inner[self.tries[n].part][1]
-            inner.append(Inner(s.coef, s.intercept, s.class_weight, left_out))
+            inner.append(InnerFit(s.coef, s.intercept, s.class_weight, left_out))
         start = np.mean([self.solutions[n].theta for n in members[best]], axis=0)
         return Choice(float(best), self.cases[case].kind, start, tuple(inner))
 

@@ -13,7 +13,7 @@ from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.errors import MsiscaleWarning, SpecimenError
 from msiscale.models import Spread, moments_of_blocks
-from msiscale.models.calibration import LEAST
+from msiscale.models.left_out import LEAST
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, clear, evaluate

@@ -9,6 +9,7 @@ import numpy as np
 from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.models import Classifier, FoldModel
+from msiscale.models.calibration import Calibration
 from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
@@ -58,7 +59,10 @@ def write_model(
     for name in MODELS:
         if (name, "final") in classifiers:
             fitted = classifiers[name, "final"]
-            calibration[name] = {"cancer": fitted.calibration.facts}
+            # one class only: there is no fit, and nothing to calibrate
+            there = bool(np.isfinite(fitted.intercept).all())
+            of = fitted.calibration if there else Calibration.none(1)
+            calibration[name] = {"cancer": of.facts}
             axis = "mz" if name == MSI else "channel"
             arrays[f"{name}_coef"] = (fitted.coef[:, 0], (axis,))
             put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())

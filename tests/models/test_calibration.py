@@ -8,17 +8,9 @@ from scipy.special import expit, logit, softmax
 from sklearn.linear_model import LogisticRegression as Reference
 
 from msiscale.models import Classifier, Fold, RowBlock, fit_classifiers, leave_one_group_out
-from msiscale.models.calibration import (
-    EDGES,
-    Calibration,
-    Inner,
-    LeftOut,
-    best_cut,
-    moved,
-    platt,
-    score_left_out,
-)
+from msiscale.models.calibration import Calibration, moved, platt
 from msiscale.models.joint import LinearMap, Problem, fit_many
+from msiscale.models.left_out import EDGES, InnerFit, LeftOut, best_cut, score_left_out
 from msiscale.models.moments import Moments
 
 MODEL = "cancer_from_he"
@@ -141,7 +133,7 @@ def test_what_is_left_out_is_counted_by_patient() -> None:
     data, rng = cohort(patients=3), np.random.default_rng(5)
     coef, weight = rng.normal(size=(8, 1)), np.array([0.6, 3.0])
     blocks = [RowBlock(name, (x, y, None)) for name, (x, y) in data.items()]
-    inner = [Inner(coef, np.ones(1), weight, frozenset(["p0", "p2"]))]
+    inner = [InnerFit(coef, np.ones(1), weight, frozenset(["p0", "p2"]))]
     (found,) = score_left_out(blocks, [inner], {"p0": "A", "p1": "A", "p2": "A"})
     x, y = (np.concatenate([data[n][i] for n in ("p0", "p2")]) for i in (0, 1))
     odds = (x @ coef)[:, 0] + 1 + np.log(0.6 / 3)
