@@ -1,7 +1,7 @@
 """Scores of patients that inner fits left out: what slope, intercept and threshold are found by.
 
-They are kept as counts over bins of the log-odds, which add up: no row is kept, and the order of the
-rows does not matter. Memory: 4 kB a patient, fold and model.
+They are kept as counts over bins of the log-odds, which add up: no row is kept, and the order of
+the rows does not matter. Memory: 4 kB a patient, fold and model.
 """
 
 from __future__ import annotations
