@@ -192,6 +192,11 @@ class RunConfig:
     scaling: Literal["training", "own"] = _model(
         "training", "Rows whose mean and deviation scale held-out rows; their own as published"
     )
+    calibrate: Literal["patients", "prior", "none"] = _model(
+        "patients",
+        "Correction that makes scores probabilities at the prevalence of the training: by training "
+        "patients left out (patients), for the class weights alone (prior), or none, as published",
+    )
     protocols: tuple[str, ...] = _valid(
         PROTOCOLS,
         "Protocols of validation, of which the first is the headline",
@@ -261,9 +266,10 @@ class RunConfig:
         "Resolving power of the Orbitrap at m/z 200",
         check=Check(lambda v: 1e3 <= v < 1e8, "give m/z over peak width"),
     )
-    region_probability: float = _region(
-        0.5,
+    region_probability: float | None = _region(
+        None,
         "Least probability of a pixel of a region of predicted cancer, mean of the predictors",
+        unset="the thresholds chosen in the training patients",
         check=Check(lambda v: 0 < v < 1, "give one between 0 and 1"),
     )
     region_um2: float = _region(
@@ -338,6 +344,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "pca_incremental": {"pca": "incremental"},
     "test_rows_scaled_by_themselves": {"scaling": "own"},
     "no_penalty": {"alphas": (0.0,)},
+    "scores_not_calibrated": {"calibrate": "none"},
 }
 # of two switches of one option the later one counts: the study's PCA was incremental
 STUDY = {k: v for switch in SWITCHES.values() for k, v in switch.items()}

@@ -74,7 +74,8 @@ def auc(
             continue
         blocks = [RowBlock(s, (rows[which], rows[2], None)) for s, rows in data.items()]
         maps = {k: {m.fold.name: (m.maps or {})[k] for m in models} for k in names}
-        fitted = fit_classifiers(blocks, maps, folds, patients, costs=parameters["costs"])
+        words = {"costs": parameters["costs"], "calibrate": "none"}
+        fitted = fit_classifiers(blocks, maps, folds, patients, **words)
         for name in names:
             values = [fitted[name, home[s]].predict(rows[which]) for s, rows in data.items()]
             found[name] = classification_metrics(truth, np.concatenate(values))["auc"]

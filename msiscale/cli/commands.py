@@ -243,6 +243,13 @@ for stage in STAGES:
 @option("--mz", "Write the predicted ion images of these m/z too", unset="none", **NUMBERS)
 @of_field(OPTIONS["region_probability"])
 @of_field(OPTIONS["region_um2"])
+@option(
+    "--prevalence",
+    "Share of the tissue that is taken to be cancer in such slides, which moves the probabilities",
+    unset="that of the training patients",
+    type=float,
+    metavar="P",
+)
 @moved_weights
 @own_encoder
 @where

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from msiscale.models.joint import (
     fit_many,
     heldout_losses,
 )
+from msiscale.models.left_out import InnerFit
 from msiscale.models.passes import RowBlock
 from msiscale.models.rowblocks import Run
 
@@ -42,7 +43,15 @@ CHANCE = 0.25  # two deviations of the difference of two losses of a row, some 1
 UNSURE = 2.0  # times that fewer rows may count for less
 
 Groups = frozenset[Hashable]
-Choice = tuple[float, str, Floats | None]  # C, how it was chosen, and where to start from
+
+
+class Choice(NamedTuple):
+    """A C, how it was chosen, where to start from, and the fits with it that left a part out."""
+
+    C: float
+    by: str
+    start: Floats | None = None
+    inner: tuple[InnerFit, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,39 +78,53 @@ def choose_costs(
     cases: Sequence[Case],
     costs: Sequence[float],
     *,
+    needed: bool = False,
     run: Run | None = None,
     heard: Heard | None = None,
 ) -> list[Choice]:
-    """For each case C, how it was chosen, and where to start from."""
-    if len(costs) == 1:
-        return [(float(costs[0]), "given", None)] * len(cases)
+    """For each case C, how it was chosen, and where to start from.
+
+    Parameters
+    ----------
+    blocks : sequence of RowBlock
+        Labelled rows of every group.
+    cases : sequence of Case
+        Problems and what to leave out of each.
+    costs : sequence of float
+        C to choose from.
+    needed : bool
+        Whether the fits that left a part out are, even where there is one C only.
+    run, heard : callable, optional
+        See `fit_many`.
+
+    Returns
+    -------
+    list of Choice
+    """
+    if len(costs) == 1 and not needed:
+        return [Choice(float(costs[0]), "given")] * len(cases)
     tries = [
         _Try(i, part, cost)
         for i, case in enumerate(cases)
         for part in range(len(case.inner))
         for cost in costs
     ]
-    if not tries:
-        return [_default(costs)] * len(cases)
     rows = sum(block.count for block in blocks)
     sizes = Counter[Hashable]()
     for block in blocks:
         sizes[block.group] += block.count
-    step, chosen = max(1, rows // FEW), dict[int, tuple[float, Floats] | None]()
+    step, chosen = max(1, rows // FEW), dict[int, Choice | None]()
     while tries:
         fewer = blocks if step == 1 else [_thinned(block, step) for block in blocks]
         found = _Tried.of(fewer, cases, tries, run, heard, times=step)
         left = tries if step == 1 else found.contenders(rows // step, sizes)
         of = found.costs_of(left)
-        sure = {i for i, some in of.items() if step == 1 or len(some) == 1}
-        chosen |= {i: found.best(i, left) for i in sure}
-        tries = [t for t in left if t.case not in sure]
+        best = {i: found.best(i, left) for i, n in of.items() if step == 1 or len(n) == 1}
+        chosen |= {i: choice for i, choice in best.items() if step == 1 or choice is not None}
+        tries = [t for t in left if t.case not in chosen]
         step = max(1, step // MORE)
-    choices: list[Choice] = []
-    for i, case in enumerate(cases):
-        best = chosen.get(i)
-        choices.append(_default(costs) if best is None else (best[0], case.kind, best[1]))
-    return choices
+    choices = [chosen.get(i) or _default(costs) for i in range(len(cases))]
+    return [c._replace(by="given") for c in choices] if len(costs) == 1 else choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +174,8 @@ class _Tried:
         loss, weight = heldout_losses(blocks, fit.solutions, left_out, run=run)
         return cls(cases, tries, fit.solutions, loss, weight)
 
-    def best(self, case: int, tries: Sequence[_Try]) -> tuple[float, Floats] | None:
-        """The C with the smallest loss among those of `tries`, and the mean of its fits."""
+    def best(self, case: int, tries: Sequence[_Try]) -> Choice | None:
+        """The C with the smallest loss among those of `tries`, and its fits."""
         wanted = {t.cost for t in tries if t.case == case}
         members: dict[float, list[int]] = {cost: [] for cost in sorted(wanted)}
         for n, t in enumerate(self.tries):
@@ -162,7 +185,12 @@ class _Tried:
             return None
         mean = {c: self.loss[mine].sum() / self.weight[mine].sum() for c, mine in members.items()}
         best = min(mean, key=mean.__getitem__)  # ties go to the stronger penalty
-        return float(best), np.mean([self.solutions[n].theta for n in members[best]], axis=0)
+        inner = []
+        for n in members[best]:
+            s, left_out = self.solutions[n], self.cases[case].inner[self.tries[n].part][1]
+            inner.append(InnerFit(s.coef, s.intercept, s.class_weight, left_out))
+        start = np.mean([self.solutions[n].theta for n in members[best]], axis=0)
+        return Choice(float(best), self.cases[case].kind, start, tuple(inner))
 
     def contenders(self, rows: int, sizes: Mapping[Hashable, int]) -> list[_Try]:
         """The tries, from where they are, of every C that may be the best with all rows.
@@ -235,4 +263,4 @@ def _every(rows: Any, step: int) -> tuple[Any, ...]:
 
 
 def _default(costs: Sequence[float]) -> Choice:
-    return float(sorted(costs)[len(costs) // 2]), "default", None
+    return Choice(float(sorted(costs)[len(costs) // 2]), "default")

@@ -159,6 +159,7 @@ class Solution:
         training rows have one class only, so that there is nothing to fit.
     theta (k + 1, outputs) : the same in the coordinates of the map, intercept last.
     class_weight (classes,)
+    prevalence (classes,) : their shares of the training rows, before they are weighted.
     objective : F at the optimum (see the module).
     grad_norm : Euclidean norm of its gradient in the coordinates of the map.
     n_iter : evaluations of this problem.
@@ -169,6 +170,7 @@ class Solution:
     intercept: Floats
     theta: Floats
     class_weight: Floats
+    prevalence: Floats
     objective: float
     grad_norm: float
     n_iter: int
@@ -303,6 +305,7 @@ def heldout_losses(
 class _State:
     problem: Problem
     class_weight: Floats
+    prevalence: Floats
     total_weight: float
     penalty: float
     shape: tuple[int, int]
@@ -344,7 +347,9 @@ class _State:
         point = np.asarray(start, dtype=np.float64).ravel()
         descent = Descent(point, tolerance=tol, max_steps=max_iter, noise=noise)
         guess = Axes(problem.map.variance, None, np.zeros(len(problem.map.offset)))
-        return cls(problem, class_weight, total, 1 / (problem.C * total), shape, descent, guess)
+        share = weight / weight.sum()
+        penalty = 1 / (problem.C * total)
+        return cls(problem, class_weight, share, total, penalty, shape, descent, guess)
 
     @property
     def trial(self) -> Floats:
@@ -445,13 +450,15 @@ def _solution(problem: Problem, state: _State | None, n_classes: int) -> Solutio
         outputs = 1 if n_classes == 2 else n_classes
         nan = partial(np.full, fill_value=np.nan)
         of_map = nan((d, outputs)), nan(outputs), nan((k + 1, outputs))
-        return Solution(*of_map, nan(n_classes), np.nan, np.nan, 0, converged=False)
+        of_class = nan(n_classes), nan(n_classes)
+        return Solution(*of_map, *of_class, np.nan, np.nan, 0, converged=False)
     descent, theta = state.descent, state.descent.point.reshape(state.shape)
     return Solution(
         mapped.matrix @ theta[:-1],
         mapped.offset @ theta[:-1] + theta[-1],
         theta,
         state.class_weight,
+        state.prevalence,
         float(descent.value),
         descent.grad_norm,
         descent.steps,

@@ -151,8 +151,9 @@ class LogisticRegression(ClassifierMixin, SparseTaker):  # type: ignore[misc]
         )
         inner, kind = inner_folds(names, {name: name for name in names})
         case = Case(problem, [(frozenset(f.train), frozenset(f.test)) for f in inner], kind)
-        self.C_, _, start = choose_costs(blocks, [case], costs)[0]
-        problem = replace(problem, C=self.C_, start=start)
+        choice = choose_costs(blocks, [case], costs)[0]
+        self.C_ = choice.C
+        problem = replace(problem, C=choice.C, start=choice.start)
         fit = fit_many(blocks, [problem], tol=self.tol, max_iter=self.max_iter)
         solution = fit.solutions[0]
         if not np.isfinite(solution.coef).all():

@@ -13,7 +13,9 @@ Record = dict[str, Any]
 POOLED = "all"
 
 
-def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str, float]:
+def classification_metrics(
+    truth: ArrayLike, probability: ArrayLike, threshold: ArrayLike = 0.5
+) -> dict[str, float]:
     """Metrics of a probability map, any shape, pixels where both are known.
 
     Parameters
@@ -22,16 +24,19 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
         Annotated fraction 0...1; NaN unknown. A pixel of 0.5 or more is positive.
     probability : array of that shape
         0...1; NaN not predicted. Thresholded at 0.5.
+    threshold : float, or array of that shape
+        Where else to call a pixel from on, for dice_chosen.
 
     Returns
     -------
     dict
         n, prevalence, majority_accuracy, accuracy, balanced_accuracy, auc, average_precision,
-        f1, dice (the same number, under the name it has in segmentation), brier and log_loss (both
-        against the fraction itself), calibration_error (mean distance of predicted and observed
-        over ten bins of the probability) and auc_swapped: what an AUC becomes when calls and truth
-        change places, the mean of both predictive values, as a published study scored. NaN where
-        the pixels do not define it (one class only).
+        f1, dice (the same number, under the name it has in segmentation), dice_chosen (at
+        `threshold`), threshold (its mean), brier and log_loss (both against the fraction itself),
+        calibration_error (mean distance of predicted and observed over ten bins of the
+        probability) and auc_swapped: what an AUC becomes when calls and truth change places, the
+        mean of both predictive values, as a published study scored. NaN where the pixels do not
+        define it (one class only).
 
     Raises
     ------
@@ -43,15 +48,14 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
     if t.shape != p.shape:
         raise ValueError(f"truth has {t.size} pixels and probability {p.size}")
     known = np.isfinite(t) & np.isfinite(p)
-    t, p = t[known], p[known]
+    cut = np.broadcast_to(np.asarray(threshold, np.float64), np.shape(probability)).ravel()
+    t, p, cut = t[known], p[known], cut[known]
     found = dict.fromkeys(METRICS, np.nan) | {"n": float(t.size)}
     if t.size == 0:
         return found
     positive, called = t >= 0.5, p >= 0.5
     prevalence = float(positive.mean())
-    agreed = int((positive & called).sum())
-    marked = int(positive.sum()) + int(called.sum())
-    dice = 2 * agreed / marked if marked else np.nan
+    agreed, dice = int((positive & called).sum()), _dice(positive, called)
     clipped = np.clip(p, 1e-7, 1 - 1e-7)
     _, predicted, observed = _binned(t, p)
     found |= {
@@ -60,6 +64,8 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
         "accuracy": float((positive == called).mean()),
         "f1": dice,
         "dice": dice,
+        "dice_chosen": _dice(positive, p >= cut),
+        "threshold": float(cut.mean()),
         "brier": float(((p - t) ** 2).mean()),
         "log_loss": float(-(t * np.log(clipped) + (1 - t) * np.log1p(-clipped)).mean()),
         "calibration_error": float(np.abs(predicted - observed).sum() / len(p)),
@@ -80,6 +86,12 @@ def classification_metrics(truth: ArrayLike, probability: ArrayLike) -> dict[str
     return found
 
 
+def _dice(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
+    """Twice the pixels of both over the pixels of each; NaN where neither has one."""
+    marked = int(truth.sum()) + int(called.sum())
+    return 2 * int((truth & called).sum()) / marked if marked else float("nan")
+
+
 METRICS = (
     "n",
     "prevalence",
@@ -90,6 +102,8 @@ METRICS = (
     "average_precision",
     "f1",
     "dice",
+    "dice_chosen",
+    "threshold",
     "brier",
     "log_loss",
     "calibration_error",
@@ -136,6 +150,7 @@ def classification_records(
     model: str,
     folds: Mapping[str, str],
     target: str = "cancer",
+    thresholds: Mapping[str, ArrayLike] | None = None,
 ) -> list[Record]:
     """Metrics of each specimen, and of all pixels of all specimens (fold and specimen ``all``).
 
@@ -147,19 +162,27 @@ def classification_records(
         For the records.
     folds : mapping of specimen to name
         Of the fold that held it out.
+    thresholds : mapping of specimen to float or map, optional
+        The probability from which on a pixel is called, chosen in training; default 0.5.
 
     Returns
     -------
     list of dict with keys fold, specimen, model, target, metric, value
     """
-    records = []
+    records, cuts = [], thresholds or {}
     for specimen, p in probability.items():
-        values = classification_metrics(truth[specimen], p)
+        values = classification_metrics(truth[specimen], p, cuts.get(specimen, 0.5))
         records += tidy(folds[specimen], specimen, model, target, values)
     if probability:
         pooled = classification_metrics(
             np.concatenate([np.ravel(truth[s]) for s in probability]),
             np.concatenate([np.ravel(p) for p in probability.values()]),
+            np.concatenate(
+                [
+                    np.broadcast_to(cuts.get(s, 0.5), np.shape(p)).ravel()
+                    for s, p in probability.items()
+                ]
+            ),
         )
         records += tidy(POOLED, POOLED, model, target, pooled)
     return records

@@ -63,7 +63,7 @@ def class_sums(
     dict
         (classes,) float64 by group.
     """
-    _, y, w = _rows(rows)
+    _, y, w = rows_of(rows)
     return merge_groups(total or {}, {group: w @ y})
 
 
@@ -118,7 +118,7 @@ def objective_of(
     member = np.array([group in groups for groups in parameters.groups])
     if not member.any():
         return found if total is None else total
-    x, y, w = _rows(rows)
+    x, y, w = rows_of(rows)
     original, centre = x, np.zeros(x.shape[1])
     x = x.astype(parameters.dtype, copy=False)
     if isinstance(x, np.ndarray) and x.dtype == np.float32 and len(x):
@@ -192,7 +192,7 @@ def _multinomial(eta: Floats, y: Floats, w: Floats, class_weight: Floats) -> Ter
     return loss, row.sum(axis=(0, 2)), curvature, (row * p - target).reshape(n, -1)
 
 
-def _rows(rows: Any) -> tuple[Any, Floats, Floats]:
+def rows_of(rows: Any) -> tuple[Any, Floats, Floats]:
     """X, class fractions (n, classes) and weights (n,) of a block."""
     x, y, w = rows() if callable(rows) else rows
     y = np.asarray(y, dtype=np.float64)

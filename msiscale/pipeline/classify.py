@@ -13,9 +13,10 @@ import numpy as np
 from distributed import Client
 
 from msiscale.errors import InputError, SpecimenError
-from msiscale.models import Fold, fit_classifiers
+from msiscale.models import Classifier, Fold, fit_classifiers
 from msiscale.models import RowBlock as Rows
 from msiscale.models.cache import CACHE_BYTES
+from msiscale.models.classification import By
 from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
@@ -75,8 +76,10 @@ def classifiers(
     tables: Iterable[tuple[str, PixelRows]],
     models: Sequence[Mapped],
     patients: Mapping[str, str],
-    given: Mapping[str, float] | None = None,
+    given: Mapping[str, Classifier] | None = None,
     inner: Inner | None = None,
+    people: Mapping[str, str] | None = None,
+    calibrate: By = "patients",
 ) -> Classifiers:
     """Fit every classifier of every fold, all folds together.
 
@@ -90,10 +93,14 @@ def classifiers(
         The linear maps of the folds.
     patients : mapping of str to str
         Unit -> what is left out with it when a penalty is chosen.
-    given : mapping of str to float, optional
-        Model -> its C, where nothing is to be chosen.
+    given : mapping of str to Classifier, optional
+        Model -> whose C and calibration to take, where nothing is to be chosen.
     inner : Inner, optional
         Where too few patients are left to choose by; then the units are its blocks.
+    people : mapping of str to str, optional
+        Unit -> the patient whose pixels they are; default `patients`.
+    calibrate : str
+        See `fit_classifiers`.
 
     Returns
     -------
@@ -131,6 +138,8 @@ def classifiers(
             given=given,
             members=inner.members if inner else None,
             inner=inner.folds if inner else None,
+            people=people,
+            calibrate=calibrate,
             run=on_cluster(run, f"logistic-{name}"),
             heard=partial(heard, name),
         )

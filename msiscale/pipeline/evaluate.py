@@ -33,6 +33,7 @@ from msiscale.models import (
     fit_linear_folds,
     moments_of_blocks,
 )
+from msiscale.models.classification import By
 from msiscale.models.fold_model import StoredFold
 from msiscale.models.fold_store import FoldStore, StoredFolds, StoredMoments
 from msiscale.models.published import self_scaled
@@ -68,8 +69,10 @@ class Setting:
     below : where maps go in the group of a specimen
     sums : mapping of part to its sums, where they are in the store; default made here
     background : mapping of part to the spread of spectra off the tissue
-    like, costs : the model whose penalties the maps take, and by model the C of the classifiers;
-        default chosen
+    like, classifiers : the model whose penalties the maps take, and by model the classifier whose
+        C and calibration; default chosen
+    people : mapping of part to patient, where `patients` holds several of them together
+    calibrate : what makes probabilities of the classifiers' scores; default as the run says
     groups : of the channels of the features
     inner : what they are chosen by where too few patients are left; default patients, or specimens
     folds_url : where the fitted folds stay; default nowhere
@@ -89,7 +92,9 @@ class Setting:
     sums: Mapping[str, Moments] | None = None
     background: Mapping[str, Spread] = field(default_factory=dict)
     like: FoldModel | None = None
-    costs: Mapping[str, float] | None = None
+    classifiers: Mapping[str, Classifier] | None = None
+    people: Mapping[str, str] | None = None
+    calibrate: By | None = None
     groups: Sequence[Group] = ()
     inner: Inner | None = None
     folds_url: str = ""
@@ -190,7 +195,17 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         for specimen, of in (inner.parts if inner else setting.parts).items()
         for name, mask in of.items()
     )
-    fitted = classifiers(run, parts, models.mapped, setting.patients, setting.costs, inner)
+    calibrate = setting.calibrate or run.config.calibrate
+    fitted = classifiers(
+        run,
+        parts,
+        models.mapped,
+        setting.patients,
+        setting.classifiers,
+        inner,
+        setting.people,
+        calibrate,
+    )
     if run.config.scaling == "own":
         fitted = self_scaled(fitted, models, sums)
     urls = _save_folds(run, setting, models, fitted)
@@ -213,6 +228,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         held_out,
         fitted,
         within=not setting.whole,
+        thresholds=_thresholds(setting, fitted),
     )
     wrote = {n: wrote for n, (_, wrote) in results}
     return Evaluated(found, models, fitted, sums, wrote, [m.edge for m in scored], loads)
@@ -277,6 +293,23 @@ def _fit_folds(
         heard=heard,
     )
     return StoredFolds(store, setting.folds), total["loads"]
+
+
+def _thresholds(setting: Setting, fitted: Classifiers) -> dict[str, Masks]:
+    """By model and specimen, the probability from which on to call a pixel: one, or (y, x)."""
+    folds = [f.name for f in setting.folds if f.test]
+    if not fitted or not folds:
+        return {}
+    found: dict[str, Masks] = {}
+    for model in COMPARED:
+        cuts = np.array([fitted[model, fold].threshold for fold in folds], np.float32)
+        found[model] = {}
+        for name, held in setting.holds.items():
+            some = np.unique(cuts[np.unique(held[held >= 0])])
+            # a value a pixel only where its folds differ
+            each = np.where(held >= 0, cuts[held], np.float32(np.nan))
+            found[model][name] = some[0] if len(some) == 1 else each
+    return found
 
 
 def _r2(facts: dict[str, Any]) -> R2:
@@ -452,10 +485,12 @@ def _predict_specimen(
         for name in ("predicted_scores", "colour_scores")
     }
     bases: dict[int, Modes] = {}
+    cuts: dict[str, float] = {}
     for k in used:
         saved = open_group(urls[k])
         model = FoldModel.load(saved)
         of = {name: Classifier.load(saved[name]) for name in maps}  # type: ignore[arg-type]
+        cuts = {name: classifier.threshold for name, classifier in of.items()}
         part = _part(table, "", holds == k)
         modes = len(model.components)
         bases[k] = Modes.of(model, most)
@@ -493,6 +528,8 @@ def _predict_specimen(
     for name, values in maps.items():
         put(group, name, values, ("y", "x"))
     group.attrs["protocol"] = below or protocol
+    if whole:  # one fold held it out
+        group.attrs["thresholds"] = cuts
     return {} if whole else dict(squares)
 
 

@@ -7,10 +7,13 @@ import warnings
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.errors import MsiscaleWarning, SpecimenError
 from msiscale.models import Spread, moments_of_blocks
+from msiscale.models.left_out import LEAST
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, clear, evaluate
@@ -31,6 +34,8 @@ from msiscale.pipeline.tasks import Task
 from msiscale.pipeline.withdraw import leave_out
 from msiscale.store import at_once, digest, join, open_group
 
+CHOICES = ("components", "alphas", "costs", "protocols", "pca", "scaling", "folds", "calibrate")
+
 
 def fit(run: Run) -> None:
     """``predictions.zarr``, ``metrics.csv`` and ``model.zarr`` of the specimens that are left.
@@ -50,7 +55,7 @@ def fit(run: Run) -> None:
 def _fit(run: Run, keys: dict[str, str]) -> None:
     specimens = list(run.specimens())
     labels = {s.name: run.stamp("register", s) for s in specimens}
-    part = run.config.part("components", "alphas", "costs", "protocols", "pca", "scaling", "folds")
+    part = run.config.part(*CHOICES)
     facts = [[s.name, s.patient, keys[s.name], labels[s.name]] for s in specimens]
     axis = run.record("axis", "cohort")
     key = run.key("fit", facts, part, "" if axis is None else str(axis["digest"]))
@@ -77,6 +82,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
             ),
             background=_background(run, specimens),
             groups=groups,
+            people=patients,
             inner=blocks_within(tables, patients, folds, groups),
             folds_url=join(run.state_url, "folds"),
             whole=True,
@@ -84,6 +90,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         )
         main = evaluate(run, setting, run.predictions_url)
         _say_edges(main)
+        _say_calibration(run, main)
         if not main.classifiers:
             run.say("fit: no specimen has an annotation; cancer is not fitted")
         found = [main]
@@ -112,6 +119,23 @@ def _say_edges(found: Evaluated) -> None:
             f"{len(found.models)} fits; a better one may lie beyond it"
         )
         warnings.warn(text, MsiscaleWarning, stacklevel=2)
+
+
+def _say_calibration(run: Run, found: Evaluated) -> None:
+    """Probabilities and thresholds that the training patients could not decide."""
+    fits = [c for c in found.classifiers.values() if np.isfinite(c.intercept).all()]
+    plain = sum(c.calibration.by == "prior" for c in fits)
+    if plain and run.config.calibrate == "patients":
+        text = (
+            f"fit: in {plain} of {len(fits)} classifiers fewer than {LEAST} training patients have "
+            "both classes, or their scores tell no slope; these probabilities are corrected for "
+            "the class weights alone, and may be too sure of themselves"
+        )
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
+    halves = sum(not c.calibration.chosen for c in fits)
+    if halves and run.config.calibrate == "patients":
+        text = f"fit: in {halves} of {len(fits)} classifiers no training pixels were left out"
+        warnings.warn(f"{text}; their threshold is 0.5", MsiscaleWarning, stacklevel=2)
 
 
 def _together(parts: list[Wrote]) -> Wrote:

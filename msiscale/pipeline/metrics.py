@@ -34,6 +34,8 @@ class Evaluation:
     scores : mapping of specimen to the squares of its modes, of each fold that held some out
     colour : the same of what is predicted from colour alone
     blocks : mapping of specimen to which of several folds held a pixel out (y, x); else empty
+    thresholds : mapping of model to mapping of specimen to the probability from which on a pixel is
+        called cancer, chosen in the training patients: one, or (y, x); 0.5 where there is none
     ratio : (k,) explained variance ratio of the modes, mean over folds
     held_out : folds whose own records are taken as they are
     untrained : mapping of model to mapping of fold to why it could not be trained
@@ -49,6 +51,7 @@ class Evaluation:
     ratio: np.ndarray
     held_out: Sequence[Scored] = ()
     untrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def records(self) -> Iterator[dict[str, Any]]:
@@ -67,6 +70,7 @@ class Evaluation:
         fitted: Classifiers,
         *,
         within: bool = False,
+        thresholds: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Evaluation:
         """Read the written maps of each specimen at its `place`.
 
@@ -103,6 +107,7 @@ class Evaluation:
             # a specimen's own records know its spectra and background too
             () if within else models,
             _untrained(fitted, [m.fold.name for m in models]),
+            thresholds or {},
         )
 
     def why(self, model: str, fold: str) -> str:
@@ -159,7 +164,10 @@ def classification(one: Evaluation) -> list[dict[str, Any]]:
     """
     rows = []
     for model, maps in one.maps.items():
-        for record in classification_records(one.truth, maps, model=model, folds=one.folds):
+        records = classification_records(
+            one.truth, maps, model=model, folds=one.folds, thresholds=one.thresholds.get(model)
+        )
+        for record in records:
             why = one.why(model, record["fold"])
             if why and record["metric"] != "n":
                 record["value"] = np.nan

@@ -9,12 +9,14 @@ import numpy as np
 from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.models import Classifier, FoldModel
+from msiscale.models.calibration import Calibration
 from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import scaling_of
 from msiscale.pipeline.novelty import calibrate
 from msiscale.pipeline.pixel_rows import PixelRows
+from msiscale.prediction.model import FORMAT
 from msiscale.store import array_of, join, open_group, put
 
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
@@ -36,6 +38,8 @@ def write_model(
 ) -> None:
     """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`.
 
+    The coefficients of the classifiers are those of the fit; ``calibration`` has, by model and
+    class, what makes probabilities of them (`Calibration.facts`).
     The folds that left a patient out say what a distance from the training means (`calibrate`).
     """
     novelty, limits = calibrate(run, model, held_out, tables)
@@ -51,9 +55,14 @@ def write_model(
         "ridge_coef": (model.coef.T, ("channel", "component")),
         "ridge_intercept": (model.intercept, ("component",)),
     }
+    calibration = {}
     for name in MODELS:
         if (name, "final") in classifiers:
             fitted = classifiers[name, "final"]
+            # one class only: there is no fit, and nothing to calibrate
+            there = bool(np.isfinite(fitted.intercept).all())
+            of = fitted.calibration if there else Calibration.none(1)
+            calibration[name] = {"cancer": of.facts}
             axis = "mz" if name == MSI else "channel"
             arrays[f"{name}_coef"] = (fitted.coef[:, 0], (axis,))
             put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())
@@ -66,7 +75,7 @@ def write_model(
     features = array_of(open_group(join(run.cohort_url, specimens[0].name)), "features").attrs
     root.attrs.update(
         {
-            "msiscale_model": 2,
+            "msiscale_model": FORMAT,
             "version": __version__,
             "digest": key,
             "specimens": [s.name for s in specimens],
@@ -79,5 +88,6 @@ def write_model(
             "features": {**dict(features), "weights": run.config.weights},
             "alpha": model.alpha,
             "weights": model.weights,
+            "calibration": calibration,
         }
     )

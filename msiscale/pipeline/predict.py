@@ -48,6 +48,7 @@ def predict(
     mz: Sequence[float] | None = None,
     region_probability: float | None = None,
     region_um2: float | None = None,
+    prevalence: float | None = None,
     weights: str | None = None,
     encoder: str | None = None,
     where: Where | None = None,
@@ -75,7 +76,11 @@ def predict(
         `predicted_intensity` has them of any m/z afterwards.
     region_probability, region_um2
         Least mean probability of a pixel and least area of a region of predicted cancer;
-        default as in `RunConfig`.
+        default the thresholds that the model's training patients chose, and as in `RunConfig`.
+    prevalence
+        Share of the tissue's pixels that is taken to be cancer in slides such as these, before
+        they are looked at; default that of the training patients. It moves all log-odds, and the
+        thresholds with them: the probabilities change, the pixels that are called cancer do not.
     weights
         The encoder's weights file, where the model was fitted with one that has moved.
     encoder
@@ -95,7 +100,7 @@ def predict(
     ------
     InputError
         No model, other weights than it was fitted with, a grid finer than the features, an m/z
-        that it does not predict.
+        that it does not predict, or a prevalence that is not between 0 and 1.
 
     Examples
     --------
@@ -105,7 +110,9 @@ def predict(
     """
     where = replace(where or Where(), **words)
     model, out = absolute(model), absolute(out)
-    fitted = load_model(model)
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"--prevalence {prevalence:g}: give a share between 0 and 1")
+    fitted = load_model(model).at_prevalence(prevalence)
     parameters = fitted.attrs["features"]
     if parameters["feature_mode"] != "dense":
         raise InputError(f"{model}: fitted on tiles without context; fit it with dense features")
@@ -138,7 +145,7 @@ def predict(
                 f"but {config.weights or 'the default'} is {facts['sha256'][:12]}…; give --weights"
             )
         open_group(run.predictions_url, "a")
-        plans = _plans(run, fitted, model, columns, pixel_um or trained_um)
+        plans = _plans(run, fitted, model, columns, pixel_um or trained_um, prevalence)
         _predict(run, fitted, plans)
         _outline(run, fitted, plans)
     return run.failed
@@ -156,7 +163,12 @@ def _names(slides: Sequence[str]) -> dict[str, str]:
 
 
 def _plans(
-    run: Run, model: Model, url: str, columns: list[int], pixel_um: float
+    run: Run,
+    model: Model,
+    url: str,
+    columns: list[int],
+    pixel_um: float,
+    prevalence: float | None,
 ) -> dict[str, SlidePlan]:
     """What is to be done of each slide; those that will not open are set aside."""
     plans = {}
@@ -167,7 +179,7 @@ def _plans(
             run.set_aside("predict", s.name, "", reason(error))
             continue
         shape, matrix = grid_of(slide, pixel_um)
-        facts = [file, slide.mpp, pixel_um, model.digest, columns]
+        facts = [file, slide.mpp, pixel_um, model.digest, columns, prevalence]
         plans[s.name] = SlidePlan(
             target=join(run.predictions_url, s.name),
             model=url,
@@ -176,6 +188,7 @@ def _plans(
             shape=shape,
             pixel_um=pixel_um,
             columns=tuple(columns),
+            prevalence=prevalence,
         )
     cell = model.attrs["features"]["cell"] * run.config.mpp
     if plans and pixel_um < cell:
@@ -240,7 +253,8 @@ def _create(run: Run, model: Model, specimen: Specimen, plan: SlidePlan) -> None
     for name in set(group.keys()) - kept:  # of an earlier prediction
         del group[name]
     facts = {"slide": specimen.slide, "model": plan.model, "matrix": np.array(plan.matrix).tolist()}
-    group.attrs.update({**facts, "pixel_um": plan.pixel_um})
+    said = {"prevalence": model.prevalence, "thresholds": model.thresholds}
+    group.attrs.update({**facts, "pixel_um": plan.pixel_um, **said})
 
 
 def _outline(run: Run, model: Model, plans: dict[str, SlidePlan]) -> None:
@@ -272,7 +286,8 @@ def _outline_slide(
     out: str, specimen: Specimen, plan: SlidePlan, config: RunConfig
 ) -> dict[str, Any]:
     """Memory: some ten maps of the slide, 4 bytes a pixel each."""
-    model, group, matrix = load_model(plan.model), open_group(plan.target), as_matrix(plan.matrix)
+    model = load_model(plan.model).at_prevalence(plan.prevalence)
+    group, matrix = open_group(plan.target), as_matrix(plan.matrix)
     distance, unexplained = (read(group, name) for name in MEASURES)
     pixels = max(1.0, float(model.attrs["pixel_um"]) / plan.pixel_um)
     unlike = model.limits.exceeded(distance, unexplained, pixels)
@@ -287,6 +302,7 @@ def _outline_slide(
         unlike,
         matrix,
         PixelSize.of(plan.pixel_um),
+        thresholds=model.thresholds,
         least_probability=config.region_probability,
         least_um2=config.region_um2,
     )

@@ -152,7 +152,7 @@ def within_specimens(
         gap = f", with a gap of up to {widest:.0f} MSI pixels, as far as the encoder sees"
     run.say(f"fit: {protocol}, {len(folds)} folds{gap}")
     columns, model = supported_columns(run)(list(tables)), final.models[-1]
-    costs = {m: c.C for (m, fold), c in final.classifiers.items() if fold == model.fold.name}
+    like = {m: c for (m, fold), c in final.classifiers.items() if fold == model.fold.name}
     inner = None
     if protocol == "spatial_blocks" and model.alpha_by == "blocks":
         # these very blocks have chosen the penalties of the model of all: each fold chooses its own
@@ -176,7 +176,7 @@ def within_specimens(
         below=protocol,
         groups=groups,
         like=None if inner else model,
-        costs=None if inner else costs or None,
+        classifiers=None if inner else like or None,
         inner=inner,
         key=key,
     )

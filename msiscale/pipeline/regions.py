@@ -9,6 +9,7 @@ import pandas as pd
 
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
+from msiscale.errors import InputError
 from msiscale.grid import PixelSize, as_matrix
 from msiscale.models.novelty import Limits
 from msiscale.pipeline.context import Run
@@ -72,11 +73,15 @@ def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) ->
         group = open_group(join(root, specimen.name))
         source = open_group(join(out, "cohort.zarr", specimen.name))
         maps = {name: read(group, name) for name in MODELS}
+        thresholds: Any = group.attrs.get("thresholds")
+        if thresholds is None:
+            raise InputError(f"{out}: fitted by an earlier version; run msiscale fit again")
         unlike = extrapolated(join(root, specimen.name), limits)
         cancer = read(source, "cancer")
     facts: dict[str, Any] = dict(source.attrs)
     matrix, pixel_um = as_matrix(facts["matrix"]), PixelSize.of(facts["pixel_um"])
     words: dict[str, Any] = {
+        "thresholds": thresholds,
         "least_probability": config.region_probability,
         "least_um2": config.region_um2,
     }

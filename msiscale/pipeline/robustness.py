@@ -78,6 +78,7 @@ def _rows(
             inner = blocks_within(moved, patients, folds, groups)
             mine = digest([key, test, level, draw])
             words: dict[str, Any] = {"below": "maps", "inner": inner, "groups": groups, "key": mine}
+            words |= {"people": patients, "calibrate": None if test == "jitter" else "none"}
             setting = Setting.of_patients(test, moved, folds, units, columns, **words)
             found = evaluate(run, setting, root).evaluation
             clear(run)

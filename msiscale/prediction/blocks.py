@@ -38,6 +38,7 @@ class SlidePlan:
     shape : of the grid
     pixel_um : of the grid
     columns : m/z whose ion images are written too
+    prevalence : share of cancer that is assumed; None: that of the training
     """
 
     target: str
@@ -47,6 +48,7 @@ class SlidePlan:
     shape: tuple[int, int]
     pixel_um: float
     columns: tuple[int, ...]
+    prevalence: float | None = None
 
 
 # a worker predicts the blocks of a slide one after another, all by one model
@@ -69,7 +71,7 @@ def predict_block(
     plan: SlidePlan, specimen: Specimen, block: Block, config: RunConfig
 ) -> dict[str, Any]:
     """Predict a block and write it. Memory: one window, and the features of a block."""
-    model = _model(plan.model, plan.key)
+    model = _model(plan.model, plan.key).at_prevalence(plan.prevalence)
     image, mask, downsample = _slide(specimen.slide, specimen.mpp, config.mpp, plan.key)
     matrix = as_matrix(plan.matrix)
     around = whole_units(block, plan.shape)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from msiscale import store
 from msiscale.errors import InputError
+from msiscale.models.calibration import moved
 from msiscale.models.novelty import Limits, Novelty
 from msiscale.store import nearest_column, open_group
 
 MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
-FORMAT = 2
+FORMAT = 3
 Float32 = NDArray[np.float32]
 
 
@@ -26,7 +28,9 @@ class Model:
 
     ``scores`` is (channel, component) with its intercepts; ``cancer`` (channel, len(maps)) gives
     the log-odds of ``maps`` (none, when the cohort had no annotation); ``spectrum``
-    (component, mz) and ``mean`` (mz,) turn scores into spectra. ``novelty`` tells how unlike those
+    (component, mz) and ``mean`` (mz,) turn scores into spectra. The log-odds hold at the shares of
+    cancer ``prevalence``, and ``thresholds`` are the probabilities from which on to call a pixel
+    there, both by map. ``novelty`` tells how unlike those
     of the training features are, and ``limits`` when the model should not be believed.
     """
 
@@ -40,8 +44,38 @@ class Model:
     spectrum: Float32
     mean: Float32
     mz: NDArray[np.float64]
+    prevalence: dict[str, float]
+    thresholds: dict[str, float]
     novelty: Novelty
     limits: Limits
+
+    def at_prevalence(self, share: float | None) -> Model:
+        """The same model where another share of the pixels is cancer.
+
+        Log-odds and thresholds move by the difference of the log-odds of both shares (Bayes' rule):
+        what cancer looks like is taken to be the same. So the pixels that are called are, too.
+
+        Parameters
+        ----------
+        share
+            Above 0 and below 1; None: that of the training.
+
+        Returns
+        -------
+        Model
+        """
+        if share is None:
+            return self
+        held = np.array([self.prevalence[m] for m in self.maps])
+        with np.errstate(divide="ignore"):
+            shift = (logit(share) - logit(held)).astype(np.float32)
+        cuts = {m: float(moved(self.thresholds[m], self.prevalence[m], share)) for m in self.maps}
+        return replace(
+            self,
+            cancer_intercept=self.cancer_intercept + shift,
+            prevalence=dict.fromkeys(self.maps, share),
+            thresholds=cuts,
+        )
 
     def predict_scores(self, features: Float32) -> Float32:
         """Predict the scores of the spectra's components from features.
@@ -82,23 +116,31 @@ def load_model(url: str) -> Model:
     """Read ``model.zarr``; raise `InputError` if it is not a model of this version."""
     group = open_group(url)
     if group.attrs.get("msiscale_model") != FORMAT:
-        raise InputError(f"{url}: not a model of this version of msiscale; fit it again")
-
+        raise InputError(
+            f"{url}: not a model of this version of msiscale; fit it again by msiscale fit"
+        )
     read = partial(store.read, group)
     maps = tuple(m for m in MAPS if f"{m}_coef" in group)
     none = np.empty((read("ridge_coef").shape[0], 0), np.float32)
     distribution = open_group(store.join(url, "novelty"))
+    facts: Any = group.attrs["calibration"]
+    of = {m: facts[m]["cancer"] for m in maps}
+    slope, intercept = (np.array([of[m][k] for m in maps]) for k in ("slope", "intercept"))
+    raw = np.stack([read(f"{m}_coef") for m in maps], axis=1) if maps else none
+    base = np.array([float(read(f"{m}_intercept")) for m in maps])
     return Model(
         attrs=dict(group.attrs),
         digest=str(group.attrs["digest"]),
         scores=read("ridge_coef"),
         scores_intercept=read("ridge_intercept"),
         maps=maps,
-        cancer=np.stack([read(f"{m}_coef") for m in maps], axis=1) if maps else none,
-        cancer_intercept=np.array([read(f"{m}_intercept") for m in maps], np.float32),
+        cancer=(raw * slope).astype(np.float32),
+        cancer_intercept=(slope * base + intercept).astype(np.float32),
         spectrum=read("pca_components"),
         mean=read("pca_mean"),
         mz=read("mz").astype(np.float64),
+        prevalence={m: float(of[m]["prevalence"]) for m in maps},
+        thresholds={m: float(of[m]["threshold"]) for m in maps},
         novelty=Novelty.load(distribution, store.read),
         limits=Limits.load(distribution),
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msiscale.grid import Floats, PixelSize
+from msiscale.models.calibration import moved
 from msiscale.prediction.regions import Float32, Found, Mask, consensus, find_regions
 
 ANNOTATED = 0.5  # fraction of a pixel from which it counts as annotated cancer
@@ -32,11 +33,12 @@ def predicted_regions(
     matrix: Floats,
     pixel_um: PixelSize,
     *,
-    least_probability: float,
     least_um2: float,
+    thresholds: Mapping[str, float] | None = None,
+    least_probability: float | None = None,
     among: Mask | None = None,
 ) -> list[Found]:
-    """Find regions where the predictors' mean probability is `least_probability` or more.
+    """Find regions that the predictors together call cancer.
 
     Parameters
     ----------
@@ -48,8 +50,14 @@ def predicted_regions(
         Pixel index to level-0 pixels.
     pixel_um : PixelSize
         Of the maps.
-    least_probability, least_um2 : float
-        Of a pixel, and of a region's area.
+    least_um2 : float
+        Of a region's area.
+    thresholds : mapping of str to float, optional
+        The probability from which on a predictor calls a pixel; default 0.5. Of several, each
+        probability is moved so that its threshold is at 0.5, and their mean is cut there: a common
+        shift of log-odds and thresholds changes nothing.
+    least_probability : float, optional
+        What the predictors' mean probability is to reach in place of that.
     among : (y, x) bool, optional
         Only these pixels.
 
@@ -57,16 +65,22 @@ def predicted_regions(
     -------
     list of Found
         The largest first; `values` has ``mean_probability``, the mean of every predictor, ``agree``
-        (predictors whose mean is `least_probability` or more) and ``extrapolated_share``.
+        (predictors whose mean reaches it) and ``extrapolated_share``.
     """
     together = consensus(maps)
+    cuts = {name: (thresholds or {}).get(name, 0.5) for name in maps}
     with np.errstate(invalid="ignore"):
-        mask = together >= np.float32(least_probability)
+        if least_probability is None:
+            about = [moved(values, cuts[name], 0.5) for name, values in maps.items()]
+            mask = np.mean(about, axis=0) >= 0.5
+        else:
+            cuts = dict.fromkeys(maps, least_probability)
+            mask = together >= np.float32(least_probability)
     if among is not None:
         mask = mask & among
     measures = {PROBABILITY: together, **maps, SHARE: extrapolated.astype(np.float32)}
     found = find_regions(mask, matrix, pixel_um, measures, least_um2=least_um2)
-    return [_with(f, AGREE, sum(f.values[m] >= least_probability for m in maps)) for f in found]
+    return [_with(f, AGREE, sum(f.values[m] >= cuts[m] for m in maps)) for f in found]
 
 
 def secondary_regions(
@@ -76,8 +90,9 @@ def secondary_regions(
     matrix: Floats,
     pixel_um: PixelSize,
     *,
-    least_probability: float,
     least_um2: float,
+    thresholds: Mapping[str, float] | None = None,
+    least_probability: float | None = None,
 ) -> list[Found]:
     """Find the regions of `predicted_regions` that lie outside the annotation.
 
@@ -88,7 +103,7 @@ def secondary_regions(
 
     Parameters
     ----------
-    maps, extrapolated, matrix, pixel_um, least_probability, least_um2
+    maps, extrapolated, matrix, pixel_um, least_um2, thresholds, least_probability
         As for `predicted_regions`.
     cancer : (y, x) float32
         Annotated fraction of each pixel, NaN where the annotation says nothing.
@@ -105,8 +120,9 @@ def secondary_regions(
         extrapolated,
         matrix,
         pixel_um,
-        least_probability=least_probability,
         least_um2=least_um2,
+        thresholds=thresholds,
+        least_probability=least_probability,
         among=known & ~annotated,
     )
     away = _away(annotated, pixel_um)

@@ -48,7 +48,9 @@ SCORES = {
     "accuracy": "accuracy",
     "majority_accuracy": "accuracy of the majority class",
     "balanced_accuracy": "balanced accuracy",
-    "dice": "Dice",
+    "dice": "Dice at 0.5",
+    "dice_chosen": "Dice at the threshold",
+    "threshold": "threshold",
 }
 _IDENTIFIED = {
     "mz": "m/z",
@@ -241,6 +243,23 @@ def no_label(results: Results) -> str:
     return "" if results.labelled else "no specimen is annotated"
 
 
+MEANINGS = {
+    "patients": "A probability of 0.2 says that some 20 % of such pixels are cancer, at the "
+    "prevalence of the training patients: scores were calibrated on training patients left out.",
+    "prior": "A probability says what share of such pixels is cancer at the prevalence of the "
+    "training patients; class weights were undone, and nothing else was calibrated.",
+    "none": "A probability is that of a world in which half of all pixels are cancer: scores were "
+    "not calibrated (--calibrate none), so it is no share of pixels in these patients.",
+}
+
+
+def probability_means(results: Results) -> str:
+    """What a probability of this run means; nothing where the run does not say how it was made."""
+    parameters = results.run.get("parameters")
+    by = parameters.get("calibrate") if isinstance(parameters, dict) else None
+    return MEANINGS.get(str(by), "")
+
+
 CANCER = Section(
     "cancer",
     "Cancer",
@@ -248,6 +267,7 @@ CANCER = Section(
 <h2 id="cancer">Cancer, {{ left_out | replace("the patient", "whole patients") }}</h2>
 <p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Read an accuracy beside that of
 always answering the majority class, and an average precision beside the prevalence: those are what no skill gives.
+{{ probability_means }} The threshold is the probability from which on the Dice of the training patients, each left out in turn, is largest.
 Beside means over patients stand all pixels pooled: those rank scores of different folds together, and can lie outside of what any patient has.
 Their intervals draw patients again, which only ten patients or more allow.</p>
 {{ cells(headline, averaged ~ " " ~ left_out ~ ".") }}
@@ -262,7 +282,7 @@ Their intervals draw patients again, which only ten patients or more allow.</p>
 {% endif %}
 {{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
 """,  # noqa: E501
-    (headline, pooled, per_specimen, averaged, left_out),
+    (headline, pooled, per_specimen, averaged, left_out, probability_means),
     unless=no_label,
 )
 PREDICTED = Section(

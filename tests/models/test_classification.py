@@ -70,7 +70,7 @@ def test_a_fold_never_sees_the_specimens_that_it_holds_out(cohort):
         a, b = before[name, "s1"], after[name, "s1"]
         assert a.C == b.C
         # which problems share a product decides its rounding, hence not to the last bit
-        np.testing.assert_allclose(a.coef, b.coef, atol=1e-4 * np.abs(a.coef).max())
+        np.testing.assert_allclose(a.coef, b.coef, atol=5e-4 * np.abs(a.coef).max())
         assert not np.allclose(before[name, "s0"].coef, after[name, "s0"].coef, rtol=1e-2)
 
 

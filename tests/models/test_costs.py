@@ -65,15 +65,16 @@ def test_the_choice_is_that_of_all_rows_for_less_work(
 ) -> None:
     blocks = blocks_of(seed)
     case = case_of(blocks)
-    ((exact, by, start),) = choose_costs(blocks, [case], TRIED)
+    ((exact, by, start, inner),) = choose_costs(blocks, [case], TRIED)
     whole = sum(rows * left for rows, left in work)
     work.clear()
     monkeypatch.setattr(costs, "FEW", 1800)  # every tenth row
-    ((chosen, again, first),) = choose_costs(blocks, [case], TRIED)
+    ((chosen, again, first, _),) = choose_costs(blocks, [case], TRIED)
     assert (chosen, again) == (exact, by)
     assert {rows for rows, _ in work} <= {1800, 9000, PATIENTS * ROWS}  # every tenth, second, all
     assert sum(rows * left for rows, left in work) < whole
     assert start is not None and first is not None
+    assert [fit.left_out for fit in inner] == [part for _, part in case.inner]
     assert np.linalg.norm(first - start) < 0.5 * np.linalg.norm(start)
 
 
@@ -82,7 +83,7 @@ def test_rows_of_unknown_number_are_all_read(
 ) -> None:
     blocks = blocks_of(0, count=False)
     monkeypatch.setattr(costs, "FEW", 1800)
-    ((chosen, _, _),) = choose_costs(blocks, [case_of(blocks)], TRIED)
+    ((chosen, *_),) = choose_costs(blocks, [case_of(blocks)], TRIED)
     assert chosen == choose_costs(blocks_of(0), [case_of(blocks)], TRIED)[0][0]
 
 
@@ -114,7 +115,9 @@ def test_what_is_far_behind_is_left_out_and_what_may_win_is_not() -> None:
     behind |= {0.1: 0.99 * (chance + more[0.1]), 1.0: 1.01 * (chance + more[1.0])}
     loss = np.array([0.5 + behind[t.cost] for t in tries])
     zero = np.zeros((COLUMNS + 1, 1))
-    solution = costs.Solution(zero[:-1], zero[-1], zero, np.ones(2), 0.5, 0.0, 1, converged=True)
+    solution = costs.Solution(
+        zero[:-1], zero[-1], zero, np.ones(2), np.ones(2) / 2, *(0.5, 0.0, 1), converged=True
+    )
     tried = costs._Tried([case], tries, [solution] * len(tries), loss, np.ones(len(tries)))
     left = {t.cost for t in tried.contenders(1800, sizes)}
     assert left == {1e-2, 1e-1}

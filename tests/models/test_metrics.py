@@ -17,7 +17,7 @@ def maps(seed=0, n=400):
 
 def test_equal_to_scikit_learn():
     truth, p = maps()
-    found, t, c = classification_metrics(truth, p), truth >= 0.5, p >= 0.5
+    found, t, c = classification_metrics(truth, p, 0.3), truth >= 0.5, p >= 0.5
     expected = {
         "n": 400,
         "prevalence": t.mean(),
@@ -28,6 +28,8 @@ def test_equal_to_scikit_learn():
         "average_precision": reference.average_precision_score(t, p),
         "f1": reference.f1_score(t, c),
         "dice": reference.f1_score(t, c),
+        "dice_chosen": reference.f1_score(t, p >= 0.3),
+        "threshold": 0.3,
         "brier": ((truth - p) ** 2).mean(),
     }
     for name, value in expected.items():

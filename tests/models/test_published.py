@@ -41,7 +41,7 @@ def fitted():
         blocks = [RowBlock(s, (part[rows], part[2], None)) for s, part in cohort.items()]
         maps = {n: {m.fold.name: m.maps[n] for m in models} for n in names}
         folds = [m.fold for m in models]
-        found |= fit_classifiers(blocks, maps, folds, patients, costs=(1.0,))
+        found |= fit_classifiers(blocks, maps, folds, patients, costs=(1.0,), calibrate="none")
     return cohort, sums, models, found
 
 

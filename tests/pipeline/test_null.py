@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,8 @@ def pooled_auc(data: dict[str, tuple[np.ndarray, ...]]) -> dict[str, float]:
     for which, wanted in ((1, MODELS[:1]), (0, MODELS[1:])):
         blocks = [RowBlock(s, (d[which], d[2], None)) for s, d in data.items()]
         maps = {k: {m.fold.name: m.maps[k] for m in models if m.maps} for k in wanted}
-        classifiers |= fit_classifiers(blocks, maps, folds, patients, costs=(0.001, 0.1))
+        words: dict[str, Any] = {"costs": (0.001, 0.1), "calibrate": "none"}
+        classifiers |= fit_classifiers(blocks, maps, folds, patients, **words)
     truth = np.concatenate([d[2] for d in data.values()])
     found = {}
     for model in MODELS:

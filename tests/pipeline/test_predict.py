@@ -95,7 +95,9 @@ def test_regions_are_the_map_as_qupath_opens_it(predicted: tuple[Said, Path]) ->
     found = opened(predicted[1], "S01")
     url = predicted[1] / "regions" / "S01.geojson"
     both = [found[m].values for m in ("cancer_from_he", "cancer_from_predicted_msi")]
-    mask = np.nan_to_num(np.mean(both, axis=0)) >= 0.5
+    cuts = [found.attrs["thresholds"][m] for m in ("cancer_from_he", "cancer_from_predicted_msi")]
+    about = [p * (1 - t) / (p * (1 - t) + (1 - p) * t) for p, t in zip(both, cuts, strict=True)]
+    mask = np.nan_to_num(np.mean(about, axis=0)) >= 0.5
     matrix = np.array(found.attrs["matrix"])
     regions = read_annotation(url, (10_000, 10_000))
     fraction = label_fraction(regions, matrix, mask.shape)
@@ -103,8 +105,32 @@ def test_regions_are_the_map_as_qupath_opens_it(predicted: tuple[Said, Path]) ->
     np.testing.assert_array_equal(fraction >= 0.499, mask)  # of a pixel's area or more
     for feature in json.loads(url.read_text())["features"]:
         said = feature["properties"]["measurements"]
-        assert said["Area µm^2"] >= 10_000 and 0.5 <= said["mean_probability"] <= 1
+        assert said["Area µm^2"] >= 10_000 and min(cuts) / 2 <= said["mean_probability"] <= 1
         assert 0 <= said["extrapolated_share"] <= 1
+
+
+def test_a_prevalence_moves_the_probabilities_and_calls_the_same_pixels(
+    predicted: tuple[Said, Path], finished: Path, cohort: Path, tmp_path: Path
+) -> None:
+    out, slide = tmp_path / "rare", cohort.parent / "S01.tiff"
+    words = ["--out", out, "--slide-mpp", "4", "--region-um2", "10000", *OWN]
+    said = msiscale("predict", finished / "model.zarr", slide, *words, "--prevalence", "0.01")
+    assert said.code == 0, said.err
+    usual, rare = opened(predicted[1], "S01"), opened(out, "S01")
+    for name in ("cancer_from_he", "cancer_from_predicted_msi"):
+        held = usual.attrs["prevalence"][name]
+        assert 0.01 < held < 0.5 and rare.attrs["prevalence"][name] == 0.01
+        shift = np.log(0.01 / 0.99) - np.log(held / (1 - held))
+        moved = rare[f"{name}_log_odds"] - usual[f"{name}_log_odds"]
+        np.testing.assert_allclose(moved.values[np.isfinite(moved)], shift, atol=1e-4)
+        cuts = [one.attrs["thresholds"][name] for one in (usual, rare)]
+        odds = [np.log(cut / (1 - cut)) for cut in cuts]
+        assert odds[1] - odds[0] == pytest.approx(shift, abs=1e-6)
+    places = [
+        [f["geometry"] for f in json.loads((d / "regions" / "S01.geojson").read_text())["features"]]
+        for d in (predicted[1], out)
+    ]
+    assert places[0] == places[1] and places[0]
 
 
 def test_ion_images_come_afterwards_from_the_scores(
@@ -137,11 +163,12 @@ def test_what_cannot_be_is_refused_in_a_line(finished: Path, cohort: Path, tmp_p
     model, slide = finished / "model.zarr", cohort.parent / "S01.tiff"
     older = tmp_path / "older.zarr"
     shutil.copytree(model, older)
-    open_group(str(older), "r+").attrs["msiscale_model"] = 1
+    open_group(str(older), "r+").attrs["msiscale_model"] = 2
     for url, words, why in (
         (model, ["--weights", "random:1", *OWN], "--weights"),
         (model, ["--pixel-um", "60", *OWN], "one value in 128 µm (32 px of 4 µm)"),
         (model, ["--mz", "111.1", *OWN], "the nearest is"),
+        (model, ["--prevalence", "1.5", *OWN], "--prevalence 1.5: give a share between 0 and 1"),
         (older, OWN, "not a model of this version"),
         (
             model,

@@ -48,6 +48,8 @@ def test_what_leakage_is_worth_stands_beside_the_headline(finished: Path, compar
             "majority_accuracy",
             "calibration_error",
             "auc_swapped",
+            "dice_chosen",
+            "threshold",
         ):
             for protocol in ("leave_one_patient_out", "pixel_folds"):
                 assert 0 <= found[protocol, model, "cancer", metric] <= 1
@@ -124,6 +126,7 @@ def test_the_switches_of_the_study_one_at_a_time(cohort: Path, compared: Path) -
         "pca_incremental",
         "test_rows_scaled_by_themselves",
         "no_penalty",
+        "scores_not_calibrated",
         "published",
     }
     assert np.allclose(table["change"], table["value"] - table["base"], atol=1e-5)

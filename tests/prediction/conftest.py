@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from msiscale.models.novelty import LEVELS, Limits, Novelty
+from msiscale.prediction.model import FORMAT, MAPS
 from msiscale.store import join, open_group, put
 
 CHANNELS, MODES, TRAINED_UM = 1280, 6, 96.0
@@ -38,7 +39,10 @@ def model_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     group = open_group(url, "a")
     for name, (values, dims) in arrays.items():
         put(group, name, values, dims)
-    group.attrs.update({"msiscale_model": 2, "digest": "by hand", "pixel_um": TRAINED_UM})
+    as_fitted = {"slope": 1.0, "intercept": 0.0, "prevalence": 0.5, "threshold": 0.5, "by": "none"}
+    calibration = {m: {"cancer": as_fitted} for m in MAPS}
+    facts = {"msiscale_model": FORMAT, "digest": "by hand", "pixel_um": TRAINED_UM}
+    group.attrs.update({**facts, "calibration": calibration})
     ones = np.ones(CHANNELS, np.float32)
     axes = np.linalg.qr(normal(CHANNELS, 3))[0].astype(np.float32)
     novelty = Novelty(0 * ones, ones, axes, np.ones(3, np.float32), 1.0)
