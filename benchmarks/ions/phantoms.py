@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common.phantoms import smooth_field, tissue
-from msiscale.models import Fold, Moments, fit_linear_folds
+from msiscale.models import Fold, FoldModel, Moments, fit_linear_folds
+from msiscale.models.folds import final_fold
 
 Floats = NDArray[np.float64]
 SHAPE = (40, 44)
@@ -73,8 +74,8 @@ def patient(rng: np.random.Generator, weights: Floats, share: Floats, differ: fl
     return Patient(held, features, 10 + 2 * ions, cancer)
 
 
-def held_out(patients: Sequence[Patient], components: int) -> list[tuple[Floats, Floats]]:
-    """Intensities predicted of each patient by a fit to the others, and their training means.
+def fitted(patients: Sequence[Patient], components: int) -> list[FoldModel]:
+    """Fit to all patients but each in turn, and at last to all.
 
     Parameters
     ----------
@@ -85,15 +86,17 @@ def held_out(patients: Sequence[Patient], components: int) -> list[tuple[Floats,
 
     Returns
     -------
-    list of (ndarray, ndarray)
-        (n, k) and (k,), in the order of the patients.
+    list of FoldModel
+        In the order of the patients, then that of all.
     """
     names = [f"P{i}" for i in range(len(patients))]
     sums = {n: Moments.of(p.features, p.ions) for n, p in zip(names, patients, strict=True)}
     folds = [Fold(n, tuple(m for m in names if m != n), (n,)) for n in names]
-    models = fit_linear_folds(sums, folds, {n: n for n in names}, n_components=components)
-    found = []
-    for model, one in zip(models, patients, strict=True):
-        scores = model.predict(one.features)
-        found.append((model.spectrum(scores).astype(np.float64), np.asarray(model.mean)))
-    return found
+    folds.append(final_fold(names))
+    found = fit_linear_folds(sums, folds, {n: n for n in names}, n_components=components)
+    return list(found)
+
+
+def predicted(model: FoldModel, features: Floats) -> Floats:
+    """(n, k) intensities."""
+    return model.spectrum(model.predict(features)).astype(np.float64)

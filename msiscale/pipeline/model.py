@@ -13,6 +13,7 @@ from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import scaling_of
+from msiscale.pipeline.margins import write_margins
 from msiscale.pipeline.novelty import calibrate
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import array_of, join, open_group, put
@@ -36,7 +37,8 @@ def write_model(
 ) -> None:
     """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`.
 
-    The folds that left a patient out say what a distance from the training means (`calibrate`).
+    The folds that left a patient out say what a distance from the training means (`calibrate`),
+    and how far predictions err (`write_margins`).
     """
     novelty, limits = calibrate(run, model, held_out, tables)
     root = open_group(join(run.out, "model.zarr"), "a")
@@ -81,3 +83,6 @@ def write_model(
             "weights": model.weights,
         }
     )
+    if held_out:
+        predicted = [n for n in (HE, PREDICTED) if (n, "final") in classifiers]
+        write_margins(run, model, tables, predicted)

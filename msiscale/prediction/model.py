@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from msiscale import store
 from msiscale.errors import InputError
 from msiscale.models.novelty import Limits, Novelty
+from msiscale.prediction.tiers import Tiers, tiers_of
 from msiscale.store import nearest_column, open_group
 
 MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
@@ -28,6 +30,9 @@ class Model:
     the log-odds of ``maps`` (none, when the cohort had no annotation); ``spectrum``
     (component, mz) and ``mean`` (mz,) turn scores into spectra. ``novelty`` tells how unlike those
     of the training features are, and ``limits`` when the model should not be believed.
+    ``margins`` say how far predictions of a new patient err (`models.margins`): (mz,) of
+    ``intensity``, (component,) of ``scores``, and one of each of ``maps``; nothing where no patient
+    was held out. ``tiers`` are of ``ions.csv`` beside the model, where there is one.
     """
 
     attrs: dict[str, Any]
@@ -42,6 +47,8 @@ class Model:
     mz: NDArray[np.float64]
     novelty: Novelty
     limits: Limits
+    margins: Mapping[str, Float32] = field(default_factory=dict)
+    tiers: Tiers | None = None
 
     def predict_scores(self, features: Float32) -> Float32:
         """Predict the scores of the spectra's components from features.
@@ -88,6 +95,7 @@ def load_model(url: str) -> Model:
     maps = tuple(m for m in MAPS if f"{m}_coef" in group)
     none = np.empty((read("ridge_coef").shape[0], 0), np.float32)
     distribution = open_group(store.join(url, "novelty"))
+    axis = read("mz").astype(np.float64)
     return Model(
         attrs=dict(group.attrs),
         digest=str(group.attrs["digest"]),
@@ -98,10 +106,20 @@ def load_model(url: str) -> Model:
         cancer_intercept=np.array([read(f"{m}_intercept") for m in maps], np.float32),
         spectrum=read("pca_components"),
         mean=read("pca_mean"),
-        mz=read("mz").astype(np.float64),
+        mz=axis,
         novelty=Novelty.load(distribution, store.read),
         limits=Limits.load(distribution),
+        margins=_margins(group),
+        tiers=tiers_of(url.rstrip("/").rpartition("/")[0], axis),
     )
+
+
+def _margins(group: zarr.Group) -> dict[str, Float32]:
+    if "margins" not in group:
+        return {}
+    found = group["margins"]
+    assert isinstance(found, zarr.Group)
+    return {name: store.read(found, name) for name in found}
 
 
 def columns_of(
@@ -162,3 +180,20 @@ def probability(log_odds: Any) -> Float32:
     """Turn log-odds into probabilities of the same shape, float32."""
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-np.asarray(log_odds))), dtype=np.float32)
+
+
+def bound_names(name: str) -> tuple[str, str]:
+    """What the maps of the lower and the upper bound of another are called."""
+    return f"{name}_lower", f"{name}_upper"
+
+
+def of_model(model: Model) -> dict[str, tuple[NDArray[Any], str]]:
+    """What a prediction keeps of the model to tell its errors: values and axis, by name."""
+    found: dict[str, tuple[NDArray[Any], str]] = {}
+    if model.margins:
+        found["intensity_margin"] = model.margins["intensity"], "mz_axis"
+        found["scores_margin"] = model.margins["scores"], "component"
+    if model.tiers is not None:
+        found["tier"] = model.tiers.tier, "mz_axis"
+        found["tier_pearson"] = model.tiers.pearson, "mz_axis"
+    return found

@@ -44,7 +44,7 @@ def test_patients_predicted_from_each_other_are_no_independent_witnesses(n: int)
     naive = stats.ttest_1samp(scores, 0, alternative="greater").pvalue
     assert (naive <= 0.05).mean() > 0.08
     for level in (0.05, 0.01):
-        assert (p <= level).mean() == pytest.approx(level, rel=0.35)
+        assert 0.4 * level < (p <= level).mean() < 1.3 * level
 
 
 def test_the_rules_of_the_tiers() -> None:
