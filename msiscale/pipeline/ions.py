@@ -102,7 +102,7 @@ def ions(run: Run) -> None:
 
     Memory: a worker holds four times the images of a chunk of m/z of one specimen (measured,
     predicted, by colour, by the mean), 64 MiB each (more above 512 x 512 pixels, where a chunk has
-    its least, 64 m/z), and 16 m/z in float64; the client 240 bytes a specimen and m/z, and 72 more
+    its least, 64 m/z), and 16 m/z in float64; the client 168 bytes a specimen and m/z, and 72 more
     for each fold of a specimen.
     """
     while specimens := list(run.specimens()):
@@ -179,7 +179,8 @@ def _sums(
     for task, report in zip(tasks, reports, strict=True):
         if report.failure is not None:
             raise SpecimenError(report.failure, task.specimen)
-        parts.setdefault(task.specimen, []).append(report.result)
+        found = {name: np.array(report.result[name]) for name in ("sums", "classes")}
+        parts.setdefault(task.specimen, []).append({**found, "fold": report.result["fold"]})
     return {name: OfSpecimen.of(of) for name, of in parts.items()}
 
 
