@@ -264,13 +264,16 @@ def predict(context: click.Context, /, model: str, slides: tuple[str, ...], **wo
 
 @cli.command("ion-image", section=SLIDES)
 @click.argument("prediction")
-@option("--mz", "Ions to predict, as m/z", required=True, **NUMBERS)
+@option(
+    "--mz", "Ions to predict, as m/z", unset="those of tiers A and B that are read best", **NUMBERS
+)
 @option("--out", "Picture or array to write", required=True, metavar="FILE.png|FILE.zarr")
-def ion_image(prediction: str, mz: tuple[float, ...], out: str) -> None:
-    """Predicted ion images of any m/z, from the scores of a PREDICTION (predictions.zarr/NAME)."""
+def ion_image(prediction: str, mz: tuple[float, ...] | None, out: str) -> None:
+    """Predicted ion images of any m/z and their bounds, of a PREDICTION (predictions.zarr/NAME)."""
     from msiscale.prediction import write_ion_images
 
-    write_ion_images(prediction, mz, out)
+    for line in write_ion_images(prediction, mz or None, out):
+        click.echo(line, err=True)
     click.echo(out)
 
 

@@ -14,6 +14,7 @@ from msiscale.models.fold_model import Mapped
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import scaling_of
+from msiscale.pipeline.margins import write_margins
 from msiscale.pipeline.novelty import calibrate
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.prediction.model import FORMAT
@@ -40,7 +41,8 @@ def write_model(
 
     The coefficients of the classifiers are those of the fit; ``calibration`` has, by model and
     class, what makes probabilities of them (`Calibration.facts`).
-    The folds that left a patient out say what a distance from the training means (`calibrate`).
+    The folds that left a patient out say what a distance from the training means (`calibrate`),
+    and how far predictions err (`write_margins`).
     """
     novelty, limits = calibrate(run, model, held_out, tables)
     root = open_group(join(run.out, "model.zarr"), "a")
@@ -91,3 +93,6 @@ def write_model(
             "calibration": calibration,
         }
     )
+    if held_out:
+        predicted = [n for n in (HE, PREDICTED) if (n, "final") in classifiers]
+        write_margins(run, model, tables, predicted)

@@ -24,7 +24,7 @@ from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.tasks import Task
 from msiscale.prediction.blocks import SlidePlan, predict_block
 from msiscale.prediction.grid import check_pixel, grid_of
-from msiscale.prediction.model import Model, load_model
+from msiscale.prediction.model import Model, bound_names, load_model, of_model
 from msiscale.prediction.overlay import draw_overlay
 from msiscale.prediction.regions import PREDICTED, consensus, write_regions
 from msiscale.prediction.secondary import predicted_regions
@@ -145,10 +145,22 @@ def predict(
                 f"but {config.weights or 'the default'} is {facts['sha256'][:12]}…; give --weights"
             )
         open_group(run.predictions_url, "a")
+        _say_unknown(run, fitted)
         plans = _plans(run, fitted, model, columns, pixel_um or trained_um, prevalence)
         _predict(run, fitted, plans)
         _outline(run, fitted, plans)
     return run.failed
+
+
+def _say_unknown(run: Run, model: Model) -> None:
+    """What is not known of the model's errors."""
+    if not model.margins:
+        run.say(
+            "the model was fitted without patients that were held out, or by an older msiscale: no "
+            "lower and upper bounds"
+        )
+    if model.tiers is None:
+        run.say("no ions.csv beside the model: which ions can be read from H&E is not known")
 
 
 def _names(slides: Sequence[str]) -> dict[str, str]:
@@ -172,6 +184,7 @@ def _plans(
 ) -> dict[str, SlidePlan]:
     """What is to be done of each slide; those that will not open are set aside."""
     plans = {}
+    tiers = [] if model.tiers is None else model.tiers.tier.tolist()
     for s in list(run.specimens()):
         try:
             slide, file = open_reader(s.slide, mpp=s.mpp), identity(s.slide)
@@ -179,7 +192,7 @@ def _plans(
             run.set_aside("predict", s.name, "", reason(error))
             continue
         shape, matrix = grid_of(slide, pixel_um)
-        facts = [file, slide.mpp, pixel_um, model.digest, columns, prevalence]
+        facts = [file, slide.mpp, pixel_um, model.digest, columns, tiers, prevalence]
         plans[s.name] = SlidePlan(
             target=join(run.predictions_url, s.name),
             model=url,
@@ -222,6 +235,9 @@ def _create(run: Run, model: Model, specimen: Specimen, plan: SlidePlan) -> None
     shape, size, modes = plan.shape, run.config.block, model.scores.shape[1]
     group = open_group(run.predictions_url, "r+").require_group(specimen.name)
     maps = [name for m in model.maps for name in (m, f"{m}_log_odds")]
+    maps += [name for m in model.maps if m in model.margins for name in bound_names(m)]
+    images = ["predicted_intensity"] if plan.columns else []
+    images += bound_names("predicted_intensity") if plan.columns and model.margins else ()
     for name in (*maps, "coverage", *MEASURES):
         create_array(group, name, shape, ("y", "x"), chunks=(size, size))
     create_array(
@@ -232,24 +248,28 @@ def _create(run: Run, model: Model, specimen: Specimen, plan: SlidePlan) -> None
         chunks=(size, size, 32),
         shards=(size, size, modes),
     )
-    if plan.columns:
+    for name in images:
         create_array(
             group,
-            "predicted_intensity",
+            name,
             (*shape, len(plan.columns)),
             ("y", "x", "mz"),
             chunks=(size, size, 1),
             shards=(size, size, len(plan.columns)),
         )
+    if plan.columns:
         put(group, "mz", model.mz[list(plan.columns)], ("mz",), attrs={"units": "m/z"})
     put(group, "mz_axis", model.mz, ("mz_axis",), attrs={"units": "m/z"})
     put(group, "components", model.spectrum, ("component", "mz_axis"))
     put(group, "mean", model.mean, ("mz_axis",))
     for name, n in zip(("y", "x"), shape, strict=True):
         put(group, name, centres_um(n, plan.pixel_um), (name,), attrs={"units": "µm"})
-    kept = {*maps, *MEASURES, "coverage", "predicted_scores", "y", "x"}
+    known = of_model(model)
+    for name, (values, axis) in known.items():
+        put(group, name, values, (axis,))
+    kept = {*maps, *images, *known, *MEASURES, "coverage", "predicted_scores", "y", "x"}
     kept |= {"mz_axis", "components", "mean"}
-    kept |= {"predicted_intensity", "mz"} if plan.columns else set()
+    kept |= {"mz"} if plan.columns else set()
     for name in set(group.keys()) - kept:  # of an earlier prediction
         del group[name]
     facts = {"slide": specimen.slide, "model": plan.model, "matrix": np.array(plan.matrix).tolist()}

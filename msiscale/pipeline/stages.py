@@ -189,6 +189,7 @@ STAGES = (
                     "predictions.zarr/{}",
                     "state.zarr/folds",
                     "state.zarr/novelty",
+                    "state.zarr/margins",
                     "state.zarr/protocols",
                     "model.zarr",
                     "metrics.csv",
@@ -269,7 +270,7 @@ STAGES = (
         "ions",
         "Scores the predicted image of every m/z over pixels that were held out.",
         "ions:ions",
-        (Part("by_ion", ("ions.csv",), specimens=False, cohort=True),),
+        (Part("by_ion", ("ions.csv",), version=2, specimens=False, cohort=True),),
         before=("ingest", "fit"),
     ),
     Stage(

@@ -2,6 +2,13 @@
 
 from msiscale.prediction.grid import onto_grid
 from msiscale.prediction.model import Model, load_model
-from msiscale.prediction.virtual import predicted_intensity, write_ion_images
+from msiscale.prediction.virtual import predicted_bounds, predicted_intensity, write_ion_images
 
-__all__ = ["Model", "load_model", "onto_grid", "predicted_intensity", "write_ion_images"]
+__all__ = [
+    "Model",
+    "load_model",
+    "onto_grid",
+    "predicted_bounds",
+    "predicted_intensity",
+    "write_ion_images",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,8 +15,10 @@ from msiscale.config import RunConfig
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.grid import Block, as_matrix
+from msiscale.models.calibration import moved
+from msiscale.models.margins import bounds, local_scale
 from msiscale.prediction.grid import group_means
-from msiscale.prediction.model import Model, load_model, probability, spectra
+from msiscale.prediction.model import Model, bound_names, load_model, probability, spectra
 from msiscale.regridding import covered_by_half
 from msiscale.slide.reader import open_reader
 from msiscale.slide.tissue import tissue_mask
@@ -89,9 +92,13 @@ def predict_block(
     found = predict_features(model, features, coverage, plan.pixel_um)
     if plan.columns:
         columns = list(plan.columns)
-        found["predicted_intensity"] = spectra(
-            found["predicted_scores"], model.mean[columns], model.spectrum[:, columns]
-        )
+        images = spectra(found["predicted_scores"], model.mean[columns], model.spectrum[:, columns])
+        found["predicted_intensity"] = images
+        if model.margins:
+            margin = model.margins["intensity"][columns]
+            scale = local_scale(found["feature_distance"])
+            both = bounds(images, margin, scale, lowest=0)
+            found |= zip(bound_names("predicted_intensity"), both, strict=True)
     group = open_group(plan.target, "r+")
     for name, values in found.items():
         write_block(array_of(group, name), block, values)
@@ -117,8 +124,8 @@ def predict_features(
     Returns
     -------
     dict of str to (h, w) or (h, w, component) float32
-        The probabilities `model.maps` and their log-odds, ``predicted_scores``, ``coverage``,
-        ``feature_distance`` and ``feature_unexplained``.
+        The probabilities `model.maps` with their bounds and their log-odds, ``predicted_scores``,
+        ``coverage``, ``feature_distance`` and ``feature_unexplained``.
     """
     log_odds = model.predict_log_odds(features)
     coarse = group_means(features, coverage, pixel_um, float(model.attrs["pixel_um"]))
@@ -127,6 +134,10 @@ def predict_features(
     for i, name in enumerate(model.maps):
         found[name] = probability(log_odds[..., i])
         found[f"{name}_log_odds"] = log_odds[..., i]
+        if name in model.margins:
+            found |= zip(
+                bound_names(name), _bounds(model, name, found[name], distance), strict=True
+            )
     return {
         **found,
         "coverage": coverage,
@@ -134,3 +145,13 @@ def predict_features(
         "feature_distance": distance,
         "feature_unexplained": unexplained,
     }
+
+
+def _bounds(
+    model: Model, name: str, values: NDArray[np.float32], distance: NDArray[np.float32]
+) -> Iterator[NDArray[Any]]:
+    """Bounds of a probability; margins hold at the prevalence of the training, and move with it."""
+    held, here = model.calibrated_at[name], model.prevalence[name]
+    base = values if held == here else moved(values, here, held)
+    for bound in bounds(base, model.margins[name], local_scale(distance), lowest=0, highest=1):
+        yield bound if held == here else moved(bound, held, here).astype(np.float32)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from scipy.special import logit
 
@@ -15,6 +16,7 @@ from msiscale import store
 from msiscale.errors import InputError
 from msiscale.models.calibration import moved
 from msiscale.models.novelty import Limits, Novelty
+from msiscale.prediction.tiers import Tiers, tiers_of
 from msiscale.store import nearest_column, open_group
 
 MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
@@ -30,8 +32,11 @@ class Model:
     the log-odds of ``maps`` (none, when the cohort had no annotation); ``spectrum``
     (component, mz) and ``mean`` (mz,) turn scores into spectra. The log-odds hold at the shares of
     cancer ``prevalence``, and ``thresholds`` are the probabilities from which on to call a pixel
-    there, both by map. ``novelty`` tells how unlike those
-    of the training features are, and ``limits`` when the model should not be believed.
+    there, both by map; ``calibrated_at`` are the shares of the training. ``novelty`` tells how
+    unlike those of the training features are, and ``limits`` when the model should not be believed.
+    ``margins`` say how far predictions of a new patient err (`models.margins`): (mz,) of
+    ``intensity``, (component,) of ``scores``, and one of each of ``maps`` at the shares of the
+    training; nothing where no patient was held out. ``tiers`` are of ``ions.csv`` beside the model, where there is one.
     """
 
     attrs: dict[str, Any]
@@ -48,6 +53,9 @@ class Model:
     thresholds: dict[str, float]
     novelty: Novelty
     limits: Limits
+    calibrated_at: dict[str, float] = field(default_factory=dict)
+    margins: Mapping[str, Float32] = field(default_factory=dict)
+    tiers: Tiers | None = None
 
     def at_prevalence(self, share: float | None) -> Model:
         """The same model where another share of the pixels is cancer.
@@ -125,9 +133,11 @@ def load_model(url: str) -> Model:
     distribution = open_group(store.join(url, "novelty"))
     facts: Any = group.attrs["calibration"]
     of = {m: facts[m]["cancer"] for m in maps}
+    trained = {m: float(of[m]["prevalence"]) for m in maps}
     slope, intercept = (np.array([of[m][k] for m in maps]) for k in ("slope", "intercept"))
     raw = np.stack([read(f"{m}_coef") for m in maps], axis=1) if maps else none
     base = np.array([float(read(f"{m}_intercept")) for m in maps])
+    axis = read("mz").astype(np.float64)
     return Model(
         attrs=dict(group.attrs),
         digest=str(group.attrs["digest"]),
@@ -138,12 +148,23 @@ def load_model(url: str) -> Model:
         cancer_intercept=(slope * base + intercept).astype(np.float32),
         spectrum=read("pca_components"),
         mean=read("pca_mean"),
-        mz=read("mz").astype(np.float64),
-        prevalence={m: float(of[m]["prevalence"]) for m in maps},
+        mz=axis,
+        prevalence=dict(trained),
+        calibrated_at=trained,
         thresholds={m: float(of[m]["threshold"]) for m in maps},
         novelty=Novelty.load(distribution, store.read),
         limits=Limits.load(distribution),
+        margins=_margins(group),
+        tiers=tiers_of(url.rstrip("/").rpartition("/")[0], axis),
     )
+
+
+def _margins(group: zarr.Group) -> dict[str, Float32]:
+    if "margins" not in group:
+        return {}
+    found = group["margins"]
+    assert isinstance(found, zarr.Group)
+    return {name: store.read(found, name) for name in found}
 
 
 def columns_of(
@@ -204,3 +225,20 @@ def probability(log_odds: Any) -> Float32:
     """Turn log-odds into probabilities of the same shape, float32."""
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-np.asarray(log_odds))), dtype=np.float32)
+
+
+def bound_names(name: str) -> tuple[str, str]:
+    """What the maps of the lower and the upper bound of another are called."""
+    return f"{name}_lower", f"{name}_upper"
+
+
+def of_model(model: Model) -> dict[str, tuple[NDArray[Any], str]]:
+    """What a prediction keeps of the model to tell its errors: values and axis, by name."""
+    found: dict[str, tuple[NDArray[Any], str]] = {}
+    if model.margins:
+        found["intensity_margin"] = model.margins["intensity"], "mz_axis"
+        found["scores_margin"] = model.margins["scores"], "component"
+    if model.tiers is not None:
+        found["tier"] = model.tiers.tier, "mz_axis"
+        found["tier_pearson"] = model.tiers.pearson, "mz_axis"
+    return found

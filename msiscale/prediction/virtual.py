@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import blocks
-from msiscale.prediction.model import columns_of, spectra
+from msiscale.models.margins import local_scale
+from msiscale.prediction.model import bound_names, columns_of, spectra
+from msiscale.prediction.tiers import READ, Tiers, tiers_of
 from msiscale.store import (
     create_array,
     has_group,
     join,
     listing,
+    nearest_column,
     open_group,
     put,
     read,
@@ -60,44 +63,155 @@ def predicted_intensity(url: str, mz: float | Sequence[float]) -> xr.DataArray:
     >>> image.dims, image.sizes["mz"]  # nothing is computed yet
     (('y', 'x', 'mz'), 1)
     """
-    return _intensity(_group(url), [mz] if isinstance(mz, int | float) else list(mz))
+    return _intensity(_group(url)[0], [mz] if isinstance(mz, int | float) else list(mz))
 
 
-def write_ion_images(url: str, mz: Sequence[float], out: str) -> None:
-    """Predicted ion images as a picture (``.png``) or as arrays (``.zarr``).
+def predicted_bounds(url: str, mz: float | Sequence[float]) -> tuple[xr.DataArray, xr.DataArray]:
+    """Between which intensities 90 % of the pixels of a new patient lie.
 
     Parameters
     ----------
     url, mz
         As for `predicted_intensity`.
-    out
-        ``FILE.png``: a panel an m/z, of pixels skipped to 1200 on the longer side; or
-        ``FILE.zarr``: ``predicted_intensity`` (y, x, mz), written shard by shard.
+
+    Returns
+    -------
+    lower, upper : xarray.DataArray
+        (y, x, mz) float32, Dask-backed, as of `predicted_intensity`.
 
     Raises
     ------
     InputError
-        As `predicted_intensity`; another suffix; too many m/z for a picture.
+        As `predicted_intensity`; the model has no margins.
     """
-    group = _group(url)
-    images = _intensity(group, list(mz))
-    if out.endswith(".zarr"):
-        _write_zarr(group, images, out)
-    elif out.endswith(".png"):
-        if len(mz) > AT_ONCE:
-            raise InputError(f"{out}: {len(mz)} ion images in a picture; give {AT_ONCE} at most")
-        write_bytes(out, _picture(group, images))
-    else:
+    group, place = _group(url)
+    margin = _kept(group, place, "intensity_margin", "intensity")
+    if margin is None:
+        raise InputError(
+            f"{place}: its model has no margins; they come of a fit that held out patients"
+        )
+    images = predicted_intensity(place, mz)
+    return _bounds(group, images, margin)
+
+
+def write_ion_images(url: str, mz: Sequence[float] | None, out: str) -> list[str]:
+    """Predicted ion images as a picture (``.png``) or as arrays (``.zarr``), with their bounds.
+
+    Parameters
+    ----------
+    url
+        As for `predicted_intensity`.
+    mz
+        As for `predicted_intensity`. None for up to 16 ions of the tiers A and B, those that are
+        read best first; an ion of tier C is only drawn when its m/z is given.
+    out
+        ``FILE.png``: a panel an m/z, of pixels skipped to 1200 on the longer side, and one of each
+        bound where they are known; or ``FILE.zarr``: ``predicted_intensity`` (y, x, mz) and
+        ``…_lower``, ``…_upper``, written shard by shard.
+
+    Returns
+    -------
+    list of str
+        What a user should know of these ions, a line each.
+
+    Raises
+    ------
+    InputError
+        As `predicted_intensity`; another suffix; too many m/z for a picture; none given, and none
+        can be read or no tiers are known.
+    """
+    if not out.endswith((".zarr", ".png")):
         raise InputError(f"{out}: neither .png nor .zarr; name one of these")
+    group, place = _group(url)
+    axis = read(group, "mz_axis" if "mz_axis" in group else "mz").astype(np.float64)
+    tiers = _tiers(group, place, axis)
+    said = []
+    if mz is None:
+        mz, lines = _best(tiers, axis, place)
+        said += lines
+    if out.endswith(".png") and len(mz) > AT_ONCE:
+        raise InputError(f"{out}: {len(mz)} ion images in a picture; give {AT_ONCE} at most")
+    images = _intensity(group, list(mz))
+    called = ["" for _ in mz]
+    if tiers is not None:
+        called = [str(tiers.tier[nearest_column(axis, value)]) for value in mz]
+    for value, tier in zip(mz, called, strict=True):
+        if tier == "C":
+            said.append(f"m/z {value:g} is of tier C: H&E did not tell it in held-out patients")
+    margin = _kept(group, place, "intensity_margin", "intensity")
+    maps = {"predicted_intensity": images}
+    if margin is None:
+        said.append("no bounds: the model has no margins of held-out patients")
+    else:
+        both = _bounds(group, images, margin)
+        maps |= dict(zip(bound_names("predicted_intensity"), both, strict=True))
+    if out.endswith(".zarr"):
+        _write_zarr(group, maps, out)
+    else:
+        write_bytes(out, _picture(group, maps, called))
+    return said
 
 
-def _group(url: str) -> zarr.Group:
-    """The group of the one slide or specimen that a URL means."""
+def _best(
+    tiers: Tiers | None, axis: NDArray[np.float64], place: str
+) -> tuple[list[float], list[str]]:
+    if tiers is None:
+        raise InputError(f"{place}: no tiers are known of its ions; name ions by --mz")
+    best = tiers.best(AT_ONCE)
+    if not best:
+        raise InputError(f"{place}: no ion is of tier A or B; name ions by --mz")
+    n = int((tiers.tier == "C").sum())
+    read_from = int(np.isin(tiers.tier, READ).sum())
+    line = f"{len(best)} of {read_from} ions of tiers A and B; {n} of tier C are drawn by --mz only"
+    return axis[best].tolist(), [line]
+
+
+def _tiers(group: zarr.Group, place: str, axis: NDArray[np.float64]) -> Tiers | None:
+    """Of a slide as `predict` kept them, of a specimen as the run has them."""
+    if "tier" in group:
+        tier = np.array(read(group, "tier").tolist(), str)
+        return Tiers(tier, read(group, "tier_pearson"))
+    return None if "mz_axis" in group else tiers_of(_run_of(place), axis)
+
+
+def _kept(group: zarr.Group, place: str, name: str, margin: str) -> NDArray[np.float32] | None:
+    """A margin of a slide as `predict` kept it, of a specimen as the model of its run has it."""
+    if name in group:
+        return read(group, name)
+    url = join(_run_of(place), "model.zarr", "margins")
+    if "mz_axis" in group or not has_group(url):
+        return None
+    return read(open_group(url), margin)
+
+
+def _run_of(place: str) -> str:
+    return place.rpartition("/predictions.zarr")[0]
+
+
+def _bounds(
+    group: zarr.Group, images: xr.DataArray, margin: NDArray[np.float32]
+) -> tuple[xr.DataArray, xr.DataArray]:
+    import dask.array as da
+
+    axis = read(group, "mz_axis" if "mz_axis" in group else "mz").astype(np.float64)
+    width = margin[[nearest_column(axis, float(value)) for value in images.mz]]
+    array: Any = group["feature_distance"]
+    distance = da.from_array(array, chunks=images.data.chunks[:2], name=False)
+    wide = distance.map_blocks(local_scale, dtype=np.float32)[..., None] * width
+    lower = da.maximum(images.data - wide, np.float32(0))
+    names = bound_names("predicted_intensity")
+    both = zip(names, (lower, images.data + wide), strict=True)
+    found = [images.copy(data=values.astype(np.float32)).rename(name) for name, values in both]
+    return found[0], found[1]
+
+
+def _group(url: str) -> tuple[zarr.Group, str]:
+    """The group of the one slide or specimen that a URL means, and its own URL."""
     if not has_group(url) and has_group(join(url, "predictions.zarr")):
         url = join(url, "predictions.zarr")
     group = open_group(url)
     if "predicted_scores" in group:
-        return group
+        return group, url.rstrip("/")
     names = sorted(n for n in listing(url) if has_group(join(url, n)))
     if len(names) != 1:
         found = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
@@ -105,7 +219,7 @@ def _group(url: str) -> zarr.Group:
     group = open_group(join(url, names[0]))
     if "predicted_scores" not in group:
         raise InputError(f"{url}/{names[0]}: no predicted_scores there; predict the slide again")
-    return group
+    return group, join(url, names[0])
 
 
 def _intensity(group: zarr.Group, mz: Sequence[float]) -> xr.DataArray:
@@ -130,46 +244,57 @@ def _intensity(group: zarr.Group, mz: Sequence[float]) -> xr.DataArray:
     )
 
 
-def _write_zarr(group: zarr.Group, images: xr.DataArray, out: str) -> None:
-    target = open_group(out, "a")
+def _write_zarr(group: zarr.Group, maps: Mapping[str, xr.DataArray], out: str) -> None:
+    target, images = open_group(out, "a"), maps["predicted_intensity"]
     shape, n = images.shape[:2], images.shape[2]
     size = max(images.data.chunks[0][0], images.data.chunks[1][0])
-    array = create_array(
-        target,
-        "predicted_intensity",
-        images.shape,
-        images.dims,  # type: ignore[arg-type]
-        chunks=(size, size, 1),
-        shards=(size, size, n),
-    )
+    for name in set(bound_names("predicted_intensity")) - set(maps):  # of another prediction
+        if name in target:
+            del target[name]
+    for name, values in maps.items():
+        array = create_array(
+            target,
+            name,
+            images.shape,
+            images.dims,  # type: ignore[arg-type]
+            chunks=(size, size, 1),
+            shards=(size, size, n),
+        )
+        for block in blocks((shape[0], shape[1]), (size, size)):
+            write(array, block, values[block.slices].compute().values)
     for name, units in (("y", "µm"), ("x", "µm"), ("mz", "m/z")):
         put(target, name, images[name].values, (name,), attrs={"units": units})
-    for block in blocks((shape[0], shape[1]), (size, size)):
-        write(array, block, images[block.slices].compute().values)
     target.attrs.update({k: group.attrs[k] for k in ("matrix", "slide") if k in group.attrs})
 
 
-def _picture(group: zarr.Group, images: xr.DataArray) -> bytes:
+def _picture(group: zarr.Group, maps: Mapping[str, xr.DataArray], tiers: Sequence[str]) -> bytes:
     # matplotlib, which nothing else here needs
     from msiscale.report.drawing import draw_map, extent_um, panels, plain, png, side_bar, spread
 
+    images = maps["predicted_intensity"]
     pixel = [float(c[1] - c[0]) if len(c) > 1 else 1.0 for c in (images.y, images.x)]
     step = max(1, -(-max(images.shape[:2]) // SIDE))
-    values: NDArray[np.float32] = images[::step, ::step].compute().values
-    known = np.isfinite(values[..., 0])
+    values = {name: of[::step, ::step].compute().values for name, of in maps.items()}
+    central = values["predicted_intensity"]
+    known = np.isfinite(central[..., 0])
     sizes = (pixel[0] * step, pixel[1] * step)
-    figure, axes = panels(len(images.mz), values.shape[:2], sizes)
+    words = dict(zip(bound_names("predicted_intensity"), ("lower", "upper"), strict=True))
+    figure, axes = panels(len(images.mz) * len(maps), central.shape[:2], sizes)
     for i, panel in enumerate(axes):
+        ion, which = divmod(i, len(maps))
+        name = list(maps)[which]
         image = draw_map(
             panel,
-            values[..., i],
+            values[name][..., ion],
             known,
-            extent_um(values.shape[:2], sizes),
+            extent_um(central.shape[:2], sizes),
             cmap="viridis",
-            limits=spread(values[..., i]),
+            limits=spread(central[..., ion]),  # the bounds on the scale of what is predicted
         )
         side_bar(panel, image)
-        panel.set_title(f"predicted m/z {float(images.mz[i]):.4f}", fontsize=9)
+        tier = f", tier {tiers[ion]}" if tiers[ion] else ""
+        title = f"predicted m/z {float(images.mz[ion]):.4f}{tier}"
+        panel.set_title(f"{words[name]} bound" if name in words else title, fontsize=9)
     name = str(group.store_path).rstrip("/").rpartition("/")[2]
     figure.suptitle(f"{plain(name)}: intensity, as scaled in the training", fontsize=10)
     return png(figure)

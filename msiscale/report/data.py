@@ -89,7 +89,7 @@ BIOMARKERS = CsvTable(
 )
 IONS = CsvTable(
     "ions",
-    "protocol* mz identification? r2 pearson",
+    "protocol* mz identification? r2 pearson tier?",
     "msiscale ions, after a fit that held pixels out",
 )
 REGISTERED = CsvTable("registration", "specimen* method? why?", "msiscale register")

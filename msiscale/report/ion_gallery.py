@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from msiscale.report.data import IONS, Results
 from msiscale.report.drawing import BLUE, INK, ORANGE, draw_scale, extent_um, plain, spread
+from msiscale.report.tables import HtmlTable, number
 from msiscale.store import HeldOut, StoredSpecimen, nearest_column
 
 GROUPS = ("best", "median", "worst")
@@ -21,6 +22,13 @@ _PANEL, _HIGHEST = 2.7, 2.6  # inches
 _OFF = "#ececec"
 _NAME = 34  # letters of a name, at most
 _FEW = 0.01  # of the pixels
+_MEDIANS = {
+    "pearson": "median r",
+    "patient_r2": "median R² within patients",
+    "excess": "median r over moved",
+    "moran": "median Moran's I",
+}
+_NONE = HtmlTable([], [])
 
 
 def scored(results: Results) -> pd.DataFrame:
@@ -42,6 +50,42 @@ def shown(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         if kept:
             found.append((name, table.iloc[kept]))
     return found
+
+
+def ion_tiers(results: Results) -> HtmlTable:
+    """How many ions are read from H&E, partly, and not, with the medians of each tier."""
+    return _summed(_tiered(results), "tier")
+
+
+def ion_classes(results: Results) -> HtmlTable:
+    """The same of identified ions by class of lipid, with how many of each are of which tier."""
+    table = _tiered(results)
+    table = table[table["identification"].fillna("") != ""] if "identification" in table else table
+    if table.empty or "identification" not in table:
+        return _NONE
+    named = table["identification"].str.extract(r"^([^\s(;,]+)", expand=False)
+    table = table.assign(**{"class of lipid": named})
+    return _summed(table, "class of lipid", ("A", "B", "C"))
+
+
+def _tiered(results: Results) -> pd.DataFrame:
+    table = scored(results)
+    return table[table["tier"].fillna("") != ""] if "tier" in table else table.iloc[:0]
+
+
+def _summed(table: pd.DataFrame, by: str, tiers: tuple[str, ...] = ()) -> HtmlTable:
+    """A row a group: ions, how many of each tier, medians of scores, the best."""
+    if table.empty:
+        return _NONE
+    rows = []
+    for name, some in table.groupby(by, sort=True):
+        counts = [str(int((some["tier"] == tier).sum())) for tier in tiers]
+        medians = [number(float(some[c].median())) for c in _MEDIANS if c in some]
+        best = some.iloc[0]
+        word = f"m/z {best['mz']:.4f} {best.get('identification') or ''}".strip()
+        rows.append([str(name), str(len(some)), *counts, *medians, word])
+    words = [word for column, word in _MEDIANS.items() if column in table]
+    return HtmlTable([by, "ions", *tiers, *words, "highest r"], rows)
 
 
 def gallery(results: Results, specimen: str) -> Figure | None:
@@ -97,9 +141,11 @@ def _ion(pair: list[Axes], held: HeldOut, row: dict[Any, Any], extent: Any, grou
             interpolation="nearest",
         )
         _bare(axes, extent)
+    tier = str(row.get("tier") or "")
+    tier = f", tier {tier}" if tier else ""
     name = str(row.get("identification") or "")
     name = f"\n{name[:_NAME]}" if name else ""  # below, where two would run into each other
-    pair[0].set_title(plain(f"{group}m/z {row['mz']:.4f}{name}"), fontsize=9, loc="left")
+    pair[0].set_title(plain(f"{group}m/z {row['mz']:.4f}{tier}{name}"), fontsize=9, loc="left")
     r = _pearson(measured[:, 0], predicted[:, 0], held.fold[held.held])
     words = [f"r {round(r, 2) + 0.0:.2f}" if math.isfinite(r) else "no r"]
     if row.get("specimens", 1) > 1:

@@ -31,7 +31,7 @@ from msiscale.report.evidence import (
 )
 from msiscale.report.figures import figure_path
 from msiscale.report.headline import COLOUR, Estimates
-from msiscale.report.ion_gallery import scored
+from msiscale.report.ion_gallery import ion_classes, ion_tiers, scored
 from msiscale.report.specimen import data_uri, encoded
 from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
 from msiscale.store import exists, join, read_bytes
@@ -70,13 +70,23 @@ _IDENTIFIED = {
 _IONS = {
     "mz": "m/z",
     "identification": "identification",
+    "tier": "tier",
     "mean": "mean",
     "pearson": "r",
     "spearman": "r of ranks",
     "r2": "R²",
+    "patient_r2": "R² within patients",
+    "patient_r2_low": "its interval from",
+    "patient_r2_high": "to",
+    "excess": "r over moved",
+    "q": "q",
+    "explained": "explained of its pattern",
+    "moran": "Moran's I",
+    "ssim": "SSIM",
     "colour_pearson": "r of colour alone",
     "colour_r2": "R² of colour alone",
     "tissue_r2": "R² of the tissue's mean",
+    "class_r2": "R² of the annotated classes",
 }
 _MODES = 20
 _REGIONS = 50
@@ -222,11 +232,12 @@ def smaller(url: str) -> str:
 def ions(results: Results) -> HtmlTable:
     """Ions by the correlation of their images, the best first."""
     table = scored(results).head(MOST_IONS)
-    scores = [c for c in _IONS if c in table and c not in ("mz", "identification", "mean")]
+    scores = [
+        c for c in _IONS if c in table and c not in ("mz", "identification", "tier", "mean", "q")
+    ]
     table = table.assign(**{c: table[c].astype(float).round(3) + 0.0 for c in scores})
-    if "identification" in table and not table["identification"].any():
-        table = table.drop(columns="identification")
-    return chosen(table, _IONS)
+    empty = [c for c in ("identification", "tier") if c in table and not table[c].any()]
+    return chosen(table.drop(columns=empty), _IONS)
 
 
 def ion_gallery(results: Results) -> tuple[str, str] | None:
@@ -315,6 +326,13 @@ for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% endif %}
 {% endmacro %}
 {% macro table() %}
+{% if ion_tiers.rows %}
+<p class="note">Tier A is read from H&amp;E: q of 0.05 or less, and a mean R² within patients of 0.3 or more, whose interval lies above 0. B is read partly: that q, and a mean r of 0.2
+or more. C is not read. The test asks in each patient how much r exceeds that of the same prediction laid elsewhere on the tissue, and takes the patient as the unit; with fewer than
+three patients there is no test, no ion of tier A, and B only for an R² of 0.3 or more in every patient. Moran's I is how alike neighbours are in the measured image.</p>
+{{ cells(ion_tiers, "Ions by tier.") }}
+{{ cells(ion_classes, "Identified ions by class of lipid.", "No ion has a name.") }}
+{% endif %}
 {{ cells(ions, "The m/z by r, the best first; ions.csv has all of every protocol.", "No m/z is scored: nothing was held out, or the stages fit and ions have not run.") }}
 {% endmacro %}
 {% if study %}
@@ -335,7 +353,7 @@ for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 </div>
 {% endif %}
 """,  # noqa: E501
-    (ions, ion_gallery, left_out),
+    (ions, ion_tiers, ion_classes, ion_gallery, left_out),
 )
 STRONGEST = Section(
     "biomarkers",

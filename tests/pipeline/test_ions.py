@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 from commands import CHOICES, msiscale
+from scipy.ndimage import binary_erosion
 from scipy.stats import pearsonr, rankdata, spearmanr
+from skimage.metrics import structural_similarity
 
-from msiscale.pipeline.ions import SUMS, chunks, ion_sums, scores
+from msiscale.pipeline.ion_sums import SUMS, ion_sums
+from msiscale.pipeline.ions import OfSpecimen, chunks, scores
 from msiscale.store import Ledger, open_group, put, read
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
@@ -101,6 +104,58 @@ def test_every_ion_is_scored_as_plain_numpy_scores_it(within: Path, protocol: st
     assert table["pearson"].max() > 0.5  # the planted chemistry is seen
 
 
+def test_patients_and_baselines_are_as_plain_numpy_has_them(within: Path) -> None:
+    table = pd.read_csv(within / "ions.csv")
+    table = table[table["protocol"] == LOPO].reset_index()
+    held = {name: by_hand(within, name, LOPO)[0] for name in NAMES}
+    r2 = np.array([explained([t], [g]) for t, g, _ in held.values()])
+    r = np.array([correlated([t], [g]) for t, g, _ in held.values()])
+    centred = [explained([t], [g - g.mean(0) + t.mean(0)]) for t, g, _ in held.values()]
+    classes, alike, similar = {}, [], []
+    for name, (truth, guess, _) in held.items():
+        cohort = open_group(str(within / "cohort.zarr" / name))
+        mask = np.isfinite(read(open_group(str(within / "predictions.zarr" / name)), "scores"))
+        mask, cube = mask[..., 0], read(cohort, "intensity").astype(float)
+        fraction = read(cohort, "cancer")[mask]
+        classes[name] = np.where(np.isnan(fraction), 2, fraction < 0.5)
+        dev = np.where(mask[..., None], cube - truth.mean(0), np.nan)
+        pairs = [dev[:, 1:] * dev[:, :-1], dev[1:] * dev[:-1]]
+        both = np.concatenate([p.reshape(-1, p.shape[2]) for p in pairs])
+        alike.append(np.nanmean(both, axis=0) / (dev[mask] ** 2).mean(0))
+        image = np.zeros_like(cube)
+        image[mask] = guess
+        i = int(table["patient_pearson"].argmax())
+        span = float(np.ptp(truth[:, i]))
+        a, b = np.where(mask, cube[..., i], 0), image[..., i]
+        found = structural_similarity(a, b, win_size=7, data_range=span, full=True)[1]
+        similar.append(found[binary_erosion(mask, np.ones((7, 7)))])
+    rss = np.zeros(len(table))
+    for name, (truth, _, _) in held.items():
+        others = [n for n in NAMES if n != name]
+        known = np.concatenate([classes[n] for n in others])
+        theirs = np.concatenate([held[n][0] for n in others])
+        means = [theirs[known == c].mean(0) for c in (0, 1)] + [theirs.mean(0)]
+        rss += ((truth - np.stack(means)[classes[name].astype(int)]) ** 2).sum(0)
+    tss = sum(((t - t.mean(0)) ** 2).sum(0) for t, _, _ in held.values())
+    wanted = {
+        "patient_r2": r2.mean(0),
+        "patient_r2_sd": r2.std(0, ddof=1),
+        "patient_pearson": r.mean(0),
+        "explained": np.mean(centred, axis=0),
+        "class_r2": 1 - rss / tss,
+        "moran": np.mean(alike, axis=0),
+    }
+    full = (table["patients"] == 3) & (table["mean"] > table["mean"].median())
+    assert full.sum() > 20
+    for column, values in wanted.items():
+        np.testing.assert_allclose(table[column][full], values[full], rtol=5e-3, atol=1e-3)
+    assert table["ssim"][i] == pytest.approx(np.concatenate(similar).mean(), abs=1e-3)
+    np.testing.assert_allclose(
+        table["excess"], table["patient_pearson"] - table["moved_pearson"], atol=1e-6
+    )
+    assert set(table["tier"].dropna()) <= {"A", "B", "C"} and (table["class_r2"] <= 1).all()
+
+
 def test_what_is_stored_of_parts_gives_the_r2_of_the_metrics(within: Path) -> None:
     metrics = pd.read_csv(within / "metrics.csv")
     asked = (metrics["protocol"] == FOLDS) & (metrics["target"] == "weighted")
@@ -129,9 +184,9 @@ def test_colour_is_scored_where_it_predicted(within: Path, tmp_path: Path) -> No
     put(group, "colour_scores", poor, ("y", "x", "component"))
     ((truth, guess, _),) = by_hand(tmp_path, "S02", LOPO, "colour_scores")
     n = truth.shape[1]
-    sums = np.array(ion_sums(str(tmp_path), "S02", LOPO, 0, n)["sums"])
-    assert sums.shape == (n, len(SUMS))
-    found = scores(LOPO, np.arange(n, dtype=float), [""] * n, sums)
+    of = OfSpecimen.of([ion_sums(str(tmp_path), "S02", LOPO, 0, n)])
+    assert of.sums.shape == (n, len(SUMS))
+    found = scores(LOPO, np.arange(n, dtype=float), [""] * n, {"S02": of}, {"S02": "P2"})
     supported = read(group, "supported")
     assert found.loc[~supported, "r2"].isna().all()
     for i in np.flatnonzero(supported)[::7]:

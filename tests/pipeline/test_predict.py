@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import xarray as xr
@@ -16,7 +17,7 @@ from PIL import Image
 import msiscale as ms
 from msiscale.models.metrics import classification_metrics
 from msiscale.slide.annotations import label_fraction, read_annotation
-from msiscale.store import open_group
+from msiscale.store import HeldOut, open_group, read
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 MZ = 788.6164
@@ -144,6 +145,64 @@ def test_ion_images_come_afterwards_from_the_scores(
     assert said.code == 0 and (tmp_path / "ion.png").exists(), said.err
     said = msiscale("ion-image", url, "--mz", "111.1", "--out", tmp_path / "no.png")
     assert said.code == 1 and "the nearest is" in said.err and said.err.count("\n") == 1
+
+
+def test_every_prediction_has_its_bounds(predicted: tuple[Said, Path], finished: Path) -> None:
+    found = opened(predicted[1], "S01")
+    margins = open_group(str(finished / "model.zarr" / "margins"))
+    assert dict(margins.attrs) == {"level": 0.9, "patients": 3}
+    scale = np.sqrt((1 + found["feature_distance"].values ** 2) / 2)
+    axis = read(open_group(str(finished / "model.zarr")), "mz")
+    ion = float(read(margins, "intensity")[np.abs(axis - MZ).argmin()])
+    for name, margin, limits in (
+        ("cancer_from_he", float(read(margins, "cancer_from_he")), (0, 1)),
+        ("cancer_from_predicted_msi", float(read(margins, "cancer_from_predicted_msi")), (0, 1)),
+        ("predicted_intensity", ion, (0, np.inf)),
+    ):
+        values = found[name].values.squeeze()
+        for ending, sign in (("lower", -1), ("upper", 1)):
+            expected = np.clip(values + sign * margin * scale, *limits)
+            bound = found[f"{name}_{ending}"].values.squeeze()
+            np.testing.assert_allclose(bound, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found["intensity_margin"], read(margins, "intensity"))
+    assert found["scores_margin"].sizes == {"component": found.sizes["component"]}
+
+
+def test_the_margins_hold_for_patients_that_were_held_out(finished: Path) -> None:
+    margins = open_group(str(finished / "model.zarr" / "margins"))
+    covered = []
+    for name in ("S01", "S02", "S03"):
+        held = HeldOut(str(finished), name)
+        wanted = slice(0, len(held.mz))
+        scale = np.sqrt((1 + held.stored.read("feature_distance")[held.held] ** 2) / 2)
+        guess = np.maximum(held.predicted(wanted), 0)
+        inside = np.abs(held.measured(wanted) - guess)
+        inside = inside <= read(margins, "intensity") * scale[:, None]
+        covered.append(np.where(held.supported, inside.mean(axis=0), np.nan))
+    # as many as of new patients, and somewhat more: the margins know these
+    assert 0.87 < np.nanmean(covered) < 0.99
+
+
+def test_ions_that_h_and_e_does_not_tell_are_drawn_by_name_only(
+    predicted: tuple[Said, Path], finished: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(finished / "ions.csv", keep_default_na=False)
+    unread = table.loc[table["tier"] == "C", "mz"].iloc[0]
+    assert set(table["tier"]) & {"A", "B"}
+    for url in (predicted[1] / "predictions.zarr" / "S01", finished / "predictions.zarr" / "S02"):
+        out = tmp_path / f"{url.name}.zarr"
+        said = msiscale("ion-image", url, "--out", out)
+        assert said.code == 0 and "of tier C are drawn by --mz only" in said.err, said.err
+        drawn = xr.open_zarr(str(out), consolidated=False)
+        tiers = table.set_index(table["mz"].round(4))["tier"]
+        assert set(tiers.loc[drawn["mz"].values.round(4)]) <= {"A", "B"}
+        lower, upper = (drawn[f"predicted_intensity_{w}"].values for w in ("lower", "upper"))
+        values = drawn["predicted_intensity"].values
+        known = np.isfinite(values)
+        assert known.any() and (lower[known] <= values[known]).all()
+        assert (upper[known] > values[known]).all() and lower[known].min() >= 0
+        said = msiscale("ion-image", url, "--mz", f"{unread}", "--out", tmp_path / "c.png")
+        assert said.code == 0 and "is of tier C: H&E did not tell it" in said.err
 
 
 def test_the_same_command_again_does_nothing_again(

@@ -17,7 +17,8 @@ from msiscale.biomarkers import (
     tidy,
 )
 from msiscale.grid import centres_um
-from msiscale.pipeline.ions import ion_sums, scores
+from msiscale.pipeline.ion_sums import ion_sums
+from msiscale.pipeline.ions import OfSpecimen, scores
 from msiscale.store import (
     HeldOut,
     Ledger,
@@ -133,8 +134,9 @@ def _metrics() -> pd.DataFrame:
 
 def _ions(out: str, names: list[str], protocol: str) -> pd.DataFrame:
     mz = HeldOut(out, names[0], protocol).mz
-    parts = [ion_sums(out, name, protocol, 0, len(mz))["sums"] for name in names]
-    return scores(protocol, mz, ["PC 34:1 [M+H]+", *[""] * (len(mz) - 1)], np.sum(parts, axis=0))
+    found = {n: OfSpecimen.of([ion_sums(out, n, protocol, 0, len(mz))]) for n in names}
+    words = ["PC 34:1 [M+H]+", *[""] * (len(mz) - 1)]
+    return scores(protocol, mz, words, found, NAMES)
 
 
 def build(out: str) -> None:
