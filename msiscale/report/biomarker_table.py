@@ -19,6 +19,7 @@ _MARKS = {
     "p": "p",
     "q": "q",
     "p_t": "p of the t-test",
+    "q_t": "q of the t-test",
     "p_dl": "p of DerSimonian and Laird",
     "n_patients": "patients",
     "annotation": "annotation",
