@@ -78,7 +78,7 @@ def count_errors(error: NDArray[np.floating], scale: Float32, reference: Floats)
 def _bins(sizes: NDArray[np.floating]) -> NDArray[np.intp]:
     with np.errstate(divide="ignore"):
         steps = np.floor((np.log2(sizes) - LOWEST) * A_DOUBLING) + 1
-    return np.clip(steps, 0, BINS - 1).astype(np.intp)
+    return np.asarray(np.clip(steps, 0, BINS - 1), np.intp)
 
 
 def margins(counts: Counts) -> Floats:
@@ -137,7 +137,7 @@ def _share(distribution: Floats, size: Floats) -> Floats:
 
 def bounds(
     values: NDArray[np.floating],
-    margin: Floats | float,
+    margin: NDArray[np.floating] | float,
     scale: Float32,
     *,
     lowest: float = -np.inf,

@@ -126,8 +126,8 @@ def _ions(run: Run, specimens: Sequence[Specimen]) -> None:
         words = _identified(run, axis)
         tables = []
         for protocol, shapes in held.items():
-            found = _sums(run, protocol, shapes, len(axis))
-            tables.append(scores(protocol, axis, words, found, patients))
+            summed = _sums(run, protocol, shapes, len(axis))
+            tables.append(scores(protocol, axis, words, summed, patients))
             _say(run, protocol, tables[-1])
         table = pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS)
         write_csv(join(run.out, TABLE), table, COLUMNS, digits=12)
