@@ -153,7 +153,8 @@ def _of_cancer(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> 
         )
         # a fold that could not be trained leaves patients of the other class alone
         why = one.why(model, POOLED)
-        alone = [classification_metrics(*pair) for pair in zip(truths, guesses, strict=True)]
+        cuts = [_thresholds(one, model, part) for part in parts.values()]
+        alone = [classification_metrics(*of) for of in zip(truths, guesses, cuts, strict=True)]
         each[model] = {
             m: np.array([np.nan if why else a[m] for a in alone]) for m in alone[0] if m != "n"
         }
@@ -177,6 +178,14 @@ def _of_cancer(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> 
             ends = [pooled[model, "cancer", metric] for model in pair]
             compared.append(_compared(one.protocol, pair, metric, by_unit, drawn, ends, unit))
     return found, compared
+
+
+def _thresholds(one: Evaluation, model: str, part: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """The probability from which on each pixel of a part is called."""
+    known = one.thresholds.get(model, {})
+    return np.concatenate(
+        [np.broadcast_to(known.get(name, 0.5), mask.shape)[mask] for name, mask in part]
+    )
 
 
 def _named(names: Iterable[str], values: np.ndarray, why: str) -> str:

@@ -36,7 +36,8 @@ class Model:
     unlike those of the training features are, and ``limits`` when the model should not be believed.
     ``margins`` say how far predictions of a new patient err (`models.margins`): (mz,) of
     ``intensity``, (component,) of ``scores``, and one of each of ``maps`` at the shares of the
-    training; nothing where no patient was held out. ``tiers`` are of ``ions.csv`` beside the model, where there is one.
+    training; nothing where no patient was held out. ``tiers`` are of ``ions.csv`` beside the model,
+    where there is one.
     """
 
     attrs: dict[str, Any]
