@@ -34,11 +34,12 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
             for model, maps in one.maps.items():
                 curve = reliability(list(one.truth.values()), list(maps.values()))
                 bins += [{"protocol": one.protocol, "model": model, **row} for row in curve]
-        keys = ("model", "target", "metric")
         pooled = {
-            tuple(row[k] for k in keys): row["value"] for row in rows if row["specimen"] == POOLED
+            (row["model"], row["target"], row["metric"]): row["value"]
+            for row in rows
+            if row["specimen"] == POOLED
         }
-        more, pairs = over_patients(one, patients, pooled)  # type: ignore[arg-type]
+        more, pairs = over_patients(one, patients, pooled)
         parts += [one.records, rows]
         estimates += more
         compared += pairs

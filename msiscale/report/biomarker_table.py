@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from msiscale.report.data import BIOMARKERS, Results
-from msiscale.report.evidence import with_interval
-from msiscale.report.tables import HtmlTable, chosen, number
+from msiscale.report.tables import HtmlTable, chosen, number, with_interval
 
 LISTED = 30  #: rows of a long table, at most
 _MARKS = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msiscale.report.data import CsvTable, Results
-from msiscale.report.evidence import with_interval
-from msiscale.report.tables import HtmlTable, Section, frame, number
+from msiscale.report.tables import HtmlTable, Section, frame, number, with_interval
 
 LEARNING = CsvTable("learning", "kind* patients value low high n", "msiscale power")
 POWER = CsvTable("power", "between* sd effect patients level power needed", "msiscale power")

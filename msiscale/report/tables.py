@@ -75,6 +75,13 @@ def chosen(table: pd.DataFrame, words: Mapping[str, str]) -> HtmlTable:
     return frame(shown.rename(columns=dict(words)))
 
 
+def with_interval(value: float, bounds: tuple[float, float]) -> str:
+    """A value with its interval, where both are known."""
+    if math.isnan(bounds[0]) or math.isnan(value):
+        return number(value)
+    return f"{number(value)} ({number(bounds[0])} to {number(bounds[1])})"
+
+
 def mz(value: Any) -> str:
     """An m/z to four decimals; text as it is."""
     if isinstance(value, str):
