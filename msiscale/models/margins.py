@@ -57,19 +57,20 @@ def count_errors(error: NDArray[np.floating], scale: Float32, reference: Floats)
     scale
         (n,) of `local_scale`.
     reference
-        (k,) a size of each target, of which the edges are multiples; 0 for one that is not counted.
+        (k,) a size of each target, of which the edges are multiples; 0 (in float32) for one that is
+        not counted.
 
     Returns
     -------
     ndarray
         (k, `BINS`) int64.
     """
-    k = len(reference)
-    known = np.flatnonzero(reference > 0)
+    k, sizes_of = len(reference), np.asarray(reference, np.float32)
+    known = np.flatnonzero(sizes_of >= np.finfo(np.float32).tiny)
     out = np.zeros((k, BINS), np.int64)
     if not len(known) or not len(error):
         return out
-    sizes = np.abs(error[:, known]) / (scale[:, None] * reference[known].astype(np.float32))
+    sizes = np.abs(error[:, known]) / (scale[:, None] * sizes_of[known])
     at = _bins(sizes) + BINS * np.arange(len(known))
     out[known] = np.bincount(at.ravel(), minlength=BINS * len(known)).reshape(-1, BINS)
     return out

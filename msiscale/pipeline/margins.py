@@ -29,6 +29,7 @@ from msiscale.threads import one_blas_thread
 
 GROUP = "margins"  # of ``model.zarr``, with an array a kind of prediction
 INTENSITY, SCORES = "intensity", "scores"
+LEAST_SPREAD = 0.01  # of the mean of an ion
 SLAB = 256  # m/z whose counts of all patients are in memory
 AXES = {INTENSITY: ("mz",), SCORES: ("component",)}
 
@@ -63,6 +64,7 @@ def write_margins(
         return
     variance = model.explained_variance
     spread = np.sqrt((model.components**2 * variance[:, None]).sum(axis=0))
+    spread = np.maximum(spread, LEAST_SPREAD * np.abs(model.mean))  # of ions that no mode holds
     sizes = {INTENSITY: spread, SCORES: np.sqrt(variance)} | {name: np.ones(1) for name in maps}
     open_group(run.state_url, "a").create_group(GROUP, overwrite=True)
     tasks, places = [], {}

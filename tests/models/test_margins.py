@@ -74,3 +74,8 @@ def test_bounds_are_wider_away_from_the_training_and_stay_inside() -> None:
     np.testing.assert_allclose(upper, [0.7, 0.5 + 0.2 * np.sqrt(5), np.nan], rtol=1e-6)
     lower, _ = bounds(np.ones((3, 2)), np.array([0.5, 2]), scale, lowest=0)
     np.testing.assert_allclose(lower[0], [0.5, 0])
+
+
+def test_a_size_too_small_for_float32_is_not_counted():
+    counts = count_errors(np.ones((5, 2), np.float32), np.ones(5, np.float32), np.array([1e-60, 1]))
+    assert counts.sum(axis=1).tolist() == [0, 5]

@@ -134,7 +134,7 @@ def test_bad_tables_and_options_are_said_in_a_line(done: Done, tmp_path: Path) -
 
 
 def test_a_run_does_not_annotate_unless_asked() -> None:
-    assert [s.name for s in STAGES if s.asked_for] == ["annotate", "fuse", "ablate"]
+    assert [s.name for s in STAGES if s.asked_for] == ["annotate", "fuse", "ablate", "power"]
 
 
 def test_a_specimen_with_too_little_of_a_class_has_no_say(done: Done) -> None:

@@ -75,7 +75,7 @@ def test_a_finished_run_does_nothing_again(cohort: Path, finished: Path) -> None
 
 def test_metrics_have_the_columns_and_the_headline(finished: Path) -> None:
     table = pd.read_csv(finished / "metrics.csv")
-    columns = ["protocol", "fold", "specimen", "model", "target", "metric", "value"]
+    columns = ["protocol", "fold", "specimen", "model", "target", "metric", "value", "why"]
     assert list(table.columns) == columns
     assert set(table["protocol"]) == {"leave_one_patient_out"}
     pooled = table[table["specimen"] == "all"].set_index(["model", "target", "metric"])["value"]

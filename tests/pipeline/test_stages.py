@@ -16,6 +16,7 @@ from msiscale.errors import InputError
 from msiscale.pipeline import ablate as ablations
 from msiscale.pipeline.driver import run
 from msiscale.pipeline.fuse import fuse
+from msiscale.pipeline.power import power
 from msiscale.pipeline.stages import PARTS, STAGES, owners, stage_of
 from msiscale.pipeline.status import status
 from msiscale.pipeline.verify import verify
@@ -73,6 +74,7 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
             fuse(manifest, out, factors=(2,), ions=2, **where)
         fuse(manifest, out, factors=(2,), ions=2, encoder=CHOSEN["encoder"], **where)
         ablations.ablate(manifest, out, config, **where)
+        power(out, where=Where(**where))
     return Path(out)
 
 
