@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from msiscale.report.data import BIOMARKERS, Results
-from msiscale.report.tables import HtmlTable, chosen, number, with_interval
+from msiscale.report.tables import HtmlTable, chosen, with_interval
 
 LISTED = 30  #: rows of a long table, at most
 _MARKS = {
@@ -54,13 +54,13 @@ def biomarker_certainty(results: Results) -> list[str]:
         least = float(np.nanmedian(table["p_least"]))
         able = "which these patients can give" if least <= needed else "which they cannot give"
         found.append(
-            f"The smallest p that {n} patients can give here is {number(least)}: that of an AUC of "
+            f"The smallest p that {n} patients can give here is {least:.2g}: that of an AUC of "
             f"1 in every one of them (median over the m/z; p_least in biomarkers.csv). For q ≤ "
-            f"{_RATE:g} a single m/z among {tested} needs p ≤ {number(needed)}, {able}."
+            f"{_RATE:g} a single m/z among {tested} needs p ≤ {needed:.2g}, {able}."
         )
     signs = math.ldexp(2.0, -n)
     found.append(
         f"The t-test has no such bound, as {n} patients may agree by luck: giving their effects "
-        f"random signs, all 2^{n} ways, could confirm no p below {number(signs)}."
+        f"random signs, all 2^{n} ways, could confirm no p below {signs:.2g}."
     )
     return found
