@@ -2,8 +2,8 @@
 
 The unit is the patient: one number each, whatever its pixels and specimens. A 95 % interval of t
 holds the mean of such patients in some 95 % of cohorts from two patients up, where a bootstrap of
-few patients is far too narrow (``python -m benchmarks inference --only coverage``). It can reach
-beyond what a metric can be; that is not cut off here.
+few patients is far too narrow (``python -m benchmarks inference --only coverage``). Scores between
+0 and 1 crowd at 1 and are skewed there: their interval is that of the log-odds of the mean.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PatientMean:
         Interval by t with `n` - 1 degrees of freedom; NaN for fewer than two patients.
     p : float
         Two-sided, of the mean against zero, of the same t: below 0.05 exactly where a 95 %
-        interval leaves zero out.
+        interval leaves zero out. NaN for shares, which are never zero by chance.
     n : int
         Patients that have a value.
     """
@@ -49,7 +49,7 @@ class PatientMean:
         return self.n >= TRUSTED
 
 
-def patient_mean(values: ArrayLike, level: float = LEVEL) -> PatientMean:
+def patient_mean(values: ArrayLike, level: float = LEVEL, *, shares: bool = False) -> PatientMean:
     """The mean of one value a patient, its t interval and its p against zero (Student 1908).
 
     Parameters
@@ -58,12 +58,15 @@ def patient_mean(values: ArrayLike, level: float = LEVEL) -> PatientMean:
         NaN for a patient without a value, who is left out.
     level : float
         Of the interval.
+    shares : bool
+        Values are between 0 and 1, as an AUC is. The mean is the same; the interval is the one of
+        its log-odds, mean's standard error / (mean (1 - mean)) by the delta method, turned back.
 
     Returns
     -------
     PatientMean
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import expit, logit, stdtr, stdtrit
 
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
@@ -72,6 +75,10 @@ def patient_mean(values: ArrayLike, level: float = LEVEL) -> PatientMean:
         return PatientMean(float(known[0]) if n else np.nan, np.nan, np.nan, np.nan, n)
     mean, error = float(known.mean()), float(known.std(ddof=1) / np.sqrt(n))
     reach = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    if shares and 0 < mean < 1:
+        centre, wide = logit(mean), reach / (mean * (1 - mean))
+        low, high = float(expit(centre - wide)), float(expit(centre + wide))
+        return PatientMean(mean, low, high, np.nan, n)
     if not error:
         return PatientMean(mean, mean, mean, 0.0 if mean else 1.0, n)
     p = 2 * float(stdtr(n - 1, -abs(mean) / error))

@@ -165,7 +165,8 @@ def _of_cancer(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> 
         for metric, values in each[model].items() if unit == PATIENTS else ():
             key = {"protocol": one.protocol, "model": model, "target": "cancer", "metric": metric}
             left = why or _named(parts, values, "annotated pixels of one class only")
-            found.append(key | _mean(patient_mean(values), len(parts), left))
+            mean = patient_mean(values, shares=metric != "log_loss")
+            found.append(key | _mean(mean, len(parts), left))
             sample = samples[model].get(metric)
             if sample is not None:
                 value = pooled[model, "cancer", metric]

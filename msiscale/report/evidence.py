@@ -114,8 +114,8 @@ def left_out(results: Results) -> str:
 def averaged(results: Results) -> str:
     """What a score of the page is."""
     if Estimates(results).over_patients(results.protocol):
-        return "Mean over patients, with its 95 % interval by t,"
-    return "All pixels together,"
+        return "Mean over patients with its 95 % interval by t"
+    return "All pixels together"
 
 
 def protocols(results: Results) -> HtmlTable:
@@ -272,7 +272,7 @@ BELIEVE = Section(
 <p class="note">Pixels of one specimen are alike: a protocol that shares a specimen between training and test flatters.{% if leaks %} The worth of
 leakage is the score in pixel folds (the study's protocol) less the score with {{ left_out }}.{% endif %}</p>
 {{ plot("protocols", "AUC of cancer under each protocol; lines: 95 % intervals over four patients or more.") }}
-{{ cells(protocols, averaged ~ " under each validation protocol.", "No metrics yet.") }}
+{{ cells(protocols, averaged ~ ", under each validation protocol.", "No metrics yet.") }}
 {% if study or comparisons.rows %}
 <h3>One against another</h3>
 <p class="note">What does the network see beyond the colours of the stain? And does predicted MSI know more than the H&amp;E that it comes

@@ -164,10 +164,17 @@ def lines(results: Results) -> Iterator[str]:
         return
     estimates = Estimates(results)
     means = estimates.over_patients(held)
-    over = (
-        "mean over patients (95 % interval) | all pixels pooled" if means else "all pixels pooled"
-    )
-    yield f"{results.held_out_words}: {over}"
+    found = [estimates.mean((held, *key)) for key in HEADLINES]
+    counts = {n for one in found if one is not None for n in (one.patients, one.of)}
+    same = f"{counts.pop()} " if len(counts) == 1 else ""
+    over = f"mean over {same}patients (95 % interval) | " if means else ""
+    yield f"{results.held_out_words}: {over}all pixels pooled"
+
+    def mean_of(key: Key, score: str) -> str:
+        one = estimates.mean(key)
+        of = "" if one is None or same else f" over {one.patients} of {one.of}"
+        return f"{score} {estimates.shown(key)}{of} | " if means else ""
+
     for model in (*MODELS, COLOUR[0]):
         key = (held, model, "cancer", "auc")
         auc, ap, prevalence = (
@@ -177,14 +184,13 @@ def lines(results: Results) -> Iterator[str]:
         if math.isnan(auc) and estimates.mean(key) is None:
             continue
         pooled = f"AUC {digits(auc)}  AP {digits(ap)}  (prevalence {digits(prevalence)})"
-        mean = f"AUC {estimates.shown(key)} | " if means else ""
-        yield f"  {model:<26} {mean}{pooled}"
+        yield f"  {model:<26} {mean_of(key, 'AUC')}{pooled}"
     for model, target, metric in HEADLINES:
         pooled_r2 = results.metric("all", model, target, metric)
         if metric == "r2" and not math.isnan(pooled_r2):
             key = (held, model, target, metric)
-            mean = f"R² {estimates.shown(key)} | " if means else ""
-            yield f"  {f'{model} {target}':<26} {mean}R² {digits(pooled_r2)}"
+            called = f"{model} {target}"
+            yield f"  {called:<26} {mean_of(key, 'R²')}R² {digits(pooled_r2)}"
     ions = results.table(IONS)
     if len(mine := ions[ions["protocol"] == held]):
         colour = f", from colour alone {digits(mine['colour_pearson'].median())}"

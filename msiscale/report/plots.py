@@ -131,7 +131,7 @@ def by_protocol(results: Results) -> Figure | None:
     if not shown:
         return None
     found = {key: estimates.mean((*key, *_AUC)) for key in values}
-    bounds = {k: (e.low, min(e.high, 1.0)) for k, e in found.items() if e is not None and e.trusted}
+    bounds = {k: (e.low, e.high) for k, e in found.items() if e is not None and e.trusted}
     factors = [(COMPARED[m], PROTOCOLS.get(p, p)) for m in shown for p in names]
     ends = [v for v in values.values() if not math.isnan(v)]
     ends += [end for both in bounds.values() for end in both]

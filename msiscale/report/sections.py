@@ -281,7 +281,7 @@ always answering the majority class, and an average precision beside the prevale
 {{ probability_means }} The threshold is the probability from which on the Dice of the training patients, each left out in turn, is largest.
 Beside means over patients stand all pixels pooled: those rank scores of different folds together, and can lie outside of what any patient has.
 Their intervals draw patients again, which only ten patients or more allow.</p>
-{{ cells(headline, averaged ~ " " ~ left_out ~ ".") }}
+{{ cells(headline, averaged ~ ", " ~ left_out ~ ".") }}
 {{ cells(pooled, "All pixels pooled, " ~ left_out ~ ".") }}
 {{ plot("auc", "AUC by specimen. Specimens of one class only have none.") }}
 {% if per_specimen.rows %}

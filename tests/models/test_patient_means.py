@@ -21,6 +21,30 @@ def test_interval_and_p_are_those_of_one_t_test(n: int) -> None:
     assert found.trusted == (n >= 4)
 
 
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_an_interval_of_shares_is_of_the_log_odds(n: int) -> None:
+    values = np.random.default_rng(n).uniform(0.9, 0.999, n)
+    found, plain = patient_mean(values, shares=True), patient_mean(values)
+    assert found.value == plain.value and np.isnan(found.p)
+    assert 0 < found.low < found.value < found.high < 1
+    # to the first order of small steps the two are one
+    near = 0.9 + (values - values.mean()) * 1e-4
+    small, same = patient_mean(near, shares=True), patient_mean(near)
+    assert [small.low, small.high] == pytest.approx([same.low, same.high], abs=1e-5)
+    always = patient_mean([1.0, 1.0], shares=True)
+    assert (always.low, always.high) == (1.0, 1.0)
+
+
+def test_intervals_of_skewed_shares_hold_their_mean_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    a, b = 3.0, 1.5
+    truth = 0.75 + 0.24 * a / (a + b)
+    for n in (2, 3, 4, 6, 10, 20):
+        cohorts = 0.75 + 0.24 * rng.beta(a, b, (4000, n))
+        ends = [patient_mean(values, shares=True) for values in cohorts]
+        assert 0.93 < np.mean([one.low <= truth <= one.high for one in ends]) < 0.96
+
+
 def test_too_few_patients_have_no_interval() -> None:
     one, none = patient_mean([0.8, np.nan]), patient_mean([np.nan, np.nan])
     assert (one.value, one.n, none.n) == (0.8, 1, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 from scipy.stats import t, ttest_rel
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -84,8 +85,9 @@ def test_the_headline_is_the_mean_over_patients_by_t() -> None:
     values = np.array(by_patient(one, "cancer_from_he", roc_auc_score))
     row = found.loc[(MEAN, "cancer_from_he", "cancer", "auc")]
     assert row["value"] == pytest.approx(values.mean(), abs=1e-12)
-    ends = t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
-    assert (row["low"], row["high"]) == pytest.approx(ends)
+    mean, error = values.mean(), values.std(ddof=1) / 2
+    ends = expit(t.interval(0.95, 3, logit(mean), error / (mean * (1 - mean))))
+    assert [row["low"], row["high"]] == pytest.approx(ends)
     assert (row["patients"], row["of"], row["trusted"]) == (4, 5, True)
     assert row["why"] == "P5: annotated pixels of one class only"
     # P5 has an accuracy: without cancer there is one

@@ -68,7 +68,7 @@ def test_the_mean_comes_first_and_pooled_beside_it(tmp_path: Path) -> None:
     results = run(tmp_path)
     first, he, *_ = (line for line in lines(results) if "cancer_from_msi" not in line)
     assert first == (
-        "each patient held out in turn: mean over patients (95 % interval) | all pixels pooled"
+        "each patient held out in turn: mean over 6 patients (95 % interval) | all pixels pooled"
     )
     assert re.sub(" +", " ", he) == (
         " cancer_from_he AUC 0.900 (0.700 to 1.000) | AUC 0.800 AP 0.700 (prevalence 0.250)"
@@ -85,7 +85,7 @@ def test_the_mean_comes_first_and_pooled_beside_it(tmp_path: Path) -> None:
 
 def test_words_follow_the_folds(tmp_path: Path) -> None:
     results = run(tmp_path, 12, folds=4)
-    assert next(lines(results)).startswith("patients held out in 4 groups: mean over patients")
+    assert next(lines(results)).startswith("patients held out in 4 groups: mean over 12 patients")
     assert "Patients held out in 4 groups." in text(results)
     assert results.left_out == "patients left out in 4 groups"
     assert pooled(results).rows[0][1] == "0.800 (0.750 to 0.850)"
@@ -108,7 +108,7 @@ def test_one_patient_has_a_value_and_no_interval(tmp_path: Path) -> None:
     said = "\n".join(
         lines(run(tmp_path, 1, of=3, why="P1, P2: annotated pixels of one class only"))
     )
-    assert "AUC 0.900 | AUC 0.800" in said and "no interval can be given" in said
+    assert "AUC 0.900 over 1 of 3 | AUC 0.800" in said and "no interval can be given" in said
     assert "Some means are over 1 of 3 patients; without a value are P1, P2: annotated" in said
 
 
