@@ -13,6 +13,8 @@ import obstore
 import zarr
 from zarr.storage import ObjectStore
 
+from msiscale.store.ledger import believable
+
 STORES = ("cohort.zarr", "predictions.zarr", "model.zarr", "state.zarr")
 TABLES = ("metrics.csv", "biomarkers.csv", "registration.csv")
 
@@ -57,7 +59,7 @@ def snapshot(store: Any) -> dict[str, str]:
         elif name in TABLES:
             found[name] = hashlib.sha256(_bytes(store, name)).hexdigest()
         elif top == "ledger" and name.endswith(".json"):
-            found[name] = str(json.loads(_bytes(store, name)).get("status"))
+            found[name] = str((believable(_bytes(store, name)) or {}).get("status"))
         elif top in ("figures", "report.html", "run.json"):
             found[name] = "there"
     return found

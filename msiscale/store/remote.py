@@ -41,6 +41,7 @@ RETRY: Any = {
 CLIENT: dict[str, Any] = {"timeout": "120s", "connect_timeout": "10s"}
 # how an emulator of Google's store is named to obstore: by an account that asks for no token
 NO_ACCOUNT = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
+EMULATED = "devstoreaccount1"  # the one account of Azure's emulators
 
 NO_CREATE_ONLY = (
     "this store has no create-only writes (If-None-Match: *), by which two runs on one output are "
@@ -79,6 +80,8 @@ def _client(kind: str, url: str, process: int) -> Any:
         words["service_account_key"] = json.dumps({**NO_ACCOUNT, "gcs_base_url": endpoint})
     if os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() == "true":
         options["allow_http"] = True
+        if kind in {"az", "azure", "abfs", "abfss"}:  # without it obstore panics in errors' texts
+            words["account_name"] = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", EMULATED)
     with readable(url):
         make: Any = from_url  # its overloads cannot be told from a URL
         return make(url, client_options=options, retry_config=RETRY, **words)
