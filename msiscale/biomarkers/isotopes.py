@@ -85,7 +85,8 @@ def isotope_pattern(
     # a peak is no higher than all that is in it
     likely = np.argsort([-part.sum() for _, part in groups], kind="stable")[: peaks + 2]
     power = resolving_power or RESOLVING_POWERS[analyser]
-    found = [_peak(*groups[i], power, ANALYSERS[analyser]) for i in sorted(likely)]
+    strong = [groups[i] for i in sorted(likely)]
+    found = [_peak(at, height, power, ANALYSERS[analyser]) for at, height in strong]
     at, height = np.array(found).T
     strongest = np.sort(np.argsort(-height, kind="stable")[:peaks])
     return Pattern(at[strongest], 100.0 * height[strongest] / height.max())

@@ -43,7 +43,7 @@ def consistency(
         coarse = fine.coarse(core)
         for method in methods:
             mean = nested.degrade(images.read(method, block), factor)
-            known = np.isfinite(coarse).all(axis=-1) & np.isfinite(mean).all(axis=-1)
+            known = np.asarray(np.isfinite(coarse + mean).all(axis=-1))
             whole, no_span = (slice(None), slice(None)), np.zeros(coarse.shape[-1])
             found[method].append(Scores.of(coarse, mean, known, whole, no_span))
     return {method: reduce(add, parts) for method, parts in found.items()}

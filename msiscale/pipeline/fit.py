@@ -49,7 +49,10 @@ def fit(run: Run) -> None:
 def _fit(run: Run, keys: dict[str, str]) -> None:
     specimens = list(run.specimens())
     labels = {s.name: run.stamp("register", s) for s in specimens}
-    part = run.config.part("components", "alphas", "costs", "protocols", "pca", "scaling", "folds")
+    part = run.config.part(
+        *("components", "alphas", "costs", "protocols", "pca", "scaling", "folds"),
+        *("labels", "scaler", "average"),
+    )
     facts = [[s.name, s.patient, keys[s.name], labels[s.name]] for s in specimens]
     axis = run.record("axis", "cohort")
     key = run.key("fit", facts, part, "" if axis is None else str(axis["digest"]))

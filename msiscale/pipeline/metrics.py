@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from msiscale.models.fold_model import Scored
 from msiscale.models.fold_records import MSI_FROM_COLOUR, MSI_FROM_HE, r2_records
 from msiscale.models.metrics import POOLED, reliability
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.fold_means import with_fold_means
 from msiscale.pipeline.model import COLOUR, COMPARED, HE, HE_MODES, MSI, PREDICTED
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import at_once, join, open_group, read, write_csv
@@ -56,6 +57,7 @@ class Evaluation:
     blocks : mapping of specimen to which of several folds held a pixel out (y, x); else empty
     ratio : (k,) explained variance ratio of the modes, mean over folds
     held_out : folds whose own records are taken as they are
+    holds : mapping of specimen to the index of the fold that held a pixel out (y, x); -1: none
     """
 
     protocol: str
@@ -67,6 +69,7 @@ class Evaluation:
     blocks: Maps
     ratio: np.ndarray
     held_out: Sequence[Scored] = ()
+    holds: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def records(self) -> Iterator[dict[str, Any]]:
@@ -85,11 +88,26 @@ class Evaluation:
         labelled: bool,
         *,
         within: bool = False,
+        holds: Mapping[str, np.ndarray],
     ) -> Evaluation:
         """Read the written maps of each specimen at its `place`.
 
-        With `within`, every fold held out a part of each specimen. Memory: four values a pixel of
-        the cohort.
+        Memory: four values a pixel of the cohort.
+
+        Parameters
+        ----------
+        protocol, scores, colour, holds
+            As the attributes.
+        place
+            Specimen to the URL of its maps.
+        tables
+            Specimen to its rows.
+        models
+            What the folds scored.
+        labelled
+            Whether anything is annotated.
+        within
+            Whether every fold held out a part of each specimen.
 
         Returns
         -------
@@ -120,6 +138,7 @@ class Evaluation:
             ratio.mean(axis=0) if len(ratio) else np.zeros(0),
             # a specimen's own records know its spectra and background too
             () if within else models,
+            holds,
         )
 
 
@@ -137,8 +156,10 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
             for model, maps in one.maps.items():
                 curve = reliability(list(one.truth.values()), list(maps.values()))
                 bins += [{"protocol": one.protocol, "model": model, **row} for row in curve]
-        parts += [one.records, rows]
         pooled += [row for row in rows if "low" in row]
+        if run.config.average == "folds":
+            rows = with_fold_means(rows, one.truth, one.maps, one.holds)
+        parts += [one.records, rows]
 
     def write(name: str, content: Iterable[dict[str, Any]], columns: list[str]) -> None:
         write_csv(join(run.out, name), content, columns, digits=12)
