@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from msiscale.config import SWITCHES, RunConfig, load_config
+from msiscale.config import SWITCHES, RunConfig, follows_study, load_config
 from msiscale.errors import InputError
 
 
@@ -46,9 +46,17 @@ def test_a_bad_word_on_the_command_line_is_not_the_files(tmp_path: Path) -> None
         load_config(str(path), mpp=-1.0)
 
 
-def test_the_published_pca_is_incremental() -> None:
-    assert load_config(profile="published").pca == "incremental"
-    assert {SWITCHES[name]["pca"] for name in ("pca_of_all", "pca_incremental")} == {
-        "all",
-        "incremental",
-    }
+def test_the_published_profile_takes_every_choice_of_the_study() -> None:
+    config = load_config(profile="published")
+    assert (config.pca, config.costs, config.labels, config.scaler) == (
+        "quarter",
+        (1.0,),
+        "hard",
+        "standard",
+    )
+    assert (config.tissue, config.average, config.scaling) == ("all", "folds", "own")
+    assert follows_study(config)
+    assert not follows_study(load_config(profile="published", normalise="tic"))
+    assert not follows_study(RunConfig())
+    pcas = {change["pca"] for change in SWITCHES.values() if "pca" in change}
+    assert pcas == {"all", "incremental", "quarter"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from msiscale.biomarkers.decoys import DECOYS, draw
 from msiscale.biomarkers.identification import forms
-from msiscale.biomarkers.isotopes import N_PEAKS, RESOLVING_POWER, isotope_pattern
+from msiscale.biomarkers.isotopes import N_PEAKS, isotope_pattern
 from msiscale.biomarkers.masses import Adduct, adducts_of, formula_mass, hill, ion_counts
 from msiscale.ranges import between
 
@@ -50,7 +50,8 @@ def candidates(
     adducts: Iterable[str] | None = None,
     ppm: float = 5.0,
     decoys: int = DECOYS,
-    resolving_power: float = RESOLVING_POWER,
+    analyser: str = "orbitrap",
+    resolving_power: float | None = None,
 ) -> Candidates:
     """Targets and decoys, and the isotope patterns of those that can be there.
 
@@ -69,7 +70,7 @@ def candidates(
         tolerance
     decoys
         a formula
-    resolving_power
+    analyser, resolving_power
         see `isotopes.isotope_pattern`
 
     Returns
@@ -104,7 +105,10 @@ def candidates(
             key = names[i] if names is not None else _key(formula, adduct)
             if key not in place:
                 pattern = isotope_pattern(
-                    ion_counts(formula, adduct) or {}, charge, resolving_power=resolving_power
+                    ion_counts(formula, adduct) or {},
+                    charge,
+                    analyser=analyser,
+                    resolving_power=resolving_power,
                 )
                 place[key] = len(patterns)
                 patterns.append((pattern.mz, pattern.intensity))

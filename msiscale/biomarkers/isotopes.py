@@ -18,7 +18,12 @@ from msiscale.biomarkers.masses import ELECTRON, element_mass, isotopes_of
 
 Floats = NDArray[np.float64]
 
-RESOLVING_POWER = 140_000.0  #: at m/z 200, of an Orbitrap: it falls with the root of m/z
+#: How resolving power falls: with this power of m/z (Marshall & Hendrickson 2008, Annu. Rev. Anal.
+#: Chem. 1:579). A time of flight has the same at every m/z.
+ANALYSERS = {"orbitrap": 0.5, "ft-icr": 1.0, "tof": 0.0}
+#: Usual ones at m/z `REFERENCE_MZ`.
+RESOLVING_POWERS = {"orbitrap": 140_000.0, "ft-icr": 400_000.0, "tof": 30_000.0}
+REFERENCE_MZ = 200.0
 N_PEAKS = 4
 _COVER = 0.9999  # of all isotopologues
 _FWHM = 2.3548200450309493  # of a Gaussian, in standard deviations
@@ -46,10 +51,29 @@ def isotope_pattern(
     counts: Mapping[str, int],
     charge: int,
     *,
-    resolving_power: float = RESOLVING_POWER,
+    analyser: str = "orbitrap",
+    resolving_power: float | None = None,
     peaks: int = N_PEAKS,
 ) -> Pattern:
-    """The strongest isotope peaks, at most `peaks`, of an ion of these atoms."""
+    """The strongest isotope peaks of an ion.
+
+    Parameters
+    ----------
+    counts
+        Of its atoms by element.
+    charge
+        With its sign.
+    analyser
+        One of `ANALYSERS`.
+    resolving_power
+        m/z over peak width (FWHM) at m/z 200; default what is usual of the analyser.
+    peaks
+        At most.
+
+    Returns
+    -------
+    Pattern
+    """
     # Intensities are within 0.02 of METASPACE's (of 100), m/z within 0.3 ppm, which is what its
     # sampling of the profile in steps of a 25th of a peak leaves.
     mass, share = isotopologues(counts)
@@ -60,7 +84,9 @@ def isotope_pattern(
     groups = list(zip(np.split(mz, cut), np.split(share, cut), strict=True))
     # a peak is no higher than all that is in it
     likely = np.argsort([-part.sum() for _, part in groups], kind="stable")[: peaks + 2]
-    found = [_peak(groups[i][0], groups[i][1], resolving_power) for i in sorted(likely)]
+    power = resolving_power or RESOLVING_POWERS[analyser]
+    strong = [groups[i] for i in sorted(likely)]
+    found = [_peak(at, height, power, ANALYSERS[analyser]) for at, height in strong]
     at, height = np.array(found).T
     strongest = np.sort(np.argsort(-height, kind="stable")[:peaks])
     return Pattern(at[strongest], 100.0 * height[strongest] / height.max())
@@ -82,14 +108,15 @@ def isotopologues(counts: Mapping[str, int]) -> tuple[Floats, Floats]:
     return masses, np.fromiter(iso.probs, np.float64, len(iso))
 
 
-def _peak(mz: Floats, share: Floats, resolving_power: float) -> tuple[float, float]:
+def _peak(mz: Floats, share: Floats, power: float, falls: float) -> tuple[float, float]:
     """Place and height of the highest point of the Gaussians of unresolved isotopologues."""
     if mz.size == 1:
         return float(mz[0]), float(share[0])
     keep = share > _FAINT * share.max()
     mz, share = mz[keep], share[keep]
     first = int(np.argmax(share))
-    sigma = float(mz[first]) ** 1.5 / (resolving_power * np.sqrt(200.0)) / _FWHM
+    here = power * (REFERENCE_MZ / float(mz[first])) ** falls
+    sigma = float(mz[first]) / here / _FWHM
     # uphill from the strongest; from another too where that may be a peak of its own
     far = np.abs(mz - mz[first]) > sigma
     second = [int(np.argmax(np.where(far, share, 0.0)))] if far.any() else []

@@ -214,6 +214,9 @@ def power(
     "--pixel-um", "Largest pixel of the images, in µm", unset="a quarter of the MSI's", type=float
 )
 @option("--scores-only", "Write scores, and no sharpened images", is_flag=True)
+@option(
+    "--consistent", "Make the mean of a pixel's parts what was measured, by adding", is_flag=True
+)
 @moved_weights
 @own_encoder
 @where

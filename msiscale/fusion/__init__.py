@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msiscale.fusion.consistency import consistency, make_consistent
 from msiscale.fusion.restoring import (
     DEFAULT,
     METHODS,
@@ -24,7 +25,9 @@ __all__ = [
     "InMemory",
     "Measured",
     "Scores",
+    "consistency",
     "fit",
+    "make_consistent",
     "measured_grid",
     "restore",
     "score",

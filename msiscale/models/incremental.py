@@ -7,7 +7,9 @@ order of the rows matters (`docs/models.md` has figures). `Basis.exact` is what 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.models.fold_model import Basis
 from msiscale.models.folds import Fold
 from msiscale.models.pca import noise_floor, with_signs
@@ -40,6 +42,7 @@ def incremental_bases(
     columns: Columns | None = None,
     n_components: int = 200,
     shared: bool = False,
+    whole_batches: bool = False,
 ) -> dict[str, Basis]:
     """Modes of each fold's training pixels, for `fit_linear_folds`.
 
@@ -59,6 +62,10 @@ def incremental_bases(
         At most, and no more than there are rows or m/z; batches have as many rows or more.
     shared : bool
         One basis of all specimens for every fold: the study's leak.
+    whole_batches : bool
+        As in the study, batches are of one specimen, rows that sum to zero (background) are left
+        out, and so is the remainder of a specimen that makes no batch. A warning names specimens
+        without any; where that is all of them, their rows are one batch.
 
     Returns
     -------
@@ -69,15 +76,19 @@ def incremental_bases(
     ValueError
         No m/z is in use, there are fewer than two rows, or a value is not finite.
     """
+    basis = partial(_basis, rows, columns=columns, most=n_components, whole=whole_batches)
     if shared:
-        return dict.fromkeys(
-            (f.name for f in folds), _basis(rows, tuple(rows), columns, n_components)
-        )
-    return {f.name: _basis(rows, f.train, columns, n_components) for f in folds}
+        return dict.fromkeys((f.name for f in folds), basis(tuple(rows)))
+    return {f.name: basis(f.train) for f in folds}
 
 
 def _basis(
-    rows: Mapping[str, Any], specimens: tuple[str, ...], columns: Columns | None, most: int
+    rows: Mapping[str, Any],
+    specimens: tuple[str, ...],
+    *,
+    columns: Columns | None,
+    most: int,
+    whole: bool,
 ) -> Basis:
     import dask
     import dask.array as da
@@ -89,10 +100,13 @@ def _basis(
     k = min(most, int(used.sum()), n)
     if k < 1 or n < 2:
         raise ValueError(f"{n} rows and {used.sum()} m/z of {specimens} have no components")
-    fit = IncrementalPCA(k, svd_solver="full")
+    fit: Any = None
     quiet = np.errstate(invalid="ignore")  # dask-ml divides zero by zero in its first batch
     with dask.config.set(scheduler="synchronous"), one_blas_thread(), quiet:
-        for batch in _batches(arrays, used, n, k):
+        batches = _whole_batches(rows, specimens, used) if whole else _batches(arrays, used, n, k)
+        for batch in batches:
+            if fit is None:
+                fit = IncrementalPCA(min(k, len(batch)), svd_solver="full")
             fit.partial_fit(da.from_array(batch, chunks=-1))
     values = np.asarray(fit.explained_variance_, np.float64)
     kept = values > values[0] * noise_floor(int(used.sum()), float(np.finfo(batch.dtype).eps))
@@ -111,7 +125,37 @@ def _batches(
         size = batch.stop - batch.start
         while len(held) < size:
             held = np.concatenate([held, next(chunks)])
-        if not np.isfinite(held[:size]).all():
-            raise ValueError("intensities that are not finite; give pixels that were measured")
-        yield held[:size]
+        yield _finite(held[:size])
         held = held[size:]
+
+
+def _whole_batches(
+    rows: Mapping[str, Any], specimens: Sequence[str], used: NDArray[np.bool_]
+) -> Iterator[NDArray[Any]]:
+    """Batches of `BATCH` rows of a specimen that do not sum to zero; what is left over is not."""
+    left: dict[str, NDArray[Any]] = {}  # of specimens without a batch
+    for name in specimens:
+        held, given = np.zeros((0, int(used.sum())), rows[name].dtype), 0
+        for i in range(rows[name].numblocks[0]):
+            chunk = np.asarray(rows[name].blocks[i])
+            held = np.concatenate([held, chunk[chunk.sum(axis=1) != 0][:, used]])
+            while len(held) >= BATCH:
+                yield _finite(held[:BATCH])
+                held, given = held[BATCH:], given + 1
+        if not given:
+            left[name] = held
+    few = f"fit: {', '.join(left)}: fewer than {BATCH} pixels for the PCA"
+    if len(left) == len(specimens):
+        warnings.warn(f"{few}, so all are one batch", MsiscaleWarning, stacklevel=2)
+        every = np.concatenate([*left.values()])
+        if len(every) < 2:
+            raise ValueError(f"{len(every)} rows of {specimens} are above zero: no components")
+        yield _finite(every)
+    elif left:
+        warnings.warn(f"{few}, which is without them", MsiscaleWarning, stacklevel=2)
+
+
+def _finite(batch: NDArray[Any]) -> NDArray[Any]:
+    if not np.isfinite(batch).all():
+        raise ValueError("intensities that are not finite; give pixels that were measured")
+    return batch

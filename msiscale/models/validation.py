@@ -60,6 +60,7 @@ def fit_linear_folds(
     inner: Mapping[str, Sequence[Fold]] | None = None,
     inner_sums: Mapping[str, Moments] | None = None,
     like: FoldModel | None = None,
+    least_scale: float = LEAST_SCALE,
     run: Run | None = None,
     store: FoldStore | None = None,
     heard: Callable[[Facts], None] = lambda facts: None,
@@ -103,6 +104,9 @@ def fit_linear_folds(
         Of smaller parts; default `sums`.
     like : FoldModel, optional
         Its penalties and weights are taken; none are chosen.
+    least_scale : float
+        See `groups.scales`. With 0 every feature, and for the classifiers every predicted mode, is
+        divided by its own standard deviation in training.
     run : callable, optional
         Computes a list of picklable tasks, in order; then `sums` and `inner_sums` are picklable,
         and there is a `store`.
@@ -125,7 +129,8 @@ def fit_linear_folds(
     """
     compute = run or _here
     given = None if like is None else Given(like.alpha, like.colour_alpha, tuple(like.weights))
-    rules = Rules(n_components, tuple(map(float, alphas)), tuple(groups), colours, given)
+    penalties = tuple(map(float, alphas))
+    rules = Rules(n_components, penalties, tuple(groups), colours, given, least_scale)
     if shared_pca and bases is None:
         everyone = tuple(sums)
         mask = None if columns is None else columns(everyone)
@@ -193,6 +198,7 @@ class Rules:
     groups: tuple[Group, ...]
     colours: int
     given: Given | None
+    least_scale: float = LEAST_SCALE
 
     @property
     def choose(self) -> bool:
@@ -396,7 +402,7 @@ def fit_fold(
         [*of_features.weights],
         of_features.alpha if of_colours is None else of_colours.alpha,
         of_features.path.rank,
-        maps=_maps(of_features, of_colours, modes, components, mean),
+        maps=_maps(of_features, of_colours, modes, components, mean, rules.least_scale > 0),
         scored=scored,
     )
 
@@ -431,7 +437,8 @@ class _Map:
         inner = [(t.select(x=some), h.select(x=some)) for t, h in parts]
 
         def path(sums: Moments, weights: Sequence[float] = ()) -> RidgePath:
-            return RidgePath.of(sums, scale=scales(sums.scale("x"), groups, LEAST_SCALE, weights))
+            divisors = scales(sums.scale("x"), groups, rules.least_scale, weights)
+            return RidgePath.of(sums, scale=divisors)
 
         def chosen(weights: Sequence[float] = ()) -> tuple[float, str]:
             curves = [path(training, weights).against(heldout) for training, heldout in inner]
@@ -443,7 +450,7 @@ class _Map:
             alpha = rules.given.colour_alpha if columns.start else rules.given.alpha
             weights = rules.given.weights if groups else weights
         if inner and sum(group.used for group in groups) > 1:
-            weights = choose_weights(inner, groups, LEAST_SCALE, max(alpha, LEAST_ALPHA))
+            weights = choose_weights(inner, groups, rules.least_scale, max(alpha, LEAST_ALPHA))
             if set(weights) != {1.0}:
                 alpha, edge = chosen(weights)
         equal = path(mine)
@@ -457,8 +464,14 @@ class _Map:
 
 
 def _maps(
-    fitted: _Map, colours: _Map | None, modes: Moments, components: Floats, mean: Floats
+    fitted: _Map,
+    colours: _Map | None,
+    modes: Moments,
+    components: Floats,
+    mean: Floats,
+    measured_units: bool,
 ) -> dict[str, LinearMap]:
+    """What classifiers see; predicted modes in units of the measured ones, or of their own."""
     path = fitted.path
     sd = np.sqrt(np.diag(modes.smm) / modes.n)
     inverse = reciprocal(sd)
@@ -472,7 +485,9 @@ def _maps(
         "cancer_from_msi": LinearMap(from_msi, -(mean @ from_msi), np.ones(len(sd))),
         "cancer_from_he": LinearMap(axes, -(mean_x @ axes), path.values),
         "cancer_from_he_modes": LinearMap(strongest, -(mean_x @ strongest), np.ones(k)),
-        "cancer_from_predicted_msi": LinearMap.standardised(features, fitted.coef.T, sd),
+        "cancer_from_predicted_msi": LinearMap.standardised(
+            features, fitted.coef.T, sd if measured_units else None
+        ),
     }
     if colours is not None:
         own = colours.path

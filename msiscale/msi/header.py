@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, field
 from typing import IO
@@ -19,6 +20,13 @@ from msiscale.store import open_file
 
 _UNIT_UM = {"UO:0000017": 1.0, "UO:0000018": 1e-3, "UO:0000016": 1e3, "UO:0000015": 1e4}
 
+# Words in the names of an instrument and its components; an ion trap beside one does not count.
+ANALYSERS = {
+    "orbitrap": re.compile(r"orbitrap|exactive|exploris", re.IGNORECASE),
+    "ft-icr": re.compile(r"\bft\b|cyclotron|icr\b|solarix|scimax|apex", re.IGNORECASE),
+    "tof": re.compile(r"tof\b|time-of-flight|flex\b|synapt", re.IGNORECASE),
+}
+
 
 @dataclass
 class ImzmlHeader:
@@ -34,6 +42,7 @@ class ImzmlHeader:
     uuid: str | None
     terms: set[str]
     pixel_um: PixelSize | None
+    analyser: str | None  #: one of `ANALYSERS`, where exactly one is named
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
     declared_spectra: int | None
     notes: list[str] = field(default_factory=list)
@@ -67,6 +76,7 @@ def read_header(path: str) -> ImzmlHeader:
         uuid=str(uuid) if uuid else None,
         terms=terms,
         pixel_um=pixel_um,
+        analyser=_analyser(metadata),
         declared=(y, x),
         declared_spectra=count,
         notes=notes,
@@ -110,6 +120,14 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
         if "IMS:" not in text and 'name ""' not in text:
             notes.append(f"header: {text}")
     return metadata, notes, int(count) if count and count.isdigit() else None
+
+
+def _analyser(metadata: Metadata) -> str | None:
+    """The mass analyser that the instrument configurations name, None where not exactly one."""
+    parts = [p for c in metadata.instrument_configurations.values() for p in (c, *c.components)]
+    names = " | ".join(f"{name} {value}" for p in parts for name, value in p.param_by_name.items())
+    found = [kind for kind, words in ANALYSERS.items() if words.search(names)]
+    return found[0] if len(found) == 1 else None
 
 
 def _scan_setting(metadata: Metadata, accession: str) -> int | None:

@@ -198,6 +198,7 @@ def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
         origin=(0, 0),
         lengths=intensity_arrays.length,
         polarity=_polarity(header.terms, notes),
+        analyser=header.analyser,
         notes=notes,
         mz_arrays=mz_arrays,
         intensity_arrays=intensity_arrays,

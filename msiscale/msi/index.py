@@ -18,7 +18,7 @@ _AXIS = {  # arrays of a shared axis, where there are any
     "mz_start": ("mz",),
     "mz_same": ("repeated", "pair"),
 }
-_KEPT = ("shape", "pixel_um", "origin", "profile", "polarity", "mode", "notes")
+_KEPT = ("shape", "pixel_um", "origin", "profile", "polarity", "analyser", "mode", "notes")
 
 
 def save_index(source: MsiSource, group: zarr.Group) -> None:
@@ -60,6 +60,7 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         lengths=intensity_arrays.length,
         profile=facts["profile"],
         polarity=facts["polarity"],
+        analyser=facts["analyser"],
         notes=facts["notes"],
         mz_arrays=mz_arrays,
         intensity_arrays=intensity_arrays,

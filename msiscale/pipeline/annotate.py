@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,10 @@ from msiscale.biomarkers import builtin_lipids, read_lipids
 from msiscale.biomarkers.candidates import Candidates, candidates
 from msiscale.biomarkers.identification_tables import identification_tables
 from msiscale.biomarkers.ion_scores import COLUMNS, Peaks, score_ions
+from msiscale.biomarkers.isotopes import RESOLVING_POWERS
 from msiscale.biomarkers.matrix_ions import read_matrix_ions
 from msiscale.cohort import Specimen
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.msi.calibration import Calibration
 from msiscale.msi.source import MsiSource, batches
 from msiscale.pipeline.axis import axis_url, mz_digest, stored_axis
@@ -40,15 +42,18 @@ def annotate(run: Run) -> None:
     if config.matrix_ions:
         read_matrix_ions(config.matrix_ions)  # one that will not do is said before the work
     part = config.part("lipids", "polarity", "adducts", "annotation_ppm", "decoys")
-    part |= config.part("resolving_power")
     specimens = list(run.specimens())
+    analyser = analyser_of(run, specimens)
+    power = config.resolving_power or RESOLVING_POWERS[analyser]
+    run.say(f"annotate: isotope patterns of {analyser}, resolving power {power:,.0f} at m/z 200")
+    part |= {"analyser": analyser, "resolving_power": power}
     polarity = polarity_of(run, specimens)
     kept = stored_axis(axis_url(run.out))
     # the m/z of a given axis are no peaks that were found: every ion is looked for
     axis = None if kept is None or kept[1]["limits"] is None else kept[0]
     facts = [polarity, None if axis is None else mz_digest(axis), identity(config.lipids)]
     ions_key = run.key("ions", part, *facts)
-    found = _ions(run, ions_key, axis, polarity)
+    found = _ions(run, ions_key, axis, polarity, analyser, power)
     calibrations = {s.name: calibration_of(run, s.name) for s in specimens}
     keys = {
         s.name: run.key(
@@ -73,7 +78,26 @@ def annotate(run: Run) -> None:
         ions(run)
 
 
-def _ions(run: Run, key: str, axis: Any, polarity: str) -> Candidates:
+def analyser_of(run: Run, specimens: list[Specimen]) -> str:
+    """As asked for, else as the files say; an Orbitrap, with a notice, where none does."""
+    if run.config.analyser:
+        return run.config.analyser
+    said = {s.name: run.upstream("peaks", s)["analyser"] for s in specimens}
+    found = {one for one in said.values() if one}
+    if len(found) > 1:
+        raise InputError(f"{run.cohort.path}: the files differ in analyser; give --analyser")
+    if None in said.values():
+        taken = found.copy().pop() if found else "orbitrap"
+        silent = ", ".join(name for name, one in said.items() if one is None)
+        text = f"annotate: the files of {silent} name no analyser; {taken} is assumed (--analyser)"
+        warnings.warn(text, MsiscaleWarning, stacklevel=2)
+        return taken
+    return str(found.pop())
+
+
+def _ions(
+    run: Run, key: str, axis: Any, polarity: str, analyser: str, resolving_power: float
+) -> Candidates:
     """The candidates, with the isotope patterns in ``state.zarr/ions``."""
     config = run.config
     found = candidates(
@@ -83,7 +107,8 @@ def _ions(run: Run, key: str, axis: Any, polarity: str) -> Candidates:
         adducts=config.adducts,
         ppm=config.annotation_ppm,
         decoys=config.decoys,
-        resolving_power=config.resolving_power,
+        analyser=analyser,
+        resolving_power=resolving_power,
     )
     if not found.ions:
         raise InputError(

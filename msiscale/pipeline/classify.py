@@ -122,7 +122,7 @@ def classifiers(
     rows: dict[str, list[Rows]] = {"intensity": [], "features": [], "colour": []}
     for unit, table in tables:
         for name, blocks in rows.items():
-            blocks += table.labelled(name, unit, room)
+            blocks += table.labelled(name, unit, room, hard=run.config.labels == "hard")
     if not rows["features"]:
         return {}
     folds = [m.fold for m in models]

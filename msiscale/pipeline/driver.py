@@ -18,7 +18,13 @@ from distributed import Client
 from msiscale import __version__, msi
 from msiscale.cluster import Where, connecting
 from msiscale.cohort import FILES, Specimen, read_manifest
-from msiscale.config import RunConfig, as_dict, load_config
+from msiscale.config import (
+    NOT_REPRODUCED,
+    RunConfig,
+    as_dict,
+    follows_study,
+    load_config,
+)
 from msiscale.errors import InputError
 from msiscale.log import hearing
 from msiscale.models.incremental import need_dask_ml
@@ -27,6 +33,7 @@ from msiscale.pipeline.account import totals
 from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.context import Run, say
+from msiscale.pipeline.evaluate import IN_BATCHES
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.recalibration import given_masses
@@ -136,7 +143,7 @@ def run(
     names = [stage.name for stage in chain]
     if new_axis and chosen.axis:
         raise InputError(f"option axis = {chosen.axis!r}: leave it out to have a new axis found")
-    if "fit" in names and chosen.pca == "incremental":
+    if "fit" in names and chosen.pca in IN_BATCHES:
         need_dask_ml()
     if "ingest" in names:
         given_axis(chosen)  # one that will not do is said before anything is read
@@ -173,6 +180,8 @@ def run(
             if not n:
                 break
             job.say(f"{stage.name} ({n} specimen{'' if n == 1 else 's'})")
+            for what in NOT_REPRODUCED if stage.name == "fit" and follows_study(chosen) else ():
+                job.notice("fit", "", f"the study's choices are taken, but not {what}")
             with hearing(partial(job.notice, stage.name, "")):
                 stage.function(job)
             _write_run(job, started, began)

@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 
 from msiscale import __version__
-from msiscale.errors import SpecimenError
+from msiscale.errors import InputError, SpecimenError
 from msiscale.features.layers import Group
 from msiscale.models import (
     R2,
@@ -37,6 +37,7 @@ from msiscale.models.classification import By
 from msiscale.models.fold_model import StoredFold
 from msiscale.models.fold_store import FoldStore, StoredFolds, StoredMoments
 from msiscale.models.published import self_scaled
+from msiscale.models.validation import LEAST_SCALE
 from msiscale.pipeline.classify import SEEN, Inner, classifiers, on_cluster
 from msiscale.pipeline.context import Run, noting
 from msiscale.pipeline.features import COLOURS
@@ -48,6 +49,7 @@ from msiscale.store import StoredSpecimen, digest, join, open_group, put, remove
 
 TOGETHER = 8  # specimens summed up by a task
 SAY_S = 10.0  # between two lines of how many folds are fitted
+IN_BATCHES = ("incremental", "quarter")  # what of `RunConfig.pca` is the study's PCA
 SQUARES = ("rss", "tss", "tss_train")
 Masks = dict[str, np.ndarray]
 Wrote = dict[str, dict[str, Any]]  # by specimen, what was written of it
@@ -229,6 +231,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
         fitted,
         within=not setting.whole,
         thresholds=_thresholds(setting, fitted),
+        holds=setting.holds,
     )
     wrote = {n: wrote for n, (_, wrote) in results}
     return Evaluated(found, models, fitted, sums, wrote, [m.edge for m in scored], loads)
@@ -282,12 +285,13 @@ def _fit_folds(
         alphas=run.config.alphas,
         background=setting.background,
         shared_pca=run.config.pca == "all",
-        bases=_published_bases(run, setting) if run.config.pca == "incremental" else None,
+        bases=_published_bases(run, setting) if run.config.pca in IN_BATCHES else None,
         groups=setting.groups,
         colours=COLOURS,
         inner=setting.inner.folds if setting.inner else None,
         inner_sums=blocks,
         like=setting.like,
+        least_scale=0.0 if run.config.scaler == "standard" else LEAST_SCALE,
         run=compute,
         store=store,
         heard=heard,
@@ -319,20 +323,29 @@ def _r2(facts: dict[str, Any]) -> R2:
 def _published_bases(run: Run, setting: Setting) -> dict[str, Basis]:
     """The study's PCA, of all specimens and so the same for every fold, found by one worker."""
     columns = setting.columns(list(setting.tables))
-    args = (dict(setting.tables), columns, run.config.components)
+    args = (dict(setting.tables), columns, run.config.components, run.config.pca == "quarter")
     outcome = run.tasks([Task("pca", "", _incremental_basis, args)], "pca")
     if outcome.failed:
-        raise RuntimeError(outcome.failed[""])
+        raise InputError(outcome.failed[""])
     return dict.fromkeys((fold.name for fold in setting.folds), outcome.results["pca"])
 
 
-def _incremental_basis(tables: dict[str, PixelRows], columns: np.ndarray, components: int) -> Basis:
+def _incremental_basis(
+    tables: dict[str, PixelRows], columns: np.ndarray, components: int, quarter: bool
+) -> Basis:
     from msiscale.models.incremental import incremental_bases  # dask-ml, which few runs need
 
-    rows = {name: table.lazy_rows("intensity") for name, table in tables.items()}
+    if quarter:
+        tables = {name: table.every_second() for name, table in tables.items()}
+    rows = {name: t.lazy_rows("intensity") for name, t in tables.items() if t.mask.any()}
     everyone = Fold("all", tuple(rows), ())
     found = incremental_bases(
-        rows, [everyone], columns=lambda _: columns, n_components=components, shared=True
+        rows,
+        [everyone],
+        columns=lambda _: columns,
+        n_components=components,
+        shared=True,
+        whole_batches=quarter,
     )
     return found[everyone.name]
 

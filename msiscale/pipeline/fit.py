@@ -34,7 +34,10 @@ from msiscale.pipeline.tasks import Task
 from msiscale.pipeline.withdraw import leave_out
 from msiscale.store import at_once, digest, join, open_group
 
-CHOICES = ("components", "alphas", "costs", "protocols", "pca", "scaling", "folds", "calibrate")
+CHOICES = (
+    *("components", "alphas", "costs", "protocols", "pca", "scaling", "folds", "calibrate"),
+    *("labels", "scaler", "average"),
+)
 
 
 def fit(run: Run) -> None:

@@ -24,7 +24,7 @@ from msiscale.fusion.variables import parts_of
 from msiscale.pipeline import fuse_tasks
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.fuse_specimen import FusedSpecimen
-from msiscale.pipeline.fuse_tasks import METRICS
+from msiscale.pipeline.fuse_tasks import CONSISTENCY, METRICS
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.stages import stage_named, stage_of
 from msiscale.pipeline.tasks import Task
@@ -50,14 +50,15 @@ class Fused:
         lines = []
         for factor, rows in self.table[self.table["factor"] > 1].groupby("factor"):
             means = rows.groupby(["method", "metric"])["value"].mean().unstack()
-            wins = winners(rows)
-            lines.append(f"degraded {factor}x and restored: means over ions and specimens")
+            wins, images = winners(rows), len(rows[["specimen", "mz"]].drop_duplicates())
+            lines.append(f"degraded {factor}x and restored: means over {images} ion images")
             for method in means.sort_values("correlation", ascending=False).index:
                 found = means.loc[method]
                 lines.append(
                     f"  {method:<18} correlation {found['correlation']:.3f}  "
                     f"rmse {found['rmse']:.3f}  ssim {found['ssim']:.3f}  "
-                    f"best of {wins.get(method, 0)} ions"
+                    f"means off by {found['consistency_rmse']:.3f}  "
+                    f"best for {wins.get(method, 0)} of {images} images"
                 )
         return [*lines, f"scores: {join(self.out, 'fusion.csv')}"]
 
@@ -78,6 +79,7 @@ def fuse(
     ions: str | int | Sequence[float] = 20,
     pixel_um: float | None = None,
     scores_only: bool = False,
+    consistent: bool = False,
     weights: str | None = None,
     encoder: str | None = None,
     where: Where | None = None,
@@ -103,6 +105,9 @@ def fuse(
         each way. Default a quarter of the MSI pixel.
     scores_only
         Do not write sharpened images.
+    consistent
+        Make the mean of the parts of each measured pixel what it measured, in what is restored and
+        in what is sharpened.
     weights
         The encoder's weights file, where that of the run has moved.
     encoder
@@ -140,14 +145,16 @@ def fuse(
         keys = _keys(run, fused)
         _each(run, "fusion_inputs", _fine_keys(run, keys, fused), fused, fuse_tasks.inputs)
         # the MSI's own numbers do not depend on how finely a pixel is cut, unless the raster does
-        scored = {n: run.key("fuse", k, wanted, chosen, config.alphas) for n, k in keys.items()}
-        _each(run, "fuse", scored, fused, fuse_tasks.restoring, wanted, chosen)
-        table = _table(run, fused, wanted, chosen, run.key("fusion", scored))
+        facts = wanted, chosen, config.alphas, consistent
+        scored = {n: run.key("fuse", k, *facts) for n, k in keys.items()}
+        _each(run, "fuse", scored, fused, fuse_tasks.restoring, wanted, chosen, consistent)
+        fine: dict[str, str] = {}
         if not scores_only:
             open_group(join(out, "fusion.zarr"), "a")
             part = config.part("encoder", "mpp", "precision") | {"window": config.pixels_a_window}
             fine = {n: run.key("fused", scored[n], one.parts, part) for n, one in fused.items()}
-            _each(run, "fused", fine, fused, fuse_tasks.sharpening, chosen)
+            _each(run, "fused", fine, fused, fuse_tasks.sharpening, chosen, consistent)
+        table = _table(run, fused, wanted, chosen, run.key("fusion", scored, fine), bool(fine))
     return Fused(given, table, run.failed)
 
 
@@ -309,15 +316,20 @@ def _table(
     factors: Sequence[int],
     methods: Sequence[str],
     key: str,
+    sharpened: bool,
 ) -> pd.DataFrame:
-    """``fusion.csv``: a row a number; those of factor 1 are of the fit at MSI resolution."""
+    """``fusion.csv``: a row a number; those of factor 1 are of the MSI's own resolution."""
     parts = [pd.DataFrame(columns=COLUMNS)]
     for specimen in run.specimens():
         one = fused[specimen.name]
         for factor, pixels in run.upstream("fuse", specimen)["left_out"].items():
             run.say(f"{specimen.name}: {factor}x leaves {pixels} pixels, too few for a regression")
         mz = one.stored.mz[list(one.columns)]
-        scores = read(open_group(join(one.state_url, "fusion")), "scores")
+        group = open_group(join(one.state_url, "fusion"))
+        scores = read(group, "scores")
+        if sharpened:
+            at = [METRICS.index(name) for name in CONSISTENCY]
+            scores[:, 0, at] = read(group, "consistency")
         index = pd.MultiIndex.from_product(
             [[specimen.name], methods, [1, *factors], METRICS, mz],
             names=["specimen", "method", "factor", "metric", "mz"],

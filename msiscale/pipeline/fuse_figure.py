@@ -23,6 +23,7 @@ def draw_restored(
     ion: int,
     mz: float,
     correlation: NDArray[np.float64],
+    consistency: NDArray[np.float64],
     pixel_um: tuple[float, float],
 ) -> bytes:
     """Draw one ion: measured, degraded, and restored by each method; in the same colours.
@@ -47,6 +48,9 @@ def draw_restored(
         The ion's m/z, for the title.
     correlation
         (methods,) float64 of restored and measured; ``nearest`` and methods with NaN are left out.
+    consistency
+        (methods,) float64, how far the means of parts are from the degraded pixels, in their
+        standard deviations.
     pixel_um
         Size (y, x) of a pixel, µm.
 
@@ -60,9 +64,9 @@ def draw_restored(
     coarse = nested.repeat(nested.degrade(measured, factor), factor)[whole.slices]
     degraded = f"degraded {factor}x (as nearest shows it)"
     maps = [("measured", measured), (degraded, np.where(data.mask, coarse, np.nan))]
-    for method, value in zip(methods, correlation, strict=True):
+    for method, value, off in zip(methods, correlation, consistency, strict=True):
         if method != "nearest" and np.isfinite(value):
-            title = f"{method}, correlation {value:.3f}"
+            title = f"{method}, correlation {value:.3f}, means off by {off:.3f} sd"
             maps.append((title, images.read(method, whole)[..., ion]))
     limits = (0.0, spread(measured)[1])
     figure, grid = panels(len(maps), data.shape, pixel_um, columns=4)

@@ -15,7 +15,18 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
-from msiscale.fusion import Fine, Fit, Measured, fit, measured_grid, nested, restore, score
+from msiscale.fusion import (
+    Fine,
+    Fit,
+    Measured,
+    consistency,
+    fit,
+    make_consistent,
+    measured_grid,
+    nested,
+    restore,
+    score,
+)
 from msiscale.fusion.regression import Regression
 from msiscale.fusion.restoring import model_of
 from msiscale.fusion.variables import (
@@ -42,7 +53,12 @@ from msiscale.store import (
     write_bytes,
 )
 
-METRICS = ("correlation", "rmse", "ssim", "reconstruction_correlation", "reconstruction_r2")
+# of the means of parts against the pixels that were measured
+CONSISTENCY = ("consistency_correlation", "consistency_rmse")
+METRICS = (
+    *("correlation", "rmse", "ssim", "reconstruction_correlation", "reconstruction_r2"),
+    *CONSISTENCY,
+)
 _SIDE = 512  # raster pixels of a slide that are worked on at once
 _REGRESSION = ("coef", "intercept", "chosen", "correlation", "r2")
 
@@ -119,7 +135,11 @@ def inputs(fused: FusedSpecimen, config: RunConfig) -> dict[str, Any]:
 
 
 def restoring(
-    fused: FusedSpecimen, config: RunConfig, factors: Sequence[int], methods: Sequence[str]
+    fused: FusedSpecimen,
+    config: RunConfig,
+    factors: Sequence[int],
+    methods: Sequence[str],
+    consistent: bool,
 ) -> dict[str, Any]:
     """Degrade, restore and score; and fit on the MSI's own grid, for `sharpening`."""
     with sound(*fused.stored.url.rsplit("/", 1)):
@@ -139,9 +159,10 @@ def restoring(
             if i == 1 + len(factors) // 2:
                 smooth = found.sums.scale("m")
             images = InStore.made(group.require_group(f"x{factor}"), can, (*data.shape, n), factor)
-            restore(found, measured_grid(data, factor), can, images)
+            of_means = _restored(found, measured_grid(data, factor), can, images, consistent)
             for method, sums in score(data, images, can).items():
-                for metric, values in sums.values().items():
+                known = {**sums.values(), **of_means[method]}
+                for metric, values in known.items():
                     scores[methods.index(method), i, METRICS.index(metric)] = values
             _reconstruction(scores[:, i], found, methods)
         for old in set(group.group_keys()) - {"fit", *(f"x{f}" for f in factors)}:
@@ -159,10 +180,22 @@ def restoring(
         ion=ion,
         mz=float(fused.stored.mz[fused.columns[ion]]),
         correlation=scores[:, middle, 0, ion],
+        consistency=scores[:, middle, METRICS.index("consistency_rmse"), ion],
         pixel_um=fused.stored.pixel_um,
     )
     write_bytes(join(fused.out, "figures", f"fusion_{fused.specimen.name}.png"), picture)
     return {"left_out": left_out, "pixels": int(data.mask.sum())}
+
+
+def _restored(
+    found: Fit, fine: Fine, methods: Sequence[str], images: InStore, consistent: bool
+) -> dict[str, dict[str, Floats]]:
+    """Restore, with means as measured where that is asked for; by method how near they are."""
+    restore(found, fine, methods, images)
+    if consistent:
+        make_consistent(found.factor, fine, methods, images)
+    of = {m: s.values() for m, s in consistency(found.factor, fine, methods, images).items()}
+    return {m: {name: v[name.partition("_")[2]] for name in CONSISTENCY} for m, v in of.items()}
 
 
 def _reconstruction(scores: Floats, found: Fit, methods: Sequence[str]) -> None:
@@ -197,7 +230,9 @@ def _load(group: zarr.Group, factor: int) -> Fit:
     return Fit(factor, int(saved.attrs["pixels"]), Moments.load(saved["sums"]), models)
 
 
-def sharpening(fused: FusedSpecimen, config: RunConfig, methods: Sequence[str]) -> dict[str, Any]:
+def sharpening(
+    fused: FusedSpecimen, config: RunConfig, methods: Sequence[str], consistent: bool
+) -> dict[str, Any]:
     """The measured ion images on the fine grid, in ``fusion.zarr/<specimen>``."""
     with sound(*fused.stored.url.rsplit("/", 1)):
         data, parts = fused.measured(config), fused.parts
@@ -208,7 +243,12 @@ def sharpening(fused: FusedSpecimen, config: RunConfig, methods: Sequence[str]) 
         group = root.require_group(fused.specimen.name)
         images = InStore.made(group, can, (*shape, len(fused.columns)), parts)
         deep = any(model_of(m) not in (None, "pls") for m in can)
-        restore(found, _fine(fused, config, data, shape, deep), can, images)
+        fine = _fine(fused, config, data, shape, deep)
+        of_means = _restored(found, fine, can, images, consistent)
+        scores = np.full((len(methods), len(CONSISTENCY), len(fused.columns)), np.nan)
+        for method, values in of_means.items():
+            scores[methods.index(method)] = [values[name] for name in CONSISTENCY]
+        put(fused.fusion, "consistency", scores, ("method", "metric", "mz"))
         for name, n, um in zip(("y", "x"), shape, fused.stored.pixel_um, strict=True):
             put(group, name, centres_um(n, um / parts), (name,), attrs={"units": "µm"})
         mz = fused.stored.mz[list(fused.columns)]
@@ -218,6 +258,7 @@ def sharpening(fused: FusedSpecimen, config: RunConfig, methods: Sequence[str]) 
                 "pixel_um": [um / parts for um in fused.stored.pixel_um],
                 "matrix": (fused.stored.matrix @ finer_index(parts)).tolist(),
                 "slide": fused.specimen.slide,
+                "consistent": consistent,
             }
         )
     return {"methods": can, "shape": list(shape)}

@@ -87,6 +87,7 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
         "origin": [int(v) for v in source.origin],
         "spectra": len(source.positions),
         "polarity": source.polarity,
+        "analyser": source.analyser,
         "profile": source.profile,
         "notes": list(source.notes),
     }

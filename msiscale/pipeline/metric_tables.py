@@ -10,6 +10,7 @@ from typing import Any
 from msiscale.errors import MsiscaleWarning
 from msiscale.models.metrics import POOLED, reliability
 from msiscale.pipeline.context import Run
+from msiscale.pipeline.fold_means import with_fold_means
 from msiscale.pipeline.metrics import Evaluation, classification, regression
 from msiscale.pipeline.over_patients import COMPARISONS, INTERVALS, over_patients
 from msiscale.store import join, write_csv
@@ -40,6 +41,8 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
             if row["specimen"] == POOLED
         }
         more, pairs = over_patients(one, patients, pooled)
+        if run.config.average == "folds" and one.truth:
+            rows = with_fold_means(rows, one.truth, one.maps, one.holds, one.thresholds)
         parts += [one.records, rows]
         estimates += more
         compared += pairs

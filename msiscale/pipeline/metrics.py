@@ -39,6 +39,7 @@ class Evaluation:
     ratio : (k,) explained variance ratio of the modes, mean over folds
     held_out : folds whose own records are taken as they are
     untrained : mapping of model to mapping of fold to why it could not be trained
+    holds : mapping of specimen to the index of the fold that held a pixel out (y, x); -1: none
     """
 
     protocol: str
@@ -52,6 +53,7 @@ class Evaluation:
     held_out: Sequence[Scored] = ()
     untrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    holds: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def records(self) -> Iterator[dict[str, Any]]:
@@ -71,11 +73,28 @@ class Evaluation:
         *,
         within: bool = False,
         thresholds: Mapping[str, Mapping[str, Any]] | None = None,
+        holds: Mapping[str, np.ndarray],
     ) -> Evaluation:
         """Read the written maps of each specimen at its `place`.
 
-        With `within`, every fold held out a part of each specimen. Memory: four values a pixel of
-        the cohort.
+        Memory: four values a pixel of the cohort.
+
+        Parameters
+        ----------
+        protocol, scores, colour, holds
+            As the attributes.
+        place
+            Specimen to the URL of its maps.
+        tables
+            Specimen to its rows.
+        models
+            What the folds scored.
+        fitted
+            The classifiers; none where nothing is annotated.
+        within
+            Whether every fold held out a part of each specimen.
+        thresholds
+            As the attribute; default 0.5.
 
         Returns
         -------
@@ -108,6 +127,7 @@ class Evaluation:
             () if within else models,
             _untrained(fitted, [m.fold.name for m in models]),
             thresholds or {},
+            holds,
         )
 
     def why(self, model: str, fold: str) -> str:

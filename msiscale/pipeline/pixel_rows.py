@@ -77,6 +77,12 @@ class PixelRows:
         shape = (self.mask.shape[0], self.mask.shape[1])
         return [b for b in blocks(shape, (CELL, CELL)) if self.mask[b.slices].any()]
 
+    def every_second(self) -> PixelRows:
+        """Those of every second row and column."""
+        kept = np.zeros_like(self.mask)
+        kept[::2, ::2] = self.mask[::2, ::2]
+        return replace(self, stamp=f"{self.stamp}/every second", mask=kept)
+
     def moved(self, *, features: Elsewhere = HERE, labels: Elsewhere = HERE) -> PixelRows:
         """The same pixels, those whose features still come from usable ones."""
         mask = self.mask & features.all_of(self.mask)
@@ -115,10 +121,15 @@ class PixelRows:
         fraction = self.labels_from.rolled(read(open_group(self.url), "cancer"))
         return np.where(self.mask, fraction, np.nan).astype(np.float32)
 
-    def labelled(self, name: str, group: str, room: int | None = None) -> list[Rows]:
+    def labelled(
+        self, name: str, group: str, room: int | None = None, *, hard: bool = False
+    ) -> list[Rows]:
         """Blocks for the classifiers: rows of `name` where the annotation says something."""
+        # `hard`: a fraction of 0.5 or more counts as 1, and a smaller one as 0
         # a process keeps `room` bytes of them, or as much as `models.cache` says
         fraction = self.cancer()
+        if hard:
+            fraction = np.where(np.isfinite(fraction), fraction >= 0.5, np.nan)
         owner = (self.url.rsplit("/", 1)[0], name)
         found = []
         for cell in self.cells:
@@ -126,7 +137,7 @@ class PixelRows:
             if known.any():
                 y = fraction[cell.slices][known].astype(np.float64)
                 make = partial(_labelled, self.url, name, cell, known, y, self._from(name))
-                rows = Cached((owner, (self.url, self.stamp, cell)), make, room)
+                rows = Cached((owner, (self.url, self.stamp, hard, cell)), make, room)
                 found.append(Rows(group, rows, len(y)))
         return found
 

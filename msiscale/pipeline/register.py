@@ -47,7 +47,7 @@ COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC
 def register(run: Run) -> None:
     """``tissue``, ``cancer`` and ``preview`` of every specimen, and ``registration.csv``."""
     config = run.config
-    part = config.part("cancer_classes", "exclude_classes")
+    part = config.part("cancer_classes", "exclude_classes", "tissue")
     keys, peaks = {}, {}
 
     def known(s: Specimen) -> list[Any]:
@@ -119,6 +119,8 @@ def _register(
             f"{specimen.slide}: no tissue under the MSI pixels; check the registration of "
             f"{specimen.name} ({how or specimen.landmarks or specimen.matrix})"
         )
+    if config.tissue == "all":  # what is off the slide has no coverage, and does not count either
+        tissue = np.ones(shape, bool)
     put_deformation(group, placed)
     put(group, "tissue", tissue, ("y", "x"))
     if cancer is not None:

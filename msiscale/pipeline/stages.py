@@ -124,7 +124,7 @@ STAGES = (
         "Reads the MSI files onto one m/z axis, as a labelled Zarr cube for each specimen.",
         "ingest:ingest",
         (
-            Part("peaks", ("state.zarr/{}/peaks",), version=4),
+            Part("peaks", ("state.zarr/{}/peaks",), version=5),
             Part("calibration"),
             Part("recalibration", ("calibration.csv",), specimens=False, cohort=True),
             Part(
@@ -315,9 +315,10 @@ STAGES = (
                     *(f"state.zarr/{{}}/fusion/{name}" for name in ("fit", "x*", "scores")),
                     "figures/fusion_{}.png",
                 ),
+                version=2,
             ),
             Part("fusion", ("fusion.csv",), specimens=False, cohort=True),
-            Part("fused", ("fusion.zarr/{}",)),
+            Part("fused", ("fusion.zarr/{}", "state.zarr/{}/fusion/consistency"), version=2),
         ),
         before=("peaks", "ingest", "register", "features"),
         gpu=True,

@@ -58,3 +58,18 @@ def test_elements_without_isotopes_and_with_many() -> None:
     mercury = isotope_pattern({"Hg": 1}, 1)
     assert mercury.mz.size == 4
     assert mercury.mz[np.argmax(mercury.intensity)] == pytest.approx(201.970643 - ELECTRON)
+
+
+@pytest.mark.parametrize(("analyser", "falls"), [("orbitrap", 0.5), ("ft-icr", 1.0), ("tof", 0.0)])
+def test_resolving_power_falls_with_the_law_of_the_analyser(analyser: str, falls: float) -> None:
+    counts = parse_formula("C48H91NO11S")
+    mz = isotope_pattern(counts, 1).mz[2]  # where 34S and two 13C are one peak or two
+    here = 8e4
+    found = isotope_pattern(
+        counts, 1, analyser=analyser, resolving_power=here * (mz / 200) ** falls
+    )
+    same = isotope_pattern(counts, 1, analyser="tof", resolving_power=here)
+    np.testing.assert_allclose(found.intensity[2], same.intensity[2], rtol=1e-6)
+    if falls:  # the power is meant at m/z 200, not at that of the ion
+        other = isotope_pattern(counts, 1, analyser=analyser, resolving_power=here)
+        assert other.intensity[2] > 1.001 * found.intensity[2]

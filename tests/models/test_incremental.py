@@ -11,7 +11,7 @@ import pytest
 from sklearn.decomposition import IncrementalPCA
 
 import msiscale
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.models import Basis, Fold, fit_linear_folds, incremental, leave_one_group_out
 from msiscale.models.incremental import incremental_bases
 
@@ -40,6 +40,31 @@ def test_equal_to_scikit_learn_on_the_same_batches(k, sizes):
     np.testing.assert_allclose(alike, 1, atol=1e-4)
     largest = np.abs(basis.components).argmax(axis=1)
     assert (basis.components[np.arange(k), largest] > 0).all()
+
+
+def test_whole_batches_of_each_specimen_without_background():
+    x = spectra(1450, 60)
+    x[::7] = 0  # background
+    parts = {"a": x[:700], "b": x[700:800], "c": x[800:]}
+    rows = {s: da.from_array(part, chunks=(90, 20)) for s, part in parts.items()}
+    fold = [Fold("f", tuple(rows), ())]
+    with pytest.warns(MsiscaleWarning, match="b: fewer than 200 pixels for the PCA, which is with"):
+        basis = incremental_bases(rows, fold, n_components=30, whole_batches=True)["f"]
+    theirs = IncrementalPCA(30)
+    for name in "ac":
+        own = parts[name][parts[name].sum(axis=1) != 0]
+        for at in range(0, len(own) - 199, 200):
+            theirs.partial_fit(own[at : at + 200].astype(np.float64))
+    assert theirs.n_samples_seen_ == 1000  # 600 and 557 rows are above zero
+    np.testing.assert_allclose(basis.mean, theirs.mean_, rtol=1e-6)
+    np.testing.assert_allclose(basis.explained_variance, theirs.explained_variance_, rtol=1e-4)
+    few = {"b": rows["b"]}
+    with pytest.warns(MsiscaleWarning, match="so all are one batch"):
+        one = incremental_bases(few, [Fold("f", ("b",), ())], n_components=30, whole_batches=True)
+    assert len(one["f"].components) == 30
+    np.testing.assert_allclose(
+        one["f"].mean, parts["b"][parts["b"].sum(1) != 0].mean(0, np.float64), rtol=1e-6
+    )
 
 
 def test_the_chunks_change_no_bit():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression as SkLogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from msiscale.models import (
     Moments,
@@ -85,3 +87,32 @@ def test_a_shared_pca_is_that_of_everyone(fitted):
     for model in shared:
         np.testing.assert_array_equal(model.components, shared[0].components)
         np.testing.assert_array_equal(model.mean, Moments.merge(sums.values()).mean_m)
+
+
+def test_with_a_plain_scaler_the_classifiers_are_the_studys():
+    rng = np.random.default_rng(1)
+    names, patients = [f"s{i}" for i in range(3)], {f"s{i}": f"s{i}" for i in range(3)}
+    x = {s: rng.normal(size=(300, 6)) * np.geomspace(1, 1e-2, 6) for s in names}
+    m = {s: x[s] @ rng.normal(size=(6, 8)) + 0.1 * rng.normal(size=(300, 8)) for s in names}
+    y = {s: (x[s][:, 0] + rng.normal(size=300) > 1).astype(float) for s in names}
+    sums = {s: moments(x[s], m[s]) for s in names}
+    folds = leave_one_group_out(patients)
+    models = fit_linear_folds(sums, folds, patients, n_components=3, alphas=(0.0,), least_scale=0.0)
+    for name in ("cancer_from_he", "cancer_from_predicted_msi"):
+        blocks = [RowBlock(s, (x[s], y[s], None)) for s in names]
+        maps = {name: {f.fold.name: f.maps[name] for f in models}}
+        found = fit_classifiers(blocks, maps, folds, patients, costs=(1.0,), tol=1e-8)
+        for model in models:
+            fold = model.fold
+
+            def seen(rows, model=model, name=name):
+                return rows if name == "cancer_from_he" else rows @ model.coef.T
+
+            scaler = StandardScaler()
+            train = scaler.fit_transform(seen(np.concatenate([x[s] for s in fold.train])))
+            labels = np.concatenate([y[s] for s in fold.train])
+            theirs = SkLogisticRegression(class_weight="balanced", C=1.0, max_iter=5000, tol=1e-10)
+            theirs.fit(train, labels)
+            held = x[fold.test[0]]
+            expected = theirs.predict_proba(scaler.transform(seen(held)))[:, 1]
+            np.testing.assert_allclose(found[name, fold.name].predict(held), expected, atol=1e-4)

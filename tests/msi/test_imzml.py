@@ -77,6 +77,12 @@ def test_header_fields_of_real_files(shared_data: Path) -> None:
     scattered = open_source(str(folder / SOUND[3]))
     assert scattered.shape == (54, 73) and scattered.origin == (3, 2)
     assert open_source(str(folder / SOUND[5])).polarity == "+"
+    # an LTQ FT Ultra, a QSTAR, and one that does not say
+    assert [open_source(str(folder / SOUND[i])).analyser for i in (0, 6, 5)] == [
+        "ft-icr",
+        "tof",
+        None,
+    ]
     # Says centroid by accession and profile by name; the spectra are profiles.
     m2aia = open_source(str(folder / SOUND[8]))
     assert m2aia.profile and any("read as profile" in note for note in m2aia.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from msiscale.biomarkers.lipids import builtin_lipids
 from msiscale.cluster import Where
-from msiscale.config import load_config
-from msiscale.errors import InputError
+from msiscale.config import RunConfig, load_config
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.pipeline import run
+from msiscale.pipeline.annotate import analyser_of
 from msiscale.pipeline.stages import STAGES
 from msiscale.pipeline.verify import verify
 from msiscale.pipeline.withdraw import withdraw
@@ -131,6 +133,25 @@ def test_bad_tables_and_options_are_said_in_a_line(done: Done, tmp_path: Path) -
     for option, value in (("shifts", 20), ("decoys", 0), ("resolving_power", 2.0)):
         with pytest.raises(InputError, match=option):
             load_config(None, **{option: value})
+
+
+def test_the_analyser_is_the_files_unless_it_is_given() -> None:
+    def taken(said: dict[str, str | None], given: str | None = None) -> str:
+        run = SimpleNamespace(
+            config=RunConfig(analyser=given),  # type: ignore[arg-type]
+            upstream=lambda _, s: {"analyser": said[s.name]},
+            cohort=SimpleNamespace(path="manifest.csv"),
+        )
+        return analyser_of(run, [SimpleNamespace(name=n) for n in said])  # type: ignore[arg-type,list-item]
+
+    assert taken({"a": "tof", "b": "tof"}) == "tof"
+    assert taken({"a": None}, "ft-icr") == "ft-icr"
+    with pytest.warns(MsiscaleWarning, match="files of b name no analyser; ft-icr is assumed"):
+        assert taken({"a": "ft-icr", "b": None}) == "ft-icr"
+    with pytest.warns(MsiscaleWarning, match="orbitrap is assumed"):
+        assert taken({"a": None}) == "orbitrap"
+    with pytest.raises(InputError, match="differ in analyser; give --analyser"):
+        taken({"a": "tof", "b": "orbitrap"})
 
 
 def test_a_run_does_not_annotate_unless_asked() -> None:

@@ -53,9 +53,12 @@ def test_the_table_says_who_restores_best(fused: Fused, run: tuple[str, Path]) -
     mean = wide["correlation"].groupby("method").mean()
     assert mean.min() > 0.3 and mean["pls_residual"] > mean["pls"]
     fit = table[table["factor"] == 1]
-    assert set(fit["metric"]) == {"reconstruction_correlation", "reconstruction_r2"}
-    assert set(fit["method"]) == {"pls", "ours"}
+    models = fit[fit["metric"].str.startswith("reconstruction")]
+    assert set(models["metric"]) == {"reconstruction_correlation", "reconstruction_r2"}
+    assert set(models["method"]) == {"pls", "ours"}
     lines = fused.summary()
+    assert sum(int(line.partition("best for ")[2].split()[0]) for line in lines[1:-1]) == 4
+    assert all(line.endswith("of 4 images") for line in lines[1:-1])
     assert lines[0].startswith("degraded 2x") and lines[-1].endswith("fusion.csv")
 
 
@@ -88,6 +91,26 @@ def test_deep_features_of_a_pixel_are_those_of_its_parts(
     got = nested.degrade(found["ours"].values, 2)
     inside = np.isfinite(got) & (own["coverage"].values[..., None] == 1)
     np.testing.assert_allclose(got[inside], expected[inside], rtol=2e-3, atol=1e-5)
+
+
+def test_images_that_are_made_consistent_keep_what_was_measured(
+    fused: Fused, run: tuple[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(run[1], tmp_path / "run")
+    words = {"factors": (2,), "methods": ("bicubic", "pls"), "ions": 4, "pixel_um": 60}
+    found = fuse(run[0], str(tmp_path / "run"), consistent=True, **words)  # type: ignore[arg-type]
+    name = found.table["specimen"].iloc[0]
+    images = xr.open_zarr(str(tmp_path / "run" / "fusion.zarr" / name), consolidated=False)
+    own = xr.open_zarr(str(run[1] / "cohort.zarr" / name), consolidated=False)
+    truth = own["intensity"].sel(mz=images["mz"]).values
+    plain = fused.table[fused.table["metric"] == "consistency_rmse"]
+    for method in ("bicubic", "pls"):
+        mean = nested.degrade(images[method].values, 2)
+        np.testing.assert_allclose(mean, np.where(np.isfinite(mean), truth, np.nan), rtol=1e-5)
+        before = plain[plain["method"] == method].groupby("factor")["value"].min()
+        assert set(before.index) == {1, 2} and (before > 0.01).all()  # of what is sharpened too
+    now = found.table[found.table["metric"] == "consistency_rmse"]
+    assert set(now["factor"]) == {1, 2} and (now["value"] < 1e-5).all()
 
 
 def test_what_is_done_is_not_done_again(fused: Fused, run: tuple[str, Path]) -> None:

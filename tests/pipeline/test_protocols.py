@@ -114,19 +114,25 @@ def test_a_misplaced_slide_and_chance_are_told_from_the_real_thing(compared: Pat
     assert again  # kept until a fit changes
 
 
-@pytest.mark.slow(reason="six fits of the whole cohort")
+@pytest.mark.slow(reason="a dozen fits of the whole cohort")
 def test_the_switches_of_the_study_one_at_a_time(cohort: Path, compared: Path) -> None:
     said = msiscale("ablate", cohort, "--out", compared, *ALL)
     assert said.code == 0, said.err
     table = pd.read_csv(compared / "switches.csv")
     assert set(table["switch"]) == {
         "raw_intensities",
+        "background_kept",
         "tiles_without_context",
         "pca_of_all",
         "pca_incremental",
+        "pca_of_a_quarter",
+        "standard_scaler",
         "test_rows_scaled_by_themselves",
         "no_penalty",
         "scores_not_calibrated",
+        "c_of_one",
+        "hard_labels",
+        "mean_over_folds",
         "published",
     }
     assert np.allclose(table["change"], table["value"] - table["base"], atol=1e-5)

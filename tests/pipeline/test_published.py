@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from commands import CHOICES, msiscale
+from commands import CHOICES, CHOSEN, msiscale
 from sklearn.decomposition import IncrementalPCA
 
+from msiscale.config import STUDY
+from msiscale.pipeline import run as run_stages
 from msiscale.pipeline.pixel_rows import PixelRows
 from msiscale.store import open_group, read
 
@@ -37,6 +40,35 @@ def test_incremental_pca_is_that_of_scikit_learn(
     folds = open_group(str(run_copy / "state.zarr" / "folds"))
     one, other = (read(folds[f"000{i}"], "components") for i in range(2))  # type: ignore[arg-type]
     np.testing.assert_array_equal(one, other)
+
+
+def test_background_hard_labels_and_means_over_folds(cohort: Path, run_copy: Path) -> None:
+    study = {n: v for n, v in STUDY.items() if n not in ("normalise", "feature_mode", "protocols")}
+    choices = {**CHOSEN, **study, "components": 20}
+    stages = ("register", "features", "fit")
+    result = run_stages(str(cohort), str(run_copy), stages=stages, workers=1, **choices)
+    assert not result.failed
+    for name in ("S01", "S02", "S03"):
+        table = PixelRows.open(str(run_copy / "cohort.zarr" / name), "", min_coverage=0.5)
+        group = open_group(str(run_copy / "cohort.zarr" / name))
+        assert read(group, "tissue").all()
+        on_slide = np.nan_to_num(read(group, "coverage")) >= 0.5
+        assert (table.mask == np.isfinite(read(group, "norm")) & on_slide).all()
+        fraction = [rows[1] for rows in (b.rows() for b in table.labelled("colour", name))]
+        hard = [rows[1] for rows in (b.rows() for b in table.labelled("colour", name, hard=True))]
+        assert set(np.concatenate(hard)) <= {0, 1}
+        np.testing.assert_array_equal(np.concatenate(hard), np.concatenate(fraction) >= 0.5)
+        predicted = read(open_group(str(run_copy / "predictions.zarr" / name)), "cancer_from_he")
+        np.testing.assert_array_equal(np.isfinite(predicted), table.mask)
+    after = pd.read_csv(run_copy / "metrics.csv")
+    pooled = after[(after["specimen"] == "all") & (after["target"] == "cancer")]
+    assert set(pooled["fold"]) == {"mean"}
+    auc = pooled[pooled["metric"] == "auc"].set_index("model")["value"]
+    own = after[(after["specimen"] != "all") & (after["metric"] == "auc")]
+    for model, value in auc.items():  # here a fold is a specimen
+        assert value == pytest.approx(own.loc[own["model"] == model, "value"].mean())
+    folds = open_group(str(run_copy / "state.zarr" / "folds"))
+    assert {dict(read_attrs.attrs)["C"] for _, read_attrs in folds["0000"].groups()} == {1.0}  # type: ignore[union-attr]
 
 
 @pytest.fixture
