@@ -18,7 +18,7 @@ from benchmarks.common.progress import Progress
 from msiscale.models import classification_metrics, intervals
 from msiscale.models.patient_means import patient_mean
 
-SUBJECT = "coverage of 95 % intervals of the AUC over 2 to 20 patients (half a minute)"
+SUBJECT = "coverage of 95 % intervals of the AUC over 2 to 20 patients (a minute)"
 PATIENTS = (2, 3, 4, 6, 10, 20)
 POPULATION = 1000
 PIXELS = 150
