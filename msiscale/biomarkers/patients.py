@@ -11,6 +11,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 MIN_PATIENTS = 3
 _ALIKE = 1e-9
+_TAIL = 0.025  # on either side of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class Combined:
     ----------
     mean : (k,) weighted mean effect
     weight : (patients, k) of each patient in it, 0 where it tells nothing
-    error : (k,) standard error of `mean`, to be read with t of one degree less than patients
-    p : (k,) two-sided, of no mean effect, by `error` and t
-    p_dl : (k,) the same by the normal distribution, as DerSimonian and Laird had it
+    error : (k,) standard error of `mean`, to be read with t of one degree less than patients: its
+        95 % interval is the wider of those of Hartung and Knapp and of DerSimonian and Laird
+    p : (k,) two-sided, of no mean effect: the larger of theirs
+    p_dl : (k,) by the normal distribution, as DerSimonian and Laird had it
     p_least : (k,) `p` if the effect were `most` in every patient: there is no smaller one
     between : (k,) standard deviation of the true effect between patients
     """
@@ -42,8 +44,9 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
 
     The variance of a patient's effect is that of chance within the patient, ``sd**2``, plus that
     between patients, estimated from how much more the effects differ than chance would have them
-    (DerSimonian & Laird 1986). The variance of their mean is Hartung and Knapp's: from how the
-    effects lie around it, on n - 1 degrees of freedom, and never below what the two variances say.
+    (DerSimonian & Laird 1986). The p of their mean is Hartung and Knapp's, whose variance is from
+    how the effects lie around it, on n - 1 degrees of freedom; but never below that of DerSimonian
+    and Laird, as few patients who agree by luck would be too sure of it.
 
     Parameters
     ----------
@@ -62,9 +65,9 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
     Notes
     -----
     DerSimonian & Laird 1986, Control Clin Trials 7:177. Hartung & Knapp 2001, Stat Med 20:3875;
-    Sidik & Jonkman 2002, Stat Med 21:3153. Not below the other variance, as few patients who agree
-    by luck would be too sure of it: Röver, Knapp & Friede 2015, BMC Med Res Methodol 15:99.
-    ``python -m benchmarks inference --only levels`` measures what holds.
+    Sidik & Jonkman 2002, Stat Med 21:3153. The more cautious of both: Jackson, Law, Rücker &
+    Schwarzer 2017, Stat Med 36:3923. ``python -m benchmarks inference --only levels`` measures
+    what holds.
     """
     known = np.isfinite(effect) & np.isfinite(sd) & (sd > 0)
     n = known.sum(axis=0)
@@ -80,10 +83,12 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
         mean = (weight * values).sum(axis=0) / weight.sum(axis=0)
         scale = (weight * (values - mean) ** 2).sum(axis=0) / (n - 1)
         plain = 1.0 / np.sqrt(weight.sum(axis=0))
-        error = plain * np.sqrt(np.maximum(1.0, scale))
-        p = _by_t(mean / error, n)
+        knapp = plain * np.sqrt(scale)
+        normal_by_t = stats.norm.isf(_TAIL) / stats.t.isf(_TAIL, np.maximum(n - 1, 1))
+        error = np.maximum(knapp, plain * normal_by_t)
         p_dl = 2 * stats.norm.sf(np.abs(mean) / plain)
-        p_least = _by_t(most * np.sqrt(total), n)
+        p = np.maximum(_by_t(mean / knapp, n), p_dl)
+        p_least = 2 * stats.norm.sf(most * np.sqrt(total))
     # an ion that is nowhere: as many patients, none of whom says anything
     still = np.isfinite(effect) & (sd == 0) & (np.abs(effect) < _ALIKE)
     few = n < MIN_PATIENTS

@@ -18,14 +18,16 @@ def _by_hand(effect: list[float], sd: list[float]) -> dict[str, float]:
     mean = sum(a * b for a, b in zip(v, effect, strict=True)) / sum(v)
     laird = 1 / sum(v)
     knapp = sum(a * (b - mean) ** 2 for a, b in zip(v, effect, strict=True)) / ((n - 1) * sum(v))
-    error = max(laird, knapp) ** 0.5
+    normal_by_t = float(stats.norm.isf(0.025) / stats.t.isf(0.025, n - 1))
+    error = max(laird**0.5 * normal_by_t, knapp**0.5)
+    p_dl = 2 * float(stats.norm.sf(abs(mean) / laird**0.5))
     return {
         "mean": mean,
         "between": tau2**0.5,
         "error": error,
-        "p": 2 * float(stats.t.sf(abs(mean) / error, n - 1)),
-        "p_dl": 2 * float(stats.norm.sf(abs(mean) / laird**0.5)),
-        "p_least": 2 * float(stats.t.sf(0.5 * sum(w) ** 0.5, n - 1)),
+        "p": max(2 * float(stats.t.sf(abs(mean) / knapp**0.5, n - 1)), p_dl),
+        "p_dl": p_dl,
+        "p_least": 2 * float(stats.norm.sf(0.5 * sum(w) ** 0.5)),
     }
 
 

@@ -26,7 +26,7 @@ def test_the_smallest_p_and_who_has_no_say_stand_under_the_table(tmp_path: Path)
     assert "no p below 0.031" in signs
     shown = biomarkers(results)
     assert {"p", "p of the t-test", "p of DerSimonian and Laird"} <= set(shown.columns)
-    assert shown.rows[0][1] == "0.9 (0.8 to 1)"
+    assert shown.rows[0][1] == "0.900 (0.800 to 1)"
 
 
 def test_without_a_p_nothing_is_said_of_it(tmp_path: Path) -> None:
