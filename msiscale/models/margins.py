@@ -120,8 +120,9 @@ def _quantile(distribution: Floats, level: Floats | float) -> Floats:
     at = np.minimum((distribution < wanted[:, None]).sum(axis=1), BINS - 1)
     below = np.where(at > 0, distribution[rows, at - 1], 0.0)
     inside = np.maximum(distribution[rows, at] - below, 1e-300)
+    part = np.clip((wanted - below) / inside, 0, 1)  # a flat stretch may fall by rounding
     with np.errstate(invalid="ignore"):
-        found = EDGES[at] + (wanted - below) / inside * (EDGES[at + 1] - EDGES[at])
+        found = EDGES[at] + part * (EDGES[at + 1] - EDGES[at])
     return np.where(at == BINS - 1, np.inf, found)
 
 

@@ -76,6 +76,14 @@ def test_bounds_are_wider_away_from_the_training_and_stay_inside() -> None:
     np.testing.assert_allclose(lower[0], [0.5, 0])
 
 
-def test_a_size_too_small_for_float32_is_not_counted():
+def test_a_size_too_small_for_float32_is_not_counted() -> None:
     counts = count_errors(np.ones((5, 2), np.float32), np.ones(5, np.float32), np.array([1e-60, 1]))
     assert counts.sum(axis=1).tolist() == [0, 5]
+
+
+@pytest.mark.parametrize("patients", [2, 3, 7])
+def test_sums_that_round_give_margins_all_the_same(patients: int) -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(0.05, (patients, 300, BINS)) * rng.integers(1, 4, (patients, 300, 1))
+    found = margins(counts)
+    assert (found[(counts.sum(axis=2) > 0).sum(axis=0) > 1] >= 0).all()
