@@ -58,7 +58,7 @@ def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> 
     """Combine specimens over patients, the strongest m/z first.
 
     Values are averaged over the specimens of a patient and then over patients. Where the tables
-    have ``auc_sd``, patients have the weights of `random_effects`, and p is from it; a patient's
+    have ``auc_sd``, p is that of `random_effects`, over those that it knows of; a patient's
     sd is the mean of that of its specimens, which is right where chance moves them all alike and
     cautious where it does not. Without ``auc_sd`` the weights are equal and p is that of `t_test`.
     q is Benjamini and Hochberg's over the m/z. With fewer than three patients p and q are NaN.

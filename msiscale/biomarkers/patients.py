@@ -20,12 +20,12 @@ class Combined:
 
     Attributes
     ----------
-    mean : (k,) weighted mean effect
-    weight : (patients, k) of each patient in it, 0 where it tells nothing
+    mean : (k,) mean effect of the patients that tell something
+    weight : (patients, k) of each patient in it: 1, or 0 where it tells nothing
     error : (k,) standard error of `mean`, to be read with t of one degree less than patients: its
-        95 % interval is the wider of those of Hartung and Knapp and of DerSimonian and Laird
+        95 % interval is the wider of that of the t-test and that of chance
     p : (k,) two-sided, of no mean effect: the larger of theirs
-    p_dl : (k,) by the normal distribution, as DerSimonian and Laird had it
+    p_dl : (k,) of the weighted mean, by the normal distribution, as DerSimonian and Laird had it
     p_least : (k,) `p` if the effect were `most` in every patient: there is no smaller one
     between : (k,) standard deviation of the true effect between patients
     """
@@ -42,11 +42,11 @@ class Combined:
 def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combined:
     """Mean effect over patients, each known with its own error, and what is sure of it.
 
-    The variance of a patient's effect is that of chance within the patient, ``sd**2``, plus that
-    between patients, estimated from how much more the effects differ than chance would have them
-    (DerSimonian & Laird 1986). The p of their mean is Hartung and Knapp's, whose variance is from
-    how the effects lie around it, on n - 1 degrees of freedom; but never below that of DerSimonian
-    and Laird, as few patients who agree by luck would be too sure of it.
+    The p of the mean is that of the t-test over patients, which holds whether they differ or not;
+    but never below what chance within the patients allows, as few patients who agree by luck would
+    be too sure of it: the variance of a patient's effect is ``sd**2`` plus that between patients,
+    estimated from how much more the effects differ than chance would have them (DerSimonian & Laird
+    1986), and the mean of n of them is read by the normal distribution.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
 
     Notes
     -----
-    DerSimonian & Laird 1986, Control Clin Trials 7:177. Hartung & Knapp 2001, Stat Med 20:3875;
-    Sidik & Jonkman 2002, Stat Med 21:3153. The more cautious of both: Jackson, Law, Rücker &
-    Schwarzer 2017, Stat Med 36:3923. ``python -m benchmarks inference --only levels`` measures
-    what holds.
+    DerSimonian & Laird 1986, Control Clin Trials 7:177. With equal weights the t-test is Hartung
+    and Knapp's (2001, Stat Med 20:3875), whose unequal weights hold the level less well with many
+    patients. The more cautious of both: Jackson, Law, Rücker & Schwarzer 2017, Stat Med 36:3923.
+    ``python -m benchmarks inference --only levels`` measures what holds.
     """
     known = np.isfinite(effect) & np.isfinite(sd) & (sd > 0)
     n = known.sum(axis=0)
@@ -80,15 +80,16 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
         excess = (inverse * (values - mean) ** 2).sum(axis=0) - (n - 1)
         between = np.maximum(0.0, excess / (total - (inverse**2).sum(axis=0) / total))
         weight = np.where(known, 1.0 / (size**2 + between), 0.0)
-        mean = (weight * values).sum(axis=0) / weight.sum(axis=0)
-        scale = (weight * (values - mean) ** 2).sum(axis=0) / (n - 1)
-        plain = 1.0 / np.sqrt(weight.sum(axis=0))
-        knapp = plain * np.sqrt(scale)
+        weighted = (weight * values).sum(axis=0) / weight.sum(axis=0)
+        p_dl = 2 * stats.norm.sf(np.abs(weighted) * np.sqrt(weight.sum(axis=0)))
+        mean = values.sum(axis=0) / n
+        by_t = np.sqrt((np.where(known, values - mean, 0.0) ** 2).sum(axis=0) / (n - 1) / n)
+        within = np.where(known, size**2, 0.0).sum(axis=0)
+        chance = np.sqrt(within + n * between) / n
+        p = np.maximum(_by_t(mean / by_t, n), 2 * stats.norm.sf(np.abs(mean) / chance))
         normal_by_t = stats.norm.isf(_TAIL) / stats.t.isf(_TAIL, np.maximum(n - 1, 1))
-        error = np.maximum(knapp, plain * normal_by_t)
-        p_dl = 2 * stats.norm.sf(np.abs(mean) / plain)
-        p = np.maximum(_by_t(mean / knapp, n), p_dl)
-        p_least = 2 * stats.norm.sf(most * np.sqrt(total))
+        error = np.maximum(by_t, chance * normal_by_t)
+        p_least = 2 * stats.norm.sf(most * n / np.sqrt(within))
     # an ion that is nowhere: as many patients, none of whom says anything
     still = np.isfinite(effect) & (sd == 0) & (np.abs(effect) < _ALIKE)
     few = n < MIN_PATIENTS
@@ -97,7 +98,7 @@ def random_effects(effect: Floats, sd: Floats, *, most: float = np.inf) -> Combi
     p, p_dl, p_least = np.where(nothing, 1.0, np.where(few, np.nan, [p, p_dl, p_least]))
     return Combined(
         mean=np.where(few, _mean(np.where(some, effect, np.nan)), mean),
-        weight=np.where(few, some, weight),
+        weight=np.where(few, some, known).astype(np.float64),
         error=np.where(few, np.nan, error),
         p=p,
         p_dl=p_dl,

@@ -363,7 +363,7 @@ STRONGEST = Section(
 {% if study or biomarkers.rows %}
 <p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first: AUC and effect are means over the
 specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit, need three, and hold where patients
-differ (Hartung and Knapp); beside them stand the t-test and the p of DerSimonian and Laird, which is too small where patients differ. A name is a
+differ: p is that of a t-test, never below what chance within the patients allows. Beside it stand the t-test alone and the p of DerSimonian and Laird, which is too small where patients differ. A name is a
 match of mass, polarity and adduct, not an identification.</p>
 {{ plot("volcano", "Every m/z by its effect and how sure it is.") }}
 {{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}

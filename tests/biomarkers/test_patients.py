@@ -8,46 +8,46 @@ from msiscale.biomarkers.patients import alike, false_discovery, random_effects,
 
 
 def _by_hand(effect: list[float], sd: list[float]) -> dict[str, float]:
-    """The formulas of DerSimonian and Laird, then of Hartung and Knapp, a patient at a time."""
+    """The t-test, and the formulas of DerSimonian and Laird, a patient at a time."""
     n = len(sd)
     w = [1 / s**2 for s in sd]
-    mean = sum(a * b for a, b in zip(w, effect, strict=True)) / sum(w)
-    q = sum(a * (b - mean) ** 2 for a, b in zip(w, effect, strict=True))
+    fixed = sum(a * b for a, b in zip(w, effect, strict=True)) / sum(w)
+    q = sum(a * (b - fixed) ** 2 for a, b in zip(w, effect, strict=True))
     tau2 = max(0.0, (q - n + 1) / (sum(w) - sum(a * a for a in w) / sum(w)))
     v = [1 / (s**2 + tau2) for s in sd]
-    mean = sum(a * b for a, b in zip(v, effect, strict=True)) / sum(v)
-    laird = 1 / sum(v)
-    knapp = sum(a * (b - mean) ** 2 for a, b in zip(v, effect, strict=True)) / ((n - 1) * sum(v))
+    weighted = sum(a * b for a, b in zip(v, effect, strict=True)) / sum(v)
+    mean = sum(effect) / n
+    by_t = (sum((b - mean) ** 2 for b in effect) / (n - 1) / n) ** 0.5
+    chance = sum(s**2 + tau2 for s in sd) ** 0.5 / n
     normal_by_t = float(stats.norm.isf(0.025) / stats.t.isf(0.025, n - 1))
-    error = max(laird**0.5 * normal_by_t, knapp**0.5)
-    p_dl = 2 * float(stats.norm.sf(abs(mean) / laird**0.5))
+    by_chance = 2 * float(stats.norm.sf(abs(mean) / chance))
     return {
         "mean": mean,
         "between": tau2**0.5,
-        "error": error,
-        "p": max(2 * float(stats.t.sf(abs(mean) / knapp**0.5, n - 1)), p_dl),
-        "p_dl": p_dl,
-        "p_least": 2 * float(stats.norm.sf(0.5 * sum(w) ** 0.5)),
+        "error": max(by_t, chance * normal_by_t),
+        "p": max(2 * float(stats.t.sf(abs(mean) / by_t, n - 1)), by_chance),
+        "p_dl": 2 * float(stats.norm.sf(abs(weighted) * sum(v) ** 0.5)),
+        "p_least": 2 * float(stats.norm.sf(0.5 * n / sum(s**2 for s in sd) ** 0.5)),
     }
 
 
 @pytest.mark.parametrize(
-    ("effect", "sd", "knapp"),
+    ("effect", "sd", "by_t"),
     [
-        ([0.3, 0.28, 0.31, 0.3], [0.1, 0.1, 0.1, 0.1], False),  # agree: as if of one patient
-        ([0.4, -0.3, 0.35, 0.1], [0.05, 0.05, 0.1, 0.2], False),  # do not
-        ([0.1, 0.11, -0.4, 0.35], [0.02, 0.02, 0.2, 0.15], True),  # nor do these
-        ([0.2, 0.1, 0.15], [0.1, 0.2, 0.05], False),
+        ([0.3, 0.28, 0.31, 0.3], [0.1, 0.1, 0.1, 0.1], True),  # few degrees of freedom
+        ([0.4, -0.3, 0.35, 0.1], [0.05, 0.05, 0.1, 0.2], False),  # chance is large in one
+        ([0.1, 0.11, -0.4, 0.35], [0.02, 0.02, 0.2, 0.15], True),  # they differ
+        ([0.2, 0.1, 0.15], [0.1, 0.2, 0.05], False),  # agree more than chance allows
     ],
 )
 def test_random_effects_are_those_of_the_formulas(
-    effect: list[float], sd: list[float], knapp: bool
+    effect: list[float], sd: list[float], by_t: bool
 ) -> None:
-    found = random_effects(np.array(effect)[:, None], np.array(sd)[:, None], most=0.5)
+    values = np.array(effect)[:, None]
+    found = random_effects(values, np.array(sd)[:, None], most=0.5)
     for name, value in _by_hand(effect, sd).items():
         assert getattr(found, name)[0] == pytest.approx(value, rel=1e-11, abs=1e-12), name
-    plain = 1 / np.sqrt(found.weight.sum())
-    assert (found.error[0] > plain * (1 + 1e-9)) == knapp
+    assert (found.p[0] == pytest.approx(t_test(values)[0])) == by_t
 
 
 def test_equal_errors_that_patients_exceed_give_the_t_test() -> None:
