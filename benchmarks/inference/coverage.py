@@ -99,7 +99,7 @@ def by_bootstrap(population: Population, n: int, cohorts: int, rng: np.random.Ge
     weights, held = intervals.draws(n, DRAWS), 0
     for _ in range(cohorts):
         picked = rng.integers(0, POPULATION, n)
-        counts = intervals.tally(population.truth[picked], population.probability[picked])
+        counts = intervals.tally([*population.truth[picked]], [*population.probability[picked]])
         low, high = intervals.interval(intervals.values(counts, weights)["auc"])
         held += low <= population.pooled <= high
     return held / cohorts

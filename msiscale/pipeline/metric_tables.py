@@ -38,7 +38,7 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
         pooled = {
             tuple(row[k] for k in keys): row["value"] for row in rows if row["specimen"] == POOLED
         }
-        more, pairs = over_patients(one, patients, pooled)  # type: ignore[arg-type]
+        more, pairs = over_patients(one, patients, pooled)
         parts += [one.records, rows]
         estimates += more
         compared += pairs

@@ -103,8 +103,8 @@ def _of_modes(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> t
     compared = []
     if len(each) == 2:
         pair = (MSI_FROM_HE, MSI_FROM_COLOUR)
-        values = [pooled[model, "weighted", "r2"] for model in pair]
-        compared.append(_compared(one.protocol, pair, "r2", each, samples, values, unit))
+        ends = [pooled[model, "weighted", "r2"] for model in pair]
+        compared.append(_compared(one.protocol, pair, "r2", each, samples, ends, unit))
     return found, compared
 
 

@@ -61,11 +61,15 @@ class Estimates:
         self._results = results
         for row in table.to_dict("records"):
             key = (row["protocol"], row["model"], row["target"], row["metric"])
-            ends = (float(row[name]) for name in ("value", "low", "high"))
-            counts = int(row["patients"]), int(row["of"])
-            trusted = str(row["trusted"]) == "True"
-            estimate = Estimate(*ends, *counts, trusted, str(row.get("why") or ""))
-            self._found.setdefault(row["estimand"], {})[key] = estimate
+            self._found.setdefault(row["estimand"], {})[key] = Estimate(
+                value=float(row["value"]),
+                low=float(row["low"]),
+                high=float(row["high"]),
+                patients=int(row["patients"]),
+                of=int(row["of"]),
+                trusted=str(row["trusted"]) == "True",
+                why=str(row.get("why") or ""),
+            )
 
     def over_patients(self, protocol: str) -> bool:
         """Whether a protocol has means over patients: not where there is one patient."""
