@@ -42,13 +42,13 @@ ENOUGH = Section(
     "enough",
     "How many patients",
     """\
-{% if learning_curve.rows or power_by_effect.rows %}
+{% if study or learning_curve.rows or power_by_effect.rows %}
 <h2 id="enough">How many patients are enough</h2>
 {% if learning_curve.rows %}
 <p class="note">Measured: patients join the training one after another, and every patient is held out once. Expected: a curve through these
 means, read off further on. Its interval holds if the curve keeps its form and further patients are like these.</p>
-{{ cells(learning_curve, "R² of the spectrum predicted from H&E, mean over the patients held out.", "") }}
 {% endif %}
+{{ cells(learning_curve, "R² of the spectrum predicted from H&E, mean over the patients held out.", "Not asked for: msiscale power.") }}
 {% if power_by_effect.rows %}
 <p class="note">Power is the probability that an m/z is found, at a false-discovery rate of 5 % among the m/z tested here and with the spread between
 patients that half of them have; power.csv also has m/z that differ more.</p>
@@ -58,4 +58,9 @@ patients that half of them have; power.csv also has m/z that differ more.</p>
 """,  # noqa: E501
     (learning_curve, power_by_effect),
     (LEARNING, POWER),
+    lambda r: (
+        ""
+        if r.is_study or learning_curve(r).rows or power_by_effect(r).rows
+        else "no patients are compared"
+    ),
 )
