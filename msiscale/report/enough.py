@@ -61,6 +61,6 @@ patients that half of them have; power.csv also has m/z that differ more.</p>
     lambda r: (
         ""
         if r.is_study or learning_curve(r).rows or power_by_effect(r).rows
-        else "no patients are compared"
+        else "fewer than two specimens can be compared"
     ),
 )
