@@ -288,8 +288,8 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
     (line,) = re.findall(r"Not applicable here: [^.]*\.", words)
     assert line == (
         "Not applicable here: Cancer, Biomarkers, Secondary regions, because no "
-        "specimen is annotated; How many patients, Between specimens, because fewer than two specimens can be "
-        "compared."
+        "specimen is annotated; How many patients, Between specimens, because fewer than two "
+        "specimens can be compared."
     )
     for empty in (
         "No metrics yet",
