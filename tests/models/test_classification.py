@@ -60,17 +60,17 @@ def test_shuffled_labels_leave_nothing(cohort):
 
 
 def test_a_fold_never_sees_the_specimens_that_it_holds_out(cohort):
-    before = fit_all(cohort)
+    before = fit_all(cohort, tol=1e-7)  # so near the optimum that rounding is all
     rng = np.random.default_rng(1)
     cohort.features["s1"] = rng.normal(size=(50, 24)).astype(np.float32) * 100
     cohort.intensity["s1"] = rng.normal(size=(50, 40)).astype(np.float32) * 100
     cohort.cancer["s1"] = rng.uniform(size=50).astype(np.float32)
-    after = fit_all(cohort)
+    after = fit_all(cohort, tol=1e-7)
     for name in (MSI, HE, PREDICTED):
         a, b = before[name, "s1"], after[name, "s1"]
         assert a.C == b.C
         # which problems share a product decides its rounding, hence not to the last bit
-        np.testing.assert_allclose(a.coef, b.coef, atol=5e-4 * np.abs(a.coef).max())
+        np.testing.assert_allclose(a.coef, b.coef, atol=1e-4 * np.abs(a.coef).max())
         assert not np.allclose(before[name, "s0"].coef, after[name, "s0"].coef, rtol=1e-2)
 
 
