@@ -1,7 +1,8 @@
 """Run a command that the kernel gives no hard links, as SMB, exFAT and many FUSE systems have none.
 
 ``python -m benchmarks.faults.nolinks COMMAND [WORD …]``: a seccomp filter, which all processes of
-the command inherit, answers ``link`` and ``linkat`` with EPERM, as those file systems do.
+the command inherit, answers ``link`` and ``linkat`` with EPERM, as those file systems do. A worker
+preloads this file instead: its nanny needs links in shared memory to make semaphores.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import platform
 import struct
 import sys
 
-# audit architecture, and the numbers of link and linkat in it
-CALLS = {"x86_64": (0xC000003E, (86, 265)), "aarch64": (0xC00000B7, (37,))}
+# audit architecture, the numbers of link and linkat in it, and that of seccomp
+CALLS = {"x86_64": (0xC000003E, (86, 265), 317), "aarch64": (0xC00000B7, (37,), 277)}
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF: a word of the call, a comparison, the verdict
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
+_NO_NEW_PRIVILEGES, _FILTER, _ALL_THREADS = 38, 1, 1
 
 
 def missing() -> str | None:
@@ -27,8 +28,8 @@ def missing() -> str | None:
 
 
 def refuse() -> None:
-    """From now on no hard links for this process and those that it starts."""
-    architecture, numbers = CALLS[platform.machine()]
+    """From now on no hard links for this process, its threads and those that it starts."""
+    architecture, numbers, seccomp = CALLS[platform.machine()]
     program = [(_LOAD, 0, 0, 4), (_EQUAL, 0, len(numbers) + 1, architecture), (_LOAD, 0, 0, 0)]
     program += [(_EQUAL, len(numbers) - i, 0, number) for i, number in enumerate(numbers)]
     program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
@@ -37,9 +38,14 @@ def refuse() -> None:
         struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
     )
     libc = ctypes.CDLL(None, use_errno=True)
-    for words in ((_NO_NEW_PRIVILEGES, 1, 0, 0, 0), (_SET_SECCOMP, _FILTER, head, 0, 0)):
-        if libc.prctl(*words):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    failed = libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    if failed or libc.syscall(seccomp, _FILTER, _ALL_THREADS, head):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def dask_setup(_: object) -> None:
+    """Preload of a worker."""
+    refuse()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ MEMORY = 3 << 30  # of a worker; one that holds an encoder needs 1 GiB
 BUCKET = "faults"
 TCP_TIMEOUT = "12s"  # after which a connection over a cut link is given up; Dask takes 11 s or more
 NO_LINKS = (sys.executable, "-m", "benchmarks.faults.nolinks")
+NO_LINKS_HERE = Path(__file__).parent / "nolinks.py"
 TALLY = Path(__file__).with_name("tally.py")
 
 
@@ -158,7 +159,9 @@ class Stand:
             )
             self.linkless = self.stack.enter_context(made)
             for _ in range(self.workers):
-                self.linkless.add_worker(prefix=NO_LINKS)
+                self.linkless.add_worker(
+                    env={"DASK_DISTRIBUTED__WORKER__PRELOAD": str(NO_LINKS_HERE)}
+                )
             self.linkless.wait()
         return self.linkless
 
