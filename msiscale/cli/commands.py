@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from json import dumps
 from typing import Any
 
 import click
@@ -78,20 +79,37 @@ def _ended(context: click.Context, result: Any) -> None:
 @cli.command(section=COHORT)
 @click.argument("manifest")
 @choices()
+@option("--strict", "Exit with 1 where there is a warning, not only a problem", is_flag=True)
+@option("--json", "Print problems, notices and what was understood as JSON", is_flag=True)
 @click.pass_context
-def check(context: click.Context, /, manifest: str, **words: Any) -> None:
-    """Open and validate every input, compute nothing; one line a problem, exit 1 if any."""
+def check(context: click.Context, /, manifest: str, strict: bool, json: bool, **words: Any) -> None:
+    """Open and validate every input and say how each was understood; compute nothing.
+
+    One line a problem, exit 1 if any.
+    """
     from msiscale.notices import lines
     from msiscale.pipeline.check import check as check_inputs
 
     found = check_inputs(manifest, configured(words))
-    warned = [f"warning: {line}" for line in lines(found.notices)]
-    for line in [*found.problems, *warned]:
+    kinds = {k: [n for n in found.notices if n.severity == k] for k in ("warning", "note")}
+    fails = bool(found.problems or (strict and kinds["warning"]))
+    if json:
+        click.echo(dumps(found.as_dict(), ensure_ascii=False, indent=1))
+        context.exit(int(fails))
+    for each in found.understood:
+        for line in each.lines():
+            click.echo(line)
+    for line in found.problems:
         click.echo(line)
-    if found.problems:
-        context.exit(1)
-    but = "" if not warned else f", with {len(warned)} warning{'s' if len(warned) > 1 else ''}"
-    click.echo(f"all inputs can be used{but}")
+    said = []
+    for kind, some in kinds.items():
+        told = [*lines(some)]
+        for line in told:
+            click.echo(f"{kind}: {line}")
+        said += [f"{len(told)} {kind}{'' if len(told) == 1 else 's'}"] if told else []
+    if not found.problems:
+        click.echo(", with ".join(["all inputs can be used", *filter(None, [" and ".join(said)])]))
+    context.exit(int(fails))
 
 
 def _add(name: str, section: str, help: str, *stages: str) -> None:

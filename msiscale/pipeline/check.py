@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from msiscale import msi
 from msiscale.biomarkers import read_lipids
@@ -20,6 +21,8 @@ from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.register import cancer_on_grid
 from msiscale.pipeline.twins import twins
+from msiscale.pipeline.understood import Understood
+from msiscale.slide.annotations import read_annotation
 from msiscale.slide.reader import check as check_slide
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import as_asked
@@ -28,14 +31,23 @@ from msiscale.work import reason
 
 @dataclass(frozen=True)
 class Checked:
-    """What cannot be used, one line each, and what can but should be known."""
+    """What cannot be used, one line each, what can but should be known, and what was understood."""
 
     problems: list[str] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    understood: list[Understood] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: ``problems``, ``notices`` (rows of ``notices.csv``) and ``specimens``."""
+        return {
+            "problems": self.problems,
+            "notices": [notice.row() for notice in self.notices],
+            "specimens": [each.as_dict() for each in self.understood],
+        }
 
 
 def check(manifest: str, config: RunConfig) -> Checked:
-    """Look at headers, landmarks, outlines and a patch of each slide; not at spectra."""
+    """Look at headers, three spectra, landmarks, outlines and a patch of each slide."""
     from msiscale.features.encoders import load_encoders  # torch takes seconds
 
     def encoder() -> None:
@@ -60,7 +72,8 @@ def check(manifest: str, config: RunConfig) -> Checked:
         except (InputError, OSError) as error:
             checked.problems.append(f"{name}: {reason(error)}")
     for specimen in cohort:
-        found, texts = _check(specimen, config)
+        checked.understood.append(Understood.of(specimen))
+        found, texts = _check(specimen, config, checked.understood[-1])
         checked.problems.extend(f"{specimen.name}: {line}" for line in found)
         checked.notices.extend(Notice.of(specimen, text) for text in texts)
     return checked
@@ -70,7 +83,9 @@ def _of_option(checked: Checked, name: str, text: str) -> None:
     checked.notices.append(Notice("", "", name, text))
 
 
-def _check(specimen: Specimen, config: RunConfig) -> tuple[list[str], list[str]]:
+def _check(
+    specimen: Specimen, config: RunConfig, understood: Understood
+) -> tuple[list[str], list[str]]:
     """Problems and warnings of a specimen, which begin with their file."""
     found: list[str] = []
     warned: dict[str, None] = {}
@@ -82,11 +97,17 @@ def _check(specimen: Specimen, config: RunConfig) -> tuple[list[str], list[str]]
             warned |= dict.fromkeys(f"{specimen.msi}: {note}" for note in source.notes)
             if pixel_um is None:
                 found.append(f"{specimen.msi}: no pixel size; give the manifest column pixel_um")
+            understood.take_msi(source, specimen)
         except Exception as error:
             found.append(reason(error))
         try:
             slide = open_reader(specimen.slide, mpp=specimen.mpp)
             check_slide(slide)
+            understood.take_slide(slide, specimen)
+            outlines = None
+            if specimen.annotation:
+                outlines = read_annotation(specimen.annotation, slide.shape, slide=slide)
+                understood.take_annotation(outlines, slide.mpp, config)
             if config.mpp is not None:  # else it is not finer than any slide
                 as_asked(slide, config.mpp)
             if pixel_um is not None:
@@ -97,7 +118,7 @@ def _check(specimen: Specimen, config: RunConfig) -> tuple[list[str], list[str]]
                     matrix = given(specimen, slide.mpp, size).matrix
                 else:  # found when it runs; anywhere will do to read the annotation
                     matrix = scaling(size.x / slide.mpp.x, size.y / slide.mpp.y)
-                cancer_on_grid(specimen, slide, matrix, shape, config)
+                cancer_on_grid(specimen, slide, matrix, shape, config, outlines)
         except Exception as error:
             found.append(reason(error))
     return found, [*warned]

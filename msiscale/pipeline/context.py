@@ -205,7 +205,7 @@ class Run:
         """A specimen that cannot go on: recorded, said in one line, left out from here on."""
         self.failed[name] = why
         mine = (n for n in self._notices if (n.stage, n.specimen) == (stage, name))
-        own = [f"{n.file}: {n.text}" if n.file else n.text for n in mine]
+        own = [n.warned for n in mine]
         heard = {"notices": own} if own else {}
         self.write(stage, name, key, "failed", reason=why, version=__version__, **heard)
         self.say(f"{stage}: {name} set aside: {why}")

@@ -28,7 +28,9 @@ from msiscale.config import (
 from msiscale.errors import InputError
 from msiscale.log import hearing
 from msiscale.models.incremental import need_dask_ml
+from msiscale.notices import COLUMNS as OF_NOTICES
 from msiscale.notices import Notice
+from msiscale.notices import table as table_of_notices
 from msiscale.pipeline.account import totals
 from msiscale.pipeline.annotate import annotated
 from msiscale.pipeline.axis import given_axis
@@ -48,6 +50,7 @@ from msiscale.store import (
     local_path,
     make_root,
     read_csv,
+    write_csv,
     write_json,
 )
 from msiscale.store.content import recall, seen
@@ -248,15 +251,14 @@ def _write_run(job: Run, started: str, began: float) -> None:
     before, stages = earlier.get("stages", {}), job.account.as_dict()
     cost = {**earlier.get("cost", {}), **job.account.cost()}
     fresh = {k: v for k, v in stages.items() if v.get("redone", 1) or k not in before}
+    notices = [asdict(n) for n in job.notices(Notice(**n) for n in earlier.get("notices", []))]
     children = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     document = {
         "manifest": job.cohort.path,
         "specimens": job.names,
         "patients": job.cohort.patients,
         "failed": job.failed,
-        "notices": [
-            asdict(n) for n in job.notices(Notice(**n) for n in earlier.get("notices", []))
-        ],
+        "notices": notices,
         "started": started,
         "wall_s": round(time.perf_counter() - began, 3),
         "stages": {**before, **fresh},
@@ -274,3 +276,4 @@ def _write_run(job: Run, started: str, began: float) -> None:
         },
     }
     write_json(join(job.out, "run.json"), document)
+    write_csv(join(job.out, "notices.csv"), table_of_notices(notices), OF_NOTICES)

@@ -7,6 +7,7 @@ found from the specimen's cube and slide (`msiscale.pipeline.placement`).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from msiscale.pipeline.tasks import Task
 from msiscale.registration import AUTOMATIC, RESIDUALS
 from msiscale.regridding import covered_by_half
 from msiscale.slide.annotations import label_fraction, read_annotation
+from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.tissue import tissue_mask
 from msiscale.slide.working import working
@@ -158,6 +160,7 @@ def cancer_on_grid(
     matrix: np.ndarray,
     shape: tuple[int, int],
     config: RunConfig,
+    outlines: Sequence[Outline] | None = None,
 ) -> np.ndarray | None:
     """Compute the annotated fraction of every MSI pixel.
 
@@ -173,6 +176,8 @@ def cancer_on_grid(
         (y, x) of the MSI grid.
     config
         Says which classes are cancer, and which to leave unknown.
+    outlines
+        Those of the annotation, where it was read already.
 
     Returns
     -------
@@ -186,9 +191,10 @@ def cancer_on_grid(
     """
     if specimen.annotation is None:
         return None
-    regions = read_annotation(specimen.annotation, slide.shape, slide=slide)
+    if outlines is None:
+        outlines = read_annotation(specimen.annotation, slide.shape, slide=slide)
     chosen = {"cancer": config.cancer_classes, "exclude": config.exclude_classes}
     try:
-        return label_fraction(regions, matrix, shape, **chosen)
+        return label_fraction(outlines, matrix, shape, **chosen)
     except InputError as error:
         raise InputError(f"{specimen.annotation}: {error}") from None

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from msiscale.errors import InputError
+from msiscale.notices import COLUMNS, table
 from msiscale.pipeline.axis import axis_url, stored_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.stages import COHORT, PARTS
@@ -16,6 +17,7 @@ from msiscale.store import (
     listing,
     open_group,
     remove,
+    write_csv,
     write_json,
 )
 from msiscale.store.lease import held
@@ -145,6 +147,7 @@ def _withdraw(
     facts = {k: {n: v for n, v in document[k].items() if n in left} for k in tables}
     noticed = [n for n in document.get("notices", []) if n["specimen"] in left]
     write_json(plan, {**document, "specimens": left, "notices": noticed, **facts})
+    write_csv(join(out, "notices.csv"), table(noticed), COLUMNS)
     ledger.forget("manifest", names)
     lines = [
         f"{out}: withdrawn: {', '.join(names)}; deleted with them: model, metrics, maps, figures"

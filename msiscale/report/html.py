@@ -26,6 +26,7 @@ from msiscale.report.headline import table as headline_table
 from msiscale.report.plots import cohort_plots
 from msiscale.report.sections import (
     FIRST,
+    NOTICES,
     SCORES,
     SECTIONS,
     TABLES,
@@ -139,7 +140,7 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
     plots = embedded(drawn) if drawn else {}
     study = results.is_study
     kept = [s for s in SECTIONS if study or not s.unless(results)]
-    first = [] if study else [s for s in FIRST if s in kept]
+    first = [s for s in (NOTICES, *(() if study else FIRST)) if s in kept]
     return _template(
         "report.html.j2",
         **_frame_of("msiscale report"),

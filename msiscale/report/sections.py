@@ -271,6 +271,41 @@ def probability_means(results: Results) -> str:
     return MEANINGS.get(str(by), "")
 
 
+NOTICES_TABLE = CsvTable("notices", "specimen field seen assumed severity", "msiscale run")
+
+
+def notices(results: Results) -> HtmlTable:
+    """What was noticed of the inputs, warnings first; what is the same of several in one row."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    table = results.table(NOTICES_TABLE).fillna("").astype(str)
+    for row in table.to_dict("records"):
+        key = tuple(row[c] for c in ("severity", "field", "seen", "assumed"))
+        rows.setdefault(key, []).append(row["specimen"])
+    shown = [
+        [severity, _several(names), field, seen, assumed]
+        for (severity, field, seen, assumed), names in sorted(
+            rows.items(), key=lambda item: item[0][0] != "warning"
+        )
+    ]
+    return HtmlTable(["severity", "specimen", "of", "seen", "assumed"], shown)
+
+
+def _several(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(filter(None, names[:3])) + more
+
+
+NOTICES = Section(
+    "notices",
+    "Notices",
+    """\
+<h2 id="notices">Notices</h2>
+<p class="note">What was noticed of the inputs, and what was assumed. A warning can change results if the assumption is wrong; a note cannot.</p>
+{{ cells(notices, "notices.csv has the file of each.", "Nothing was noticed.") }}
+""",  # noqa: E501
+    (notices,),
+    (NOTICES_TABLE,),
+)
 CANCER = Section(
     "cancer",
     "Cancer",
@@ -410,7 +445,7 @@ REGISTRATION = Section(
 )
 # the page has these, in this order: a new one is a line here
 SECTIONS = (
-    *(CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, ENOUGH),
+    *(NOTICES, CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, ENOUGH),
     *(SECONDARY, REGISTRATION, BETWEEN),
 )
 FIRST = (ION_IMAGES, PREDICTED)  # above all else where there is no annotation, or one patient

@@ -79,27 +79,46 @@ def label_fraction(
     return np.clip(fraction, 0, 1).astype(np.float32)
 
 
-def _sort(
+def roles(
     outlines: Sequence[Outline], cancer: Sequence[str] | None, exclude: Sequence[str] | None
-) -> tuple[list[Outline], list[Outline], list[Outline]]:
-    """Outlines of cancer, to exclude, and benign."""
+) -> list[str]:
+    """What each outline counts as.
+
+    Parameters
+    ----------
+    outlines : sequence of Outline
+        From `read_annotation`.
+    cancer, exclude : sequence of str or None
+        As those of `label_fraction`.
+
+    Returns
+    -------
+    list of str
+        ``"cancer"``, ``"unknown"`` (left out), ``"not cancer"`` (cut out of cancer around it),
+        ``"neither"`` (says nothing), or ``"not known"`` of a class that no list has.
+    """
     wanted = CANCER if cancer is None else tuple(cancer)
     unwanted = EXCLUDE if exclude is None else tuple(exclude)
     # a painted copy has no classes: what is outlined there is cancer whatever was asked for
     unnamed = cancer is None or all(one.name is None for one in outlines)
-    chosen, excluded, benign, foreign = [], [], [], []
-    for one in outlines:
-        if one.name is None:
-            if unnamed:
-                chosen.append(one)
-        elif _matches(one.name, wanted):
-            chosen.append(one)
-        elif _matches(one.name, unwanted):
-            excluded.append(one)
-        elif _matches(one.name, BENIGN):
-            benign.append(one)
-        elif not _matches(one.name, NEUTRAL):
-            foreign.append(one.name)
+    lists = {"cancer": wanted, "unknown": unwanted, "not cancer": BENIGN, "neither": NEUTRAL}
+
+    def role(name: str | None) -> str:
+        if name is None:
+            return "cancer" if unnamed else "neither"
+        return next((role for role, some in lists.items() if _matches(name, some)), "not known")
+
+    return [role(one.name) for one in outlines]
+
+
+def _sort(
+    outlines: Sequence[Outline], cancer: Sequence[str] | None, exclude: Sequence[str] | None
+) -> tuple[list[Outline], list[Outline], list[Outline]]:
+    """Outlines of cancer, to exclude, and benign."""
+    by: dict[str, list[Outline]] = {}
+    for one, role in zip(outlines, roles(outlines, cancer, exclude), strict=True):
+        by.setdefault(role, []).append(one)
+    chosen, foreign = by.get("cancer", []), by.get("not known")
     found = ", ".join(sorted({one.name for one in outlines if one.name}))
     if cancer is None and foreign and not chosen:
         raise InputError(
@@ -113,7 +132,7 @@ def _sort(
             MsiscaleWarning,
             stacklevel=3,
         )
-    return chosen, excluded, benign
+    return chosen, by.get("unknown", []), by.get("not cancer", [])
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

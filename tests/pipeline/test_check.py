@@ -129,7 +129,9 @@ def ours(said: Said) -> None:
 def test_the_terminal_of_check(pair: Path) -> None:
     said = installed("check", pair / "manifest_no_mpp.csv", "--encoder", "efficientnet-lite0")
     assert (said.code, said.err) == (0, "")
-    warning, end = said.out.splitlines()
+    *understood, warning, end = said.out.splitlines()
+    assert understood[0].startswith("R0008") and "25 µm each (from the file)" in understood[1]
+    assert "0.17 µm per pixel (from the file)" in understood[2]
     assert warning.startswith("warning: R0008: /") and "smaller than its MSI" in warning
     assert end == "all inputs can be used, with 1 warning"
 
@@ -278,3 +280,29 @@ def test_what_fails_is_noticed_too(tmp_path: Path, scheduler: str) -> None:
     assert record is not None and "smaller than its MSI" in record["notices"][0]
     kept = json.loads((out / "run.json").read_text())["notices"]
     assert [n["specimen"] for n in kept if n["stage"] == "register"] == ["S2"]
+
+
+def test_strict_and_json(tmp_path: Path) -> None:
+    manifest = odd_cohort(tmp_path)
+    assert msiscale("check", manifest, "--strict", *CHOICES).code == 1
+    said = msiscale("check", manifest, "--json", *CHOICES)
+    found = json.loads(said.out)
+    assert said.code == 0 and found["problems"] == []
+    assert {(n["specimen"], n["field"], n["severity"]) for n in found["notices"]} == {
+        ("S1", "slide", "warning"),
+        ("S2", "slide", "warning"),
+    }
+    first = found["specimens"][0]
+    assert first["msi"] == {
+        "pixels": 120,
+        "grid": [10, 12],
+        "pixel_um": [50.0, 50.0],
+        "pixel_um_from": "file",
+        "mz": [200.0, 400.0],
+        "spacing_mz": 100.0,
+        "spectra": "centroid",
+        "polarity": None,
+        "analyser": None,
+    }
+    assert first["slide"]["mpp"] == [5.0, 5.0] and first["slide"]["mpp_from"] == "manifest"
+    assert first["registration"] == "matrix" and first["annotation"] is None

@@ -25,7 +25,7 @@ from msiscale.report import apart
 from msiscale.simulate import simulate
 from msiscale.store import Ledger
 
-NOT_OWNED = ("run.json", "ledger/", "lease/")  # of the run itself
+NOT_OWNED = ("run.json", "notices.csv", "ledger/", "lease/")  # of the run itself
 
 
 def kept_paths(out: Path) -> set[str]:
