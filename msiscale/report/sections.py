@@ -277,7 +277,7 @@ NOTICES_TABLE = CsvTable("notices", "specimen field seen assumed severity", "msi
 def notices(results: Results) -> HtmlTable:
     """What was noticed of the inputs, warnings first; what is the same of several in one row."""
     rows: dict[tuple[str, ...], list[str]] = {}
-    table = results.table(NOTICES_TABLE).fillna("").astype(str)
+    table = results.table(NOTICES_TABLE).astype(object).fillna("").astype(str)
     for row in table.to_dict("records"):
         key = tuple(row[c] for c in ("severity", "field", "seen", "assumed"))
         rows.setdefault(key, []).append(row["specimen"])

@@ -300,7 +300,7 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
     ):
         assert empty not in words
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
-    assert heads == ["ions", "msi", "specimens", "believe", "registration", "run"]
+    assert heads == ["notices", "ions", "msi", "specimens", "believe", "registration", "run"]
     (gallery, *_) = [a for tag, a in page.tags if tag == "img"]  # before the list of specimens
     assert "s3: H&E beside ion images" in str(gallery["alt"])
     assert "blocks of the specimen left out" in words and "patient left out" not in words
@@ -318,7 +318,7 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
 def test_a_study_keeps_its_sections_and_has_the_ions_folded(page: _Page) -> None:
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
     assert heads == [
-        *("specimens", "cancer", "believe", "msi", "ions", "biomarkers", "enough"),
+        *("notices", "specimens", "cancer", "believe", "msi", "ions", "biomarkers", "enough"),
         *("secondary", "registration", "between", "run"),
     ]
     assert "Not applicable here" not in page.words
