@@ -17,13 +17,13 @@ from msiscale.models import (
     PCA,
     Fold,
     FoldModel,
-    FourierFold,
     Moments,
     RowBlock,
     fit_classifiers,
     fit_fourier_folds,
     fit_linear_folds,
 )
+from msiscale.models.fourier_folds import labelled
 from msiscale.models.r2 import R2
 
 Floats = NDArray[np.float64]
@@ -83,7 +83,7 @@ def compare(
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     for fold, plain, curved in zip(folds, linear, fourier, strict=True):
         found["linear"].append((_r2_of(plain), _auc_of(plain, parts, fold, patients)))
-        found["rff"].append((_r2_of(curved.model), _auc_of(curved, parts, fold, patients)))
+        found["rff"].append((_r2_of(curved), _auc_of(curved, parts, fold, patients)))
         found["boosting"].append(_boosted(plain, parts, fold))
     return found
 
@@ -97,7 +97,7 @@ def _r2_of(model: FoldModel) -> float:
 
 
 def _auc_of(
-    model: FoldModel | FourierFold,
+    model: FoldModel,
     parts: Mapping[str, Rows],
     fold: Fold,
     patients: Mapping[str, str],
@@ -108,12 +108,9 @@ def _auc_of(
     if truth.all() or not truth.any():
         return float("nan")
     blocks = [RowBlock(n, (x, y, None)) for n, (x, y) in annotated.items() if len(y)]
-    see = (lambda x: x) if isinstance(model, FoldModel) else model.map.beside
-    if isinstance(model, FourierFold):
-        blocks = model.labelled(blocks)
-    maps = {HE: {fold.name: (model.maps or {})[HE]}}
-    fitted = fit_classifiers(blocks, maps, [fold], patients)[HE, fold.name]
-    guess = np.concatenate([fitted.predict(see(annotated[n][0])) for n in fold.test])
+    seen, maps = labelled(model.fourier, blocks), {HE: {fold.name: (model.maps or {})[HE]}}
+    fitted = fit_classifiers(seen, maps, [fold], patients)[HE, fold.name]
+    guess = np.concatenate([fitted.predict(model.beside(annotated[n][0])) for n in fold.test])
     return _auc(truth, guess)
 
 

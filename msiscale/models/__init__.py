@@ -6,7 +6,7 @@ from msiscale.models.classification import Classifier, fit_classifiers
 from msiscale.models.fold_model import Basis, FoldModel
 from msiscale.models.folds import Fold, final_fold, inner_groups, leave_one_group_out
 from msiscale.models.fourier import FourierMap, RandomFourier
-from msiscale.models.fourier_folds import FourierFold, fit_fourier_folds
+from msiscale.models.fourier_folds import fit_fourier_folds
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
 from msiscale.models.logistic import LogisticRegression
 from msiscale.models.metrics import classification_metrics, classification_records
@@ -25,7 +25,6 @@ __all__ = [
     "Classifier",
     "Fold",
     "FoldModel",
-    "FourierFold",
     "FourierMap",
     "LinearMap",
     "LogisticRegression",

@@ -119,14 +119,14 @@ class FourierMap(Saved):
         return len(self.phases)
 
     def scores(self, x: Any) -> NDArray[Any]:
-        """Whitened scores (n, r) of rows (n, p), dense or sparse, in their precision."""
+        """Whitened scores (..., r) of rows (..., p), dense or sparse, in their precision."""
         axes, mean = self.axes.astype(x.dtype), self.mean.astype(x.dtype)
         if issparse(x):
             return np.asarray(x @ axes - mean @ axes)
         return np.asarray((x - mean) @ axes)
 
     def apply(self, x: Any) -> NDArray[Any]:
-        """Fourier features (n, N) of rows (n, p), dense or sparse, in their precision."""
+        """Fourier features (..., N) of rows (..., p), dense or sparse, in their precision."""
         with one_blas_thread():
             found = self.scores(x) @ self.frequencies.astype(x.dtype)
         found += self.phases.astype(x.dtype)
@@ -135,8 +135,19 @@ class FourierMap(Saved):
         return np.asarray(found)
 
     def beside(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Dense rows (n, p) with their Fourier features: (n, p + N), x itself first."""
-        return np.concatenate([x, self.apply(x)], axis=1)
+        """Rows with their Fourier features after them.
+
+        Parameters
+        ----------
+        x
+            (..., p) float, dense.
+
+        Returns
+        -------
+        ndarray
+            (..., p + N) of its precision.
+        """
+        return np.concatenate([x, self.apply(x)], axis=-1)
 
 
 class RandomFourier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTaker):  # type: ignore[misc]

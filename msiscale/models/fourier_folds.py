@@ -13,7 +13,7 @@ directions that have not seen them take a reading of the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,44 +24,18 @@ from msiscale.features.layers import Group
 from msiscale.models.fold_model import FoldModel
 from msiscale.models.folds import Fold
 from msiscale.models.fourier import DIRECTIONS, FEATURES, LENGTH, FourierMap
+from msiscale.models.groups import scales
 from msiscale.models.joint import LinearMap
 from msiscale.models.moments import Moments, moments_of_blocks
 from msiscale.models.passes import RowBlock, Rows
-from msiscale.models.validation import LEAST_SCALE, fit_linear_folds
+from msiscale.models.ridge import RidgePath
+from msiscale.models.validation import LEAST_SCALE, fit_linear_folds, principal_map
 
 ReadRows = Callable[[], Iterable[tuple[NDArray[Any], NDArray[Any]]]]
-
-
-@dataclass(frozen=True, eq=False)
-class FourierFold:
-    """A fold, and what makes the Fourier features that it was fitted on.
-
-    Attributes
-    ----------
-    map : FourierMap, of the fold's training specimens
-    model : FoldModel, whose features are those of the slide and, after them, the Fourier features
-    """
-
-    map: FourierMap
-    model: FoldModel
-
-    @property
-    def fold(self) -> Fold:
-        """Who trained and who is held out."""
-        return self.model.fold
-
-    @property
-    def maps(self) -> Mapping[str, LinearMap] | None:
-        """What classifiers see of rows with Fourier features: as of `FoldModel`."""
-        return self.model.maps
-
-    def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores of the modes, (n, k) float32, from features of the slide (n, p)."""
-        return self.model.predict(self.map.beside(features))
-
-    def labelled(self, blocks: Sequence[RowBlock]) -> list[RowBlock]:
-        """Rows for `fit_classifiers` of this fold: features of the slide get Fourier features."""
-        return [replace(b, rows=partial(_beside, self.map, b.rows)) for b in blocks]
+SLIDE = "slide"  # the principal axes of the features without Fourier features, in `FoldModel.maps`
+DTYPE = (
+    np.float64
+)  # of sums: smooth features are all but collinear, and float32 products indefinite
 
 
 def fit_fourier_folds(
@@ -76,7 +50,7 @@ def fit_fourier_folds(
     groups: Sequence[Group] = (),
     least_scale: float = LEAST_SCALE,
     **words: Any,
-) -> Iterator[FourierFold]:
+) -> Iterator[FoldModel]:
     """Fit each fold on the features of the slide and N Fourier features of them.
 
     Parameters
@@ -100,7 +74,7 @@ def fit_fourier_folds(
 
     Yields
     ------
-    FourierFold, in the order of `folds`
+    FoldModel with its `fourier`, in the order of `folds`
 
     Raises
     ------
@@ -110,26 +84,54 @@ def fit_fourier_folds(
     seen = {s: moments_of_blocks((x, x[:, :0]) for x, _ in read()) for s, read in rows.items()}
     for fold in folds:
         training = Moments.merge(seen[s] for s in fold.train)
+        every = groups or [Group("features", training.p)]
         made = FourierMap.of(
             training,
             features,
             directions=directions,
             length=length,
             seed=seed,
-            groups=groups,
+            groups=every,
             least_scale=least_scale,
         )
         sums = {s: _sums(made, rows[s]) for s in (*fold.train, *fold.test)}
-        every = [*(groups or [Group("features", training.p)]), Group("fourier", features)]
         (model,) = fit_linear_folds(
-            sums, [fold], patients, groups=every, least_scale=least_scale, **words
+            sums,
+            [fold],
+            patients,
+            groups=[*every, group_of(made)],
+            least_scale=least_scale,
+            **words,
         )
-        yield FourierFold(made, model)
+        yield with_fourier(model, made, slide_axes(training, every, least_scale))
+
+
+def group_of(made: FourierMap) -> Group:
+    """The Fourier features as a group of channels."""
+    return Group("fourier", made.features)
+
+
+def slide_axes(training: Moments, groups: Sequence[Group], least_scale: float) -> LinearMap:
+    """The principal axes of the slide's features (x of `training`), scaled as for a linear map."""
+    return principal_map(
+        RidgePath.of(training, scale=scales(training.scale("x"), groups, least_scale))
+    )
+
+
+def with_fourier(model: FoldModel, made: FourierMap, axes: LinearMap) -> FoldModel:
+    """A fold that was fitted on sums with Fourier features, with what makes them."""
+    return replace(model, fourier=made, maps={**(model.maps or {}), SLIDE: axes})
+
+
+def labelled(made: FourierMap | None, blocks: Sequence[RowBlock]) -> list[RowBlock]:
+    """Rows for `fit_classifiers` of a fold: those of the slide get their Fourier features."""
+    if made is None:
+        return list(blocks)
+    return [replace(block, rows=partial(_beside, made, block.rows)) for block in blocks]
 
 
 def _sums(made: FourierMap, read: ReadRows) -> Moments:
-    # features of a smooth kernel are all but collinear: float32 products would not be definite
-    return moments_of_blocks(((made.beside(x), m) for x, m in read()), np.float64)
+    return moments_of_blocks(((made.beside(x), m) for x, m in read()), DTYPE)
 
 
 def _beside(made: FourierMap, rows: Callable[[], Rows] | Rows) -> Rows:

@@ -36,7 +36,7 @@ from msiscale.store import at_once, digest, join, open_group
 
 CHOICES = (
     *("components", "alphas", "costs", "protocols", "pca", "scaling", "folds", "calibrate"),
-    *("labels", "scaler", "average"),
+    *("labels", "scaler", "average", "head"),
 )
 
 

@@ -1,7 +1,7 @@
 """`msiscale predict`: slides without MSI by a fitted model, on a grid of the user's choice.
 
-Every predictor is linear in the features, so a pixel costs one product with a few columns; the
-dense features never touch the disk.
+Every predictor is linear in the features, or in Fourier features of them, so a pixel costs one or
+two products with a few columns; the dense features never touch the disk.
 """
 
 from __future__ import annotations

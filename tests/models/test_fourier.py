@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from msiscale.models import (
+    FoldModel,
     FourierMap,
     Moments,
     RandomFourier,
@@ -24,6 +25,8 @@ from msiscale.models import (
     fit_linear_folds,
     leave_one_group_out,
 )
+from msiscale.models.fourier_folds import SLIDE, labelled
+from msiscale.models.novelty import Novelty
 
 
 @parametrize_with_checks([RandomFourier(64)])
@@ -166,21 +169,21 @@ def test_curves_are_predicted_for_patients_who_were_held_out():
     )
     for one, other in zip(cohort.fit(), linear, strict=True):
         name = other.fold.name
-        assert other.scores[name].weighted < 0.1 and one.model.scores[name].weighted > 0.7
+        assert other.scores[name].weighted < 0.1 and one.scores[name].weighted > 0.7
         # what the sums say is what the predictions do
         x, m = cohort.rows[name]
-        measured, found = one.model.project(m), one.predict(x)
+        measured, found = one.project(m), one.predict(x)
         squares = ((measured - found) ** 2).sum(axis=0)
-        np.testing.assert_allclose(squares, one.model.scores[name].rss, rtol=1e-3)
+        np.testing.assert_allclose(squares, one.scores[name].rss, rtol=1e-3)
 
 
 def test_nothing_of_the_patient_held_out_reaches_a_fold():
     (here,), (moved,) = Cohort().fit(slice(3, 4)), Cohort(shift=3.0).fit(slice(3, 4))
     assert here.fold.test == ("d",)
-    np.testing.assert_array_equal(here.map.axes, moved.map.axes)
-    np.testing.assert_array_equal(here.map.mean, moved.map.mean)
-    np.testing.assert_array_equal(here.model.coef, moved.model.coef)
-    assert (here.model.alpha, here.model.weights) == (moved.model.alpha, moved.model.weights)
+    np.testing.assert_array_equal(here.fourier.axes, moved.fourier.axes)
+    np.testing.assert_array_equal(here.fourier.mean, moved.fourier.mean)
+    np.testing.assert_array_equal(here.coef, moved.coef)
+    assert (here.alpha, here.weights) == (moved.alpha, moved.weights)
 
 
 def test_classifiers_see_the_curves():
@@ -188,7 +191,20 @@ def test_classifiers_see_the_curves():
     (fold,) = cohort.fit(slice(0, 1))
     blocks = [RowBlock(n, (x, cohort.cancer[n], None)) for n, (x, _) in cohort.rows.items()]
     maps = {"cancer_from_he": {fold.fold.name: (fold.maps or {})["cancer_from_he"]}}
-    found = fit_classifiers(fold.labelled(blocks), maps, [fold.fold], cohort.patients)
-    x = fold.map.beside(cohort.rows["a"][0])
+    found = fit_classifiers(labelled(fold.fourier, blocks), maps, [fold.fold], cohort.patients)
+    x = fold.beside(cohort.rows["a"][0])
     called = found["cancer_from_he", "a"].predict(x) > 0.5
     assert (called == cohort.cancer["a"]).mean() > 0.9  # by a line it would be one half
+
+
+def test_a_fold_is_stored_with_what_makes_its_features(tmp_path):
+    cohort = Cohort()
+    (fold,) = cohort.fit(slice(0, 1), features=20)
+    fold.save(str(tmp_path / "fold.zarr"))
+    found = FoldModel.load(str(tmp_path / "fold.zarr"))
+    x = cohort.rows["a"][0]
+    np.testing.assert_array_equal(found.predict(x), fold.predict(x))
+    assert found.slide_columns == (slice(0, 3), slice(3, 3)) and found.coef.shape == (2, 23)
+    axes = (fold.maps or {})[SLIDE]
+    assert axes.matrix.shape == (3, 3)
+    assert np.median(Novelty.of(axes).measure(x.astype(np.float32))[0]) < 2
