@@ -204,6 +204,11 @@ def _plans(
             prevalence=prevalence,
         )
     cell = model.attrs["features"]["cell"] * run.config.mpp
+    if plans and model.fourier is not None and pixel_um != float(model.attrs["pixel_um"]):
+        run.say(
+            f"the model follows curves (--head {model.attrs['head']}): scores and log-odds of pixels"
+            " of another size than in the training do not average to those of its pixels"
+        )
     if plans and pixel_um < cell:
         run.say(
             f"pixels of {pixel_um:g} µm, as in the training, are finer than the {cell:g} µm that a "
