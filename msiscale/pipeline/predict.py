@@ -206,8 +206,8 @@ def _plans(
     cell = model.attrs["features"]["cell"] * run.config.mpp
     if plans and model.fourier is not None and pixel_um != float(model.attrs["pixel_um"]):
         run.say(
-            f"the model follows curves (--head {model.attrs['head']}): scores and log-odds of pixels"
-            " of another size than in the training do not average to those of its pixels"
+            f"the model follows curves (--head {model.attrs['head']}): scores and log-odds of "
+            "pixels of another size than in the training do not average to those of its pixels"
         )
     if plans and pixel_um < cell:
         run.say(
