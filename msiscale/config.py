@@ -89,6 +89,16 @@ _ZERO_OR_MORE = Check(lambda v: v >= 0, "give none below zero")
 _POSITIVES = Check(lambda v: min(v, default=0) > 0, "give one or more positive numbers")
 
 
+MOST_FOURIER = 4096  # features: sums of their products are as large as those of 4,096 m/z
+
+
+def fourier_features(head: str) -> int:
+    """How many random Fourier features a ``head`` of ``rff:N`` has; 0 of any other."""
+    kind, _, count = head.partition(":")
+    known = kind == "rff" and re.fullmatch("[0-9]{1,4}", count) is not None
+    return int(count) if known and int(count) <= MOST_FOURIER else 0
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that changes a result, and nothing that does not (workers, progress, paths)."""
@@ -183,6 +193,15 @@ class RunConfig:
         0.5, "Least fraction of an MSI pixel that the slide must cover", check=_FRACTION
     )
     components: int = _model(200, "Largest number of PCA modes of the MSI", check=_COUNT)
+    head: str = _model(
+        "linear",
+        "What predicts from H&E: maps linear in the features of the slide, or in N random Fourier "
+        "features of them as well, which follow curves and take a reading of the pixels a fold",
+        check=Check(
+            lambda v: v == "linear" or fourier_features(v) > 0, "give linear, or rff:N, as rff:512"
+        ),
+        metavar="linear|rff:N",
+    )
     alphas: tuple[float, ...] = _model(
         (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3),
         "Penalties of the ridge regression to choose from, and between which to refine, 0 for none",
@@ -325,11 +344,21 @@ class RunConfig:
                 "option normalise = 'reference' and option reference_mz go together; give both"
             )
 
+        if self.head != "linear" and self.scaling == "own":
+            raise InputError(
+                f"option head = {self.head!r}: option scaling = 'own' is of linear maps; give head"
+                " linear, or scaling training"
+            )
         if self.feature_mode == "tiles" and self.encoder not in WHOLE:
             raise InputError(
                 f"option feature_mode = 'tiles': the study's tiles are of one whole network; give "
                 f"encoder, one of {', '.join(WHOLE)}, in place of {self.encoder}"
             )
+
+    @property
+    def fourier(self) -> int:
+        """Random Fourier features of the head; 0 for linear maps."""
+        return fourier_features(self.head)
 
     @property
     def pixels_a_window(self) -> int:
@@ -373,7 +402,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "pca_incremental": {"pca": "incremental"},
     "pca_of_a_quarter": {"pca": "quarter"},
     "standard_scaler": {"scaler": "standard"},
-    "test_rows_scaled_by_themselves": {"scaling": "own"},
+    "test_rows_scaled_by_themselves": {"scaling": "own", "head": "linear"},
     "no_penalty": {"alphas": (0.0,)},
     "scores_not_calibrated": {"calibrate": "none"},
     "c_of_one": {"costs": (1.0,)},

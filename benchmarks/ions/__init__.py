@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.common.progress import Progress
 from benchmarks.common.subjects import measure_subjects, subject_options
 
-TAKES = "15 minutes; --only SUBJECT a part"
+TAKES = "20 minutes; --only SUBJECT a part"
 FULL: dict[str, Any] = {}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from msiscale.models.classification import Classifier, fit_classifiers
 from msiscale.models.fold_model import Basis, FoldModel
 from msiscale.models.folds import Fold, final_fold, inner_groups, leave_one_group_out
+from msiscale.models.fourier import FourierMap, RandomFourier
+from msiscale.models.fourier_folds import fit_fourier_folds
 from msiscale.models.joint import LinearMap, Problem, Solution, fit_many
 from msiscale.models.logistic import LogisticRegression
 from msiscale.models.metrics import classification_metrics, classification_records
@@ -23,10 +25,12 @@ __all__ = [
     "Classifier",
     "Fold",
     "FoldModel",
+    "FourierMap",
     "LinearMap",
     "LogisticRegression",
     "Moments",
     "Problem",
+    "RandomFourier",
     "Ridge",
     "RidgePath",
     "RowBlock",
@@ -36,6 +40,7 @@ __all__ = [
     "classification_records",
     "final_fold",
     "fit_classifiers",
+    "fit_fourier_folds",
     "fit_linear_folds",
     "fit_many",
     "inner_groups",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import zarr
@@ -13,21 +13,26 @@ from numpy.typing import NDArray
 from msiscale.grid import Floats
 from msiscale.models.fold_records import MSI_FROM_COLOUR, r2_records
 from msiscale.models.folds import Fold
+from msiscale.models.fourier import FourierMap
 from msiscale.models.joint import LinearMap
 from msiscale.models.metrics import Record
 from msiscale.models.moments import Moments
 from msiscale.models.pca import PCA
 from msiscale.models.r2 import R2
-from msiscale.saving import Layout, Read, Saved, as_stored
-from msiscale.store import open_group, put
+from msiscale.saving import Layout, Read, ReadFrom, Saved, as_stored
+from msiscale.store import join, open_group, put
 from msiscale.threads import one_blas_thread
 
 MAP = {"matrix": ("variable", "z"), "offset": ("z",), "variance": ("z",)}  # of a `LinearMap`
 SQUARES = ("rss", "tss", "tss_train")  # of an `R2`
+FOURIER = "fourier"  # the group of a fold's Fourier map, where it has one
 
 
 class Mapped(Protocol):
     """A fold with its maps, in memory or still in the store."""
+
+    @property
+    def fourier(self) -> FourierMap | None: ...
 
     @property
     def fold(self) -> Fold: ...
@@ -179,7 +184,22 @@ class StoredFold:
     """A fold of which nothing is read but the maps that are asked for."""
 
     fold: Fold
-    maps: StoredMaps
+    url: str
+
+    @property
+    def maps(self) -> StoredMaps:
+        """What classifiers see."""
+        return StoredMaps(join(self.url, "maps"))
+
+    @property
+    def fourier(self) -> FourierMap | None:
+        """What makes its Fourier features, where it has any."""
+        return fourier_of(open_group(self.url))
+
+
+def fourier_of(group: zarr.Group, read: ReadFrom = as_stored) -> FourierMap | None:
+    """What makes the Fourier features of a stored model, where it has any."""
+    return FourierMap.load(group[FOURIER], read) if FOURIER in group else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +231,12 @@ class FoldModel(Saved):
         in units of their measured standard deviation, predicted ones too: one that H&E hardly
         predicts stays small and the penalty keeps it from passing for chemistry. None after
         `load`.
+        With Fourier features there is ``slide`` too: the principal axes of the features without.
     scored : Scored
         On the specimens held out; ``records`` are tidy metrics of it. Without scores after `load`.
+    fourier : FourierMap
+        Makes the Fourier features that come after those of the slide, the last of p in `coef`; None
+        for a linear map of the slide's alone.
     """
 
     layout = Layout(
@@ -250,6 +274,7 @@ class FoldModel(Saved):
     rank: int
     maps: Mapping[str, LinearMap] | None
     scored: Scored
+    fourier: FourierMap | None = None
 
     @property
     def scores(self) -> dict[str, R2]:
@@ -268,8 +293,9 @@ class FoldModel(Saved):
 
     @property
     def slide_columns(self) -> tuple[slice, slice]:
-        """Where features and colours are in x of the sums that it was fitted on."""
-        features, colours = self.coef.shape[1], self.colour_coef.shape[1]
+        """Where the slide's features and its colours are in x of a specimen's sums."""
+        more = 0 if self.fourier is None else self.fourier.features
+        features, colours = self.coef.shape[1] - more, self.colour_coef.shape[1]
         return columns_of(features + colours, colours)
 
     def project(self, intensity: NDArray[Any]) -> NDArray[np.float32]:
@@ -289,13 +315,28 @@ class FoldModel(Saved):
         with one_blas_thread():
             return np.asarray(x @ self.components.T.astype(x.dtype), np.float32)
 
+    def beside(self, features: NDArray[Any]) -> NDArray[Any]:
+        """What its maps and classifiers see of features of the slide.
+
+        Parameters
+        ----------
+        features
+            (n, p) float, of the slide.
+
+        Returns
+        -------
+        ndarray
+            (n, p + N) with its N Fourier features, or `features` where it has none.
+        """
+        return features if self.fourier is None else self.fourier.beside(features)
+
     def predict(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Scores predicted from features.
 
         Parameters
         ----------
         features
-            (n, p) float, in whose precision the product is.
+            (n, p) float, of the slide, in whose precision the product is.
 
         Returns
         -------
@@ -303,7 +344,7 @@ class FoldModel(Saved):
             (n, k) float32.
         """
         with one_blas_thread():
-            found = features @ self.coef.T.astype(features.dtype)
+            found = self.beside(features) @ self.coef.T.astype(features.dtype)
         return np.asarray(found + self.intercept.astype(features.dtype), np.float32)
 
     def predict_from_colour(self, colour: NDArray[Any]) -> NDArray[np.float32]:
@@ -338,6 +379,19 @@ class FoldModel(Saved):
         with one_blas_thread():
             found = scores @ self.components.astype(scores.dtype)
         return np.asarray(found + self.mean.astype(scores.dtype), np.float32)
+
+    def save(self, where: str | zarr.Group) -> None:
+        """Write the model without its maps and metrics, see `Saved.save`."""
+        group = open_group(where, "a") if isinstance(where, str) else where
+        if self.fourier is not None:
+            self.fourier.save(group.require_group(FOURIER))
+        super().save(group)
+
+    @classmethod
+    def load(cls, where: str | zarr.Group, read: ReadFrom = as_stored) -> Self:
+        """Read what `save` wrote, see `Saved.load`."""
+        group = open_group(where) if isinstance(where, str) else where
+        return replace(super().load(group, read), fourier=fourier_of(group, read))
 
     def stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The model without its maps and metrics."""

@@ -154,8 +154,7 @@ class StoredFolds(Sequence[FoldModel]):
     @property
     def mapped(self) -> list[StoredFold]:
         """Each fold with maps that are read when they are asked for."""
-        maps = (StoredMaps(join(url, "maps")) for url in self.urls)
-        return [StoredFold(fold, of) for fold, of in zip(self.folds, maps, strict=True)]
+        return [StoredFold(fold, url) for fold, url in zip(self.folds, self.urls, strict=True)]
 
     def scored(self) -> Iterator[Scored]:
         """What each scored, without its arrays."""

@@ -476,21 +476,26 @@ def _maps(
     sd = np.sqrt(np.diag(modes.smm) / modes.n)
     inverse = reciprocal(sd)
     from_msi = components.T * inverse
-    axes = reciprocal(path.scale)[:, None] * path.vectors
+    seen = principal_map(path)
+    axes = seen.matrix
     k = min(len(sd), path.rank)  # as many modes of H&E as there are of MSI
     last = slice(len(path.values) - k, None)
     strongest = axes[:, last] * reciprocal(np.sqrt(path.values[last]))
     mean_x, features = path.sums.mean_x, modes.select(x=np.arange(modes.p)[fitted.columns])
     maps = {
         "cancer_from_msi": LinearMap(from_msi, -(mean @ from_msi), np.ones(len(sd))),
-        "cancer_from_he": LinearMap(axes, -(mean_x @ axes), path.values),
+        "cancer_from_he": seen,
         "cancer_from_he_modes": LinearMap(strongest, -(mean_x @ strongest), np.ones(k)),
         "cancer_from_predicted_msi": LinearMap.standardised(
             features, fitted.coef.T, sd if measured_units else None
         ),
     }
     if colours is not None:
-        own = colours.path
-        axes = reciprocal(own.scale)[:, None] * own.vectors
-        maps["cancer_from_colour"] = LinearMap(axes, -(own.sums.mean_x @ axes), own.values)
+        maps["cancer_from_colour"] = principal_map(colours.path)
     return maps
+
+
+def principal_map(path: RidgePath) -> LinearMap:
+    """All principal axes of the scaled variables of a path, variances ascending."""
+    axes = reciprocal(path.scale)[:, None] * path.vectors
+    return LinearMap(axes, -(path.sums.mean_x @ axes), path.values)

@@ -18,6 +18,7 @@ from msiscale.models import RowBlock as Rows
 from msiscale.models.cache import CACHE_BYTES
 from msiscale.models.classification import By
 from msiscale.models.fold_model import Mapped
+from msiscale.models.fourier_folds import labelled
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import COLOUR, HE, HE_MODES, MSI, PREDICTED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows
@@ -125,14 +126,15 @@ def classifiers(
             blocks += table.labelled(name, unit, room, hard=run.config.labels == "hard")
     if not rows["features"]:
         return {}
-    folds = [m.fold for m in models]
     found: Classifiers = {}
-    for name, wanted in SEEN.items():
-        maps = {model: {m.fold.name: (m.maps or {})[model] for m in models} for model in wanted}
+    together: list[Sequence[Mapped]] = [models]
+    alone = [[m] for m in models] if run.config.fourier else together  # their features differ
+    for name, some in ((n, m) for n in SEEN for m in (alone if n == "features" else together)):
+        maps = {model: {m.fold.name: (m.maps or {})[model] for m in some} for model in SEEN[name]}
         found |= fit_classifiers(
-            rows[name],
+            labelled(some[0].fourier, rows[name]) if name == "features" else rows[name],
             maps,
-            folds,
+            [m.fold for m in some],
             patients,
             costs=run.config.costs,
             given=given,

@@ -36,11 +36,13 @@ from msiscale.models import (
 from msiscale.models.classification import By
 from msiscale.models.fold_model import StoredFold
 from msiscale.models.fold_store import FoldStore, StoredFolds, StoredMoments
+from msiscale.models.fourier_folds import DTYPE
 from msiscale.models.published import self_scaled
 from msiscale.models.validation import LEAST_SCALE
 from msiscale.pipeline.classify import SEEN, Inner, classifiers, on_cluster
 from msiscale.pipeline.context import Run, noting
 from msiscale.pipeline.features import COLOURS
+from msiscale.pipeline.heads import Heads
 from msiscale.pipeline.metrics import Evaluation
 from msiscale.pipeline.model import COMPARED, Classifiers
 from msiscale.pipeline.pixel_rows import PixelRows, sound
@@ -186,10 +188,7 @@ def evaluate(run: Run, setting: Setting, root: str) -> Evaluated:
     sums, inner = setting.sums, setting.inner
     if sums is None:
         sums = _sum_up(run, store, "parts", setting.tables, setting.parts)
-    blocks = None if inner is None else sums
-    if inner is not None and inner.parts is not setting.parts:
-        blocks = _sum_up(run, store, "blocks", setting.tables, inner.parts)
-    models, loads = _fit_folds(run, setting, store, sums, blocks)
+    models, loads = _fit_folds(run, setting, store, sums)
     if setting.whole:
         run.say("fit: classifiers, all folds together")
     parts = (
@@ -259,10 +258,10 @@ def _fit_folds(
     setting: Setting,
     store: FoldStore,
     sums: Mapping[str, Moments],
-    blocks: Mapping[str, Moments] | None,
 ) -> tuple[StoredFolds, int]:
     """The linear maps of every fold, fitted by the workers; how many sums they read for it."""
     total, folds = Counter[str](), len(setting.folds)
+    least_scale = 0.0 if run.config.scaler == "standard" else LEAST_SCALE
     said = time.monotonic()
 
     def compute(tasks: Sequence[Callable[[], Any]]) -> Iterator[Any]:
@@ -276,26 +275,41 @@ def _fit_folds(
             said = time.monotonic()
             run.say(f"fit: {total['folds']} of {folds} folds")
 
-    fit_linear_folds(
-        sums,
-        setting.folds,
-        setting.patients,
+    inner = setting.inner
+
+    def blocks_of(
+        tables: Mapping[str, PixelRows], store: FoldStore, sums: Mapping[str, Moments]
+    ) -> Mapping[str, Moments] | None:
+        if inner is None or inner.parts is setting.parts:
+            return None if inner is None else sums
+        return _sum_up(run, store, "blocks", tables, inner.parts)
+
+    fit = partial(
+        fit_linear_folds,
+        patients=setting.patients,
         columns=setting.columns,
         n_components=run.config.components,
         alphas=run.config.alphas,
         background=setting.background,
         shared_pca=run.config.pca == "all",
         bases=_published_bases(run, setting) if run.config.pca in IN_BATCHES else None,
-        groups=setting.groups,
         colours=COLOURS,
-        inner=setting.inner.folds if setting.inner else None,
-        inner_sums=blocks,
+        inner=inner.folds if inner else None,
         like=setting.like,
-        least_scale=0.0 if run.config.scaler == "standard" else LEAST_SCALE,
+        least_scale=least_scale,
         run=compute,
-        store=store,
         heard=heard,
     )
+    if not run.config.fourier:
+        blocks = blocks_of(setting.tables, store, sums)
+        fit(sums, setting.folds, groups=setting.groups, inner_sums=blocks, store=store)
+        return StoredFolds(store, setting.folds), total["loads"]
+    heads = Heads(store, sums, setting.groups, COLOURS, run.config.fourier, least_scale)
+    for fold, made, own in heads.unfitted(setting.folds, compute):
+        tables = {name: replace(t, fourier=made) for name, t in setting.tables.items()}
+        extended = _sum_up(run, own, "parts", tables, setting.parts)
+        blocks = blocks_of(tables, own, extended)
+        fit(extended, [fold], groups=heads.groups_with(made), inner_sums=blocks, store=own)
     return StoredFolds(store, setting.folds), total["loads"]
 
 
@@ -414,11 +428,12 @@ def _sum_up(
 
 def _sum_of(made: StoredMoments, name: str, tables: list[PixelRows]) -> dict[str, Any]:
     if name not in made:
-        made[name] = moments_of_blocks(
+        blocks = (
             (table.slide_rows(cell), table.rows("intensity", cell))
             for table in tables
             for cell in table.cells
         )
+        made[name] = moments_of_blocks(blocks, DTYPE if tables[0].fourier else np.float32)
     return {}
 
 
@@ -524,6 +539,7 @@ def _predict_specimen(
                     error = (measured - predicted) ** 2
                     sums[i] += np.stack([error.sum(0), measured.sum(0), (measured**2).sum(0)])
                 n += len(measured)
+            seen["features"] = model.beside(seen["features"])
             for rows, names in SEEN.items():
                 for name in names if of else ():
                     part.spread(cell, of[name].predict(seen[rows]), maps[name])

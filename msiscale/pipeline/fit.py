@@ -36,7 +36,7 @@ from msiscale.store import at_once, digest, join, open_group
 
 CHOICES = (
     *("components", "alphas", "costs", "protocols", "pca", "scaling", "folds", "calibrate"),
-    *("labels", "scaler", "average"),
+    *("labels", "scaler", "average", "head"),
 )
 
 
@@ -73,7 +73,8 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         folds = patient_folds(units)
         groups = channel_groups(tables, bool(few_folds(patients, folds)))
         leave_out(run, {name for fold in folds for name in fold.test})
-        run.say(f"fit: linear maps of {len(folds) - 1} folds, and of all specimens")
+        maps = f"maps with {n} Fourier features" if (n := run.config.fourier) else "linear maps"
+        run.say(f"fit: {maps} of {len(folds) - 1} folds, and of all specimens")
         setting = Setting.of_patients(
             PROTOCOL,
             tables,

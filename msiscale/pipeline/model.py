@@ -10,14 +10,14 @@ from msiscale import __version__
 from msiscale.cohort import Specimen
 from msiscale.models import Classifier, FoldModel
 from msiscale.models.calibration import Calibration
-from msiscale.models.fold_model import Mapped
+from msiscale.models.fold_model import FOURIER, Mapped
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.ingest import scaling_of
 from msiscale.pipeline.margins import write_margins
 from msiscale.pipeline.novelty import calibrate
 from msiscale.pipeline.pixel_rows import PixelRows
-from msiscale.prediction.model import FORMAT
+from msiscale.prediction.model import CURVED, FORMAT
 from msiscale.store import array_of, join, open_group, put
 
 MSI, HE, PREDICTED = "cancer_from_msi", "cancer_from_he", "cancer_from_predicted_msi"
@@ -40,7 +40,8 @@ def write_model(
     """Float32 arrays and plain attributes, of the fold that was trained on all `specimens`.
 
     The coefficients of the classifiers are those of the fit; ``calibration`` has, by model and
-    class, what makes probabilities of them (`Calibration.facts`).
+    class, what makes probabilities of them (`Calibration.facts`). ``fourier`` makes Fourier
+    features, where there are any; along ``channel`` they come after the features of the slide.
     The folds that left a patient out say what a distance from the training means (`calibrate`),
     and how far predictions err (`write_margins`).
     """
@@ -70,6 +71,8 @@ def write_model(
             put(root, f"{name}_intercept", np.float64(fitted.intercept[0]), ())
     for name, (values, dims) in arrays.items():
         put(root, name, values.astype(np.float32), dims)
+    if model.fourier is not None:
+        model.fourier.save(root.require_group(FOURIER))
     group = root.require_group("novelty")
     novelty.save(group)
     limits.save(group)
@@ -77,7 +80,8 @@ def write_model(
     features = array_of(open_group(join(run.cohort_url, specimens[0].name)), "features").attrs
     root.attrs.update(
         {
-            "msiscale_model": FORMAT,
+            "msiscale_model": FORMAT if model.fourier is None else CURVED,
+            "head": run.config.head,
             "version": __version__,
             "digest": key,
             "specimens": [s.name for s in specimens],

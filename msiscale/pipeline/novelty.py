@@ -9,6 +9,7 @@ import numpy as np
 
 from msiscale.errors import SpecimenError
 from msiscale.models.fold_model import Mapped
+from msiscale.models.fourier_folds import SLIDE
 from msiscale.models.novelty import (
     LEVELS,
     Limits,
@@ -71,7 +72,8 @@ def calibrate(
 
 
 def _of(model: Mapped) -> Novelty:
-    return Novelty.of((model.maps or {})["cancer_from_he"])
+    name = "cancer_from_he" if model.fourier is None else SLIDE  # those of the slide alone
+    return Novelty.of((model.maps or {})[name])
 
 
 def _measure(novelty_url: str, table: PixelRows, target: str) -> dict[str, Any]:

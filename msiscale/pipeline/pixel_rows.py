@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError, SpecimenError
 from msiscale.grid import Block, blocks
+from msiscale.models import FourierMap
 from msiscale.models import RowBlock as Rows
 from msiscale.models.cache import Cached
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
@@ -39,6 +40,7 @@ class PixelRows:
     mask : (y, x) bool
     features_from, labels_from : where a pixel's features and annotation are taken from, for
         questions such as what a misplaced slide would do
+    fourier : makes the Fourier features that linear maps are fitted on beside those of the slide
     """
 
     url: str
@@ -46,6 +48,7 @@ class PixelRows:
     mask: Mask
     features_from: Elsewhere = HERE
     labels_from: Elsewhere = HERE
+    fourier: FourierMap | None = None
 
     @classmethod
     def open(cls, url: str, stamp: str, *, min_coverage: float) -> PixelRows:
@@ -95,7 +98,9 @@ class PixelRows:
 
     def slide_rows(self, cell: Block) -> Float32:
         """``(n, channels + colours)`` float32: what of the slide the linear maps are fitted on."""
-        return np.concatenate([self.rows("features", cell), self.rows("colour", cell)], axis=1)
+        features = self.rows("features", cell)
+        seen = features if self.fourier is None else self.fourier.beside(features)
+        return np.concatenate([seen, self.rows("colour", cell)], axis=1)
 
     def lazy_rows(self, name: str) -> Any:
         """Dask array ``(n, columns)`` float32 of all usable pixels, a chunk a cell."""

@@ -142,7 +142,12 @@ def _curve(
             for one in learning.extrapolated(at, values.to_numpy(float), beyond)
         ]
     write_csv(join(out, LEARNING), found, columns, digits=6)
-    return [_said(row) for row in (found[0], *found[max(1, len(at) - 1) :])]
+    head = parameters.get("head", "linear")
+    other = [
+        f"learning curve: of linear maps; those of the run, --head {head}, have one of their own"
+    ]
+    lines = [_said(row) for row in (found[0], *found[max(1, len(at) - 1) :])]
+    return lines if head == "linear" else [*other, *lines]
 
 
 def _learned(

@@ -1,7 +1,7 @@
 """`msiscale predict`: slides without MSI by a fitted model, on a grid of the user's choice.
 
-Every predictor is linear in the features, so a pixel costs one product with a few columns; the
-dense features never touch the disk.
+Every predictor is linear in the features, or in Fourier features of them, so a pixel costs one or
+two products with a few columns; the dense features never touch the disk.
 """
 
 from __future__ import annotations
@@ -204,6 +204,11 @@ def _plans(
             prevalence=prevalence,
         )
     cell = model.attrs["features"]["cell"] * run.config.mpp
+    if plans and model.fourier is not None and pixel_um != float(model.attrs["pixel_um"]):
+        run.say(
+            f"the model follows curves (--head {model.attrs['head']}): scores and log-odds of "
+            "pixels of another size than in the training do not average to those of its pixels"
+        )
     if plans and pixel_um < cell:
         run.say(
             f"pixels of {pixel_um:g} µm, as in the training, are finer than the {cell:g} µm that a "

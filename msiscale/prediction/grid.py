@@ -89,7 +89,8 @@ def onto_grid(data: xr.Dataset, name: str, matrix: ArrayLike, shape: tuple[int, 
 
     By area and by the share of each pixel on the slide, over what was predicted. For
     ``predicted_scores`` and the log-odds, which are linear in the features, this is what the
-    features of the coarser pixel would have given, where all of it was predicted.
+    features of the coarser pixel would have given, where all of it was predicted. By a model with
+    Fourier features (``--head rff:N``) it is the mean of the predictions, which is not the same.
 
     Parameters
     ----------

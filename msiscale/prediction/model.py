@@ -1,4 +1,4 @@
-"""A fitted model as `msiscale predict` uses it: linear maps of features."""
+"""A fitted model as `msiscale predict` uses it: linear maps of features, or of curves of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from scipy.special import logit
 from msiscale import store
 from msiscale.errors import InputError
 from msiscale.models.calibration import moved
+from msiscale.models.fold_model import fourier_of
+from msiscale.models.fourier import FourierMap
 from msiscale.models.novelty import Limits, Novelty
 from msiscale.prediction.tiers import Tiers, tiers_of
 from msiscale.store import nearest_column, open_group
 
 MAPS = ("cancer_from_he", "cancer_from_predicted_msi")
 FORMAT = 3
+CURVED = 4  # with Fourier features, of which version 3 knows nothing
 Float32 = NDArray[np.float32]
 
 
@@ -37,7 +40,8 @@ class Model:
     ``margins`` say how far predictions of a new patient err (`models.margins`): (mz,) of
     ``intensity``, (component,) of ``scores``, and one of each of ``maps`` at the shares of the
     training; nothing where no patient was held out. ``tiers`` are of ``ions.csv`` beside the model,
-    where there is one.
+    where there is one. ``fourier`` makes the Fourier features that come after those of the slide
+    among the channels of ``scores`` and ``cancer``, where there are any.
     """
 
     attrs: dict[str, Any]
@@ -57,6 +61,7 @@ class Model:
     calibrated_at: dict[str, float] = field(default_factory=dict)
     margins: Mapping[str, Float32] = field(default_factory=dict)
     tiers: Tiers | None = None
+    fourier: FourierMap | None = None
 
     def at_prevalence(self, share: float | None) -> Model:
         """The same model where another share of the pixels is cancer.
@@ -99,10 +104,12 @@ class Model:
         numpy.ndarray
             (..., component) float32.
         """
-        return (features @ self.scores + self.scores_intercept).astype(np.float32)
+        return (self._seen(features) @ self.scores + self.scores_intercept).astype(np.float32)
 
     def predict_log_odds(self, features: Float32) -> Float32:
-        """Predict the log-odds of cancer: linear in the features, so that they may be averaged.
+        """Predict the log-odds of cancer.
+
+        Without `fourier` they are linear in the features, so that they may be averaged.
 
         Parameters
         ----------
@@ -114,7 +121,10 @@ class Model:
         numpy.ndarray
             (..., map) float32, in the order of `maps`.
         """
-        return (features @ self.cancer + self.cancer_intercept).astype(np.float32)
+        return (self._seen(features) @ self.cancer + self.cancer_intercept).astype(np.float32)
+
+    def _seen(self, features: Float32) -> Float32:
+        return features if self.fourier is None else self.fourier.beside(features)
 
     def columns(self, mz: Sequence[float] | None) -> list[int]:
         """The columns of the axis for m/z that were asked for."""
@@ -124,7 +134,7 @@ class Model:
 def load_model(url: str) -> Model:
     """Read ``model.zarr``; raise `InputError` if it is not a model of this version."""
     group = open_group(url)
-    if group.attrs.get("msiscale_model") != FORMAT:
+    if group.attrs.get("msiscale_model") not in (FORMAT, CURVED):
         raise InputError(
             f"{url}: not a model of this version of msiscale; fit it again by msiscale fit"
         )
@@ -157,6 +167,7 @@ def load_model(url: str) -> Model:
         limits=Limits.load(distribution),
         margins=_margins(group),
         tiers=tiers_of(url.rstrip("/").rpartition("/")[0], axis),
+        fourier=fourier_of(group, store.read),
     )
 
 
