@@ -219,6 +219,19 @@ STAGES = (
         ),
     ),
     Stage(
+        "corrections",
+        "Fits again with the MSI corrected between specimens, and tells what that is worth.",
+        "corrections:corrections",
+        (
+            Part(
+                "corrections",
+                ("corrections.csv", "state.zarr/corrections"),
+                specimens=False,
+                cohort=True,
+            ),
+        ),
+    ),
+    Stage(
         "biomarkers",
         "Compares every m/z with the annotation and names the lipids, strongest first.",
         "biomarkers:biomarkers",

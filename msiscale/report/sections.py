@@ -418,6 +418,7 @@ TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in 
 # what a run has only where it was asked for: the table, and how to ask
 _ASKED = {
     "the slide misplaced, and chance": ("robustness", "--jitter, --null"),
+    "corrections between specimens": ("corrections", "--correct"),
     "the published study's choices": ("switches", "msiscale ablate"),
     "lipids with a false-discovery rate": ("annotations", "msiscale annotate"),
     "how many patients are enough": ("learning", "msiscale power"),
