@@ -27,6 +27,7 @@ TILE = 2048  # of the published study
 WHOLE = ("resnet50:layer3", "resnet50:layer4", "efficientnet-lite0")  # networks that may see tiles
 MPP = 0.5  # µm a pixel: 20x, for which most encoders are made
 PROTOCOLS = ("leave_one_patient_out", "spatial_blocks", "pixel_folds")
+CORRECTIONS = ("background", "quantile", "combat")
 
 
 class Check(NamedTuple):
@@ -264,6 +265,15 @@ class RunConfig:
     )
     null: int = _valid(
         0, "Number of fits with a moved annotation, which show chance", check=_ZERO_OR_MORE
+    )
+    correct: tuple[str, ...] = _valid(
+        (),
+        "Corrections between specimens to try, each a fit beside one without: background, quantile "
+        "or combat, or several with commas between them (--correct alone: all)",
+        stages=("corrections",),
+        check=Check(lambda v: {*v} <= {*CORRECTIONS}, f"use {', '.join(CORRECTIONS)}"),
+        metavar="[NAME,…]",
+        bare=",".join(CORRECTIONS),
     )
     lipids: str | None = _ion(
         None, "Table of LIPID MAPS as CSV, TSV or SDF", unset="a built-in one", metavar="FILE"

@@ -17,6 +17,7 @@ from msiscale.log import on_the_command_line
 TESTS = Path(__file__).parent
 # of these files all tests go to one process, as they share a finished run (tests/pipeline)
 FINISHED = (
+    "corrections",
     "failures",
     "fit",
     "ions",

@@ -52,7 +52,8 @@ class Chemistry:
         Parameters
         ----------
         identification
-            Species and adduct: ``PC 34:1 [M+H]+``, ``SM 34:1;O2 [M+Na]+``.
+            Species and adduct: ``PC 34:1 [M+H]+``, ``SM 34:1;O2 [M+Na]+``. Of several species
+            (``PC 34:1; PE 37:1 [M+H]+``, the likeliest first) the first counts.
 
         Returns
         -------
@@ -64,7 +65,7 @@ class Chemistry:
             The name is no species with its carbons and double bonds.
         """
         name, _, adduct = identification.strip().partition(" [")
-        found = _NAME.match(name.strip())
+        found = _NAME.match(name.split("; ")[0].strip())
         if found is None:
             raise InputError(
                 f"{identification!r}: not a lipid species such as PC 34:1 [M+H]+; its chains are "

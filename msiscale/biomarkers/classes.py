@@ -8,6 +8,7 @@ acids less one water for each ester (or amide) bond; an ether has two hydrogens 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -128,6 +129,27 @@ CLASSES: tuple[LipidClass, ...] = (
     LipidClass("CAR", "C7H15NO3", 1, (2, 26), 0.3, ("LMFA0707",), choline=True),
     LipidClass("Cholesterol", "C27H46O", 0, (0, 0), 0.5, ("LMST0101",)),
 )
+
+
+_CLASS = re.compile(r"([^\s(;,]+)(?:[ (]([OP]-)(?=\d))?")
+
+
+def class_of(identification: str) -> str:
+    """Class of lipid that a name begins with.
+
+    Parameters
+    ----------
+    identification
+        As ``ions.csv`` has it: ``PC O-34:1 [M+H]+``, ``SM 34:1;O2 [M+Na]+``; of several names with
+        commas or semicolons between them the first counts.
+
+    Returns
+    -------
+    str
+        ``PC O-``, ``SM``; a name without chains is its own class; "" of no name.
+    """
+    found = _CLASS.match(identification.strip())
+    return " ".join(filter(None, found.groups())) if found else ""
 
 
 @cache  # a second to make

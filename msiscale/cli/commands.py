@@ -288,12 +288,27 @@ def predict(context: click.Context, /, model: str, slides: tuple[str, ...], **wo
 @option(
     "--mz", "Ions to predict, as m/z", unset="those of tiers A and B that are read best", **NUMBERS
 )
+@option(
+    "--absent",
+    "Lipids that the training lacked, as PE 36:1 [M-H]-: inferred from those of their class",
+    unset="none",
+    **NAMES,
+)
 @option("--out", "Picture or array to write", required=True, metavar="FILE.png|FILE.zarr")
-def ion_image(prediction: str, mz: tuple[float, ...] | None, out: str) -> None:
+def ion_image(
+    prediction: str, mz: tuple[float, ...] | None, absent: tuple[str, ...] | None, out: str
+) -> None:
     """Predicted ion images of any m/z and their bounds, of a PREDICTION (predictions.zarr/NAME)."""
-    from msiscale.prediction import write_ion_images
+    from msiscale.prediction import write_absent_images, write_ion_images
 
-    for line in write_ion_images(prediction, mz or None, out):
+    if mz and absent:
+        raise InputError("--mz and --absent: give one of them; an inferred image is none predicted")
+    lines = (
+        write_absent_images(prediction, absent, out)
+        if absent
+        else write_ion_images(prediction, mz or None, out)
+    )
+    for line in lines:
         click.echo(line, err=True)
     click.echo(out)
 

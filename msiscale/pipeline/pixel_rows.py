@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from msiscale.grid import Block, blocks
 from msiscale.models import FourierMap
 from msiscale.models import RowBlock as Rows
 from msiscale.models.cache import Cached
+from msiscale.models.corrections import Correction, load_correction
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
 from msiscale.store import LostChunk, array_of, open_group, read
 
@@ -41,6 +42,7 @@ class PixelRows:
     features_from, labels_from : where a pixel's features and annotation are taken from, for
         questions such as what a misplaced slide would do
     fourier : makes the Fourier features that linear maps are fitted on beside those of the slide
+    correction : URL of what the intensities are corrected by as they are read; "" for nothing
     """
 
     url: str
@@ -49,6 +51,7 @@ class PixelRows:
     features_from: Elsewhere = HERE
     labels_from: Elsewhere = HERE
     fourier: FourierMap | None = None
+    correction: str = ""
 
     @classmethod
     def open(cls, url: str, stamp: str, *, min_coverage: float) -> PixelRows:
@@ -92,9 +95,17 @@ class PixelRows:
         stamp = f"{self.stamp}/{features}/{labels}"
         return replace(self, stamp=stamp, mask=mask, features_from=features, labels_from=labels)
 
+    def corrected(self, url: str) -> PixelRows:
+        """The same pixels, their intensities corrected by what is stored at `url`."""
+        return replace(self, stamp=f"{self.stamp}/{url}", correction=url)
+
     def rows(self, name: str, cell: Block) -> Float32:
         """``(n, columns)`` float32 of the usable pixels of a cell."""
-        return read_rows(self.url, name, cell, self.mask[cell.slices], self._from(name))
+        rows = read_rows(self.url, name, cell, self.mask[cell.slices], self._from(name))
+        return _corrected(rows, self._by(name))
+
+    def _by(self, name: str) -> str:
+        return self.correction if name == "intensity" else ""
 
     def slide_rows(self, cell: Block) -> Float32:
         """``(n, channels + colours)`` float32: what of the slide the linear maps are fitted on."""
@@ -141,7 +152,8 @@ class PixelRows:
             known = np.isfinite(fraction[cell.slices])
             if known.any():
                 y = fraction[cell.slices][known].astype(np.float64)
-                make = partial(_labelled, self.url, name, cell, known, y, self._from(name))
+                what = (self.url, name, cell, known, y, self._from(name), self._by(name))
+                make = partial(_labelled, *what)
                 rows = Cached((owner, (self.url, self.stamp, hard, cell)), make, room)
                 found.append(Rows(group, rows, len(y)))
         return found
@@ -216,7 +228,22 @@ def sound(root: str, specimen: str) -> Iterator[None]:
 
 
 def _labelled(
-    url: str, name: str, cell: Block, mask: Mask, y: NDArray[np.float64], where: Elsewhere
+    url: str,
+    name: str,
+    cell: Block,
+    mask: Mask,
+    y: NDArray[np.float64],
+    where: Elsewhere,
+    correction: str,
 ) -> tuple[Float32, NDArray[np.float64], None]:
     """Rows and labels of a cell."""
-    return read_rows(url, name, cell, mask, where), y, None
+    return _corrected(read_rows(url, name, cell, mask, where), correction), y, None
+
+
+def _corrected(rows: Float32, correction: str) -> Float32:
+    return _correction(correction).apply(rows) if correction else rows
+
+
+@lru_cache(maxsize=64)  # a specimen's is wanted for each of its cells; its URL is of one fit
+def _correction(url: str) -> Correction:
+    return load_correction(url)

@@ -219,6 +219,19 @@ STAGES = (
         ),
     ),
     Stage(
+        "corrections",
+        "Fits again with the MSI corrected between specimens, and tells what that is worth.",
+        "corrections:corrections",
+        (
+            Part(
+                "corrections",
+                ("corrections.csv", "state.zarr/corrections"),
+                specimens=False,
+                cohort=True,
+            ),
+        ),
+    ),
+    Stage(
         "biomarkers",
         "Compares every m/z with the annotation and names the lipids, strongest first.",
         "biomarkers:biomarkers",
@@ -282,18 +295,21 @@ STAGES = (
                 "figures",
                 tuple(
                     f"figures/{kind}_{{}}.png"
-                    for kind in ("figure1", "figure2", "ions", "biomarkers", "registration")
+                    for kind in (
+                        *("figure1", "figure2", "ions", "ion_classes"),
+                        *("biomarkers", "registration"),
+                    )
                 ),
-                version=2,
+                version=3,
                 pooled=True,
             ),
             Part(
                 "pages",
                 ("report/{}.html", "figures/thumbnail_{}.jpg"),
-                version=2,
+                version=3,
                 pooled=True,
             ),
-            Part("report", ("report.html",), version=2, specimens=False, cohort=True),
+            Part("report", ("report.html",), version=3, specimens=False, cohort=True),
         ),
     ),
     Stage(

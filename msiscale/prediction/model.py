@@ -253,4 +253,5 @@ def of_model(model: Model) -> dict[str, tuple[NDArray[Any], str]]:
     if model.tiers is not None:
         found["tier"] = model.tiers.tier, "mz_axis"
         found["tier_pearson"] = model.tiers.pearson, "mz_axis"
+        found["identification"] = model.tiers.name, "mz_axis"
     return found

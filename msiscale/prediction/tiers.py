@@ -21,10 +21,12 @@ class Tiers:
     ----------
     tier : (mz,) str, ``A``, ``B``, ``C`` or nothing
     pearson : (mz,) float32, mean correlation within held-out patients
+    name : (mz,) str, the lipid and its adduct, or nothing
     """
 
     tier: NDArray[np.str_]
     pearson: NDArray[np.float32]
+    name: NDArray[np.str_]
 
     def best(self, most: int) -> list[int]:
         """Columns of the ions of `READ`, the first tier first and the best correlation first."""
@@ -54,10 +56,11 @@ def tiers_of(out: str, axis: NDArray[np.float64]) -> Tiers | None:
     if not exists(url):
         return None
     table = read_csv(url, keep_default_na=False, na_values={"patient_pearson": [""]})
-    if "tier" not in table or table.empty:
+    if not {"tier", "identification"} <= set(table) or table.empty:
         return None
     own = table[table["protocol"] == table["protocol"].iloc[0]]
     mz = own["mz"].to_numpy(float)
     if mz.shape != axis.shape or not np.allclose(mz, axis, rtol=1e-9):
         return None
-    return Tiers(own["tier"].to_numpy(str), own["patient_pearson"].to_numpy(np.float32))
+    pearson = own["patient_pearson"].to_numpy(np.float32)
+    return Tiers(own["tier"].to_numpy(str), pearson, own["identification"].to_numpy(str))

@@ -63,7 +63,7 @@ def predicted_intensity(url: str, mz: float | Sequence[float]) -> xr.DataArray:
     >>> image.dims, image.sizes["mz"]  # nothing is computed yet
     (('y', 'x', 'mz'), 1)
     """
-    return _intensity(_group(url)[0], [mz] if isinstance(mz, int | float) else list(mz))
+    return _intensity(opened(url)[0], [mz] if isinstance(mz, int | float) else list(mz))
 
 
 def predicted_bounds(url: str, mz: float | Sequence[float]) -> tuple[xr.DataArray, xr.DataArray]:
@@ -84,7 +84,7 @@ def predicted_bounds(url: str, mz: float | Sequence[float]) -> tuple[xr.DataArra
     InputError
         As `predicted_intensity`; the model has no margins.
     """
-    group, place = _group(url)
+    group, place = opened(url)
     margin = _kept(group, place, "intensity_margin", "intensity")
     if margin is None:
         raise InputError(
@@ -122,9 +122,9 @@ def write_ion_images(url: str, mz: Sequence[float] | None, out: str) -> list[str
     """
     if not out.endswith((".zarr", ".png")):
         raise InputError(f"{out}: neither .png nor .zarr; name one of these")
-    group, place = _group(url)
-    axis = read(group, "mz_axis" if "mz_axis" in group else "mz").astype(np.float64)
-    tiers = _tiers(group, place, axis)
+    group, place = opened(url)
+    axis = model_axis(group)
+    tiers = known_tiers(group, place)
     said = []
     if mz is None:
         mz, lines = _best(tiers, axis, place)
@@ -166,12 +166,19 @@ def _best(
     return axis[best].tolist(), [line]
 
 
-def _tiers(group: zarr.Group, place: str, axis: NDArray[np.float64]) -> Tiers | None:
+def known_tiers(group: zarr.Group, place: str) -> Tiers | None:
     """Of a slide as `predict` kept them, of a specimen as the run has them."""
     if "tier" in group:
         tier = np.array(read(group, "tier").tolist(), str)
-        return Tiers(tier, read(group, "tier_pearson"))
-    return None if "mz_axis" in group else tiers_of(_run_of(place), axis)
+        kept = "identification" in group  # a prediction of an older version has no names
+        name = np.array(read(group, "identification").tolist(), str) if kept else tier[:0]
+        return Tiers(tier, read(group, "tier_pearson"), name)
+    return None if "mz_axis" in group else tiers_of(_run_of(place), model_axis(group))
+
+
+def model_axis(group: zarr.Group) -> NDArray[np.float64]:
+    """(mz,) of the model; a slide's own ``mz`` are the few that were written."""
+    return read(group, "mz_axis" if "mz_axis" in group else "mz").astype(np.float64)
 
 
 def _kept(group: zarr.Group, place: str, name: str, margin: str) -> NDArray[np.float32] | None:
@@ -193,7 +200,7 @@ def _bounds(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     import dask.array as da
 
-    axis = read(group, "mz_axis" if "mz_axis" in group else "mz").astype(np.float64)
+    axis = model_axis(group)
     width = margin[[nearest_column(axis, float(value)) for value in images.mz]]
     array: Any = group["feature_distance"]
     distance = da.from_array(array, chunks=images.data.chunks[:2], name=False)
@@ -205,7 +212,7 @@ def _bounds(
     return found[0], found[1]
 
 
-def _group(url: str) -> tuple[zarr.Group, str]:
+def opened(url: str) -> tuple[zarr.Group, str]:
     """The group of the one slide or specimen that a URL means, and its own URL."""
     if not has_group(url) and has_group(join(url, "predictions.zarr")):
         url = join(url, "predictions.zarr")
@@ -225,10 +232,9 @@ def _group(url: str) -> tuple[zarr.Group, str]:
 def _intensity(group: zarr.Group, mz: Sequence[float]) -> xr.DataArray:
     import dask.array as da
 
-    # a slide's own `mz` are the few that were written; the model's are beside them
-    axis = "mz_axis" if "mz_axis" in group else "mz"
+    axis = model_axis(group)
     mean, components = read(group, "mean"), read(group, "components")
-    columns = columns_of(read(group, axis), mean, components, mz)
+    columns = columns_of(axis, mean, components, mz)
     array: Any = group["predicted_scores"]
     unit = array.shards or array.chunks
     scores = da.from_array(array, chunks=(*unit[:2], array.shape[2]), name=False)
@@ -239,7 +245,7 @@ def _intensity(group: zarr.Group, mz: Sequence[float]) -> xr.DataArray:
     return xr.DataArray(
         images,
         dims=("y", "x", "mz"),
-        coords={"y": read(group, "y"), "x": read(group, "x"), "mz": read(group, axis)[columns]},
+        coords={"y": read(group, "y"), "x": read(group, "x"), "mz": axis[columns]},
         name="predicted_intensity",
     )
 

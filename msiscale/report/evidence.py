@@ -35,6 +35,12 @@ SWITCHES = CsvTable(
 BATCH = CsvTable(
     "batch", "of* specimen* target* metric* value", "msiscale fit, on two specimens or more"
 )
+CORRECTIONS = CsvTable(
+    "corrections",
+    "correction* model* target* metric* value without difference low high patients trusted p "
+    "p_holm",
+    "msiscale corrections with --correct",
+)
 CALIBRATION = CsvTable("calibration", "specimen* matches note?", "msiscale ingest --recalibrate")
 PROTOCOLS = {
     PROTOCOL: "patient left out",
@@ -247,6 +253,23 @@ def _all_modes(side: pd.DataFrame) -> pd.DataFrame:
     return side[side["target"] == "all"]
 
 
+def corrections(results: Results) -> HtmlTable:
+    """What each correction between specimens changes, mean over the patients left out."""
+    table = results.table(CORRECTIONS)
+    rows = []
+    for row in table[table["correction"] != "none"].to_dict("records"):
+        bounds = f"{signed(row['low'])} to {signed(row['high'])}"
+        if math.isnan(row["low"]):
+            bounds = "–"
+        elif str(row["trusted"]) != "True":
+            bounds += f", {DOUBT}"
+        what = words_of(row["model"], row["target"], row["metric"])
+        cells = [number(row["without"]), number(row["value"]), signed(row["difference"]), bounds]
+        rows.append([row["correction"], *what, *cells, number(row["p"]), number(row["p_holm"])])
+    columns = ["correction", "predicted", "metric", "without", "with it", "difference"]
+    return HtmlTable([*columns, "95 % interval", "p", "p (Holm)"], rows)
+
+
 def batch_by_specimen(results: Results) -> HtmlTable:
     """The same for each specimen: AUC of telling it from another by one pixel."""
     table = results.table(BATCH)
@@ -293,8 +316,8 @@ pooled stand beside it.</p>
 {% endif %}
 """,  # noqa: E501
     (leaks, left_out, averaged, protocols, comparisons, jitter, nulls, switches),
-    # BETWEEN reads the last two
-    (INTERVALS, COMPARISONS, RELIABILITY, ROBUSTNESS, SWITCHES, BATCH, CALIBRATION),
+    # BETWEEN reads the last three
+    (INTERVALS, COMPARISONS, RELIABILITY, ROBUSTNESS, SWITCHES, BATCH, CORRECTIONS, CALIBRATION),
 )
 BETWEEN = Section(
     "between",
@@ -308,12 +331,18 @@ BETWEEN = Section(
 {{ cells(batch_by_specimen, "How well each specimen is told from the others.") }}
 </details>
 {% endif %}
+{% if study or corrections.rows %}
+<h3>Corrections between specimens</h3>
+<p class="note">Mean over the patients left out, each corrected by its own unlabelled intensities towards the training patients. The interval and p are of the patients' differences, by t.
+An R² is of the corrected intensities, which are others with each correction; AUC and average precision are of the same annotation. The rest of these results is without any.</p>
+{{ cells(corrections, "What each correction changes.", "Not asked for: msiscale corrections --correct.") }}
+{% endif %}
 {% if study or calibration.rows %}
 <h3>Mass calibration</h3>
 {{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
 {% endif %}
 """,  # noqa: E501
-    (batch, batch_by_specimen, calibration),
+    (batch, batch_by_specimen, corrections, calibration),
     unless=lambda r: (
         ""
         if r.is_study or batch(r).rows or calibration(r).rows

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from msiscale.report.class_gallery import class_gallery
 from msiscale.report.data import (
     BIOMARKERS,
     MODELS,
@@ -318,6 +319,7 @@ FIGURES = {
     "figure1": figure1,
     "figure2": figure2,
     "ions": gallery,
+    "ion_classes": class_gallery,
     "biomarkers": ion_images,
     "registration": registration_overlay,
 }

@@ -51,6 +51,8 @@ _CAPTIONS = {
     "predicted, one scale), and the spectra of one pixel (C; predictions below zero are clipped).",
     "ions": "The ions whose images H&E predicts best, middling and worst over all specimens: "
     "measured and predicted, each pair on the scale of what was measured.",
+    "ion_classes": "Of each class of lipid the ion that H&E predicts best and worst over all "
+    "specimens: measured and predicted, each pair on the scale of what was measured.",
     "biomarkers": "Measured ion images of the strongest m/z; the white line is the annotation.",
     "registration": "The slide laid onto the MSI grid, with the border of its tissue, of the "
     "measured pixels and of the annotation: where they part, the registration is off.",

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from msiscale.biomarkers.classes import class_of
 from msiscale.report.data import IONS, Results
 from msiscale.report.drawing import BLUE, INK, ORANGE, draw_scale, extent_um, plain, spread
 from msiscale.report.tables import HtmlTable, number
@@ -18,6 +19,7 @@ from msiscale.store import HeldOut, StoredSpecimen, nearest_column
 
 GROUPS = ("best", "median", "worst")
 EACH = 2  #: ions of a group
+CLASS = "class of lipid"
 _PANEL, _HIGHEST = 2.7, 2.6  # inches
 _OFF = "#ececec"
 _NAME = 34  # letters of a name, at most
@@ -59,13 +61,15 @@ def ion_tiers(results: Results) -> HtmlTable:
 
 def ion_classes(results: Results) -> HtmlTable:
     """The same of identified ions by class of lipid, with how many of each are of which tier."""
-    table = _tiered(results)
-    table = table[table["identification"].fillna("") != ""] if "identification" in table else table
-    if table.empty or "identification" not in table:
-        return _NONE
-    named = table["identification"].str.extract(r"^([^\s(;,]+)", expand=False)
-    table = table.assign(**{"class of lipid": named})
-    return _summed(table, "class of lipid", ("A", "B", "C"))
+    return _summed(identified(_tiered(results)), CLASS, ("A", "B", "C"))
+
+
+def identified(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``ions.csv`` that have a name, with a column `CLASS` beside them."""
+    if "identification" not in table:
+        return table.iloc[:0]
+    named = table["identification"].fillna("").map(class_of)
+    return table.assign(**{CLASS: named})[named != ""]
 
 
 def _tiered(results: Results) -> pd.DataFrame:
@@ -97,8 +101,7 @@ def gallery(results: Results, specimen: str) -> Figure | None:
     groups = shown(table)
     pixel = data.pixel_um
     extent = extent_um(held.shape, pixel)
-    high = min(_PANEL * extent[2] / extent[1], _HIGHEST)
-    wide = high * extent[1] / extent[2]
+    wide, high = panel_size(extent)
     rows = max(len(groups), 2)
     size = ((wide + 0.45) * (1 + 2 * EACH), (high + 0.5) * rows + 0.4)
     figure = Figure(figsize=size, layout="constrained")
@@ -109,10 +112,16 @@ def gallery(results: Results, specimen: str) -> Figure | None:
     for i, (name, some) in enumerate(groups):
         for j, row in enumerate(some.to_dict("records")):
             pair = [figure.add_subplot(grid[i, 1 + 2 * j + k]) for k in range(2)]
-            _ion(pair, held, row, extent, f"{name}: " if j == 0 else "")
+            draw_ion(pair, held, row, extent, f"{name}: " if j == 0 else "")
     words = f"{specimen}: ions measured | predicted from H&E with {results.left_out}"
     figure.suptitle(plain(words), fontsize=11)
     return figure
+
+
+def panel_size(extent: Any) -> tuple[float, float]:
+    """Inches of an image, wide and high."""
+    high = min(_PANEL * extent[2] / extent[1], _HIGHEST)
+    return high * extent[1] / extent[2], high
 
 
 def _slide(axes: Axes, data: StoredSpecimen, extent: Any) -> None:
@@ -124,8 +133,8 @@ def _slide(axes: Axes, data: StoredSpecimen, extent: Any) -> None:
     draw_scale(axes, extent)
 
 
-def _ion(pair: list[Axes], held: HeldOut, row: dict[Any, Any], extent: Any, group: str) -> None:
-    """Both images of an ion, on the scale of what was measured."""
+def draw_ion(pair: list[Axes], held: HeldOut, row: dict[Any, Any], extent: Any, group: str) -> None:
+    """Both images of an ion, on the scale of what was measured; `group` begins their title."""
     i = nearest_column(held.mz, row["mz"])
     measured, predicted = held.measured(slice(i, i + 1)), held.predicted(slice(i, i + 1))
     limits = spread(measured)

@@ -242,8 +242,17 @@ def ions(results: Results) -> HtmlTable:
 
 def ion_gallery(results: Results) -> tuple[str, str] | None:
     """Name and picture of the first specimen that has a gallery."""
+    return _first(results, "ions")
+
+
+def class_gallery(results: Results) -> tuple[str, str] | None:
+    """Name and picture of the first specimen that has a gallery of classes of lipids."""
+    return _first(results, "ion_classes")
+
+
+def _first(results: Results, kind: str) -> tuple[str, str] | None:
     for name in results.used:
-        url = figure_path(results.out, "ions", name)
+        url = figure_path(results.out, kind, name)
         if exists(url):
             return name, smaller(url)
     return None
@@ -359,6 +368,11 @@ for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% if ion_gallery %}
 <figure><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption></figure>
 {% endif %}
+{% if class_gallery %}
+<details><summary>The best and the worst ion of each class of lipid</summary>
+<figure><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: of each class of lipid the ions that are predicted best and worst, each pair on the scale of what was measured.</figcaption></figure>
+</details>
+{% endif %}
 {% endmacro %}
 {% macro table() %}
 {% if ion_tiers.rows %}
@@ -388,7 +402,7 @@ three patients there is no test, no ion of tier A, and B only for an R² of 0.3 
 </div>
 {% endif %}
 """,  # noqa: E501
-    (ions, ion_tiers, ion_classes, ion_gallery, left_out),
+    (ions, ion_tiers, ion_classes, ion_gallery, class_gallery, left_out),
 )
 STRONGEST = Section(
     "biomarkers",
@@ -453,6 +467,7 @@ TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in 
 # what a run has only where it was asked for: the table, and how to ask
 _ASKED = {
     "the slide misplaced, and chance": ("robustness", "--jitter, --null"),
+    "corrections between specimens": ("corrections", "--correct"),
     "the published study's choices": ("switches", "msiscale ablate"),
     "lipids with a false-discovery rate": ("annotations", "msiscale annotate"),
     "how many patients are enough": ("learning", "msiscale power"),

@@ -19,6 +19,7 @@ OTHERS = [Chemistry("SM ;O2", c, 1) for c in (34, 36, 42)]
         ("PC O-36:4 [M+Na]+", Chemistry("PC O-", 36, 4, "[M+Na]+")),
         ("SM 34:1;O2 [M+H]+", Chemistry("SM ;O2", 34, 1, "[M+H]+")),
         ("TG(52:3)", Chemistry("TG", 52, 3)),
+        ("SM 34:1;O2; PE-Cer 37:1;O2 [M+H]+", Chemistry("SM ;O2", 34, 1, "[M+H]+")),
     ],
 )
 def test_names_are_read(name: str, found: Chemistry) -> None:

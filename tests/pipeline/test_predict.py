@@ -205,6 +205,20 @@ def test_ions_that_h_and_e_does_not_tell_are_drawn_by_name_only(
         assert said.code == 0 and "is of tier C: H&E did not tell it" in said.err
 
 
+def test_lipids_that_the_training_lacked_are_inferred_from_their_class(
+    predicted: tuple[Said, Path], finished: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(finished / "ions.csv", keep_default_na=False)
+    named = table[table["tier"].isin(["A", "B"]) & table["identification"].str.match("PC [0-9]")]
+    new = named["identification"].iloc[0].replace("PC ", "PC 1", 1)  # of 134 carbons, say
+    for url in (predicted[1] / "predictions.zarr" / "S01", finished / "predictions.zarr" / "S02"):
+        said = msiscale("ion-image", url, "--absent", new, "--out", tmp_path / f"{url.name}.zarr")
+        assert said.code == 0, said.err
+        assert f"the chemistry of {len(named)} trained ion" in said.err
+        drawn = xr.open_zarr(str(tmp_path / f"{url.name}.zarr"), consolidated=False)
+        assert np.isfinite(drawn["inferred_image"]).any()
+
+
 def test_the_same_command_again_does_nothing_again(
     predicted: tuple[Said, Path], finished: Path, cohort: Path
 ) -> None:

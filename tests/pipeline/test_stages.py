@@ -67,7 +67,9 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
         where = {"scheduler": scheduler}
         protocols = ("leave_one_patient_out", "pixel_folds")  # as `ablate` asks for
         chosen = {**CHOSEN, "protocols": protocols}
-        config = RunConfig(**chosen, recalibrate="builtin:lipids", jitter=(1.0,))
+        config = RunConfig(
+            **chosen, recalibrate="builtin:lipids", jitter=(1.0,), correct=("combat",)
+        )
         run(manifest, out, config=config, **where)
         run(manifest, out, config=config, stages=("annotate",), **where)
         with pytest.raises(InputError, match="is code that would be run here"):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from msiscale.report.data import PROTOCOL, Results
-from msiscale.report.evidence import batch, jitter, nulls, switches
+from msiscale.report.evidence import batch, corrections, jitter, nulls, switches
 from msiscale.report.plots import cohort_plots
 
 COLUMNS = ["test", "level", "draw", "model", "target", "metric", "value"]
@@ -39,6 +39,11 @@ def results(tmp_path: Path) -> Results:
         ["msi", "all", "mode_001", "mostly_batch", 0],
     ]
     pd.DataFrame(found, columns=columns).to_csv(tmp_path / "batch.csv", index=False)
+    row = dict.fromkeys(("low", "high", "p", "p_holm"), 0.25)
+    row |= {"model": "cancer_from_msi", "target": "cancer", "metric": "auc", "patients": 3}
+    row |= {"trusted": False, "value": 0.75, "without": 0.5, "difference": 0.25}
+    tried = [{**row, "correction": name} for name in ("none", "combat")]
+    pd.DataFrame(tried).to_csv(tmp_path / "corrections.csv", index=False)
     return Results(str(tmp_path))
 
 
@@ -73,3 +78,9 @@ def test_differences_between_specimens(results: Results) -> None:
         ["of it between specimens of a patient", "0", "–"],
         ["modes mostly of batch", "1 of 2", "–"],
     ]
+
+
+def test_a_correction_stands_beside_none(results: Results) -> None:
+    (row,) = corrections(results).rows
+    assert row[:6] == ["combat", "cancer from MSI", "AUC", "0.500", "0.750", "+0.250"]
+    assert row[6].startswith("+0.250 to +0.250") and "not to be trusted" in row[6]

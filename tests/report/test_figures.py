@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from msiscale.report import write_figures
+from msiscale.report.class_gallery import MOST, class_gallery, ends
 from msiscale.report.data import Results
 from msiscale.report.figures import best_mode, cancer_pixel, figure2, spectra_at
-from msiscale.report.ion_gallery import gallery, scored, shown
+from msiscale.report.ion_gallery import CLASS, gallery, identified, scored, shown
 from msiscale.store import open_group, put, read
 
-KINDS = ("figure1", "figure2", "ions", "biomarkers", "registration")
+KINDS = ("figure1", "figure2", "ions", "ion_classes", "biomarkers", "registration")
 
 
 @pytest.mark.parametrize("name", ["s1", "s3", "wide"])
@@ -121,7 +122,8 @@ def test_titles_tell_the_score_and_names_stay_plain(results_folder: Path) -> Non
 
 def test_no_figure_of_a_label_that_is_not_there(alone_folder: Path) -> None:
     drawn = {p.name for p in (alone_folder / "figures").iterdir()}
-    assert drawn == {"figure2_s3.png", "ions_s3.png", "registration_s3.png"}
+    kinds = ("figure2", "ions", "ion_classes", "registration")
+    assert drawn == {f"{kind}_s3.png" for kind in kinds}
 
 
 def test_the_gallery_shows_best_median_and_worst(results_folder: Path) -> None:
@@ -149,6 +151,36 @@ def test_the_gallery_shows_best_median_and_worst(results_folder: Path) -> None:
     j = int(np.argmin(np.abs(read(source, "mz") - table["mz"].iloc[0])))
     own = np.corrcoef(read(source, "intensity")[held][:, j], guess)[0, 1]
     assert any(t.startswith(f"r {own:.2f}, of all {r[0]:.2f}") for t in titles)
+
+
+def test_each_class_of_lipid_has_its_best_and_its_worst_ion(
+    results_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(results_folder, out)
+    table = pd.read_csv(out / "ions.csv").sort_values("pearson", ascending=False)
+    names = ["PE 36:1 [M-H]-", "PC 34:1 [M+H]+", "PC O-34:1 [M+H]+", "PC 36:2 [M+H]+", "PC 36:1"]
+    table["identification"] = [*names, *[""] * (len(table) - len(names))]
+    table.to_csv(out / "ions.csv", index=False)
+    results = Results(str(out))
+    found = ends(identified(scored(results)))
+    assert [(name, n) for name, n, _ in found] == [("PC", 3), ("PC O-", 1), ("PE", 1)]
+    assert list(found[0][2]["identification"]) == ["PC 34:1 [M+H]+", "PC 36:1"]
+    figure = class_gallery(results, "s1")
+    assert figure is not None
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    (best,) = [t for t in titles if t.startswith("PC, best of 3")]
+    assert f"m/z {table['mz'].iloc[1]:.4f}" in best and "PC 34:1" in best
+    assert sum(t.startswith("PE, its only ion") for t in titles) == 1
+    table.assign(identification="").to_csv(out / "ions.csv", index=False)
+    assert class_gallery(Results(str(out)), "s1") is None
+
+
+def test_the_classes_with_the_most_ions_are_drawn() -> None:
+    kinds = [f"K{i}" for i in range(MOST + 3)]
+    table = pd.DataFrame({CLASS: [*kinds, kinds[-1]], "pearson": np.linspace(1, 0, MOST + 4)})
+    found = [name for name, *_ in ends(table)]
+    assert found[0] == kinds[-1] and len(found) == MOST
 
 
 def test_few_ions_are_shown_once() -> None:

@@ -109,7 +109,7 @@ def test_every_embedded_picture_opens_and_has_words(page: _Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     small = [a for a in images if a.get("class") == "thumbnail"]
     assert len(small) == 4  # beside the name, which says it: no words of their own
-    assert len(images) - len(small) == 3 * 5 + 1  # three specimens of five figures, a gallery
+    assert len(images) - len(small) == 3 * 6 + 2  # three specimens of six figures, two galleries
     for attributes in images:
         assert attributes["alt"] or attributes in small
         data = base64.b64decode(str(attributes["src"]).split(",", 1)[1])
