@@ -32,7 +32,7 @@ from msiscale.models.corrections import (
 from msiscale.models.fold_records import MSI_FROM_HE
 from msiscale.models.patient_means import holm, patient_mean
 from msiscale.pipeline.context import Run, noting
-from msiscale.pipeline.evaluate import Setting, clear, evaluate
+from msiscale.pipeline.evaluate import clear, evaluate
 from msiscale.pipeline.fit import open_pixels
 from msiscale.pipeline.metrics import Evaluation
 from msiscale.pipeline.model import MSI, PREDICTED
@@ -44,6 +44,7 @@ from msiscale.pipeline.protocols import (
     held_out_together,
     supported_columns,
 )
+from msiscale.pipeline.setting import Setting
 from msiscale.pipeline.tasks import Task
 from msiscale.saving import Layout, Saved
 from msiscale.store import (

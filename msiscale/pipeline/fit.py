@@ -16,7 +16,7 @@ from msiscale.models import Spread, moments_of_blocks
 from msiscale.models.left_out import LEAST
 from msiscale.pipeline.batch import write_batch
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.evaluate import Evaluated, Setting, StoredSums, Wrote, clear, evaluate
+from msiscale.pipeline.evaluate import Evaluated, Wrote, clear, evaluate
 from msiscale.pipeline.metric_tables import write_metrics
 from msiscale.pipeline.metrics import PROTOCOL
 from msiscale.pipeline.model import write_model
@@ -30,6 +30,8 @@ from msiscale.pipeline.protocols import (
     supported_columns,
     within_specimens,
 )
+from msiscale.pipeline.setting import Setting
+from msiscale.pipeline.sums import StoredSums
 from msiscale.pipeline.tasks import Task
 from msiscale.pipeline.withdraw import leave_out
 from msiscale.store import at_once, digest, join, open_group

@@ -15,9 +15,9 @@ from msiscale.errors import InputError
 from msiscale.models import learning
 from msiscale.models.patient_means import patient_mean
 from msiscale.models.validation import Rules
-from msiscale.pipeline.evaluate import StoredSums
 from msiscale.pipeline.features import COLOURS, stored_groups
 from msiscale.pipeline.stages import COHORT
+from msiscale.pipeline.sums import StoredSums
 from msiscale.pipeline.tasks import Task, run_tasks
 from msiscale.store import (
     Ledger,

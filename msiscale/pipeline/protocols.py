@@ -24,9 +24,10 @@ from msiscale.models.partition import Partition, folds_of, group_of, pixel_folds
 from msiscale.pipeline.axis import load_axis
 from msiscale.pipeline.classify import Inner
 from msiscale.pipeline.context import Run
-from msiscale.pipeline.evaluate import Evaluated, Setting
+from msiscale.pipeline.evaluate import Evaluated
 from msiscale.pipeline.features import stored_groups
 from msiscale.pipeline.pixel_rows import PixelRows
+from msiscale.pipeline.setting import Setting
 from msiscale.store import StoredSpecimen
 
 PIXEL_FOLDS = 5  # as the study

@@ -19,7 +19,7 @@ from msiscale.models import leave_one_group_out
 from msiscale.models.metrics import POOLED
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.elsewhere import HERE, Elsewhere
-from msiscale.pipeline.evaluate import Setting, clear, evaluate
+from msiscale.pipeline.evaluate import clear, evaluate
 from msiscale.pipeline.fit import open_pixels
 from msiscale.pipeline.metrics import classification, regression
 from msiscale.pipeline.pixel_rows import PixelRows
@@ -30,6 +30,7 @@ from msiscale.pipeline.protocols import (
     held_out_together,
     supported_columns,
 )
+from msiscale.pipeline.setting import Setting
 from msiscale.store import at_once, digest, join, remove, write_csv
 
 COLUMNS = ["test", "level", "draw", "model", "target", "metric", "value"]
