@@ -290,7 +290,7 @@ def predict(context: click.Context, /, model: str, slides: tuple[str, ...], **wo
 )
 @option(
     "--absent",
-    "Lipids that the training lacked, as PE 36:1 [M-H]-: inferred from those of their class",
+    "Lipids that the training lacked, as PC 34:1 [M+H]+: inferred from those of their class",
     unset="none",
     **NAMES,
 )

@@ -86,6 +86,26 @@ def sum_up(
     tables: Mapping[str, PixelRows],
     parts: Mapping[str, Masks],
 ) -> StoredSums:
+    """Sum up the parts of a cohort on the workers, a few specimens a task.
+
+    Parameters
+    ----------
+    run
+        Whose workers do it.
+    store
+        Where the sums are put; those that are there are kept.
+    what
+        Of the names of the sums.
+    tables
+        Specimen to its rows.
+    parts
+        Specimen to masks (y, x) bool of its pixels, by name of the part.
+
+    Returns
+    -------
+    StoredSums
+        By part.
+    """
     urls: dict[str, list[str]] = {}
     tasks = []
     names, made = list(parts), store.sums
