@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from defusedxml import ElementTree
@@ -13,12 +13,11 @@ from defusedxml.common import DefusedXmlException
 from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
 from msiscale.errors import InputError
-from msiscale.grid import PixelSize
+from msiscale.msi.pixel_size import Resolved, Term, X, Y, resolve
+from msiscale.msi.places import Places
 from msiscale.msi.spectra import Ints
 from msiscale.msi.spectrum_list import ArrayFormat, SpectrumList, xml_error
 from msiscale.store import open_file
-
-_UNIT_UM = {"UO:0000017": 1.0, "UO:0000018": 1e-3, "UO:0000016": 1e3, "UO:0000015": 1e4}
 
 # Words in the names of an instrument and its components; an ion trap beside one does not count.
 ANALYSERS = {
@@ -41,18 +40,18 @@ class ImzmlHeader:
     intensity: ArrayFormat
     uuid: str | None
     terms: set[str]
-    pixel_um: PixelSize | None
+    places: Places
+    pixel: Resolved  #: its size
     analyser: str | None  #: one of `ANALYSERS`, where exactly one is named
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
     declared_spectra: int | None
     notes: list[str] = field(default_factory=list)
-    size_notes: list[str] = field(default_factory=list)  #: of the pixel size
 
 
 def read_header(path: str) -> ImzmlHeader:
     """Read the .imzML at `path` (local or URL). Raises InputError, one line."""
     with open_file(path) as file:
-        metadata, notes, count = _metadata(path, file)
+        metadata, settings, notes, count = _metadata(path, file)
         file.seek(0)
         spectra = SpectrumList(path, metadata)
         spectra.parse(file)
@@ -62,30 +61,32 @@ def read_header(path: str) -> ImzmlHeader:
         notes.append("integers in scientific notation (written by R) were read as integers")
     if spectra.other_arrays:
         notes.append("arrays other than m/z and intensity (ion mobility, ...) are not read")
-    size_notes: list[str] = []
-    pixel_um = _pixel_um(metadata, size_notes)
+    xyz = np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3)
+    places = Places.of(xyz[:, 1::-1])
     content = metadata.file_description.param_by_accession
     uuid = content.get("IMS:1000080")
     groups = metadata.referenceable_param_groups.values()
     terms = spectra.first_terms.union(content, *(group.param_by_accession for group in groups))
     y, x = (_scan_setting(metadata, f"IMS:{number}") for number in (1000043, 1000042))
     return ImzmlHeader(
-        xyz=np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3),
+        xyz=xyz,
         mz=spectra.arrays("m/z"),
         intensity=spectra.arrays("intensity"),
         uuid=str(uuid) if uuid else None,
         terms=terms,
-        pixel_um=pixel_um,
+        places=places,
+        pixel=resolve(settings, places),
         analyser=_analyser(metadata),
         declared=(y, x),
         declared_spectra=count,
         notes=notes,
-        size_notes=size_notes,
     )
 
 
-def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | None]:
-    """pyimzML's reading of everything before the spectrum list; document types are refused."""
+def _metadata(
+    path: str, file: IO[bytes]
+) -> tuple[Metadata, list[list[Term]], list[str], int | None]:
+    """What is before the spectrum list; document types are refused."""
     root, count = None, None
     try:
         for _, element in ElementTree.iterparse(file, events=("start",), forbid_dtd=True):
@@ -119,7 +120,32 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
         # Other spellings of a scan setting's name, or none at all, mean nothing.
         if "IMS:" not in text and 'name ""' not in text:
             notes.append(f"header: {text}")
-    return metadata, notes, int(count) if count and count.isdigit() else None
+    return metadata, _settings(root), notes, int(count) if count and count.isdigit() else None
+
+
+def _settings(root: Any) -> list[list[Term]]:
+    """The terms of every scan settings element, those of its groups included, as written."""
+    groups = {g.get("id"): _terms(g) for g in root.iter(f"{XMLNS_PREFIX}referenceableParamGroup")}
+    found = []
+    for element in root.iter(f"{XMLNS_PREFIX}scanSettings"):
+        refs = element.iter(f"{XMLNS_PREFIX}referenceableParamGroupRef")
+        found.append(
+            [*_terms(element), *(t for ref in refs for t in groups.get(ref.get("ref"), ()))]
+        )
+    if any(t.accession in (X, Y) for terms in found for t in terms):
+        return found
+    known = [t for terms in found for t in terms]
+    return [
+        [*terms, *known] for terms in groups.values() if any(t.accession in (X, Y) for t in terms)
+    ]
+
+
+def _terms(element: Any) -> list[Term]:
+    names = ("accession", "name", "value", "unitAccession", "unitName")
+    return [
+        Term(*((node.get(name) or "").strip() for name in names))
+        for node in element.iter(f"{XMLNS_PREFIX}cvParam")
+    ]
 
 
 def _analyser(metadata: Metadata) -> str | None:
@@ -137,41 +163,3 @@ def _scan_setting(metadata: Metadata, accession: str) -> int | None:
         except (KeyError, TypeError, ValueError):
             continue
     return None
-
-
-def _pixel_um(metadata: Metadata, notes: list[str]) -> PixelSize | None:
-    """Pixel size from the first scan settings that state one."""
-    found = []
-    for settings in metadata.scan_settings.values():
-        size: dict[str, float] = {}
-        for name, accession, _, _, raw, _, unit in settings.cv_params:
-            if accession not in ("IMS:1000046", "IMS:1000047"):
-                continue
-            try:
-                value = float(raw)
-            except (TypeError, ValueError):
-                notes.append(f"{name} is {raw!r}, which is not a number; ignored")
-                continue
-            if unit is None and value == 1:
-                # R packages write 1 without a unit when they know no size.
-                notes.append("pixel size 1 without a unit is taken as unknown; give pixel_um")
-                continue
-            if unit is None:
-                notes.append(f"pixel size {value:g} has no unit; taken as µm")
-            elif unit not in _UNIT_UM:
-                notes.append(f"pixel size has the unit {unit}; ignored, give pixel_um")
-                continue
-            elif _UNIT_UM[unit] != 1:
-                notes.append(f"pixel size {value:g} ({unit}) converted to µm")
-            value *= _UNIT_UM.get(unit, 1.0)
-            if np.isfinite(value) and value > 0:
-                size[accession] = value
-            else:
-                notes.append(f"pixel size {value:g} is not a size; ignored")
-        if size:
-            x = size.get("IMS:1000046", size.get("IMS:1000047", 0.0))
-            found.append((size.get("IMS:1000047", x), x))
-    notes[:] = list(dict.fromkeys(notes))
-    if len(set(found)) > 1:
-        notes.append(f"scan settings disagree on the pixel size; the first, {found[0]}, is used")
-    return PixelSize(*found[0]) if found else None

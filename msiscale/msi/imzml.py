@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msiscale.errors import InputError
+from msiscale.msi.asked import Asked
 from msiscale.msi.header import ImzmlHeader, read_header
 from msiscale.msi.source import MsiSource, bounding_box
 from msiscale.msi.spectra import Ints, Numbers, regular, smooth
@@ -175,11 +176,11 @@ def _join(arrays: Sequence[Numbers], kind: Stored) -> Numbers:
     return np.concatenate(arrays) if arrays else np.empty(0, kind.dtype)
 
 
-def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
+def open_imzml(path: str, asked: Asked) -> ImzmlSource:
     """Open an imzML file; see `msiscale.msi.layouts.open_source`."""
     header = read_header(path)
     ibd, size = _ibd_and_size(path)
-    notes = [*header.notes, *(header.size_notes if pixel_um is None else [])]
+    notes = [*header.notes, *(header.pixel.notes if asked.pixel_um is None else [])]
     _check_uuid(path, ibd, header, notes)
     mz_arrays = _stored(path, ibd, size, header.mz, "m/z", notes)
     intensity_arrays = _stored(path, ibd, size, header.intensity, "intensity", notes)
@@ -193,7 +194,8 @@ def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
         path=path,
         ibd=ibd,
         shape=(0, 0),
-        pixel_um=header.pixel_um,
+        pixel_um=header.pixel.size,
+        pixel_from=header.pixel.source,
         positions=np.zeros((0, 2), np.int32),
         origin=(0, 0),
         lengths=intensity_arrays.length,
@@ -206,7 +208,7 @@ def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
     _place(source, header)
     _share_axis(source, header.terms)
     _judge_profile(source, header.terms)
-    source.resize(pixel_um, "µm of the file")
+    source.resize(asked.pixel_um, "µm of the file")
     return source
 
 
@@ -347,16 +349,20 @@ def _place(source: ImzmlSource, header: ImzmlHeader) -> None:
             "split it into one imzML per plane"
         )
     yx = _once(source, xyz[:, 1::-1])
-    source.positions, source.shape, source.origin = bounding_box(source.path, yx)
-    extents = zip("yx", header.declared, source.shape, source.origin, strict=True)
-    for axis, declared, size, low in extents:
-        if declared is not None and low + size - 1 > max(declared, 1):
+    steps = header.places.steps
+    low = xyz[:, 1::-1].min(axis=0)
+    source.positions, source.shape, (y, x) = bounding_box(source.path, (yx - low) // steps)
+    source.origin = y, x = int(low[0]) + y * steps[0], int(low[1]) + x * steps[1]
+    for axis, declared, reach in zip("yx", header.declared, header.places.reach, strict=True):
+        if declared is not None and reach > max(declared, 1):
             notes.append(
                 f"{declared} pixels declared in {axis} but coordinates run to "
-                f"{low + size - 1}; the coordinates are used"
+                f"{reach}; the coordinates are used"
             )
-    if source.origin != (1, 1):
-        y, x = source.origin
+    if steps != (1, 1):
+        words = " and ".join(dict.fromkeys(map(str, reversed(steps))))
+        notes.append(f"coordinates in steps of {words}, from x {x}, y {y}, taken as pixels")
+    elif source.origin != (1, 1):
         notes.append(f"coordinates start at x {x}, y {y}; moved to the bounding box")
     if header.declared_spectra is not None and header.declared_spectra != len(xyz):
         notes.append(

@@ -303,7 +303,8 @@ def test_pixel_size_and_its_unit(write, value, unit, expected, note) -> None:
     else:
         np.testing.assert_allclose(source.pixel_um, expected)
     if note is not None:
-        assert any(note in text for text in source.notes), source.notes
+        said = [*source.notes, source.pixel_from]
+        assert any(note in text for text in said), said
     given = open_source(str(file.path), pixel_um=50.0)  # what the file says of it is no matter then
     assert given.pixel_um == (50.0, 50.0) and given.notes == []
 
