@@ -31,3 +31,6 @@ class Asked:
     ms_level: int | None = None
     duplicates: Duplicates = "refuse"
     trust_ibd: bool = False
+
+
+NOTHING = Asked()

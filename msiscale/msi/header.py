@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
+from numpy.typing import NDArray
 from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
 from msiscale.errors import InputError
+from msiscale.msi.asked import NOTHING, Asked
 from msiscale.msi.pixel_size import Resolved, Term, X, Y, resolve
 from msiscale.msi.places import Places
+from msiscale.msi.scans import Scan, choose
+from msiscale.msi.source import refuse_packed
 from msiscale.msi.spectra import Ints
 from msiscale.msi.spectrum_list import ArrayFormat, SpectrumList, xml_error
 from msiscale.store import open_file
+
+NAMELESS = "some terms have no accession; they were read by their names, where these are known"
+# of an array: by name, or by accession
+_MOBILITY = re.compile(
+    "mobility|drift time|MS:100(2477|2816|2893|3006|3007|3008|3153|3154|3155)", re.IGNORECASE
+)
 
 # Words in the names of an instrument and its components; an ion trap beside one does not count.
 ANALYSERS = {
@@ -31,26 +41,30 @@ ANALYSERS = {
 class ImzmlHeader:
     """Everything that the .imzML says; nothing here was checked against the .ibd.
 
-    ``xyz`` is (n, 3) int64 as written, z is 1 where it is missing. ``terms`` are the accessions
-    of the file content, of all parameter groups and of the first spectrum.
+    Of n spectra, those of the kind that is asked for. ``xyz`` is (n, 3) int64 as written, z is 1
+    where it is missing. ``terms`` are the accessions of the file content, of all parameter groups
+    and of the first spectrum.
     """
 
     xyz: Ints
     mz: ArrayFormat
     intensity: ArrayFormat
+    scan: Scan  #: what all spectra are
+    mobility: NDArray[np.bool_]  #: (n,) spectra of one ion mobility of several
     uuid: str | None
     terms: set[str]
     places: Places
     pixel: Resolved  #: its size
     analyser: str | None  #: one of `ANALYSERS`, where exactly one is named
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
-    declared_spectra: int | None
     notes: list[str] = field(default_factory=list)
 
 
-def read_header(path: str) -> ImzmlHeader:
+def read_header(path: str, asked: Asked = NOTHING) -> ImzmlHeader:
     """Read the .imzML at `path` (local or URL). Raises InputError, one line."""
     with open_file(path) as file:
+        refuse_packed(path, file.read(8))
+        file.seek(0)
         metadata, settings, notes, count = _metadata(path, file)
         file.seek(0)
         spectra = SpectrumList(path, metadata)
@@ -59,26 +73,38 @@ def read_header(path: str) -> ImzmlHeader:
         raise InputError(f"{path}: has no spectra; export the image again")
     if spectra.scientific:
         notes.append("integers in scientific notation (written by R) were read as integers")
-    if spectra.other_arrays:
-        notes.append("arrays other than m/z and intensity (ion mobility, ...) are not read")
-    xyz = np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3)
-    places = Places.of(xyz[:, 1::-1])
+    if spectra.nameless and NAMELESS not in notes:
+        notes.append(NAMELESS)
+    if any(_MOBILITY.search(name) for name in spectra.other_arrays):
+        notes.append("ion mobility is not kept: the intensities of all mobilities are summed")
+    elif spectra.other_arrays:
+        notes.append("arrays other than m/z and intensity are not read")
     content = metadata.file_description.param_by_accession
     uuid = content.get("IMS:1000080")
     groups = metadata.referenceable_param_groups.values()
-    terms = spectra.first_terms.union(content, *(group.param_by_accession for group in groups))
+    named = set[str]().union(*(group.param_by_accession for group in groups))
+    whole = Scan.of(content, {})
+    if not whole.polarity:
+        whole = replace(whole, polarity=Scan.of(named, {}).polarity)
+    chosen = choose(path, spectra.scans, spectra.codes, whole, asked, notes)
+    mobility = np.array([scan.mobility for scan in spectra.scans])[spectra.codes]
+    xyz = np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3)
+    places = Places.of(xyz[:, 1::-1])
     y, x = (_scan_setting(metadata, f"IMS:{number}") for number in (1000043, 1000042))
+    if count is not None and count != len(xyz):
+        notes.append(f"{count} spectra declared, {len(xyz)} found; those found are used")
     return ImzmlHeader(
-        xyz=xyz,
-        mz=spectra.arrays("m/z"),
-        intensity=spectra.arrays("intensity"),
+        xyz=xyz[chosen.mask],
+        mz=spectra.arrays("m/z", chosen.mask),
+        intensity=spectra.arrays("intensity", chosen.mask),
+        scan=chosen.scan,
+        mobility=mobility[chosen.mask],
         uuid=str(uuid) if uuid else None,
-        terms=terms,
+        terms=spectra.first_terms.union(content, named),
         places=places,
         pixel=resolve(settings, places),
         analyser=_analyser(metadata),
         declared=(y, x),
-        declared_spectra=count,
         notes=notes,
     )
 
@@ -88,6 +114,7 @@ def _metadata(
 ) -> tuple[Metadata, list[list[Term]], list[str], int | None]:
     """What is before the spectrum list; document types are refused."""
     root, count = None, None
+    notes: list[str] = []
     try:
         for _, element in ElementTree.iterparse(file, events=("start",), forbid_dtd=True):
             root = element if root is None else root
@@ -105,8 +132,10 @@ def _metadata(
         raise InputError(f"{path}: is not imzML; give the .imzML of the image")
     for element in root.iter():  # some writers leave the namespace out; pyimzML needs it
         element.tag = XMLNS_PREFIX + element.tag.rpartition("}")[2]
+        if element.tag == f"{XMLNS_PREFIX}cvParam" and ":" not in element.get("accession", ""):
+            element.tag = f"{XMLNS_PREFIX}userParam"  # known by its name, then
+            notes = [NAMELESS]
     root = root.find(f"{XMLNS_PREFIX}mzML") if root.tag.endswith("indexedmzML") else root
-    notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -9,7 +9,8 @@ import zarr
 
 from msiscale import store
 from msiscale.grid import PixelSize
-from msiscale.msi.imzml import ImzmlSource, Stored
+from msiscale.msi.binary import Stored
+from msiscale.msi.imzml import ImzmlSource
 from msiscale.msi.source import MsiSource
 
 _AXIS = {  # arrays of a shared axis, where there are any

@@ -14,10 +14,10 @@ import numpy as np
 
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize
-from msiscale.msi.asked import Asked
+from msiscale.msi.asked import NOTHING, Asked
 from msiscale.msi.hdf5 import is_hdf5, open_hdf5
 from msiscale.msi.imzml import beside_imzml, is_imzml, open_imzml
-from msiscale.msi.source import MsiSource
+from msiscale.msi.source import MsiSource, refuse_packed
 from msiscale.store import open_file
 
 
@@ -45,7 +45,7 @@ LAYOUTS = (
 
 
 def open_source(
-    path: str, *, pixel_um: float | Sequence[float] | None = None, asked: Asked | None = None
+    path: str, *, pixel_um: float | Sequence[float] | None = None, asked: Asked = NOTHING
 ) -> MsiSource:
     """Open a mass-spectrometry image of any layout; only its metadata is read.
 
@@ -67,7 +67,7 @@ def open_source(
     InputError
         no such file, of no known kind, or damaged
     """
-    path, asked = str(path), asked or Asked()
+    path = str(path)
     if pixel_um is not None:
         try:
             size = PixelSize.of(pixel_um)
@@ -92,6 +92,7 @@ def _head(path: str) -> bytes:
         raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: is a Git LFS pointer, not data; run `git lfs pull`")
+    refuse_packed(path, head)
     return head
 
 

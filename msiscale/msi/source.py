@@ -328,6 +328,25 @@ def _warn(path: str, repairs: Repairs) -> None:
         warnings.warn(f"{path}: {repairs}", MsiscaleWarning, stacklevel=3)
 
 
+def refuse_packed(path: str, head: bytes) -> None:
+    """Refuse a file that is compressed as a whole, by its first bytes.
+
+    Parameters
+    ----------
+    path
+        of the file
+    head
+        its first bytes, two or more
+
+    Raises
+    ------
+    InputError
+        it is gzip
+    """
+    if head.startswith(b"\x1f\x8b"):
+        raise InputError(f"{path}: is compressed with gzip; unpack it, and its .ibd beside it")
+
+
 def as_indices(indices: NDArray[np.integer]) -> Ints:
     """Indices of spectra as int64.
 
