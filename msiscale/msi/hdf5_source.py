@@ -13,6 +13,7 @@ import numpy as np
 
 from msiscale import store
 from msiscale.errors import InputError
+from msiscale.msi.places import near
 from msiscale.msi.source import MsiSource, bounding_box
 from msiscale.msi.spectra import Floats, Ints, Numbers
 
@@ -167,6 +168,10 @@ class Hdf5Source(MsiSource):
             raise InputError(
                 f"{h5.path}: two spectra lie on the pixel x {x}, y {y}; keep one of them"
             )
+        kept = near(yx, notes)
+        if not kept.all():
+            yx, address = yx[kept], address[kept]
+            lengths = None if lengths is None else lengths[kept]
         positions, shape, origin = bounding_box(h5.path, yx)
         if lengths is None:
             lengths = np.full(len(yx), 0 if mz is None else len(mz), np.int64)

@@ -20,6 +20,7 @@ from msiscale.msi.asked import Asked, Polarity
 from msiscale.msi.binary import Binary, Stored
 from msiscale.msi.duplicates import Merged, Settled, settle
 from msiscale.msi.header import ImzmlHeader, read_header
+from msiscale.msi.places import near
 from msiscale.msi.source import MsiSource, bounding_box
 from msiscale.msi.spectra import Ints, Numbers, regular, smooth
 from msiscale.store import is_file, listing, open_file, size_and_state
@@ -35,6 +36,18 @@ class ImzmlSource(MsiSource):
     ibd: str
     mz_arrays: Stored = field(repr=False)
     intensity_arrays: Stored = field(repr=False)
+
+    def take(self, which: Ints) -> None:
+        """Keep only some spectra.
+
+        Parameters
+        ----------
+        which
+            (m,) int64, those that are kept
+        """
+        self.mz_arrays = self.mz_arrays.take(which)
+        self.intensity_arrays = self.intensity_arrays.take(which)
+        self.lengths = self.intensity_arrays.length
 
     def stored_values(self, indices: Ints) -> Numbers:
         """Read intensities on the shared axis.
@@ -244,17 +257,19 @@ def _place(source: ImzmlSource, header: ImzmlHeader, asked: Asked) -> Settled | 
             f"{source.path}: holds {len(planes)} z planes (z {planes[0]} to {planes[-1]}); "
             "split it into one imzML per plane"
         )
-    yx = xyz[:, 1::-1]
-    settled = settle(source, yx, header.mobility, asked)
+    steps, yx = header.places.steps, xyz[:, 1::-1]
+    low = yx.min(axis=0)
+    pixels = (yx - low) // steps
+    kept = near(pixels, notes)
+    if not kept.all():
+        source.take(np.flatnonzero(kept))
+        pixels = pixels[kept]
+    settled = settle(source, yx[kept], header.mobility[kept], asked)
     if settled.one_each:
         keep = np.sort(settled.rows)
-        source.mz_arrays = source.mz_arrays.take(keep)
-        source.intensity_arrays = source.intensity_arrays.take(keep)
-        source.lengths = source.intensity_arrays.length
-        yx = yx[keep]
-    steps = header.places.steps
-    low = yx.min(axis=0)
-    source.positions, source.shape, (y, x) = bounding_box(source.path, (yx - low) // steps)
+        source.take(keep)
+        pixels = pixels[keep]
+    source.positions, source.shape, (y, x) = bounding_box(source.path, pixels)
     source.origin = y, x = int(low[0]) + y * steps[0], int(low[1]) + x * steps[1]
     for axis, declared, reach in zip("yx", header.declared, header.places.reach, strict=True):
         if declared is not None and reach > max(declared, 1):

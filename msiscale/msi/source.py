@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import PixelSize
 from msiscale.msi.pixel_size import GIVE, believable, worded
+from msiscale.msi.places import MOST_PIXELS
 from msiscale.msi.spectra import (
     Floats,
     Intensities,
@@ -413,7 +414,7 @@ def bounding_box(path: str, yx: Ints) -> tuple[NDArray[np.int32], tuple[int, int
     """
     low, high = yx.min(axis=0), yx.max(axis=0)
     shape = (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
-    if shape[0] * shape[1] > 1000 * len(yx) + 10_000_000:
+    if shape[0] * shape[1] > MOST_PIXELS:
         raise InputError(
             f"{path}: {len(yx)} spectra in {shape[1]} x {shape[0]} pixels; "
             "the coordinates are not pixel indices, export them as such"

@@ -25,6 +25,7 @@ from msiscale.pipeline.axis import Mz, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.opening import asked_of, opened
 from msiscale.pipeline.recalibration import calibration_of, recalibrate
+from msiscale.pipeline.scattered import attributes, measured_cells
 from msiscale.pipeline.tasks import Task
 from msiscale.store import (
     array_of,
@@ -88,6 +89,7 @@ def _peaks(state_url: str, specimen: Specimen, config: RunConfig) -> dict[str, A
         "pixel_from": source.pixel_from,
         "origin": [int(v) for v in source.origin],
         "spectra": len(source.positions),
+        "cells": measured_cells(source.positions, source.shape),
         "polarity": source.polarity,
         "analyser": source.analyser,
         "profile": source.profile,
@@ -122,6 +124,7 @@ def write_cubes(run: Run, mz: Mz) -> None:
         group = open_group(join(run.cohort_url, specimen.name), "a")
         chunks, _ = msi.layout(shape, len(mz))
         size = config.block
+        left_out = attributes(record["cells"], shape, size)
         create_array(
             group,
             "intensity",
@@ -129,11 +132,10 @@ def write_cubes(run: Run, mz: Mz) -> None:
             ("y", "x", "mz"),
             chunks=(divisor(size, chunks[0]), divisor(size, chunks[1]), chunks[2]),
             shards=(size, size, len(mz)),
-            attrs=says,
+            attrs=says | left_out,
         )
-        create_array(
-            group, "norm", shape, ("y", "x"), chunks=(size, size), attrs={"of": config.normalise}
-        )
+        norm = {"of": config.normalise} | left_out
+        create_array(group, "norm", shape, ("y", "x"), chunks=(size, size), attrs=norm)
         for name, n, um in zip(("y", "x"), shape, record["pixel_um"], strict=True):
             put(group, name, centres_um(n, um), (name,), attrs={"units": "µm"})
         put(group, "mz", mz, ("mz",), attrs={"units": "m/z"})
@@ -153,7 +155,8 @@ def write_cubes(run: Run, mz: Mz) -> None:
         total = {unit: sum(p[unit] for p in parts) for unit in ("spectra", "without")}
         return {**total, "mz": len(mz)}
 
-    run.blockwise("ingest", keys, shapes, create, task, combine)
+    cells = {name: record["cells"] for name, record in records.items()}
+    run.blockwise("ingest", keys, shapes, create, task, combine, cells=cells)
     _say_what_is_left_out(run, keys)
 
     def label(s: Specimen) -> None:  # may change without the cube

@@ -21,8 +21,8 @@ CASES: Path | None = None  # of this session, where there are any
 
 AREA = "pixel size 2500 (no unit) is read as 50 µm: it is the area of a pixel"
 STEPS = (
-    "<file>: pixel size <x> 2 (no unit) and pixel size y 1 (no unit), without a unit, is taken as unknown: "
-    "it may count steps of the grid; give the manifest column pixel_um"
+    "<file>: pixel size <x> 2 (no unit) and pixel size y 1 (no unit), without a unit, is taken as "
+    "unknown: it may count steps of the grid; give the manifest column pixel_um"
 )
 CASE_ROWS: list[tuple[str, str, str, str]] = [
     ("base", "nothing: most cases are a change of it", READS, ""),
