@@ -116,7 +116,10 @@ def _contents(source: MsiSource, rows: Ints) -> list[tuple[bytes, bool]]:
     """A digest of every spectrum, and whether it has any signal."""
     found = []
     for some in batches(source, rows):
-        mz, values = source.stored_spectra(some)
+        if source.mz is None:
+            mz, values = source.stored_spectra(some)
+        else:  # which all have
+            mz, values = np.empty(0), source.stored_values(some).ravel()
         ends = starts(source.lengths[some])
         for a, b in pairwise(ends.tolist()):
             digest = hashlib.blake2b(mz[a:b].tobytes() + values[a:b].tobytes()).digest()

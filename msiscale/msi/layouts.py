@@ -17,6 +17,7 @@ from msiscale.grid import PixelSize
 from msiscale.msi.asked import NOTHING, Asked
 from msiscale.msi.hdf5 import is_hdf5, open_hdf5
 from msiscale.msi.imzml import beside_imzml, is_imzml, open_imzml
+from msiscale.msi.pixel_size import worded
 from msiscale.msi.source import MsiSource, refuse_packed
 from msiscale.store import open_file
 
@@ -36,6 +37,8 @@ class Layout:
     open: Callable[[str, Asked], MsiSource]
     beside: Callable[[str], tuple[str, ...]] = lambda path: ()
 
+
+MOST_METRES = 1.0  #: of an image
 
 #: Most telling first; those that are told by the path alone (folders) before those by the bytes.
 LAYOUTS = (
@@ -79,8 +82,23 @@ def open_source(
     head = cache(lambda: _head(path))  # one request, and none where the path tells the layout
     for layout in LAYOUTS:
         if layout.tells(path, head):
-            return layout.open(path, asked)
+            source = layout.open(path, asked)
+            _check_extent(source)
+            return source
     raise InputError(f"{path}: neither imzML nor HDF5; give the .imzML or the .h5 of the image")
+
+
+def _check_extent(source: MsiSource) -> None:
+    """No image is a metre wide, whoever says so."""
+    if source.pixel_um is None:
+        return
+    height, width = (n * um * 1e-6 for n, um in zip(source.shape, source.pixel_um, strict=True))
+    if max(height, width) > MOST_METRES:
+        raise InputError(
+            f"{source.path}: {source.shape[1]} x {source.shape[0]} pixels of "
+            f"{worded(source.pixel_um)} are {width:.3g} x {height:.3g} m; correct the pixel size "
+            "(manifest column pixel_um)"
+        )
 
 
 def _head(path: str) -> bytes:
