@@ -50,10 +50,11 @@ class ImzmlHeader:
     mz: ArrayFormat
     intensity: ArrayFormat
     scan: Scan  #: what all spectra are
+    part: bool  #: whether the file has others
     mobility: NDArray[np.bool_]  #: (n,) spectra of one ion mobility of several
     uuid: str | None
     terms: set[str]
-    places: Places
+    places: Places  #: of all spectra
     pixel: Resolved  #: its size
     analyser: str | None  #: one of `ANALYSERS`, where exactly one is named
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
@@ -98,6 +99,7 @@ def read_header(path: str, asked: Asked = NOTHING) -> ImzmlHeader:
         mz=spectra.arrays("m/z", chosen.mask),
         intensity=spectra.arrays("intensity", chosen.mask),
         scan=chosen.scan,
+        part=not chosen.mask.all(),
         mobility=mobility[chosen.mask],
         uuid=str(uuid) if uuid else None,
         terms=spectra.first_terms.union(content, named),

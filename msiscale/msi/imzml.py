@@ -258,7 +258,7 @@ def _place(source: ImzmlSource, header: ImzmlHeader, asked: Asked) -> Settled | 
             "split it into one imzML per plane"
         )
     steps, yx = header.places.steps, xyz[:, 1::-1]
-    low = yx.min(axis=0)
+    low = np.array(header.places.low)
     pixels = (yx - low) // steps
     kept = near(pixels, notes)
     if not kept.all():
@@ -270,6 +270,9 @@ def _place(source: ImzmlSource, header: ImzmlHeader, asked: Asked) -> Settled | 
         source.take(keep)
         pixels = pixels[keep]
     source.positions, source.shape, (y, x) = bounding_box(source.path, pixels)
+    if header.part:  # the grid is that of all spectra: landmarks serve all kinds
+        source.positions += np.array([y, x], np.int32)
+        source.shape, (y, x) = header.places.shape, (0, 0)
     source.origin = y, x = int(low[0]) + y * steps[0], int(low[1]) + x * steps[1]
     for axis, declared, reach in zip("yx", header.declared, header.places.reach, strict=True):
         if declared is not None and reach > max(declared, 1):

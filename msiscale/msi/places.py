@@ -22,11 +22,12 @@ class Places:
     ----------
     steps : of the coordinates from pixel to pixel; 1 for pixel indices
     shape : pixels of the bounding box, in these steps
-    reach : the largest coordinates
+    low, reach : the smallest and the largest coordinates
     """
 
     steps: tuple[int, int]
     shape: tuple[int, int]
+    low: tuple[int, int]
     reach: tuple[int, int]
 
     @classmethod
@@ -44,8 +45,9 @@ class Places:
         """
         steps = _steps(yx)
         spans = np.ptp(yx, axis=0) // steps + 1
-        top = yx.max(axis=0)
-        return cls(steps, (int(spans[0]), int(spans[1])), (int(top[0]), int(top[1])))
+        low, top = yx.min(axis=0), yx.max(axis=0)
+        ends = (int(low[0]), int(low[1])), (int(top[0]), int(top[1]))
+        return cls(steps, (int(spans[0]), int(spans[1])), *ends)
 
 
 def _steps(yx: Ints) -> tuple[int, int]:

@@ -28,6 +28,7 @@ def test_the_spectra_that_are_asked_for(tmp_path, case: str, asked: Asked) -> No
     stored = bad.stored[int(second) :: 2]
     assert source.polarity == ("-" if asked.polarity == "-" else "+")
     y0, x0 = source.origin
+    assert source.origin == (1, 1) and source.shape == (3, 4)  # of all spectra
     assert [(x + x0, y + y0) for y, x in source.positions] == [s[:2] for s in stored]
     read = source.read(np.arange(len(stored)))
     for (mz, values), (_, _, own_mz, own) in zip(read, stored, strict=True):
