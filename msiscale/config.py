@@ -254,7 +254,7 @@ class RunConfig:
     )
     polarity: Literal["+", "-"] | None = _ion(
         None,
-        "Polarity in which the MSI was measured",
+        "Polarity of the spectra that are read, and that lipids are named for",
         stages=("ingest", "biomarkers", "annotate"),
         unset="as the files say",
     )

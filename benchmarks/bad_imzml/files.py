@@ -505,6 +505,10 @@ called_64_bit_without_lengths = made(
 called_32_bit = made(
     "64-bit m/z called 32-bit", ('"MS:1000523" name="64-bit', '"MS:1000521" name="32-bit')
 )
+called_32_bit_without_lengths = made(
+    "64-bit m/z called 32-bit, without encoded lengths",
+    ('"MS:1000523" name="64-bit', '"MS:1000521" name="32-bit'), (ENCODED, ""),
+)  # fmt: skip
 encoded_length_of_nothing = made(
     "32-bit intensities called 64-bit, of an encoded length of no format",
     TO_DOUBLE, (r'(IMS:1000104[^>]*value=")\d+', r"\g<1>7"), refused=True,

@@ -153,7 +153,7 @@ class Binary:
             else:
                 dtype, compressed = self._relabelled(kind, said)
         elif filled.any() and not compressed:
-            dtype = self._without_overlap(kind, filled)
+            dtype = self._by_room(kind, filled)
         if len(form.dtypes) > 1:
             self.notes.append(
                 f"{kind} arrays name {len(form.dtypes)} number formats; {dtype} is used"
@@ -183,25 +183,30 @@ class Binary:
             "again"
         )
 
-    def _without_overlap(self, kind: str, filled: NDArray[np.bool_]) -> str:
-        """The format of arrays whose encoded length is unknown; they do not reach into others."""
+    def _by_room(self, kind: str, filled: NDArray[np.bool_]) -> str:
+        """The format of arrays whose encoded length is unknown: they do not reach into others."""
         form, label = self._forms[kind], self._forms[kind].dtypes[-1]
-        length, room = form.length[filled], self._room(kind)[filled]
+        length, room, offset = form.length[filled], self._room(kind)[filled], self._offsets[kind]
         need = length * np.dtype(label).itemsize
-        over = (need > room) & (self._offsets[kind][filled] + need <= self.size)
-        if not over.any():
-            return label
-        if other := _like(label, length, room):
+        over = (need > room) & (offset[filled] + need <= self.size)
+        # what fits every gap between arrays to the byte is no accident, if there are several
+        close = not self.header.others and len(np.unique(offset[filled])) > 1
+        other = (
+            _like(label, length, room) if over.any() or (close and np.all(need != room)) else None
+        )
+        if other:
             self.notes.append(
-                f"{kind} arrays are called {label}, but would reach into the next ones; "
-                f"read as {other}, which fits"
+                f"{kind} arrays are called {label}, but {other} is what fits between the arrays; "
+                f"read as {other}"
             )
             return other
-        first = int(np.flatnonzero(filled)[np.argmax(over)])
-        raise InputError(
-            f"{self.path}: spectrum {first}: its {kind} array as {label} would reach into the "
-            "next array: the number format is named wrongly; export the image again"
-        )
+        if over.any():
+            first = int(np.flatnonzero(filled)[np.argmax(over)])
+            raise InputError(
+                f"{self.path}: spectrum {first}: its {kind} array as {label} would reach into the "
+                "next array: the number format is named wrongly; export the image again"
+            )
+        return label
 
     def _room(self, kind: str) -> Ints:
         """Bytes from every offset to the next array of either kind that has values."""

@@ -52,6 +52,7 @@ class ImzmlHeader:
     scan: Scan  #: what all spectra are
     part: bool  #: whether the file has others
     mobility: NDArray[np.bool_]  #: (n,) spectra of one ion mobility of several
+    others: bool  #: whether there are arrays that are not read
     uuid: str | None
     terms: set[str]
     places: Places  #: of all spectra
@@ -101,6 +102,7 @@ def read_header(path: str, asked: Asked = NOTHING) -> ImzmlHeader:
         scan=chosen.scan,
         part=not chosen.mask.all(),
         mobility=mobility[chosen.mask],
+        others=bool(spectra.other_arrays) or not chosen.mask.all(),
         uuid=str(uuid) if uuid else None,
         terms=spectra.first_terms.union(content, named),
         places=places,

@@ -109,8 +109,10 @@ SAYS = {
     "pixel_twice_zero": "1 spectra without signal lie on pixels that have another; left out",
     "called_64_bit": "intensity arrays are called <f8, but their encoded length is that of <f4; "
     "read as <f4",
-    "called_64_bit_without_lengths": "intensity arrays are called <f8, but would reach into the "
-    "next ones; read as <f4, which fits",
+    "called_64_bit_without_lengths": "intensity arrays are called <f8, but <f4 is what fits "
+    "between the arrays; read as <f4",
+    "called_32_bit_without_lengths": "m/z arrays are called <f4, but <f8 is what fits between the "
+    "arrays; read as <f8",
     "called_32_bit": "m/z arrays are called <f4, but their encoded length is that of <f8; read as "
     "<f8",
     "encoded_length_of_nothing": "<file>: spectrum <i>: its intensity array of <n> values is "
