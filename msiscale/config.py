@@ -136,6 +136,9 @@ class RunConfig:
     snr: float = _msi(
         3.0, "Least signal-to-noise ratio of a peak in the summed spectrum", check=_ZERO_OR_MORE
     )
+    duplicates: Literal["refuse", "first", "mean"] = _msi(
+        "refuse", "What to do with spectra of one pixel that differ: use the first, or their mean"
+    )
     registration: Literal["given", "auto"] = _place(
         "given", "Source of the registration, auto for the images even where it is given"
     )
@@ -280,7 +283,7 @@ class RunConfig:
     )
     polarity: Literal["+", "-"] | None = _ion(
         None,
-        "Polarity in which the MSI was measured",
+        "Polarity of the spectra that are read, and that lipids are named for",
         stages=("ingest", "biomarkers", "annotate"),
         unset="as the files say",
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import Block, blocks, centres_um
+from msiscale.msi.asked import Asked, Polarity
 from msiscale.msi.axis import fixed_axis
 from msiscale.msi.cube import cube_block, indices_in, layout
 from msiscale.msi.layouts import open_source
@@ -31,7 +32,9 @@ def open_msi(
     mz: str | Sequence[float] | Numbers | None = None,
     tolerance_ppm: float = 5.0,
     normalise: str = "none",
-    pixel_um: float | None = None,
+    pixel_um: float | Sequence[float] | None = None,
+    polarity: Polarity | None = None,
+    ms_level: int | None = None,
 ) -> xr.Dataset:
     """Open an imzML or HDF5 mass-spectrometry image; nothing but metadata is read until asked for.
 
@@ -47,7 +50,11 @@ def open_msi(
     normalise
         'none', 'tic', 'rms' or 'median'; the factor is in the variable ``norm``
     pixel_um
-        side of a pixel in µm, where the file lacks it or errs
+        side of a pixel in µm, or (y, x), where the file lacks it or errs
+    polarity
+        '+' or '-': the spectra to read of a file that has both
+    ms_level
+        1 or more: the spectra to read of a file that has several levels
 
     Returns
     -------
@@ -75,7 +82,8 @@ def open_msi(
     """
     if normalise not in NORMALISATIONS:
         raise InputError(f"normalise is {normalise!r}; give one of {', '.join(NORMALISATIONS)}")
-    source = open_source(path, pixel_um=pixel_um)
+    asked = Asked(polarity=polarity, ms_level=ms_level)
+    source = open_source(path, pixel_um=pixel_um, asked=asked)
     axis = None if mz is None else fixed_axis(mz)
     shown = source.mz if axis is None else axis
     coords: dict[str, Any] = {}
@@ -95,7 +103,7 @@ def open_msi(
         "profile": source.profile,
         "origin": list(source.origin),
         "normalise": normalise,
-        "notes": list(source.notes),
+        "notes": [*source.notes, *([source.unknown_size] if source.pixel_um is None else [])],
     }
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 

@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize, blocks
+from msiscale.msi.asked import Asked
+from msiscale.msi.duplicates import Merged, settle
 from msiscale.msi.hdf5_source import (
     IF_UM,
     MOST_WHOLE,
@@ -43,13 +45,14 @@ from msiscale.msi.hdf5_source import (
     opened,
     whole_indices,
 )
+from msiscale.msi.source import MsiSource
 from msiscale.msi.spectra import regular, smooth
 
 #: Values of a cube that are looked at in one go for pixels with signal.
 _SCAN = 8_000_000
 
 
-def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
+def open_hdf5(path: str, asked: Asked) -> MsiSource:
     """Open an HDF5 image; see `msiscale.msi.layouts.open_source`."""
     with opened(path) as h5:
         for keys, opener in LAYOUTS:
@@ -62,16 +65,27 @@ def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
                 f"{path}: HDF5 of no known layout (keys: {there}); "
                 "write it with msiscale.msi.write_hdf5"
             )
+    places = source.positions + np.array(source.origin)
+    settled = settle(source, places, np.zeros(len(places), bool), asked)
+    if settled.one_each:
+        source.take(np.sort(settled.rows))
     if source.mz is not None:
         source.share_axis(source.mz, "mend it")
         if opener is not _open_general and regular(source.mz):  # the general one says what it is
             source.profile = all(smooth(intensity) for _, intensity in source.sample())
             if source.profile:
                 source.notes.append("evenly spaced and smooth spectra; read as profile")
-    if pixel_um is not None:
+    if asked.pixel_um is not None:
         source.notes = [note.removesuffix(IF_UM) for note in source.notes]
-    source.resize(pixel_um)
-    return source
+    source.resize(asked.pixel_um)
+    if asked.polarity is not None:
+        if source.polarity not in (None, asked.polarity):
+            raise InputError(
+                f"{path}: its polarity is {source.polarity}, not {asked.polarity}; correct the "
+                "manifest column polarity, or --polarity"
+            )
+        source.polarity = asked.polarity
+    return source if settled.one_each else Merged.of(source, settled)
 
 
 def is_hdf5(path: str, head: Callable[[], bytes]) -> bool:

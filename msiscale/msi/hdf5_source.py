@@ -13,6 +13,7 @@ import numpy as np
 
 from msiscale import store
 from msiscale.errors import InputError
+from msiscale.msi.places import near
 from msiscale.msi.source import MsiSource, bounding_box
 from msiscale.msi.spectra import Floats, Ints, Numbers
 
@@ -157,16 +158,14 @@ class Hdf5Source(MsiSource):
         Raises
         ------
         InputError
-            there are no spectra, or two lie on the same pixel
+            there are no spectra
         """
         if len(yx) == 0:
             raise InputError(f"{h5.path}: holds no spectra with any signal; export the image again")
-        _, first, count = np.unique(yx, axis=0, return_index=True, return_counts=True)
-        if (count > 1).any():
-            y, x = yx[first[np.argmax(count > 1)]]
-            raise InputError(
-                f"{h5.path}: two spectra lie on the pixel x {x}, y {y}; keep one of them"
-            )
+        kept = near(yx, notes)
+        if not kept.all():
+            yx, address = yx[kept], address[kept]
+            lengths = None if lengths is None else lengths[kept]
         positions, shape, origin = bounding_box(h5.path, yx)
         if lengths is None:
             lengths = np.full(len(yx), 0 if mz is None else len(mz), np.int64)
@@ -182,6 +181,17 @@ class Hdf5Source(MsiSource):
             address=address,
             **more,
         )
+
+    def take(self, which: Ints) -> None:
+        """Keep only some spectra.
+
+        Parameters
+        ----------
+        which
+            (m,) int64, those that are kept
+        """
+        self.positions, self.address = self.positions[which], self.address[which]
+        self.lengths = self.lengths[which]
 
     def stored_values(self, indices: Ints) -> Numbers:
         """Read intensities on the shared axis.

@@ -25,7 +25,7 @@ def write_sparse(
     *,
     tolerance_ppm: float = 5.0,
     normalise: str = "none",
-    pixel_um: float | None = None,
+    pixel_um: float | Sequence[float] | None = None,
 ) -> CsrRows:
     """Bin every spectrum of an image onto a long m/z axis, as rows that every fit takes.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,10 +16,11 @@ from msiscale import __version__, log
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import Block, blocks
+from msiscale.grid import Block
 from msiscale.log import hearing
 from msiscale.notices import Notice, lines
 from msiscale.pipeline.account import Account
+from msiscale.pipeline.scattered import Cells, blocks_of
 from msiscale.pipeline.stages import COHORT, PARTS
 from msiscale.pipeline.tasks import Finished, Outcome, Task, run_tasks
 from msiscale.store import (
@@ -316,9 +317,14 @@ class Run:
         task: Callable[[Specimen, Block], tuple[Callable[..., Any], tuple[Any, ...]]],
         combine: Callable[[list[dict[str, Any]]], dict[str, Any]],
         *,
+        cells: Mapping[str, Cells] | None = None,
         gpu: bool = False,
     ) -> None:
-        """A stage with one task a block of MSI pixels; finished blocks are not done again."""
+        """A stage with one task a block of MSI pixels; finished blocks are not done again.
+
+        `cells` (by specimen) says which blocks are made of images whose regions are far apart.
+        """
+        apart = cells or {}
         asked = list(self.specimens())
         todo = [s for s in asked if not self.done(stage, s.name, keys[s.name])]
         old = set(self.ledger.folders(stage)) if todo else set()
@@ -345,7 +351,7 @@ class Run:
                 for specimen, start in zip(some, made, strict=True):
                     name, key = specimen.name, keys[specimen.name]
                     begun[name] = start
-                    cut = blocks(shapes[name], (start.block, start.block))
+                    cut = blocks_of(apart.get(name), shapes[name], start.block)
                     named = {block_name(name, block): block for block in cut}
                     missing = [part for part in named if part not in start.done]
                     if not missing:  # all were done when the run was stopped
@@ -356,7 +362,7 @@ class Run:
                         yield self._recorded(stage, part, key, one)
 
         size = self.config.block
-        total = sum(-(-h // size) * -(-w // size) for h, w in (shapes[s.name] for s in todo))
+        total = sum(len(blocks_of(apart.get(s.name), shapes[s.name], size)) for s in todo)
         outcome = self.tasks(tasks(), stage, total=total, gpu=gpu, finished=finished)
         self._tell_of(stage, asked)
         self.account.add(stage, outcome, redone=len(todo), of=len(asked), blocks=sent)

@@ -21,6 +21,7 @@ from msiscale.features.layers import WIDTHS_UM, Group
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.plausible import coarser_than_trained
+from msiscale.pipeline.scattered import attributes
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.slide.decoding import use_threads
@@ -63,15 +64,18 @@ def features(run: Run) -> None:
     }
     if config.feature_mode == "tiles":  # which see nothing of each other
         facts = {**facts, "halo": config.pixels_a_window}
-    keys, shapes, records = {}, {}, {}
+    keys, shapes, records, cells = {}, {}, {}, {}
     for s in run.specimens():
         records[s.name] = run.upstream("register", s)
         shapes[s.name] = tuple(run.upstream("peaks", s)["shape"])
-        keys[s.name] = run.key("features", records[s.name]["geometry"], part, facts)
+        cells[s.name] = run.upstream("peaks", s)["cells"]
+        facts_of = [records[s.name]["geometry"], part, facts, *(cells[s.name] or ())]
+        keys[s.name] = run.key("features", *facts_of)
 
     def create(specimen: Specimen) -> dict[str, Any]:
         shape, size = shapes[specimen.name], config.block
         group = open_group(join(run.cohort_url, specimen.name), "a")
+        left_out = attributes(cells[specimen.name], shape, size)
         chunk = divisor(size, 16)
         create_array(
             group,
@@ -85,6 +89,7 @@ def features(run: Run) -> None:
                 **part,
                 "mode": MODES[config.feature_mode],
                 "coordinates": "group",
+                **left_out,
             },
         )
         names = [name for name, count, *_ in facts["groups"] for _ in range(count)]
@@ -99,9 +104,10 @@ def features(run: Run) -> None:
                 "mpp": config.mpp,
                 "what": "optical densities of red, green and blue, of the "
                 f"pixel and of {max(WIDTHS_UM):g} µm around, then their squares",
+                **left_out,
             },
         )
-        create_array(group, "coverage", shape, ("y", "x"), chunks=(size, size))
+        create_array(group, "coverage", shape, ("y", "x"), chunks=(size, size), attrs=left_out)
         group.attrs["encoder"] = facts["encoder"]
         return {}
 
@@ -121,7 +127,7 @@ def features(run: Run) -> None:
         pixels = sum(p["pixels"] for p in parts)
         return {"pixels": pixels, "slide_mpix": sum(p["mpix"] for p in parts)}
 
-    run.blockwise("features", keys, shapes, create, task, combine, gpu=True)
+    run.blockwise("features", keys, shapes, create, task, combine, cells=cells, gpu=True)
 
 
 def _choose_mpp(run: Run) -> None:

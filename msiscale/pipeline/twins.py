@@ -65,7 +65,7 @@ def _judge(found: Twins, column: str, called: str, a: Specimen, b: Specimen) -> 
             f"{a.patient} and {b.patient}; give both the same patient, or each its own file"
         )
         found.problems.append(str(InputError(text)))  # on one line, without secrets of a URL
-    elif column == "msi":
+    elif column == "msi" and (a.polarity, a.ms_level) == (b.polarity, b.ms_level):
         text = (
             f"the same MSI as that of specimen {a.name}, of the same patient: its pixels count "
             "twice; leave out one of the two unless that is meant"

@@ -59,7 +59,7 @@ class Understood:
             "pixels": len(source.positions),
             "grid": [int(n) for n in source.shape],
             "pixel_um": None if size is None else [float(size.y), float(size.x)],
-            "pixel_um_from": "manifest" if specimen.pixel_um else size and "file",
+            "pixel_um_from": "the manifest" if specimen.pixel_um else source.pixel_from,
             "mz": [float(mz[0]), float(mz[-1])] if len(mz) else None,
             "spacing_mz": float(np.median(gaps)) if len(gaps) else None,
             "spectra": "profile" if source.profile else "centroid",
@@ -121,7 +121,7 @@ def _msi_words(msi: dict[str, Any]) -> Iterator[str]:
     if msi["pixel_um"] is None:
         yield "pixel size unknown"
     else:
-        yield f"{_side(msi['pixel_um'])} µm each (from the {msi['pixel_um_from']})"
+        yield f"{_side(msi['pixel_um'])} µm each (from {msi['pixel_um_from']})"
     if msi["mz"] is not None:
         yield "m/z {:.2f} to {:.2f}".format(*msi["mz"])
     yield f"{msi['spectra']} spectra"

@@ -2,6 +2,7 @@
 
 from msiscale.errors import LostChunk
 from msiscale.store.arrays import (
+    ONLY_SHARDS,
     array_of,
     create_array,
     divisor,
@@ -37,6 +38,7 @@ from msiscale.store.tables import read_csv, read_csv_parts, write_csv
 from msiscale.store.urls import absolute, is_url, join, local_path
 
 __all__ = [
+    "ONLY_SHARDS",
     "HeldOut",
     "Ledger",
     "LostChunk",

@@ -63,10 +63,18 @@ class Local(LocalStore):
         await asyncio.to_thread(files.write, self.root / key, data, new=new, folder=False)
 
 
+#: Attribute of an array (y, x, …) of which only some shards are written; the others read as fill.
+ONLY_SHARDS = "only_shards"
+
+
 class Whole(WrapperStore[Store]):
     """A store all of whose chunks were written: one that is not there is an error, not a fill."""
 
     url = ""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._written: dict[str, set[str] | None] = {}  # shards of arrays that lack some by intent
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -74,8 +82,21 @@ class Whole(WrapperStore[Store]):
         """The value of a key; None only for metadata."""
         found = await super().get(key, prototype, byte_range)
         if found is None and not key.endswith(_METADATA):
-            raise LostChunk(f"{self.url}/{key}: a chunk is lost")
+            array, _, place = key.rpartition("/c/")
+            if array not in self._written:
+                self._written[array] = await self._shards(array, prototype)
+            known = self._written[array]
+            if known is None or "/".join(place.split("/")[:2]) in known:
+                raise LostChunk(f"{self.url}/{key}: a chunk is lost")
         return found
+
+    async def _shards(self, array: str, prototype: BufferPrototype) -> set[str] | None:
+        """The shards, as ``y/x``, that an array of which some are left out has; None of others."""
+        metadata = await super().get(f"{array}/zarr.json", prototype)
+        if metadata is None:
+            return None
+        shards = json.loads(metadata.to_bytes()).get("attributes", {}).get(ONLY_SHARDS)
+        return None if shards is None else {f"{y}/{x}" for y, x in shards}
 
 
 def _store(url: str, *, read_only: bool) -> tuple[Any, str, str]:
@@ -224,6 +245,7 @@ def create_array(
         (there.shape, there.chunks, there.shards, there.dtype)
         == (tuple(shape), chunk, shard, dtype)
         and tuple(there.metadata.dimension_names or ()) == tuple(dims)  # type: ignore[union-attr]
+        and there.attrs.get(ONLY_SHARDS) == (attrs or {}).get(ONLY_SHARDS)
     ):
         if dict(there.attrs) != dict(attrs or {}):
             there.attrs.put(dict(attrs or {}))

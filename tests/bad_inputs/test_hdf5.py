@@ -183,7 +183,8 @@ ROWS = [
     row(
         "same_pixel",
         "two spectra on a pixel",
-        "<file>: two spectra lie on the pixel x <x>, y <y>; keep one of them",
+        "<file>: spectra <i> and <j> lie on the same pixel (x <x>, y <y>) and differ; keep one of "
+        "them, or give --duplicates first or mean",
         put("coordinates", XY * 0),
     ),
     row(

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.msi import open_msi, open_source, write_hdf5
+from msiscale.msi.asked import Asked
 
 NY, NX, K = 4, 3, 6
 RNG = np.random.default_rng(0)
@@ -218,7 +219,7 @@ def change(name: str, value) -> Callable[[h5py.File], None]:
         (general, change("mz", np.full(K, np.nan)), "not finite"),
         (general, change("mz", np.empty(0)), "empty"),
         (general, change("mz", np.array([b"a"] * K)), "not numbers"),
-        (general, change("coordinates", YX * 0), "two spectra lie on the pixel"),
+        (general, change("coordinates", YX * 0), "spectra 0 and 1 lie on the same pixel"),
         (general, change("coordinates", YX + 0.25), "not whole"),
         (general, change("coordinates", YX[:, :1]), "give \\(n, 2\\)"),
         (general, change("coordinates", np.c_[YX, YX[:, :1]]), "z planes"),
@@ -274,3 +275,30 @@ def test_nan_and_negative_are_read_as_zero_and_said(tmp_path: Path) -> None:
     with pytest.warns(MsiscaleWarning, match="1 intensities that are not finite.*1 negative"):
         values = open_source(str(path)).read_dense(np.arange(2))
     assert values[0, 0] == 0 and values[1, 1] == 0
+
+
+@pytest.mark.parametrize("how", ["first", "mean"])
+def test_several_spectra_of_a_pixel_as_asked(tmp_path: Path, how: str) -> None:
+    path = str(tmp_path / "a.h5")
+    xy = [[0, 0], [1, 0], [0, 0], [1, 0], [2, 0]]
+    values = np.array([[1, 2], [3, 4], [1, 2], [5, 6], [0, 7]], np.float32)
+    write_hdf5(path, [100.0, 200.0], [[i, 0] for i in range(5)], values, pixel_um=10.0)
+    with h5py.File(path, "r+") as file:
+        file["coordinates"][...] = xy
+    with pytest.raises(InputError, match="spectra 1 and 3 lie on the same pixel"):
+        open_source(path)
+    source = open_source(path, asked=Asked(duplicates=how, polarity="-"))
+    assert source.polarity == "-" and len(source.positions) == 3
+    right = [[1, 2], [3, 4] if how == "first" else [4, 5], [0, 7]]
+    np.testing.assert_array_equal(source.read_dense(np.arange(3)), right)
+    assert source.notes[0] == "1 spectra are written twice; each was read once"
+
+
+def test_sizes_that_no_image_has(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.h5")
+    write_hdf5(path, [100.0, 200.0], [[0, 0], [9, 0]], np.ones((2, 2)), pixel_um=5e5)
+    source = open_source(path)
+    assert source.pixel_um is None and "outside 0.1 µm to 1 mm" in source.unknown_size
+    with pytest.raises(InputError, match=r"10 x 1 pixels of 500000 µm are 5 x 0\.5 m"):
+        open_source(path, pixel_um=5e5)
+    assert open_source(path, pixel_um=(20, 2000)).pixel_um == (20, 2000)  # the user is believed

@@ -113,3 +113,12 @@ def test_what_cannot_be_read_is_left_to_its_stage(copied: Path) -> None:
     copy(copied, "msi")
     next(copied.parent.rglob("other.ibd")).unlink()
     assert twins(read_manifest(str(copied))).problems == []
+
+
+def test_two_polarities_of_one_file_are_no_twins(copied: Path) -> None:
+    copy(copied, "msi", one_patient=True)
+    rows = pd.read_csv(copied, dtype=str)
+    rows["polarity"] = ["+", "", "-"]
+    rows.to_csv(copied, index=False)
+    found = twins(read_manifest(str(copied)))
+    assert not [n for n in found.notices if n.field == "msi"]
