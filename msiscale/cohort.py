@@ -8,21 +8,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pandas as pd
 
 from msiscale.errors import InputError, NoAnswer
+from msiscale.grid import PixelSize
 from msiscale.store import at_once, exists, is_url, join, local_path, open_file
 from msiscale.store.urls import scheme
 
 REQUIRED = ("specimen", "msi", "slide")
 FILES = ("msi", "slide", "annotation", "landmarks", "matrix")
 NUMBERS = ("mpp", "pixel_um")
-COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS)
+SPECTRA = ("polarity", "ms_level", "trust_ibd")  # of the MSI file, how it is to be read
+COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS, *SPECTRA)
 RESERVED = ("all", "axis", "cohort", "folds")  # specimens by these names would meet our own files
 RESERVED_PATIENTS = ("all", "final")  # and patients our own folds
 MOST_ROWS = 1_000_000
+_WORDS: dict[str, dict[str, Any]] = {  # what may be written in a column, and what it stands for
+    "polarity": {"": None, "+": "+", "-": "-", "positive": "+", "negative": "-"},
+    "ms_level": {"": None, **{f"{n}{end}": n for n in range(1, 10) for end in ("", ".0")}},
+    "trust_ibd": {"": False, "no": False, "false": False, "0": False}
+    | {"yes": True, "true": True, "1": True},
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -31,7 +39,9 @@ class Specimen:
     """One row of the manifest, paths resolved.
 
     ``mpp`` is µm per level-0 slide pixel and ``pixel_um`` the MSI pixel size in µm, where the
-    files do not say; ``patient`` is the group that cross-validation keeps together.
+    files do not say; ``patient`` is the group that cross-validation keeps together. ``polarity``
+    and ``ms_level`` choose the spectra of a file that has several kinds; ``trust_ibd`` reads an
+    .ibd whose UUID is not that of its imzML.
     """
 
     name: str
@@ -42,7 +52,10 @@ class Specimen:
     landmarks: str | None = None
     matrix: str | None = None
     mpp: float | None = None
-    pixel_um: float | None = None
+    pixel_um: PixelSize | None = None
+    polarity: Literal["+", "-"] | None = None
+    ms_level: int | None = None
+    trust_ibd: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,11 +198,16 @@ def _specimen(
     for column, file in files.items():
         if file:
             _check_file(path, where, column, file, silent)
-    numbers = {c: _positive(where, c, _text(row.get(c))) for c in NUMBERS}
+    said: dict[str, Any] = {
+        "mpp": _positive(where, "mpp", _text(row.get("mpp"))),
+        "pixel_um": _pixel_um(where, _text(row.get("pixel_um"))),
+    }
+    for column, words in _WORDS.items():
+        said[column] = _word(where, column, words, _text(row.get(column)))
     patient = _text(row.get("patient")) or name
     if patient in RESERVED_PATIENTS:
         raise InputError(f"{where}: patient {patient!r}: results use that name; give it another")
-    return Specimen(name=name, patient=patient, **files, **numbers)  # type: ignore[arg-type]
+    return Specimen(name=name, patient=patient, **files, **said)  # type: ignore[arg-type]
 
 
 def _check_file(manifest: str, where: str, column: str, file: str, silent: set[str]) -> None:
@@ -240,6 +258,28 @@ def _positive(where: str, column: str, text: str | None) -> float | None:
     if not 0 < value < float("inf"):
         raise InputError(f"{where}: {column} {text!r} is not a positive number of micrometres")
     return value
+
+
+def _pixel_um(where: str, text: str | None) -> PixelSize | None:
+    """One number, or x by y as ``50x150``."""
+    if text is None:
+        return None
+    parts = re.split(r"\s*[x×]\s*", text)
+    if len(parts) > 2:
+        raise InputError(f"{where}: pixel_um {text!r} is not µm; give 50, or x by y as 50x150")
+    sides = [_positive(where, "pixel_um", part) for part in parts]
+    if None in sides:
+        raise InputError(f"{where}: pixel_um {text!r} is not µm; give 50, or x by y as 50x150")
+    return PixelSize.of(sides[::-1])
+
+
+def _word(where: str, column: str, words: Mapping[str, Any], text: str | None) -> Any:
+    """What one of a column's words stands for; an empty one is the first."""
+    found = words.get((text or "").lower(), words)
+    if found is words:
+        given = ", ".join(word for word in words if word)
+        raise InputError(f"{where}: {column} {text!r} is none of {given}")
+    return found
 
 
 def _resolve(manifest: str, path: str | None) -> str | None:

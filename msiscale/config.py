@@ -125,6 +125,9 @@ class RunConfig:
     snr: float = _msi(
         3.0, "Least signal-to-noise ratio of a peak in the summed spectrum", check=_ZERO_OR_MORE
     )
+    duplicates: Literal["refuse", "first", "mean"] = _msi(
+        "refuse", "What to do with spectra of one pixel that differ: use the first, or their mean"
+    )
     registration: Literal["given", "auto"] = _place(
         "given", "Source of the registration, auto for the images even where it is given"
     )

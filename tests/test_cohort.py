@@ -89,3 +89,22 @@ def test_an_unusable_manifest_is_one_line(tmp_path: Path, text: str, word: str) 
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such manifest"):
         read_manifest(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("50", (50, 50)), ("50x150", (150, 50)), ("50 × 150.5", (150.5, 50)), ("", None)],
+)
+def test_pixel_um_is_one_number_or_x_by_y(tmp_path: Path, text: str, size: object) -> None:
+    (row,) = read_manifest(
+        write(tmp_path, f"specimen,msi,slide,pixel_um\na,a.imzML,a.tiff,{text}\n")
+    )
+    assert row.pixel_um == size
+
+
+def test_columns_that_choose_spectra(tmp_path: Path) -> None:
+    head = "specimen,msi,slide,polarity,ms_level,trust_ibd\n"
+    rows = "a,a.imzML,a.tiff,negative,2,yes\nb,b.imzML,b.tiff,,,\n"
+    a, b = read_manifest(write(tmp_path, head + rows))
+    assert (a.polarity, a.ms_level, a.trust_ibd) == ("-", 2, True)
+    assert (b.polarity, b.ms_level, b.trust_ibd) == (None, None, False)

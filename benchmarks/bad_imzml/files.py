@@ -6,6 +6,8 @@ is what a right reading gives; None where there is no right reading and only a r
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -167,9 +169,9 @@ offsets_in_scientific_notation = made(
 offset_in_words = made("An offset that is no number", (OFFSET, r"\g<1>NA", 1), refused=True)
 zlib_arrays = made("Arrays compressed with zlib", **ZLIB)
 zlib_only_in_name = made(
-    "Arrays called zlib that are not compressed",
-    (PLAIN, 'MS:1000574" name="zlib compression'), refused=True,
-)  # fmt: skip
+    "m/z called zlib that are not compressed",
+    (PLAIN, 'MS:1000574" name="zlib compression', 1),
+)
 zlib_bomb = made(
     "A zlib array that unpacks to more than is declared",
     (f'array length" value="{MANY}"', 'array length" value="40"'), refused=True,
@@ -357,6 +359,180 @@ not_imzml = made(
     "HTML by the name of an imzML",
     then=lambda bad: bad.path.write_text("<html><body>404</body></html>"), refused=True,
 )  # fmt: skip
+
+
+def _packed(text: str, name: str) -> Maker:
+    """Makes an image whose .imzML is compressed with gzip."""
+
+    def pack(bad: Bad) -> None:
+        data = gzip.compress(bad.path.read_bytes())
+        bad.path.unlink()
+        bad.path = bad.path.with_name(name)
+        bad.path.write_bytes(data)
+
+    return made(text, then=pack, refused=True)
+
+
+imzml_gz = _packed("An .imzML.gz", "image.imzML.gz")
+imzml_gz_in_disguise = _packed("An .imzML that is gzip", "image.imzML")
+
+
+def _spectra_as(bad: Bad, change: Callable[[int, str], str]) -> Bad:
+    """Change the XML of every spectrum, by its number."""
+    counter = itertools.count()
+    return bad.edit("<spectrum .*?</spectrum>", lambda m: change(next(counter), m[0]))
+
+
+def _term(accession: str, name: str, value: object = "") -> str:
+    cv = accession.partition(":")[0]
+    return f'<cvParam cvRef="{cv}" accession="{accession}" name="{name}" value="{value}"/>'
+
+
+POSITIVE, NEGATIVE = _term("MS:1000130", "positive scan"), _term("MS:1000129", "negative scan")
+
+
+def polarity_alternates(folder: Path) -> Bad:
+    """Positive and negative spectra in turn"""
+    bad = image(folder).edit(re.escape(POSITIVE), "")
+    turns = (POSITIVE, NEGATIVE)
+    _spectra_as(bad, lambda i, text: text.replace("<scanList", turns[i % 2] + "<scanList"))
+    return bad.refused()
+
+
+def _of(level: int, mz: float) -> str:
+    """Terms of a spectrum of MS2 of an ion, or of MS1."""
+    if level == 1:
+        return _term("MS:1000511", "ms level", 1)
+    ion = _term("MS:1000744", "selected ion m/z", mz)
+    return (
+        _term("MS:1000511", "ms level", level)
+        + f"<precursorList><precursor><selectedIonList><selectedIon>{ion}</selectedIon>"
+        "</selectedIonList></precursor></precursorList>"
+    )
+
+
+def _levels(text: str, *kinds: tuple[int, float]) -> Maker:
+    def make(folder: Path) -> Bad:
+        bad = image(folder).edit(r'<cvParam[^>]*"MS:1000511"[^>]*/>', "")
+        bad.edit(r'<cvParam[^>]*"MS:1000579"[^>]*/>', "")
+        _spectra_as(
+            bad, lambda i, xml: xml.replace("<scanList", _of(*kinds[i % len(kinds)]) + "<scanList")
+        )
+        return bad.refused()
+
+    make.__doc__ = text
+    return make
+
+
+levels_alternate = _levels("MS1 and MS2 in turn", (1, 0), (2, 500.2))
+transitions = _levels("Two transitions in turn", (2, 500.2), (2, 600.3))
+MOBILITY = (
+    '<binaryDataArray encodedLength="0">'
+    + _term("MS:1002816", "mean ion mobility array")
+    + "<binary/></binaryDataArray></binaryDataArrayList>"
+)
+ion_mobility_array = made("An array of ion mobility", ("</binaryDataArrayList>", MOBILITY))
+term_without_accession = made(
+    "A term without accession", ("</scan>", '<cvParam cvRef="MS" name="nothing"/></scan>')
+)
+position_by_name = made(
+    "Positions without accession",
+    ('accession="IMS:100005[01]" (cvRef="IMS" name="position)', r"\1"),
+)
+
+
+def _again(bad: Bad, change: Callable[[str], str]) -> Bad:
+    """Write a changed copy of the first spectrum behind the last."""
+    first = re.search("<spectrum .*?</spectrum>", bad.path.read_text("latin-1"), re.S)
+    assert first is not None
+    bad.edit("</spectrumList>", change(first[0]) + "</spectrumList>")
+    return bad.edit('spectrumList count="12"', 'spectrumList count="13"')
+
+
+def pixel_twice_empty(folder: Path) -> Bad:
+    """A pixel with a second, empty spectrum"""
+    return _again(
+        image(folder),
+        lambda text: re.sub(r'((?:array|encoded) length" value=")\d+', r"\g<1>0", text),
+    )
+
+
+def pixel_twice_zero(folder: Path) -> Bad:
+    """A pixel with a second spectrum of zeros"""
+    bad, n = image(folder), len(spectra()[0][0])
+    at = bad.ibd.stat().st_size
+    with bad.ibd.open("ab") as file:
+        file.write(bytes(4 * n))
+    return _again(bad, lambda text: text[::-1].replace(*_place(text, at), 1)[::-1])
+
+
+def _place(text: str, at: int) -> tuple[str, str]:
+    """The last offset of a spectrum, and another, both written backwards."""
+    last = re.findall(r'external offset" value="\d+', text)[-1]
+    return last[::-1], re.sub(r"\d+$", str(at), last)[::-1]
+
+
+SECOND = '<referenceableParamGroup id="other">{}{}</referenceableParamGroup>'
+GROUPS = "</referenceableParamGroupList>"
+
+
+def formats_cosmetic(folder: Path) -> Bad:
+    """Every third spectrum in a group that lacks only the term of no compression"""
+    other = SECOND.format(_term("MS:1000514", "m/z array"), _term("MS:1000523", "64-bit float"))
+    bad = image(folder).edit(GROUPS, other + GROUPS)
+    _spectra_as(
+        bad, lambda i, text: text if i % 3 else text.replace('ref="mzArray"', 'ref="other"')
+    )
+    return bad
+
+
+def formats_of_an_empty_spectrum(folder: Path) -> Bad:
+    """An empty spectrum of another number format"""
+    other = SECOND.format(_term("MS:1000514", "m/z array"), _term("MS:1000521", "32-bit float"))
+    bad = spectra_empty(folder).edit(GROUPS, other + GROUPS)
+    _spectra_as(
+        bad, lambda i, text: text if i != 5 else text.replace('ref="mzArray"', 'ref="other"')
+    )
+    return bad
+
+
+ENCODED = r'<cvParam[^>]*"IMS:1000104"[^>]*/>'
+TO_DOUBLE = ('"MS:1000521" name="32-bit', '"MS:1000523" name="64-bit')
+called_64_bit = made("32-bit intensities called 64-bit", TO_DOUBLE)
+called_64_bit_without_lengths = made(
+    "32-bit intensities called 64-bit, without encoded lengths", TO_DOUBLE, (ENCODED, "")
+)
+called_32_bit = made(
+    "64-bit m/z called 32-bit", ('"MS:1000523" name="64-bit', '"MS:1000521" name="32-bit')
+)
+encoded_length_of_nothing = made(
+    "32-bit intensities called 64-bit, of an encoded length of no format",
+    TO_DOUBLE, (r'(IMS:1000104[^>]*value=")\d+', r"\g<1>7"), refused=True,
+)  # fmt: skip
+
+
+def encoded_length_wrong(folder: Path) -> Bad:
+    """Encoded lengths of intensities that are their count of values"""
+    return image(folder).edit(
+        r'(ref="intensityArray"/>.*?array length" value=")(\d+)(.*?encoded length" value=")\d+',
+        lambda m: m[1] + m[2] + m[3] + m[2],
+    )
+
+
+zlib_unsaid = made(
+    "m/z compressed with zlib and not called so",
+    ('MS:1000574" name="zlib compression', 'MS:1000576" name="no compression', 1),
+    mz_compression=ZlibCompression(), data=spectra(of=400),
+)  # fmt: skip
+
+
+def coordinates_in_um(folder: Path) -> Bad:
+    """Coordinates in µm, in steps of 50"""
+    bad = image(folder, xy=[(50 * x, 50 * y) for x, y in XY])
+    bad.truth = image(folder, name="right").truth
+    return bad
+
+
 # every maker above, in its place: what takes a folder and gives a bad file
 FILES: dict[str, Maker] = {
     name: make

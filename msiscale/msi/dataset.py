@@ -31,7 +31,7 @@ def open_msi(
     mz: str | Sequence[float] | Numbers | None = None,
     tolerance_ppm: float = 5.0,
     normalise: str = "none",
-    pixel_um: float | None = None,
+    pixel_um: float | Sequence[float] | None = None,
 ) -> xr.Dataset:
     """Open an imzML or HDF5 mass-spectrometry image; nothing but metadata is read until asked for.
 
@@ -47,7 +47,7 @@ def open_msi(
     normalise
         'none', 'tic', 'rms' or 'median'; the factor is in the variable ``norm``
     pixel_um
-        side of a pixel in µm, where the file lacks it or errs
+        side of a pixel in µm, or (y, x), where the file lacks it or errs
 
     Returns
     -------
@@ -95,7 +95,7 @@ def open_msi(
         "profile": source.profile,
         "origin": list(source.origin),
         "normalise": normalise,
-        "notes": list(source.notes),
+        "notes": [*source.notes, *([source.unknown_size] if source.pixel_um is None else [])],
     }
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize, blocks
+from msiscale.msi.asked import Asked
 from msiscale.msi.hdf5_source import (
     IF_UM,
     MOST_WHOLE,
@@ -49,7 +50,7 @@ from msiscale.msi.spectra import regular, smooth
 _SCAN = 8_000_000
 
 
-def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
+def open_hdf5(path: str, asked: Asked) -> Hdf5Source:
     """Open an HDF5 image; see `msiscale.msi.layouts.open_source`."""
     with opened(path) as h5:
         for keys, opener in LAYOUTS:
@@ -68,9 +69,9 @@ def open_hdf5(path: str, pixel_um: float | None) -> Hdf5Source:
             source.profile = all(smooth(intensity) for _, intensity in source.sample())
             if source.profile:
                 source.notes.append("evenly spaced and smooth spectra; read as profile")
-    if pixel_um is not None:
+    if asked.pixel_um is not None:
         source.notes = [note.removesuffix(IF_UM) for note in source.notes]
-    source.resize(pixel_um)
+    source.resize(asked.pixel_um)
     return source
 
 

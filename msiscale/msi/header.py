@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass, field
-from typing import IO
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
 
 import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
+from numpy.typing import NDArray
 from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
 from msiscale.errors import InputError
-from msiscale.grid import PixelSize
+from msiscale.msi.asked import NOTHING, Asked
+from msiscale.msi.pixel_size import Resolved, Term, X, Y, resolve
+from msiscale.msi.places import Places
+from msiscale.msi.scans import Scan, choose
+from msiscale.msi.source import refuse_packed
 from msiscale.msi.spectra import Ints
 from msiscale.msi.spectrum_list import ArrayFormat, SpectrumList, xml_error
 from msiscale.store import open_file
 
-_UNIT_UM = {"UO:0000017": 1.0, "UO:0000018": 1e-3, "UO:0000016": 1e3, "UO:0000015": 1e4}
+NAMELESS = "some terms have no accession; they were read by their names, where these are known"
+# of an array: by name, or by accession
+_MOBILITY = re.compile(
+    "mobility|drift time|MS:100(2477|2816|2893|3006|3007|3008|3153|3154|3155)", re.IGNORECASE
+)
 
 # Words in the names of an instrument and its components; an ion trap beside one does not count.
 ANALYSERS = {
@@ -32,27 +41,31 @@ ANALYSERS = {
 class ImzmlHeader:
     """Everything that the .imzML says; nothing here was checked against the .ibd.
 
-    ``xyz`` is (n, 3) int64 as written, z is 1 where it is missing. ``terms`` are the accessions
-    of the file content, of all parameter groups and of the first spectrum.
+    Of n spectra, those of the kind that is asked for. ``xyz`` is (n, 3) int64 as written, z is 1
+    where it is missing. ``terms`` are the accessions of the file content, of all parameter groups
+    and of the first spectrum.
     """
 
     xyz: Ints
     mz: ArrayFormat
     intensity: ArrayFormat
+    scan: Scan  #: what all spectra are
+    mobility: NDArray[np.bool_]  #: (n,) spectra of one ion mobility of several
     uuid: str | None
     terms: set[str]
-    pixel_um: PixelSize | None
+    places: Places
+    pixel: Resolved  #: its size
     analyser: str | None  #: one of `ANALYSERS`, where exactly one is named
     declared: tuple[int | None, int | None]  #: (y, x) count of pixels
-    declared_spectra: int | None
     notes: list[str] = field(default_factory=list)
-    size_notes: list[str] = field(default_factory=list)  #: of the pixel size
 
 
-def read_header(path: str) -> ImzmlHeader:
+def read_header(path: str, asked: Asked = NOTHING) -> ImzmlHeader:
     """Read the .imzML at `path` (local or URL). Raises InputError, one line."""
     with open_file(path) as file:
-        metadata, notes, count = _metadata(path, file)
+        refuse_packed(path, file.read(8))
+        file.seek(0)
+        metadata, settings, notes, count = _metadata(path, file)
         file.seek(0)
         spectra = SpectrumList(path, metadata)
         spectra.parse(file)
@@ -60,33 +73,48 @@ def read_header(path: str) -> ImzmlHeader:
         raise InputError(f"{path}: has no spectra; export the image again")
     if spectra.scientific:
         notes.append("integers in scientific notation (written by R) were read as integers")
-    if spectra.other_arrays:
-        notes.append("arrays other than m/z and intensity (ion mobility, ...) are not read")
-    size_notes: list[str] = []
-    pixel_um = _pixel_um(metadata, size_notes)
+    if spectra.nameless and NAMELESS not in notes:
+        notes.append(NAMELESS)
+    if any(_MOBILITY.search(name) for name in spectra.other_arrays):
+        notes.append("ion mobility is not kept: the intensities of all mobilities are summed")
+    elif spectra.other_arrays:
+        notes.append("arrays other than m/z and intensity are not read")
     content = metadata.file_description.param_by_accession
     uuid = content.get("IMS:1000080")
     groups = metadata.referenceable_param_groups.values()
-    terms = spectra.first_terms.union(content, *(group.param_by_accession for group in groups))
+    named = set[str]().union(*(group.param_by_accession for group in groups))
+    whole = Scan.of(content, {})
+    if not whole.polarity:
+        whole = replace(whole, polarity=Scan.of(named, {}).polarity)
+    chosen = choose(path, spectra.scans, spectra.codes, whole, asked, notes)
+    mobility = np.array([scan.mobility for scan in spectra.scans])[spectra.codes]
+    xyz = np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3)
+    places = Places.of(xyz[:, 1::-1])
     y, x = (_scan_setting(metadata, f"IMS:{number}") for number in (1000043, 1000042))
+    if count is not None and count != len(xyz):
+        notes.append(f"{count} spectra declared, {len(xyz)} found; those found are used")
     return ImzmlHeader(
-        xyz=np.frombuffer(spectra.xyz, np.int64).reshape(-1, 3),
-        mz=spectra.arrays("m/z"),
-        intensity=spectra.arrays("intensity"),
+        xyz=xyz[chosen.mask],
+        mz=spectra.arrays("m/z", chosen.mask),
+        intensity=spectra.arrays("intensity", chosen.mask),
+        scan=chosen.scan,
+        mobility=mobility[chosen.mask],
         uuid=str(uuid) if uuid else None,
-        terms=terms,
-        pixel_um=pixel_um,
+        terms=spectra.first_terms.union(content, named),
+        places=places,
+        pixel=resolve(settings, places),
         analyser=_analyser(metadata),
         declared=(y, x),
-        declared_spectra=count,
         notes=notes,
-        size_notes=size_notes,
     )
 
 
-def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | None]:
-    """pyimzML's reading of everything before the spectrum list; document types are refused."""
+def _metadata(
+    path: str, file: IO[bytes]
+) -> tuple[Metadata, list[list[Term]], list[str], int | None]:
+    """What is before the spectrum list; document types are refused."""
     root, count = None, None
+    notes: list[str] = []
     try:
         for _, element in ElementTree.iterparse(file, events=("start",), forbid_dtd=True):
             root = element if root is None else root
@@ -104,8 +132,10 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
         raise InputError(f"{path}: is not imzML; give the .imzML of the image")
     for element in root.iter():  # some writers leave the namespace out; pyimzML needs it
         element.tag = XMLNS_PREFIX + element.tag.rpartition("}")[2]
+        if element.tag == f"{XMLNS_PREFIX}cvParam" and ":" not in element.get("accession", ""):
+            element.tag = f"{XMLNS_PREFIX}userParam"  # known by its name, then
+            notes = [NAMELESS]
     root = root.find(f"{XMLNS_PREFIX}mzML") if root.tag.endswith("indexedmzML") else root
-    notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -119,7 +149,32 @@ def _metadata(path: str, file: IO[bytes]) -> tuple[Metadata, list[str], int | No
         # Other spellings of a scan setting's name, or none at all, mean nothing.
         if "IMS:" not in text and 'name ""' not in text:
             notes.append(f"header: {text}")
-    return metadata, notes, int(count) if count and count.isdigit() else None
+    return metadata, _settings(root), notes, int(count) if count and count.isdigit() else None
+
+
+def _settings(root: Any) -> list[list[Term]]:
+    """The terms of every scan settings element, those of its groups included, as written."""
+    groups = {g.get("id"): _terms(g) for g in root.iter(f"{XMLNS_PREFIX}referenceableParamGroup")}
+    found = []
+    for element in root.iter(f"{XMLNS_PREFIX}scanSettings"):
+        refs = element.iter(f"{XMLNS_PREFIX}referenceableParamGroupRef")
+        found.append(
+            [*_terms(element), *(t for ref in refs for t in groups.get(ref.get("ref"), ()))]
+        )
+    if any(t.accession in (X, Y) for terms in found for t in terms):
+        return found
+    known = [t for terms in found for t in terms]
+    return [
+        [*terms, *known] for terms in groups.values() if any(t.accession in (X, Y) for t in terms)
+    ]
+
+
+def _terms(element: Any) -> list[Term]:
+    names = ("accession", "name", "value", "unitAccession", "unitName")
+    return [
+        Term(*((node.get(name) or "").strip() for name in names))
+        for node in element.iter(f"{XMLNS_PREFIX}cvParam")
+    ]
 
 
 def _analyser(metadata: Metadata) -> str | None:
@@ -137,41 +192,3 @@ def _scan_setting(metadata: Metadata, accession: str) -> int | None:
         except (KeyError, TypeError, ValueError):
             continue
     return None
-
-
-def _pixel_um(metadata: Metadata, notes: list[str]) -> PixelSize | None:
-    """Pixel size from the first scan settings that state one."""
-    found = []
-    for settings in metadata.scan_settings.values():
-        size: dict[str, float] = {}
-        for name, accession, _, _, raw, _, unit in settings.cv_params:
-            if accession not in ("IMS:1000046", "IMS:1000047"):
-                continue
-            try:
-                value = float(raw)
-            except (TypeError, ValueError):
-                notes.append(f"{name} is {raw!r}, which is not a number; ignored")
-                continue
-            if unit is None and value == 1:
-                # R packages write 1 without a unit when they know no size.
-                notes.append("pixel size 1 without a unit is taken as unknown; give pixel_um")
-                continue
-            if unit is None:
-                notes.append(f"pixel size {value:g} has no unit; taken as µm")
-            elif unit not in _UNIT_UM:
-                notes.append(f"pixel size has the unit {unit}; ignored, give pixel_um")
-                continue
-            elif _UNIT_UM[unit] != 1:
-                notes.append(f"pixel size {value:g} ({unit}) converted to µm")
-            value *= _UNIT_UM.get(unit, 1.0)
-            if np.isfinite(value) and value > 0:
-                size[accession] = value
-            else:
-                notes.append(f"pixel size {value:g} is not a size; ignored")
-        if size:
-            x = size.get("IMS:1000046", size.get("IMS:1000047", 0.0))
-            found.append((size.get("IMS:1000047", x), x))
-    notes[:] = list(dict.fromkeys(notes))
-    if len(set(found)) > 1:
-        notes.append(f"scan settings disagree on the pixel size; the first, {found[0]}, is used")
-    return PixelSize(*found[0]) if found else None

@@ -14,46 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from msiscale.errors import InputError
+from msiscale.msi.asked import Asked, Polarity
+from msiscale.msi.binary import Binary, Stored
+from msiscale.msi.duplicates import Merged, Settled, settle
 from msiscale.msi.header import ImzmlHeader, read_header
 from msiscale.msi.source import MsiSource, bounding_box
 from msiscale.msi.spectra import Ints, Numbers, regular, smooth
-from msiscale.msi.spectrum_list import ArrayFormat
 from msiscale.store import is_file, listing, open_file, size_and_state
 
 #: Byte ranges closer than this are read together; a read stops growing at the second figure.
 _GAP, _RUN = 1 << 16, 1 << 25
-#: Values of one spectrum; instruments write up to some 10 million.
-MOST_VALUES = 1 << 24
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One kind of array in the .ibd: spectrum i is ``length[i]`` numbers at ``offset[i]``."""
-
-    dtype: str
-    zlib: bool
-    offset: Ints
-    length: Ints
-    stored: Ints  #: bytes in the .ibd
-
-    def take(self, which: Ints) -> Stored:
-        """Those of some spectra.
-
-        Parameters
-        ----------
-        which
-            (m,) int64, indices of the spectra
-
-        Returns
-        -------
-        Stored
-            the arrays of these, in that order
-        """
-        columns = (self.offset, self.length, self.stored)
-        return Stored(self.dtype, self.zlib, *(column[which] for column in columns))
 
 
 @dataclass(kw_only=True)
@@ -175,39 +147,34 @@ def _join(arrays: Sequence[Numbers], kind: Stored) -> Numbers:
     return np.concatenate(arrays) if arrays else np.empty(0, kind.dtype)
 
 
-def open_imzml(path: str, pixel_um: float | None) -> ImzmlSource:
+def open_imzml(path: str, asked: Asked) -> MsiSource:
     """Open an imzML file; see `msiscale.msi.layouts.open_source`."""
-    header = read_header(path)
+    header = read_header(path, asked)
     ibd, size = _ibd_and_size(path)
-    notes = [*header.notes, *(header.size_notes if pixel_um is None else [])]
-    _check_uuid(path, ibd, header, notes)
-    mz_arrays = _stored(path, ibd, size, header.mz, "m/z", notes)
-    intensity_arrays = _stored(path, ibd, size, header.intensity, "intensity", notes)
-    uneven = np.flatnonzero(mz_arrays.length != intensity_arrays.length)
-    if len(uneven):
-        raise InputError(
-            f"{path}: spectrum {uneven[0]} has {mz_arrays.length[uneven[0]]} m/z but "
-            f"{intensity_arrays.length[uneven[0]]} intensities; export the image again"
-        )
+    notes = [*header.notes, *(header.pixel.notes if asked.pixel_um is None else [])]
+    _check_uuid(path, ibd, header, asked, notes)
+    binary = Binary(path, ibd, size, header, notes)
+    mz_arrays, intensity_arrays = binary.stored("m/z"), binary.stored("intensity")
     source = ImzmlSource(
         path=path,
         ibd=ibd,
         shape=(0, 0),
-        pixel_um=header.pixel_um,
+        pixel_um=header.pixel.size,
+        pixel_from=header.pixel.source,
         positions=np.zeros((0, 2), np.int32),
         origin=(0, 0),
         lengths=intensity_arrays.length,
-        polarity=_polarity(header.terms, notes),
+        polarity=_polarity(header, notes),
         analyser=header.analyser,
         notes=notes,
         mz_arrays=mz_arrays,
         intensity_arrays=intensity_arrays,
     )
-    _place(source, header)
+    settled = _place(source, header, asked)
     _share_axis(source, header.terms)
     _judge_profile(source, header.terms)
-    source.resize(pixel_um, "µm of the file")
-    return source
+    source.resize(asked.pixel_um, "µm of the file")
+    return source if settled is None else Merged.of(source, settled)
 
 
 def is_imzml(path: str, head: Callable[[], bytes]) -> bool:
@@ -240,7 +207,7 @@ def _ibd_and_size(path: str) -> tuple[str, int]:
     raise InputError(f"{path}: its binary file {wanted} is not beside it; put it there")
 
 
-def _check_uuid(path: str, ibd: str, header: ImzmlHeader, notes: list[str]) -> None:
+def _check_uuid(path: str, ibd: str, header: ImzmlHeader, asked: Asked, notes: list[str]) -> None:
     """The first 16 bytes of the .ibd are the identifier that the header states."""
     with open_file(ibd) as file:
         head = file.read(64)
@@ -257,88 +224,19 @@ def _check_uuid(path: str, ibd: str, header: ImzmlHeader, notes: list[str]) -> N
         notes.append(f"the UUID in the header, {header.uuid!r}, is none; the .ibd is unchecked")
         return
     actual = head[:16]
-    if actual not in (stated.bytes, stated.bytes_le):
+    if actual in (stated.bytes, stated.bytes_le):
+        return
+    differ = f"UUID {stated} but {ibd.rpartition('/')[2]} has {uuid_module.UUID(bytes=actual)}"
+    if not asked.trust_ibd:
         raise InputError(
-            f"{path}: UUID {stated} but {ibd.rpartition('/')[2]} has "
-            f"{uuid_module.UUID(bytes=actual)}; pair the two files of one export"
+            f"{path}: {differ}; pair the two files of one export, or, if you know that they are, "
+            "write yes in the manifest column trust_ibd"
         )
+    notes.append(f"{differ}: the two may be of different images; read all the same (trust_ibd)")
 
 
-def _stored(
-    path: str, ibd: str, size: int, form: ArrayFormat, kind: str, notes: list[str]
-) -> Stored:
-    """Number format and extents of one kind of array, checked against the size of the .ibd."""
-    offset = _unwrap(form.offset, size, kind, notes)
-    length, declared = form.length, form.encoded
-    dtype, compressed = _format(form, kind, notes)
-
-    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise InputError(f"{path}: spectrum {first}: its {kind} {what}; export the image again")
-
-    refuse(offset < 0, "offset is negative")
-    refuse(length < 0, "array length is negative")
-    refuse(length > MOST_VALUES, f"array length is absurd (above {MOST_VALUES})")
-    stored = length * np.dtype(dtype).itemsize
-    if compressed:
-        plain, stored = stored, np.where(declared > 0, declared, _until_next(offset, size))
-        stored[length == 0] = 0
-        # zlib cannot shrink further than about 1:1032; a longer array is a bomb or a mistake.
-        refuse(plain > 1100 * stored + 1024, "array is longer than its compressed bytes can hold")
-    end = offset.clip(max=2**61) + stored.clip(max=2**61)  # what is written may be any number
-    beyond = np.flatnonzero((end > size) & (stored > 0))
-    if len(beyond):
-        first = int(beyond[0])
-        raise InputError(
-            f"{ibd}: cut short or not of this imzML: the {kind} array of spectrum {first} ends at "
-            f"byte {end[first]} of {size} ({len(beyond)} of {len(offset)} "
-            "spectra affected); copy the .ibd again"
-        )
-    return Stored(dtype, compressed, offset, length, stored)
-
-
-def _format(form: ArrayFormat, kind: str, notes: list[str]) -> tuple[str, bool]:
-    """Number format of one kind of array, and whether it is compressed."""
-    length, declared = form.length, form.encoded
-    some = (length > 0) & (declared > 0)
-    length, declared = length[some], declared[some]
-    dtype, compressed = form.dtypes[-1], form.zlib
-    if compressed and form.plain:
-        # Both terms: bytes that are not a whole number of values tell.
-        compressed = bool(np.any(declared != length * np.dtype(dtype).itemsize))
-        notes.append(f"{kind} arrays are called both compressed and not; judged by their length")
-    if not compressed and some.any():
-        sizes = {name: length * np.dtype(name).itemsize for name in form.dtypes}
-        fitting = [name for name, bytes_ in sizes.items() if np.array_equal(bytes_, declared)]
-        if fitting:
-            dtype = fitting[-1]
-        else:
-            notes.append(f"encoded lengths of the {kind} arrays do not fit {dtype}; ignored")
-    if len(form.dtypes) > 1:
-        notes.append(f"{kind} arrays name {len(form.dtypes)} number formats; {dtype} is used")
-    return dtype, compressed
-
-
-def _unwrap(offset: Ints, size: int, kind: str, notes: list[str]) -> Ints:
-    """Offsets written as (signed or unsigned) 32-bit integers, put right as pyimzML does."""
-    out = np.where((offset < 0) & (offset >= -(2**31)), offset + 2**32, offset)
-    if size > 2**32 and out.max() < 2**32:
-        out[1:] += 2**32 * np.cumsum(np.diff(out) < -(2**31))
-    if not np.array_equal(out, offset):
-        notes.append(f"{kind} offsets wrapped at 32 bits were put right")
-    return out
-
-
-def _until_next(offset: Ints, size: int) -> Ints:
-    """Bytes from every offset to the next larger one, or to the end of the file."""
-    borders = np.append(np.unique(offset), size)
-    following = np.searchsorted(borders, offset, side="right").clip(max=len(borders) - 1)
-    return np.asarray(borders[following] - offset)
-
-
-def _place(source: ImzmlSource, header: ImzmlHeader) -> None:
-    """Positions, shape and origin; planes, and pixels that differ in one place, are refused."""
+def _place(source: ImzmlSource, header: ImzmlHeader, asked: Asked) -> Settled | None:
+    """Positions, shape and origin; how pixels with several spectra are read, if some have them."""
     xyz, notes = header.xyz, source.notes
     planes = np.unique(xyz[:, 2])
     if len(planes) > 1:
@@ -346,44 +244,30 @@ def _place(source: ImzmlSource, header: ImzmlHeader) -> None:
             f"{source.path}: holds {len(planes)} z planes (z {planes[0]} to {planes[-1]}); "
             "split it into one imzML per plane"
         )
-    yx = _once(source, xyz[:, 1::-1])
-    source.positions, source.shape, source.origin = bounding_box(source.path, yx)
-    extents = zip("yx", header.declared, source.shape, source.origin, strict=True)
-    for axis, declared, size, low in extents:
-        if declared is not None and low + size - 1 > max(declared, 1):
+    yx = xyz[:, 1::-1]
+    settled = settle(source, yx, header.mobility, asked)
+    if settled.one_each:
+        keep = np.sort(settled.rows)
+        source.mz_arrays = source.mz_arrays.take(keep)
+        source.intensity_arrays = source.intensity_arrays.take(keep)
+        source.lengths = source.intensity_arrays.length
+        yx = yx[keep]
+    steps = header.places.steps
+    low = yx.min(axis=0)
+    source.positions, source.shape, (y, x) = bounding_box(source.path, (yx - low) // steps)
+    source.origin = y, x = int(low[0]) + y * steps[0], int(low[1]) + x * steps[1]
+    for axis, declared, reach in zip("yx", header.declared, header.places.reach, strict=True):
+        if declared is not None and reach > max(declared, 1):
             notes.append(
                 f"{declared} pixels declared in {axis} but coordinates run to "
-                f"{low + size - 1}; the coordinates are used"
+                f"{reach}; the coordinates are used"
             )
-    if source.origin != (1, 1):
-        y, x = source.origin
+    if steps != (1, 1):
+        words = " and ".join(dict.fromkeys(map(str, reversed(steps))))
+        notes.append(f"coordinates in steps of {words}, from x {x}, y {y}, taken as pixels")
+    elif source.origin != (1, 1):
         notes.append(f"coordinates start at x {x}, y {y}; moved to the bounding box")
-    if header.declared_spectra is not None and header.declared_spectra != len(xyz):
-        notes.append(
-            f"{header.declared_spectra} spectra declared, {len(xyz)} found; those found are used"
-        )
-
-
-def _once(source: ImzmlSource, yx: Ints) -> Ints:
-    """Pixels without those that are written twice, which `source` reads once from here on."""
-    _, first, place = np.unique(yx, axis=0, return_index=True, return_inverse=True)
-    if len(first) == len(yx):
-        return yx
-    again = np.setdiff1d(np.arange(len(yx)), first)
-    for i in again.tolist():
-        same = int(first[place.ravel()[i]])
-        pair = source.stored_spectra(np.array([same])), source.stored_spectra(np.array([i]))
-        if any(a.tobytes() != b.tobytes() for a, b in zip(*pair, strict=True)):
-            raise InputError(
-                f"{source.path}: spectra {same} and {i} lie on the same pixel "
-                f"(x {yx[i, 1]}, y {yx[i, 0]}) and differ; keep one of them"
-            )
-    source.notes.append(f"{len(again)} spectra are written twice; each was read once")
-    keep = np.sort(first)
-    source.mz_arrays = source.mz_arrays.take(keep)
-    source.intensity_arrays = source.intensity_arrays.take(keep)
-    source.lengths = source.intensity_arrays.length
-    return yx[keep]
+    return None if settled.one_each else settled
 
 
 def _share_axis(source: ImzmlSource, terms: set[str]) -> None:
@@ -403,12 +287,11 @@ def _share_axis(source: ImzmlSource, terms: set[str]) -> None:
         source.share_axis(mz.astype(np.float64), "export it again")
 
 
-def _polarity(terms: set[str], notes: list[str]) -> str | None:
-    positive, negative = "MS:1000130" in terms, "MS:1000129" in terms
-    if positive and negative:
+def _polarity(header: ImzmlHeader, notes: list[str]) -> Polarity | None:
+    named = header.scan.polarity
+    if named == "+-":
         notes.append("both polarities are named; polarity unknown")
-        return None
-    return "+" if positive else "-" if negative else None
+    return "+" if named == "+" else "-" if named == "-" else None
 
 
 def _judge_profile(source: ImzmlSource, terms: set[str]) -> None:

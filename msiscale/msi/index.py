@@ -9,7 +9,8 @@ import zarr
 
 from msiscale import store
 from msiscale.grid import PixelSize
-from msiscale.msi.imzml import ImzmlSource, Stored
+from msiscale.msi.binary import Stored
+from msiscale.msi.imzml import ImzmlSource
 from msiscale.msi.source import MsiSource
 
 _AXIS = {  # arrays of a shared axis, where there are any
@@ -18,7 +19,10 @@ _AXIS = {  # arrays of a shared axis, where there are any
     "mz_start": ("mz",),
     "mz_same": ("repeated", "pair"),
 }
-_KEPT = ("shape", "pixel_um", "origin", "profile", "polarity", "analyser", "mode", "notes")
+_KEPT = (
+    *("shape", "pixel_um", "pixel_from", "origin", "profile", "polarity", "analyser", "mode"),
+    "notes",
+)
 
 
 def save_index(source: MsiSource, group: zarr.Group) -> None:
@@ -54,6 +58,7 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         ibd=folder + slash + facts["ibd"],
         shape=tuple(facts["shape"]),
         pixel_um=None if facts["pixel_um"] is None else PixelSize(*facts["pixel_um"]),
+        pixel_from=facts["pixel_from"],
         positions=index[:, :2].astype(np.int32),
         origin=tuple(facts["origin"]),
         **{name: store.read(group, name) for name in facts["axis"]},

@@ -6,16 +6,18 @@ in HDF5, a row of `msiscale.msi.hdf5.LAYOUTS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from msiscale.errors import InputError
+from msiscale.grid import PixelSize
+from msiscale.msi.asked import NOTHING, Asked
 from msiscale.msi.hdf5 import is_hdf5, open_hdf5
 from msiscale.msi.imzml import beside_imzml, is_imzml, open_imzml
-from msiscale.msi.source import MsiSource
+from msiscale.msi.source import MsiSource, refuse_packed
 from msiscale.store import open_file
 
 
@@ -26,12 +28,12 @@ class Layout:
     Attributes
     ----------
     tells : whether a path is of this layout; the second argument gives the file's first 512 bytes
-    open : the source at a path; the second argument is the pixel size in µm that the user gives
+    open : the source at a path; the second argument is what the user asks of it
     beside : the other files of the image at a path, () of a path that is of no such image
     """
 
     tells: Callable[[str, Callable[[], bytes]], bool]
-    open: Callable[[str, float | None], MsiSource]
+    open: Callable[[str, Asked], MsiSource]
     beside: Callable[[str], tuple[str, ...]] = lambda path: ()
 
 
@@ -42,7 +44,9 @@ LAYOUTS = (
 )
 
 
-def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
+def open_source(
+    path: str, *, pixel_um: float | Sequence[float] | None = None, asked: Asked = NOTHING
+) -> MsiSource:
     """Open a mass-spectrometry image of any layout; only its metadata is read.
 
     Parameters
@@ -50,7 +54,9 @@ def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
     path
         local path or URL of the .imzML (in any letter case) or HDF5 file
     pixel_um
-        side of a pixel in µm; overrides what the file says
+        side of a pixel in µm, or its (y, x); overrides what the file says and what is `asked`
+    asked
+        all that is asked beyond the file: the spectra of a polarity or MS level, and so on
 
     Returns
     -------
@@ -62,12 +68,18 @@ def open_source(path: str, *, pixel_um: float | None = None) -> MsiSource:
         no such file, of no known kind, or damaged
     """
     path = str(path)
-    if pixel_um is not None and not (np.isfinite(pixel_um) and pixel_um > 0):
-        raise InputError(f"{path}: pixel_um is {pixel_um}; give the pixel size in µm, above 0")
+    if pixel_um is not None:
+        try:
+            size = PixelSize.of(pixel_um)
+        except (TypeError, ValueError):
+            size = PixelSize(np.nan, np.nan)
+        if not all(np.isfinite(side) and side > 0 for side in size):
+            raise InputError(f"{path}: pixel_um is {pixel_um}; give the pixel size in µm, above 0")
+        asked = replace(asked, pixel_um=size)
     head = cache(lambda: _head(path))  # one request, and none where the path tells the layout
     for layout in LAYOUTS:
         if layout.tells(path, head):
-            return layout.open(path, pixel_um)
+            return layout.open(path, asked)
     raise InputError(f"{path}: neither imzML nor HDF5; give the .imzML or the .h5 of the image")
 
 
@@ -80,6 +92,7 @@ def _head(path: str) -> bytes:
         raise InputError(f"{path}: cannot be read ({reason}); check the path") from None
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: is a Git LFS pointer, not data; run `git lfs pull`")
+    refuse_packed(path, head)
     return head
 
 

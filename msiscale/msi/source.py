@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import PixelSize
+from msiscale.msi.pixel_size import GIVE, believable, worded
 from msiscale.msi.spectra import (
     Floats,
     Intensities,
@@ -44,6 +45,7 @@ class MsiSource:
     path : str
     shape : (ny, nx) of the bounding box of the measured pixels
     pixel_um : size of a pixel in µm, or None when the file does not tell
+    pixel_from : what said so; why it is unknown where it is
     positions : (n, 2) int32, (y, x) of every spectrum, 0-based within the bounding box
     origin : (y, x) of the bounding box in the file's own coordinates
     mz : (k,) float64 strictly ascending, the axis that all spectra share, or None when each has
@@ -64,6 +66,7 @@ class MsiSource:
     path: str
     shape: tuple[int, int]
     pixel_um: PixelSize | None = None
+    pixel_from: str = ""
     positions: NDArray[np.int32]
     origin: tuple[int, int]
     mz: Floats | None = None
@@ -295,19 +298,53 @@ class MsiSource:
                 break
         return alike
 
-    def resize(self, pixel_um: float | None, stated: str = "µm") -> None:
-        """Give the pixels another side, unless it is None; a size `stated` otherwise is noted."""
-        if pixel_um is None:
-            return
-        if self.pixel_um is not None and not np.allclose(self.pixel_um, pixel_um, rtol=0.01):
-            known = tuple(self.pixel_um)
-            self.notes.append(f"pixel size {known} {stated} replaced by {pixel_um} µm as asked")
-        self.pixel_um = PixelSize.of(pixel_um)
+    def resize(self, pixel_um: PixelSize | None, stated: str = "µm") -> None:
+        """Give the pixels the size that the user knows; without one the file's is judged.
+
+        A size `stated` otherwise is noted; one that no instrument has is not believed of a file.
+        """
+        known = self.pixel_um
+        if pixel_um is not None:
+            if known is not None and not np.allclose(known, pixel_um, rtol=0.01):
+                asked = worded(pixel_um)
+                self.notes.append(
+                    f"pixel size {tuple(known)} {stated} replaced by {asked} as asked"
+                )
+            self.pixel_um, self.pixel_from = pixel_um, "given"
+        elif known is not None and not believable(known):
+            self.pixel_um = None
+            self.pixel_from = f"a pixel size of {worded(known)} is outside 0.1 µm to 1 mm"
+        elif known is not None:
+            self.pixel_from = self.pixel_from or "the file"
+
+    @property
+    def unknown_size(self) -> str:
+        """Why the size of a pixel is not known, and the remedy."""
+        return f"{self.pixel_from or 'the file states no pixel size'}; {GIVE}"
 
 
 def _warn(path: str, repairs: Repairs) -> None:
     if repairs:
         warnings.warn(f"{path}: {repairs}", MsiscaleWarning, stacklevel=3)
+
+
+def refuse_packed(path: str, head: bytes) -> None:
+    """Refuse a file that is compressed as a whole, by its first bytes.
+
+    Parameters
+    ----------
+    path
+        of the file
+    head
+        its first bytes, two or more
+
+    Raises
+    ------
+    InputError
+        it is gzip
+    """
+    if head.startswith(b"\x1f\x8b"):
+        raise InputError(f"{path}: is compressed with gzip; unpack it, and its .ibd beside it")
 
 
 def as_indices(indices: NDArray[np.integer]) -> Ints:

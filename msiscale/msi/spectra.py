@@ -218,6 +218,6 @@ def regular(mz: Floats) -> bool:
 def smooth(intensity: Intensities) -> bool:
     """Whether neighbouring intensities go together, as in a profile."""
     values = intensity.astype(np.float64)
-    if np.ptp(values) == 0:
+    if len(values) < 3 or min(np.ptp(values[:-1]), np.ptp(values[1:])) == 0:
         return False
     return bool(np.corrcoef(values[:-1], values[1:])[0, 1] > 0.8)

@@ -14,11 +14,13 @@ from typing import IO, Any
 from xml.parsers import expat
 
 import numpy as np
+from numpy.typing import NDArray
 from pyimzml.metadata import Metadata
 
 from msiscale.errors import InputError
+from msiscale.msi.scans import VALUED, Scan
 from msiscale.msi.spectra import Ints
-from msiscale.msi.template import ENCODED, LENGTH, OFFSET, Template, X, Y, Z
+from msiscale.msi.template import BY_NAME, ENCODED, LENGTH, OFFSET, Template, X, Y, Z
 
 #: Terms of number formats, in the order in which pyimzML lets a later one win.
 PRECISION = {
@@ -43,9 +45,13 @@ _ZLIB = "MS:1000574"
 _NO_COMPRESSION = "MS:1000576"
 #: Compressions that exist in the vocabulary and that no imzML reader here decodes.
 _FOREIGN_COMPRESSION = {f"MS:100{n}" for n in (2312, 2313, 2314, 2746, 2747, 2748, 3088, 3089)}
-_MZ_ARRAY, _INTENSITY_ARRAY = "MS:1000514", "MS:1000515"
+_ARRAYS = {
+    "m/z": {"MS:1000514", "m/z array"},
+    "intensity": {"MS:1000515", "intensity array"},
+}
 _READ = 1 << 22  #: bytes of XML at once
 _LONGEST = 1 << 24  #: bytes of XML that a spectrum, or what is before the first, may take here
+_CODES = 3  #: numbers that say what a spectrum is: its scan, and the formats of its arrays
 _TEMPLATES = 16  #: ways of writing a spectrum that are remembered
 
 
@@ -61,6 +67,15 @@ class ArrayFormat:
     encoded: Ints  #: stored bytes as declared, -1 where the file does not say
 
 
+def _dtypes(terms: Any) -> list[str]:
+    """The number formats that terms name, the one that counts last."""
+    dtypes = [dtype for name, dtype in PRECISION.items() if name in terms]
+    for accession, dtype in _PRECISION_ACCESSION.items():
+        if accession in terms and dtype not in dtypes:
+            dtypes.insert(0, dtype)
+    return dtypes
+
+
 def xml_error(path: str, error: Exception) -> InputError:
     return InputError(f"{path}: the XML is damaged or cut ({error}); copy or export the file again")
 
@@ -72,23 +87,35 @@ class SpectrumList:
         self.path = path
         self.xyz = array("q")
         self.first_terms: set[str] = set()
-        self.scientific = False
-        self.other_arrays = False
+        self.scientific = self.nameless = False
+        self.other_arrays: set[str] = set()  #: names of what is not read
+        groups = metadata.referenceable_param_groups
         self._groups = {
             name: set(group.param_by_accession) | set(group.param_by_name)
-            for name, group in metadata.referenceable_param_groups.items()
+            for name, group in groups.items()
         }
+        self._group_values = {
+            name: [(p[1], str(p[4])) for p in group.cv_params if p[1] in VALUED]
+            for name, group in groups.items()
+        }
+        # of every spectrum: what it is, and how its arrays are stored; and what the numbers mean
+        self._codes = array("q")
+        self._scans: dict[tuple[Any, ...], int] = {}
+        self._numbers: dict[Scan, int] = {}
+        self.scans: list[Scan] = []
+        self._formats: dict[str, dict[frozenset[str], int]] = {"m/z": {}, "intensity": {}}
         self._extents = {"m/z": array("q"), "intensity": array("q")}
-        # The distinct sets of terms that describe arrays of each kind.
-        self._formats: dict[str, set[frozenset[str]]] = {"m/z": set(), "intensity": set()}
-        self._arrays_seen: dict[tuple[str, ...], str | None] = {}
+        self._arrays_seen: dict[tuple[str, ...], tuple[str | None, int]] = {}
+        self._terms: list[str] = []
+        self._values: list[tuple[str, str]] = []
+        self._refs: list[str] = []
         self._in_spectrum = self._in_array = False
         self._kinds: list[str | None] = []
         self._position: dict[str, str] = {}
         self._array: dict[str, str] = {}
         self._array_terms: list[str] = []
         self._array_refs: list[str] = []
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}  # the arrays of this spectrum, and their formats
 
     def parse(self, file: IO[bytes]) -> None:
         """Read the whole document. Memory: a few megabytes and 72 bytes a spectrum."""
@@ -121,7 +148,8 @@ class SpectrumList:
                 parser.Parse(data[position:end])
                 # Not counted: it was a comment, or expat waits for more. It reads the rest, then.
                 alike = len(self.xyz) == count + 3 and len(templates) < _TEMPLATES
-                template = Template.of(data[begin:end], self._kinds) if alike else None
+                codes = self._codes[-_CODES:]
+                template = Template.of(data[begin:end], self._kinds, codes) if alike else None
                 if template is not None:
                     templates.append(template)
                 position = end
@@ -140,34 +168,60 @@ class SpectrumList:
             for template in templates:
                 numbers, position = template.match(data, position)
                 self.xyz.frombytes(numbers[:, template.xyz].tobytes())
+                self._codes.extend(template.codes * len(numbers))
                 for kind, columns in template.extents.items():
                     self._extents[kind].frombytes(numbers[:, columns].tobytes())
         return position
 
-    def arrays(self, kind: str) -> ArrayFormat:
-        """What was collected for one kind of array."""
-        formats = self._formats[kind]
-        if len(formats) > 1:
+    @property
+    def codes(self) -> Ints:
+        """(n,) int64, which of `scans` every spectrum is."""
+        return np.frombuffer(self._codes, np.int64).reshape(-1, _CODES)[:, 0]
+
+    def arrays(self, kind: str, which: NDArray[np.bool_]) -> ArrayFormat:
+        """What was collected for one kind of array.
+
+        Parameters
+        ----------
+        kind
+            'm/z' or 'intensity'
+        which
+            (n,) bool, the spectra that are read
+
+        Returns
+        -------
+        ArrayFormat
+            of these
+
+        Raises
+        ------
+        InputError
+            they are not all stored in one way that is known
+        """
+        extents = np.frombuffer(self._extents[kind], np.int64).reshape(-1, 3)[which]
+        codes = np.frombuffer(self._codes, np.int64).reshape(-1, _CODES)[which]
+        codes = codes[:, 1 + list(_ARRAYS).index(kind)]
+        filled = codes[extents[:, 1] != 0]  # those of no values have no say
+        used = np.unique(filled if len(filled) else codes)
+        forms = [terms for terms, i in self._formats[kind].items() if i in used]
+        stored = {(*_dtypes(terms), _ZLIB in terms) for terms in forms}
+        if len(stored) > 1:
             raise InputError(
-                f"{self.path}: the {kind} arrays are stored in {len(formats)} different formats; "
+                f"{self.path}: the {kind} arrays are stored in {len(stored)} different formats; "
                 "export the image with one"
             )
-        terms = next(iter(formats))
+        terms = frozenset[str]().union(*forms)
         if terms & _FOREIGN_COMPRESSION:
             raise InputError(
                 f"{self.path}: the {kind} arrays use a compression that is not zlib; "
                 "export them with zlib or without compression"
             )
-        dtypes = [dtype for name, dtype in PRECISION.items() if name in terms]
-        for accession, dtype in _PRECISION_ACCESSION.items():
-            if accession in terms and dtype not in dtypes:
-                dtypes.insert(0, dtype)
+        dtypes = _dtypes(terms)
         if not dtypes:
             raise InputError(
                 f"{self.path}: the number format of the {kind} arrays is not named; "
                 "add its cvParam (MS:1000521 32-bit float, MS:1000523 64-bit float, ...)"
             )
-        extents = np.frombuffer(self._extents[kind], np.int64).reshape(-1, 3)
         return ArrayFormat(
             dtypes=dtypes,
             zlib=_ZLIB in terms,
@@ -182,7 +236,7 @@ class SpectrumList:
             self._in_spectrum = tag == "spectrum" or tag.endswith(":spectrum")
             return
         if tag.endswith("cvParam"):
-            accession = _attribute(attributes, "accession")
+            accession = self._accession(attributes)
             if self._in_array:
                 if accession in (OFFSET, LENGTH, ENCODED):
                     self._array[accession] = _attribute(attributes, "value")
@@ -190,16 +244,30 @@ class SpectrumList:
                     self._array_terms.append(accession)
             elif accession in (X, Y, Z):
                 self._position[accession] = _attribute(attributes, "value")
-            elif not self.xyz:
-                self.first_terms.add(accession)
+            else:
+                self._terms.append(accession)
+                if accession in VALUED:
+                    self._values.append((accession, _attribute(attributes, "value")))
         elif tag.endswith("referenceableParamGroupRef"):
-            if self._in_array:
-                self._array_refs.append(_attribute(attributes, "ref"))
+            refs = self._array_refs if self._in_array else self._refs
+            refs.append(_attribute(attributes, "ref"))
         elif tag.endswith("binaryDataArray"):
             self._in_array = True
             self._array.clear()
             self._array_terms.clear()
             self._array_refs.clear()
+
+    def _accession(self, attributes: list[str]) -> str:
+        """The accession of a term; where it lacks one, by its name, or its name."""
+        try:
+            accession = _attribute(attributes, "accession")
+        except _MissingAttribute:
+            accession = ""
+        if ":" in accession:
+            return accession
+        self.nameless = True
+        names = [attributes[i + 1] for i in range(0, len(attributes), 2) if attributes[i] == "name"]
+        return BY_NAME.get(names[0], names[0]) if names else ""
 
     def _end(self, tag: str) -> None:
         if not self._in_spectrum:
@@ -217,17 +285,20 @@ class SpectrumList:
             terms = set(self._array_terms).union(
                 *(self._groups.get(ref, ()) for ref in self._array_refs)
             )
-            self._arrays_seen[key] = _kind(terms)
-            if (known := _kind(terms)) is not None:
-                self._formats[known].add(frozenset(terms))
-        kind = self._arrays_seen[key]
+            known = _kind(terms)
+            if known is None:
+                self._arrays_seen[key] = None, -1
+                self.other_arrays |= terms
+            else:
+                formats = self._formats[known]
+                self._arrays_seen[key] = known, formats.setdefault(frozenset(terms), len(formats))
+        kind, code = self._arrays_seen[key]
         self._kinds.append(kind)
         if kind is None:
-            self.other_arrays = True
             return
         if kind in self._seen:
             raise self._error(f"has two {kind} arrays")
-        self._seen.add(kind)
+        self._seen[kind] = code
         extents = self._extents[kind]
         for accession, what in ((OFFSET, "offset"), (LENGTH, "length")):
             if accession not in self._array:
@@ -240,6 +311,7 @@ class SpectrumList:
         for kind in ("m/z", "intensity"):
             if kind not in self._seen:
                 raise self._error(f"has no {kind} array")
+        formats = [self._seen[kind] for kind in _ARRAYS]
         self._seen.clear()
         for accession, axis in ((X, "x"), (Y, "y")):
             if accession not in self._position:
@@ -248,6 +320,28 @@ class SpectrumList:
         places = ((X, "position x"), (Y, "position y"), (Z, "position z"))
         self.xyz.extend([self._integer(self._position[axis], what) for axis, what in places])
         self._position.clear()
+        self._codes.extend([self._scan(), *formats])
+        for found in (self._terms, self._values, self._refs):
+            found.clear()
+
+    def _scan(self) -> int:
+        """The number of what this spectrum says that it is."""
+        key = (*self._terms, "|", *self._values, "|", *self._refs)
+        if key not in self._scans:
+            terms = set(self._terms).union(*(self._groups.get(ref, ()) for ref in self._refs))
+            values: dict[str, list[str]] = {}
+            for ref in self._refs:
+                self._values += self._group_values.get(ref, [])
+            for accession, value in self._values:
+                values.setdefault(accession, []).append(value)
+            scan = Scan.of(terms, values)
+            if not self.scans:
+                self.first_terms = set(self._terms)
+            number = self._numbers.setdefault(scan, len(self.scans))
+            if number == len(self.scans):
+                self.scans.append(scan)
+            self._scans[key] = number
+        return self._scans[key]
 
     def _integer(self, text: str, what: str) -> int:
         try:
@@ -296,6 +390,4 @@ def _attribute(attributes: list[str], name: str) -> str:
 
 
 def _kind(terms: Any) -> str | None:
-    if _MZ_ARRAY in terms:
-        return "m/z"
-    return "intensity" if _INTENSITY_ARRAY in terms else None
+    return next((kind for kind, names in _ARRAYS.items() if names & set(terms)), None)

@@ -17,12 +17,14 @@ from msiscale.biomarkers.isotopes import RESOLVING_POWERS
 from msiscale.biomarkers.matrix_ions import read_matrix_ions
 from msiscale.cohort import Specimen
 from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.msi.asked import Asked
 from msiscale.msi.calibration import Calibration
 from msiscale.msi.source import MsiSource, batches
 from msiscale.pipeline.axis import axis_url, mz_digest, stored_axis
 from msiscale.pipeline.biomarkers import ANNOTATIONS, biomarkers, polarity_of
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.ions import ions
+from msiscale.pipeline.opening import asked_of
 from msiscale.pipeline.recalibration import calibration_of
 from msiscale.pipeline.tasks import Task
 from msiscale.store import join, open_group, put, read, read_csv, write_csv
@@ -64,7 +66,8 @@ def annotate(run: Run) -> None:
 
     def task(specimen: Specimen) -> Task:
         words = (calibrations[specimen.name], config.annotation_ppm)
-        return Task(specimen.name, specimen.name, _scores, (run.state_url, specimen, *words))
+        args = (run.state_url, specimen, asked_of(specimen, config), *words)
+        return Task(specimen.name, specimen.name, _scores, args)
 
     run.each("scores", keys, task)
     used = [s for s in specimens if s.name not in run.failed]
@@ -161,10 +164,10 @@ def _group(state_url: str, name: str) -> str:
 
 
 def _scores(
-    state_url: str, specimen: Specimen, calibration: Calibration, ppm: float
+    state_url: str, specimen: Specimen, asked: Asked, calibration: Calibration, ppm: float
 ) -> dict[str, Any]:
     ions = open_group(join(state_url, "ions"))
-    source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
+    source = msi.open_source(specimen.msi, asked=asked)
     sampled = np.zeros(source.shape, bool)
     sampled[tuple(source.positions.T)] = True
     mz, theory = read(ions, "mz"), read(ions, "theory")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from msiscale import msi
 from msiscale.biomarkers import read_lipids
 from msiscale.cohort import Specimen, read_manifest
 from msiscale.config import MPP, RunConfig
@@ -16,6 +15,7 @@ from msiscale.log import hearing
 from msiscale.models.incremental import need_dask_ml
 from msiscale.notices import Notice
 from msiscale.pipeline.axis import given_axis
+from msiscale.pipeline.opening import opened
 from msiscale.pipeline.placement import given
 from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
@@ -92,11 +92,11 @@ def _check(
     with hearing(warned.setdefault):
         shape, pixel_um, spectra = (1, 1), None, 1
         try:
-            source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
+            source = opened(specimen, config)
             shape, pixel_um, spectra = source.shape, source.pixel_um, len(source.positions)
             warned |= dict.fromkeys(f"{specimen.msi}: {note}" for note in source.notes)
             if pixel_um is None:
-                found.append(f"{specimen.msi}: no pixel size; give the manifest column pixel_um")
+                found.append(f"{specimen.msi}: {source.unknown_size}")
             understood.take_msi(source, specimen)
         except Exception as error:
             found.append(reason(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import astuple
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Block, centres_um
 from msiscale.log import hearing
+from msiscale.msi.asked import Asked
 from msiscale.msi.calibration import Calibration
 from msiscale.msi.cube import indices_in
 from msiscale.msi.index import load_index, save_index
@@ -21,6 +23,7 @@ from msiscale.msi.normalisation import Scaling
 from msiscale.msi.source import MsiSource
 from msiscale.pipeline.axis import Mz, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
+from msiscale.pipeline.opening import asked_of, opened
 from msiscale.pipeline.recalibration import calibration_of, recalibrate
 from msiscale.pipeline.tasks import Task
 from msiscale.store import (
@@ -53,29 +56,27 @@ def find_peaks(run: Run) -> dict[str, str]:
 
     found = run.identified("peaks", run.specimens(), files)
     keys = {
-        s.name: run.key("peaks", found[s.name], s.pixel_um, part)
+        s.name: run.key("peaks", found[s.name], astuple(asked_of(s, run.config)), part)
         for s in run.cohort
         if s.name in found
     }
 
     def task(specimen: Specimen) -> Task:
-        args = (run.state_url, specimen, run.config.tolerance_ppm)
+        args = (run.state_url, specimen, run.config)
         return Task(specimen.name, specimen.name, _peaks, args)
 
     run.each("peaks", keys, task)
     return keys
 
 
-def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str, Any]:
-    source = msi.open_source(specimen.msi, pixel_um=specimen.pixel_um)
-    if source.pixel_um is None:
-        raise InputError(
-            f"{specimen.msi}: no pixel size in the file; give the manifest column pixel_um"
-        )
+def _peaks(state_url: str, specimen: Specimen, config: RunConfig) -> dict[str, Any]:
+    source = opened(specimen, config)
     for note in source.notes:
         warnings.warn(f"{specimen.msi}: {note}", MsiscaleWarning, stacklevel=2)
+    if source.pixel_um is None:
+        raise InputError(f"{specimen.msi}: {source.unknown_size}")
     with hearing(_nobody):  # of the repairs of each batch
-        sums = msi.peak_sums(source, tolerance_ppm=tolerance_ppm)
+        sums = msi.peak_sums(source, tolerance_ppm=config.tolerance_ppm)
     if sums.repairs:
         warnings.warn(f"{specimen.msi}: {sums.repairs}", MsiscaleWarning, stacklevel=2)
     group = open_group(join(state_url, specimen.name), "a").require_group("peaks")
@@ -84,6 +85,7 @@ def _peaks(state_url: str, specimen: Specimen, tolerance_ppm: float) -> dict[str
     return {
         "shape": list(source.shape),
         "pixel_um": list(source.pixel_um),
+        "pixel_from": source.pixel_from,
         "origin": [int(v) for v in source.origin],
         "spectra": len(source.positions),
         "polarity": source.polarity,
@@ -190,10 +192,10 @@ def _say_what_is_left_out(run: Run, keys: dict[str, str]) -> None:
 
 # a worker writes the blocks of a specimen one after another, all from one index of its spectra
 @lru_cache(maxsize=4)
-def _source(state_url: str, name: str, path: str, pixel_um: float | None, stamp: str) -> MsiSource:
+def _source(state_url: str, specimen: Specimen, asked: Asked, stamp: str) -> MsiSource:
     # the stamp is of the file's size and time: of a file that changed the index is another
-    known = load_index(open_group(join(state_url, name, "peaks")), path)
-    return known or msi.open_source(path, pixel_um=pixel_um)
+    known = load_index(open_group(join(state_url, specimen.name, "peaks")), specimen.msi)
+    return known or msi.open_source(specimen.msi, asked=asked)
 
 
 def _cube(
@@ -206,7 +208,7 @@ def _cube(
     calibration: Calibration,
 ) -> dict[str, Any]:
     group = open_group(url, "r+")
-    source = _source(state_url, specimen.name, specimen.msi, specimen.pixel_um, stamp)
+    source = _source(state_url, specimen, asked_of(specimen, config), stamp)
     with hearing(_nobody):  # of repairs, which the peaks have counted
         values, norm = msi.cube_block(
             source,

@@ -130,7 +130,7 @@ def predict(
     )
     names = _names([slides] if isinstance(slides, str) else slides)
     specimens = [
-        Specimen(name, msi="", slide=slide, patient=name, mpp=slide_mpp, pixel_um=pixel_um)
+        Specimen(name, msi="", slide=slide, patient=name, mpp=slide_mpp)
         for name, slide in names.items()
     ]
     columns = fitted.columns(mz)

@@ -124,7 +124,7 @@ STAGES = (
         "Reads the MSI files onto one m/z axis, as a labelled Zarr cube for each specimen.",
         "ingest:ingest",
         (
-            Part("peaks", ("state.zarr/{}/peaks",), version=5),
+            Part("peaks", ("state.zarr/{}/peaks",), version=6),
             Part("calibration"),
             Part("recalibration", ("calibration.csv",), specimens=False, cohort=True),
             Part(

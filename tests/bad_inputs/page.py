@@ -12,6 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "bad-inputs.md"
 #: Tables of the page, and the modules whose rows they have.
 KINDS = {
     "imzml": "test_imzml",
+    "cases": "test_msi_cases",
     "hdf5": "test_hdf5",
     "slides": "test_slides",
     "annotations": "test_annotations",

@@ -31,7 +31,8 @@ SAYS = {
     "ibd_empty": "<file>.ibd: holds no data (<n> bytes); copy the file again",
     "ibd_missing": "<file>: its binary file <name>.ibd is not beside it; put it there",
     "ibd_of_another_acquisition": "<file>: UUID <one> but <name>.ibd has <other>; pair the two "
-    "files of one export",
+    "files of one export, or, if you know that they are, write yes in the manifest column "
+    "trust_ibd",
     "git_lfs_pointer": "<file>.ibd: is a Git LFS pointer, not data; run `git lfs pull`",
     "offset_beyond_the_end": CUT,
     "offset_absurd": CUT,
@@ -41,8 +42,7 @@ SAYS = {
     "as integers",
     "offset_in_words": "<file>: spectrum <i> has m/z array offset '<text>', which is not a number; "
     "export the image again",
-    "zlib_only_in_name": "<file>: spectrum <i> is not the zlib stream it is called (<why>); export "
-    "the image again",
+    "zlib_only_in_name": "m/z arrays are called compressed and are not, by their encoded length",
     "zlib_bomb": "<file>: spectrum <i> decompresses to another length than the <n> values "
     "declared; export the image again",
     "length_absurd": "<file>: spectrum <i>: its <m/z or intensity> array length is absurd (above "
@@ -54,7 +54,7 @@ SAYS = {
     "coordinates_negative": MOVED,
     "pixel_twice_alike": "<n> spectra are written twice; each was read once",
     "pixel_twice_different": "<file>: spectra <i> and <j> lie on the same pixel (x <x>, y <y>) and "
-    "differ; keep one of them",
+    "differ; keep one of them, or give --duplicates first or mean",
     "position_missing": "<file>: spectrum <i> has no position x; export the image again",
     "position_fraction": "<file>: spectrum <i> has position x '<text>', which is not whole; export "
     "the image again",
@@ -92,12 +92,38 @@ SAYS = {
     "xml_billion_laughs": ENTITIES,
     "header_only": "<file>: has no spectra; export the image again",
     "not_imzml": "<file>: is not imzML; give the .imzML of the image",
+    "imzml_gz": "<file>: is compressed with gzip; unpack it, and its .ibd beside it",
+    "imzml_gz_in_disguise": "<file>: is compressed with gzip; unpack it, and its .ibd beside it",
+    "polarity_alternates": "<file>: holds 6 positive MS1 spectra, 6 negative MS1 spectra; choose "
+    "one with the manifest column polarity (or --polarity)",
+    "levels_alternate": "<file>: holds 6 positive MS1 spectra, 6 positive MS2 spectra of m/z "
+    "500.20; choose one with the manifest column ms_level",
+    "transitions": "<file>: holds 6 positive MS2 spectra of m/z 500.20, 6 positive MS2 spectra of "
+    "m/z 600.30; an image is of one transition: export each as an imzML of its own",
+    "ion_mobility_array": "ion mobility is not kept: the intensities of all mobilities are summed",
+    "term_without_accession": "some terms have no accession; they were read by their names, where "
+    "these are known",
+    "position_by_name": "some terms have no accession; they were read by their names, where these "
+    "are known",
+    "pixel_twice_empty": "1 spectra without signal lie on pixels that have another; left out",
+    "pixel_twice_zero": "1 spectra without signal lie on pixels that have another; left out",
+    "called_64_bit": "intensity arrays are called <f8, but their encoded length is that of <f4; "
+    "read as <f4",
+    "called_64_bit_without_lengths": "intensity arrays are called <f8, but would reach into the "
+    "next ones; read as <f4, which fits",
+    "called_32_bit": "m/z arrays are called <f4, but their encoded length is that of <f8; read as "
+    "<f8",
+    "encoded_length_of_nothing": "<file>: spectrum <i>: its intensity array of <n> values is "
+    "stored in <n> bytes, which is not <f8 nor any other format; export the image again",
+    "encoded_length_wrong": "encoded lengths of the intensity arrays do not fit <f4; ignored",
+    "zlib_unsaid": "m/z arrays are compressed with zlib, though not called so",
+    "coordinates_in_um": "coordinates in steps of 50, from x 50, y 50, taken as pixels",
 }
 #: What is written otherwise but means the same, and is read without a word.
 SILENT = {
     *("ibd_upper_case", "imzml_upper_case", "zlib_arrays", "pixels_missing", "z_of_zero"),
     *("declared_pixels_absurd", "spectra_empty", "intensities_of_whole_numbers"),
-    *("latin1_and_crlf", "no_namespace"),
+    *("latin1_and_crlf", "no_namespace", "formats_cosmetic", "formats_of_an_empty_spectrum"),
 }
 REFUSED = {id for id, line in SAYS.items() if line.startswith("<file>") and "; " in line} | {
     id for id, line in SAYS.items() if line in (CUT, ENTITIES, XML)

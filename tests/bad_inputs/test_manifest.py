@@ -202,6 +202,20 @@ ROWS = [
     aside("mpp_words", "mpp in words", NUMBER, "b,b.imzML,b.tiff,half", HEAD + ",mpp"),
     aside("mpp_huge", "mpp of 1e400", NUMBER, "b,b.imzML,b.tiff,1e400", HEAD + ",mpp"),
     aside(
+        "pixel_um_three",
+        "pixel_um of three numbers",
+        "<manifest>: specimen b: pixel_um '<text>' is not µm; give 50, or x by y as 50x150",
+        "b,b.imzML,b.tiff,50x50x50",
+        HEAD + ",pixel_um",
+    ),
+    aside(
+        "polarity_other",
+        "a polarity that there is not",
+        "<manifest>: specimen b: polarity '<text>' is none of +, -, positive, negative",
+        "b,b.imzML,b.tiff,both",
+        HEAD + ",polarity",
+    ),
+    aside(
         "both",
         "landmarks and matrix",
         "<manifest>: specimen b: both 'landmarks' and 'matrix' are given; keep one",

@@ -10,6 +10,7 @@ import pytest
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize
 from msiscale.msi import companions, layouts, open_msi, open_source
+from msiscale.msi.asked import Asked
 from msiscale.msi.source import MsiSource
 from msiscale.msi.spectra import Ints, Numbers
 
@@ -22,7 +23,7 @@ class Folder(MsiSource):
         return rows[tuple(self.positions[indices].T)]
 
 
-def open_folder(path: str, pixel_um: float | None) -> Folder:
+def open_folder(path: str, asked: Asked) -> Folder:
     source = Folder(
         path=path,
         shape=(2, 3),
@@ -33,7 +34,7 @@ def open_folder(path: str, pixel_um: float | None) -> Folder:
         notes=[],
     )
     source.share_axis(np.array([400.0, 300.0, 200.0, 100.0]), "mend it")
-    source.resize(pixel_um)
+    source.resize(asked.pixel_um)
     return source
 
 

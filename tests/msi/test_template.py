@@ -68,7 +68,9 @@ def read(text: bytes) -> object:
     except InputError as error:
         return str(error)
     extents = {kind: list(values) for kind, values in found._extents.items()}
-    return list(found.xyz), extents, found.scientific, found.other_arrays, found.first_terms
+    what = list(found._codes), found.scans, found._formats
+    flags = found.scientific, found.nameless, found.other_arrays, found.first_terms
+    return list(found.xyz), extents, what, flags
 
 
 def by_expat(text: bytes, patch: pytest.MonkeyPatch) -> object:
@@ -101,7 +103,7 @@ def test_a_byte_changed_changes_nothing_unseen(part: str, data: st.DataObject) -
 def test_templates_are_used() -> None:
     part = array_text("MS:1000514", 1, 2, 3) + array_text("MS:1000515", 4, 5, 6)
     text = f'<spectrum id="1">{cv("IMS:1000051", 8)}{cv("IMS:1000050", 7)}{part}</spectrum>'
-    template = Template.of(text.encode(), ["m/z", "intensity"])
+    template = Template.of(text.encode(), ["m/z", "intensity"], (0, 0, 0))
     assert template is not None
     found, end = template.match((text * 3).encode(), 0)
     assert end == 3 * len(text)
