@@ -3,7 +3,7 @@
 To add one, write a module of `msiscale.msi.kinds` and a row of `LAYOUTS`; or, for one in HDF5 or
 Zarr, a row of `msiscale.msi.trees.KINDS`. A package of one's own adds one by an entry point of
 `GROUP`: a function of a path and what is asked, which gives a source, or None for other files.
-``python -m msiscale.msi.layouts`` writes the table of them into docs/inputs.md.
+``python -m msiscale.msi.layouts_table`` writes the table of them into docs/inputs.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import numpy as np
 
@@ -20,18 +19,16 @@ from msiscale.errors import InputError
 from msiscale.grid import PixelSize
 from msiscale.msi.asked import NOTHING, Asked
 from msiscale.msi.imzml import beside_imzml, is_imzml, open_imzml
-from msiscale.msi.kinds import pandas_store
 from msiscale.msi.kinds.csv_table import is_csv, open_csv
 from msiscale.msi.kinds.parquet import is_parquet, open_parquet
 from msiscale.msi.kinds.vendor import is_vendor, refuse_vendor
 from msiscale.msi.source import MsiSource, refuse_packed
-from msiscale.msi.trees import KINDS, is_hdf5, open_hdf5, open_zarr
+from msiscale.msi.trees import is_hdf5, open_hdf5, open_zarr
 from msiscale.msi.zarr_tree import is_zarr
 from msiscale.store import open_file
 
 #: Of the entry points that add layouts.
 GROUP = "msiscale.msi_layouts"
-_MARKS = ("<!-- layouts -->\n", "<!-- end of layouts -->\n")
 
 Own = Callable[[str, Asked], MsiSource | None]
 
@@ -144,23 +141,3 @@ def _head(path: str) -> bytes:
 def companions(path: str) -> tuple[str, ...]:
     """The other files of an image: the .ibd of an imzML. Raises InputError where it is missing."""
     return tuple(other for layout in LAYOUTS for other in layout.beside(path))
-
-
-def table() -> str:
-    """The layouts as Markdown."""
-    rows = [(layout.name, layout.holds) for layout in LAYOUTS]
-    rows += [(kind.name, kind.holds) for kind in (*KINDS, pandas_store.KIND)]
-    lines = [f"| {name} | {holds} |" for name, holds in rows if holds]
-    return "\n".join(["| layout | what tells it |", "|---|---|", *lines, ""])
-
-
-def with_table(page: str) -> str:
-    """The text of a page with the table of now between its marks."""
-    before, rest = page.split(_MARKS[0])
-    _, after = rest.split(_MARKS[1])
-    return f"{before}{_MARKS[0]}\n{table()}\n{_MARKS[1]}{after}"
-
-
-if __name__ == "__main__":
-    page = Path("docs/inputs.md")
-    page.write_text(with_table(page.read_text()))

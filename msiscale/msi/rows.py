@@ -88,7 +88,7 @@ def image_of(
             f"{path}: m/z are {axis.shape} and coordinates {places.shape}; give (k,) and (n, 2)"
         )
     said = [] if notes is None else notes
-    yx = grid_indices(path, places, said)
+    yx = grid_indices(path, places, said) if len(places) else np.empty((0, 2), np.int64)
     handle = Tree(path, None, partial(store.open_file, path))  # type: ignore[arg-type]
     address = np.arange(len(yx))[:, None]
     source = RowsSource.of(handle, (), yx, address, axis, said, rows=rows)

@@ -94,8 +94,8 @@ def open_csv(path: str, asked: Asked) -> MsiSource:
         with open_file(path) as file:
             lines = _lines(path, file)
             for _, _, line in lines:
-                if not line.startswith(b"#") and line.strip():
-                    header = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+                header = line.decode("utf-8-sig", "replace")
+                if not header.startswith("#") and header.strip():
                     break
             else:
                 raise InputError(f"{path}: is empty; write the table again")
