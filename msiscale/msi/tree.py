@@ -14,6 +14,7 @@ import numpy as np
 
 from msiscale import store
 from msiscale.errors import InputError
+from msiscale.msi.blosc_hdf5 import BloscArray, is_blosc
 from msiscale.msi.spectra import Floats, Ints, Numbers
 
 #: Bytes of a chunk, which is unpacked whole, and values of what is read whole.
@@ -68,7 +69,11 @@ class Tree:
             raise InputError(
                 f"{self.path}: {name} has chunks of {found.chunks}; write it with smaller ones"
             )
-        return found
+        return self.readable(found)
+
+    def readable(self, array: Any) -> Any:
+        """What the values of an array are read from."""
+        return array
 
     def dataset(self, name: str, ndim: int | None = None) -> Any:
         """Numbers in this file, and of so many dimensions."""
@@ -168,6 +173,10 @@ class Hdf5File(Tree):
         """Refuse what is in other files."""
         if array.is_virtual or array.external or array.file.filename != self.file.file.filename:
             raise InputError(f"{self.path}: {name} points into other files; use h5repack")
+
+    def readable(self, array: Any) -> Any:
+        """The data set, or what unpacks it where HDF5 cannot."""
+        return BloscArray(array) if is_blosc(array) else array
 
 
 @contextmanager

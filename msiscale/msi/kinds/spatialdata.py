@@ -20,7 +20,7 @@ _TABLES = (uns_msi.KIND, metaspace.KIND, anndata.KIND)
 
 def _open(tree: Tree) -> Hdf5Source:
     group = "tables" if "tables" in tree else "table"
-    names = tree.names(group)
+    names = sorted(tree.names(group))
     views = [n for n in names if any(f"{group}/{n}/var/{column}" in tree for column in _VIEWS)]
     tables = [n for n in names if n not in views]
     if not tables:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -27,12 +28,25 @@ def real(shared_data: Path, tmp_path: Path) -> Path:
 
 def test_the_real_file(real: Path) -> None:
     source = pickle.loads(pickle.dumps(open_source(str(real))))
+
+    def whole(name: str) -> np.ndarray:
+        """A data set unpacked by imagecodecs, chunk by chunk."""
+        data = file[FRAME][name]
+        if data.chunks is None:
+            return data[...]
+        out = np.zeros(data.shape, data.dtype)
+        for i in range(data.id.get_num_chunks()):
+            begin = data.id.get_chunk_info(i).chunk_offset
+            _, packed = data.id.read_direct_chunk(begin)
+            chunk = np.frombuffer(imagecodecs.blosc_decode(packed), data.dtype)
+            place = tuple(slice(b, b + c) for b, c in zip(begin, data.chunks, strict=True))
+            part = out[place]
+            part[...] = chunk.reshape(data.chunks)[tuple(map(slice, part.shape))]
+        return out
+
     with h5py.File(real) as file:
-        frame = file[FRAME]
-        x, y = (
-            frame[f"axis1_level{i}"][...][frame[f"axis1_label{i}"][...]] for i in (0, 1)
-        )  # grid_x, grid_y
-        values, mz = frame["block0_values"][...], frame["block0_items"][...]
+        x, y = (whole(f"axis1_level{i}")[whole(f"axis1_label{i}")] for i in (0, 1))
+        values, mz = whole("block0_values"), whole("block0_items")
     assert source.shape == (np.ptp(y) + 1, np.ptp(x) + 1) and len(source.positions) == 3422
     np.testing.assert_array_equal(source.positions, np.stack([y - y.min(), x - x.min()], axis=1))
     np.testing.assert_array_equal(source.mz, np.sort(mz))
@@ -43,14 +57,19 @@ def test_the_real_file(real: Path) -> None:
     assert source.pixel_um is None
 
 
+def put(frame: h5py.Group, name: str, values: np.ndarray) -> None:
+    del frame[name]  # which is packed by Blosc, as PyTables does
+    frame[name] = values.astype(np.int8) if values.dtype.kind in "ib" else values
+
+
 def level(frame: h5py.Group) -> None:
     frame["axis1_level0"].attrs["axis1_name0"] = np.bytes_(b"column")
 
 
 def datasets(frame: h5py.Group) -> None:
-    del frame["axis1_level2"]
-    frame["axis1_level2"] = np.array([b"one", b"two"])
-    frame["axis1_label2"][:9] = 1
+    put(frame, "axis1_level2", np.array([b"one", b"two"]))
+    frame["axis1_level2"].attrs["axis1_name2"] = np.bytes_(b"dataset")
+    put(frame, "axis1_label2", np.arange(3422) < 9)
 
 
 def blocks(frame: h5py.Group) -> None:
@@ -66,7 +85,7 @@ def second(frame: h5py.Group) -> None:
 
 
 def without_pixel(frame: h5py.Group) -> None:
-    frame["axis1_label0"][3] = -1
+    put(frame, "axis1_label0", np.arange(3422) - 1)
 
 
 @pytest.mark.parametrize(

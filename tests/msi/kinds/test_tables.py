@@ -47,7 +47,7 @@ def test_other_columns_are_named(image: Image, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "a.csv")  # with its index, and x and y at the end
     source = open_source(str(tmp_path / "a.csv"))
     image.check(source)
-    assert source.notes == ["columns that are no m/z ('', region) are left out"]
+    assert "columns that are no m/z ('', region) are left out" in source.notes
 
 
 def test_csv_as_others_write_it(image: Image, tmp_path: Path) -> None:
