@@ -8,6 +8,7 @@ from msiscale.msi.dataset import open_msi
 from msiscale.msi.layouts import companions, open_source
 from msiscale.msi.normalisation import inverse_transform, normalisation
 from msiscale.msi.peaks import PeakSums, peak_sums
+from msiscale.msi.rows import image_of
 from msiscale.msi.source import MsiSource
 from msiscale.msi.sparse import write_sparse
 from msiscale.msi.spectra import Spectra
@@ -22,6 +23,7 @@ __all__ = [
     "cube_block",
     "find_axis",
     "fixed_axis",
+    "image_of",
     "inverse_transform",
     "layout",
     "normalisation",

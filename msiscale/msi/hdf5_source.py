@@ -1,126 +1,43 @@
-"""HDF5 images once their layout is known: what is small read whole, the spectra lazily in slabs."""
+"""Images in trees of arrays once their layout is known: the spectra lazily, in slabs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import h5py
 import numpy as np
 
-from msiscale import store
 from msiscale.errors import InputError
 from msiscale.msi.places import near
 from msiscale.msi.source import MsiSource, bounding_box
 from msiscale.msi.spectra import Floats, Ints, Numbers
+from msiscale.msi.tree import Tree
 
-#: Bytes of a chunk, which is unpacked whole, and values of what is read whole.
-MOST_CHUNK, MOST_WHOLE = 1 << 29, 1 << 25
 FARTHEST = 1e9  #: of a pixel index
 IF_UM = "; if that is µm give it as pixel_um"
 
 
-@dataclass(frozen=True)
-class Hdf5File:
-    """An open HDF5 file; what is asked of it is checked, and refused in a line that names it."""
-
-    path: str
-    file: h5py.File
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.file
-
-    def dataset(self, name: str, ndim: int | None = None) -> h5py.Dataset:
-        """Numbers in this file, and of so many dimensions."""
-        found, path = self.file.get(name), self.path
-        if not isinstance(found, h5py.Dataset):
-            raise InputError(f"{path}: has no data set {name}; export the image again")
-        if found.is_virtual or found.external or found.file.filename != self.file.filename:
-            raise InputError(f"{path}: {name} points into other files; repack it with h5repack")
-        if ndim is not None and found.ndim != ndim:
-            raise InputError(
-                f"{path}: {name} has {found.ndim} dimensions instead of {ndim}; mend it"
-            )
-        if found.dtype.kind not in "fiub":
-            raise InputError(f"{path}: {name} holds {found.dtype}, not numbers; mend it")
-        if found.chunks is not None and math.prod(found.chunks) * found.dtype.itemsize > MOST_CHUNK:
-            raise InputError(
-                f"{path}: {name} has chunks of {found.chunks}; repack it with h5repack"
-            )
-        return found
-
-    def whole(self, name: str, ndim: int | None = None) -> Numbers:
-        """All values of a data set that is small in any image (an axis, coordinates)."""
-        found = self.dataset(name, ndim)
-        if found.size > MOST_WHOLE:
-            raise InputError(
-                f"{self.path}: {name} is said to have {found.size} values; export the image again"
-            )
-        return np.asarray(found[...])
-
-    def axis(self, name: str) -> Floats:
-        """An m/z axis, (k,) in whatever order."""
-        mz = np.asarray(self.whole(name), np.float64).ravel()
-        if len(mz) == 0:
-            raise InputError(f"{self.path}: the m/z axis {name} is empty; mend it")
-        return mz
-
-    def numbered(self, name: str) -> list[int]:
-        """The members of a group that are called by numbers, ascending."""
-        group = self.file[name]
-        if not isinstance(group, h5py.Group):
-            raise InputError(
-                f"{self.path}: {name} is not a group of spectra; export the image again"
-            )
-        names = (key for key in group if key.isascii() and key.isdecimal() and len(key) < 18)
-        return sorted(int(key) for key in names)
-
-    def csr_rows(self, indptr: str, data: str, n: int) -> Ints:
-        """(n, 2) begin and end of every row of a CSR matrix, checked."""
-        ends = np.asarray(self.whole(indptr, 1), np.int64)
-        size = self.dataset(data, 1).shape[0]
-        if len(ends) != n + 1 or ends[0] != 0 or ends[-1] != size or np.any(np.diff(ends) < 0):
-            raise InputError(
-                f"{self.path}: {indptr} does not cut {data} into {n} rows; write the matrix again"
-            )
-        return np.stack([ends[:-1], ends[1:]], axis=1)
-
-
-@contextmanager
-def opened(path: str) -> Iterator[Hdf5File]:
-    """The HDF5 file at a path or URL; a damaged one is refused in a line."""
-    try:
-        if store.is_url(path):
-            with store.open_file(path) as remote, h5py.File(remote, "r") as file:
-                yield Hdf5File(path, file)
-        else:
-            with h5py.File(store.local_path(path), "r") as file:
-                yield Hdf5File(path, file)
-    except (OSError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: damaged HDF5 ({reason}); copy the file again") from None
-
-
 @dataclass(kw_only=True)
 class Hdf5Source(MsiSource):
-    """An HDF5 image; a subclass says how the spectra are laid out in it.
+    """An image in HDF5 or Zarr; a subclass says how the spectra are laid out in it.
 
     Attributes
     ----------
+    reopen : opens the file again
     names : the data sets of the layout
     address : (n, d) int64, where each spectrum lies in them
     """
 
+    reopen: Callable[[], AbstractContextManager[Tree]] = field(repr=False)
     names: tuple[str, ...]
     address: Ints = field(repr=False)
 
     @classmethod
     def of(
         cls,
-        h5: Hdf5File,
+        h5: Tree,
         names: Sequence[str],
         yx: Ints,
         address: Ints,
@@ -177,6 +94,7 @@ class Hdf5Source(MsiSource):
             mz=mz,
             lengths=lengths,
             notes=notes,
+            reopen=h5.reopen,
             names=tuple(names),
             address=address,
             **more,
@@ -206,10 +124,10 @@ class Hdf5Source(MsiSource):
         ndarray
             (m, k), in that order
         """
-        with opened(self.path) as h5:
+        with self.reopen() as h5:
             return self.slabs(h5, self.address[indices], int(self.lengths[0]))
 
-    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+    def slabs(self, h5: Tree, address: Ints, k: int) -> Numbers:
         """Read the intensities of spectra from an open file.
 
         Parameters
@@ -247,7 +165,7 @@ class Dense(Hdf5Source):
 
     mz_first: bool
 
-    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+    def slabs(self, h5: Tree, address: Ints, k: int) -> Numbers:
         """Read intensities in runs of neighbouring pixels.
 
         Parameters
@@ -278,52 +196,10 @@ class Dense(Hdf5Source):
         return out
 
 
-class Csr(Hdf5Source):
-    """A CSR matrix (pixel, mz): its data and column indices."""
-
-    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
-        """Read rows of the matrix.
-
-        Parameters
-        ----------
-        h5
-            the open file
-        address
-            (m, 2) int64, begin and end of the rows
-        k
-            number of m/z
-
-        Returns
-        -------
-        ndarray
-            (m, k) float64 where the file has float64, else float32
-
-        Raises
-        ------
-        InputError
-            a column index is not on the axis
-        """
-        data, columns = h5.dataset(self.names[0], 1), h5.dataset(self.names[1], 1)
-        out = np.zeros((len(address), k), np.float64 if data.dtype == np.float64 else np.float32)
-        order = np.argsort(address[:, 0], kind="stable")
-        begin, end = address[order].T
-        cuts = np.flatnonzero(begin[1:] != end[:-1]) + 1
-        for part in np.split(np.arange(len(order)), cuts):
-            if len(part) == 0 or begin[part[0]] == end[part[-1]]:
-                continue
-            low, high = int(begin[part[0]]), int(end[part[-1]])
-            column = np.asarray(columns[low:high], np.int64)
-            if column.min() < 0 or column.max() >= k:
-                raise InputError(f"{self.path}: {self.names[1]} names an m/z that is not there")
-            row = np.repeat(order[part], end[part] - begin[part])
-            np.add.at(out, (row, column), data[low:high])  # entries written twice add up
-        return out
-
-
 class Spots(Hdf5Source):
     """A data set a spectrum."""
 
-    def slabs(self, h5: Hdf5File, address: Ints, k: int) -> Numbers:
+    def slabs(self, h5: Tree, address: Ints, k: int) -> Numbers:
         """Read the data sets of spectra.
 
         Parameters
@@ -374,7 +250,7 @@ class RaggedSpots(Hdf5Source):
             m/z and intensities, one spectrum after another
         """
         found: tuple[list[Numbers], ...] = ([np.empty(0)], [np.empty(0, np.float32)])
-        with opened(self.path) as h5:
+        with self.reopen() as h5:
             for row in self.address[indices, 0]:
                 for values, name in zip(found, self.names, strict=True):
                     values.append(h5.whole(name.format(row), 1))
@@ -382,7 +258,7 @@ class RaggedSpots(Hdf5Source):
         return mz, intensity
 
 
-def open_matrix(h5: Hdf5File, name: str, yx: Ints, mz: Floats, notes: list[str]) -> Hdf5Source:
+def open_matrix(h5: Tree, name: str, yx: Ints, mz: Floats, notes: list[str]) -> Hdf5Source:
     """Open a dense matrix, (pixel, mz) or (mz, pixel).
 
     Parameters

@@ -1,7 +1,9 @@
 """The layouts in which images are read, and what opens a file of any of them.
 
-To add one, write a file with what tells it and what opens it, and a row of `LAYOUTS`; or, for one
-in HDF5, a row of `msiscale.msi.hdf5.LAYOUTS`.
+To add one, write a module of `msiscale.msi.kinds` and a row of `LAYOUTS`; or, for one in HDF5 or
+Zarr, a row of `msiscale.msi.trees.KINDS`. A package of one's own adds one by an entry point of
+`GROUP`: a function of a path and what is asked, which gives a source, or None for other files.
+``python -m msiscale.msi.layouts_table`` writes the table of them into docs/inputs.md.
 """
 
 from __future__ import annotations
@@ -9,17 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import entry_points
 
 import numpy as np
 
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize
 from msiscale.msi.asked import NOTHING, Asked
-from msiscale.msi.hdf5 import is_hdf5, open_hdf5
 from msiscale.msi.imzml import beside_imzml, is_imzml, open_imzml
+from msiscale.msi.kinds.csv_table import is_csv, open_csv
+from msiscale.msi.kinds.parquet import is_parquet, open_parquet
+from msiscale.msi.kinds.vendor import is_vendor, refuse_vendor
 from msiscale.msi.pixel_size import worded
 from msiscale.msi.source import MsiSource, refuse_packed
+from msiscale.msi.trees import is_hdf5, open_hdf5, open_zarr
+from msiscale.msi.zarr_tree import is_zarr
 from msiscale.store import open_file
+
+#: Of the entry points that add layouts.
+GROUP = "msiscale.msi_layouts"
+
+Own = Callable[[str, Asked], MsiSource | None]
 
 
 @dataclass(frozen=True)
@@ -31,20 +43,43 @@ class Layout:
     tells : whether a path is of this layout; the second argument gives the file's first 512 bytes
     open : the source at a path; the second argument is what the user asks of it
     beside : the other files of the image at a path, () of a path that is of no such image
+    name, holds : who writes it and what is in it, for the documentation; "" for none
     """
 
     tells: Callable[[str, Callable[[], bytes]], bool]
     open: Callable[[str, Asked], MsiSource]
     beside: Callable[[str], tuple[str, ...]] = lambda path: ()
+    name: str = ""
+    holds: str = ""
 
 
 MOST_METRES = 1.0  #: of an image
 
 #: Most telling first; those that are told by the path alone (folders) before those by the bytes.
+_TABLE = "columns `x`, `y`, and one an m/z, named by it; a row a pixel"
 LAYOUTS = (
+    Layout(is_vendor, refuse_vendor),
+    Layout(is_zarr, open_zarr),
+    Layout(is_csv, open_csv, name="CSV (.csv, .tsv)", holds=_TABLE),
     Layout(is_hdf5, open_hdf5),
-    Layout(is_imzml, open_imzml, beside_imzml),
+    Layout(is_parquet, open_parquet, name="Parquet", holds=_TABLE),
+    Layout(is_imzml, open_imzml, beside_imzml, "imzML", "`.imzML` with its `.ibd` beside it"),
 )
+
+
+@cache
+def own_layouts() -> tuple[tuple[str, Own], ...]:
+    """The layouts that installed packages add, by name; InputError where one cannot be loaded."""
+    found = []
+    for entry in sorted(entry_points(group=GROUP)):
+        try:
+            found.append((entry.name, entry.load()))
+        except Exception as error:
+            raise InputError(
+                f"{entry.value}: the MSI layout {entry.name} cannot be loaded ({error}); "
+                "mend or uninstall its package"
+            ) from None
+    return tuple(found)
 
 
 def open_source(
@@ -55,7 +90,7 @@ def open_source(
     Parameters
     ----------
     path
-        local path or URL of the .imzML (in any letter case) or HDF5 file
+        local path or URL of the image, an .imzML (in any letter case) or of another layout
     pixel_um
         side of a pixel in µm, or its (y, x); overrides what the file says and what is `asked`
     asked
@@ -79,13 +114,20 @@ def open_source(
         if not all(np.isfinite(side) and side > 0 for side in size):
             raise InputError(f"{path}: pixel_um is {pixel_um}; give the pixel size in µm, above 0")
         asked = replace(asked, pixel_um=size)
+    for _, read in own_layouts():
+        own = read(path, asked)
+        if own is not None:
+            return own
     head = cache(lambda: _head(path))  # one request, and none where the path tells the layout
     for layout in LAYOUTS:
         if layout.tells(path, head):
             source = layout.open(path, asked)
             _check_extent(source)
             return source
-    raise InputError(f"{path}: neither imzML nor HDF5; give the .imzML or the .h5 of the image")
+    raise InputError(
+        f"{path}: neither imzML nor HDF5, Zarr, CSV or Parquet; give the .imzML or the .h5 of the "
+        "image"
+    )
 
 
 def _check_extent(source: MsiSource) -> None:

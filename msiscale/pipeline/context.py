@@ -28,7 +28,7 @@ from msiscale.store import (
     StoredSpecimen,
     at_once,
     digest,
-    has_group,
+    is_file,
     is_url,
     join,
     local_path,
@@ -448,20 +448,25 @@ def noting(
     return facts, {"written": noted.parts, "bytes_written": noted.bytes}
 
 
+def _metadata(folder: str) -> str:
+    """The file that a Zarr store of format 3 or 2 begins with; the folder where there is none."""
+    names = (join(folder, name) for name in ("zarr.json", ".zmetadata", ".zgroup"))
+    return next(filter(is_file, names), folder)
+
+
 def identity(path: str | None, *companions: str) -> list[Any] | None:
     """What tells a file from another version: size, time and digest, or the store's tag."""
     if path is None:
         return None
     found: list[Any] = []
     for name in (path, *companions):
-        folder = not is_url(name) and local_path(name).is_dir()
-        file = join(name, "zarr.json") if folder and has_group(name) else name
+        file = _metadata(name) if not is_url(name) and local_path(name).is_dir() else name
         try:
             size, state = size_and_state(file)
         except FileNotFoundError:
             if not is_url(name):
                 raise
-            size, state = size_and_state(join(name, "zarr.json"))  # a folder of a store
+            size, state = size_and_state(_metadata(name))  # a folder of a store
         found.append([name.rsplit("/", 1)[-1], size, state])
         if not is_url(file) and local_path(file).is_file():
             found[-1].append(seen(local_path(file))[-1])

@@ -136,9 +136,9 @@ def test_the_frame_of_the_study_is_cut_away(tmp_path: Path) -> None:
 
 
 def test_a_large_cube_is_scanned_in_pieces(tmp_path: Path, monkeypatch) -> None:
-    import msiscale.msi.hdf5 as module
+    import msiscale.msi.kinds.cube as module
 
-    monkeypatch.setattr(module, "_SCAN", 25)
+    monkeypatch.setattr(module, "SCAN", 25)
     source = open_source(str(make(tmp_path, study_in_one_piece)))
     assert len(source.positions) == NY * NX - 1
 
@@ -252,10 +252,10 @@ def test_damaged_files(tmp_path: Path, fill, damage, words: str) -> None:
     assert path.name in message and "\n" not in message
 
 
-def test_csc_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_another_sparse_matrix_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = make(tmp_path, anndata_csr)
     with h5py.File(path, "a") as file:
-        file["X"].attrs["encoding-type"] = "csc_matrix"
+        file["X"].attrs["encoding-type"] = "coo_matrix"
     with pytest.raises(InputError, match=r"tocsr\(\)"):
         open_source(str(path))
 

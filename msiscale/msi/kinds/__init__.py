@@ -1,0 +1,1 @@
+"""The layouts of images that are read, a module each."""
