@@ -24,6 +24,11 @@ def is_blosc(data: h5py.Dataset) -> bool:
     ----------
     data
         of any shape and type
+
+    Returns
+    -------
+    bool
+        False where it is not packed
     """
     facts = data.id.get_create_plist()
     return [facts.get_filter(i)[0] for i in range(facts.get_nfilters())] == [BLOSC]

@@ -60,7 +60,7 @@ _TABLE = "columns `x`, `y`, and one an m/z, named by it; a row a pixel"
 LAYOUTS = (
     Layout(is_vendor, refuse_vendor),
     Layout(is_zarr, open_zarr),
-    Layout(is_csv, open_csv, name="CSV (.csv, .tsv)", holds=_TABLE),
+    Layout(is_csv, open_csv, name="CSV (.csv, .tsv, .txt)", holds=_TABLE),
     Layout(is_hdf5, open_hdf5),
     Layout(is_parquet, open_parquet, name="Parquet", holds=_TABLE),
     Layout(is_imzml, open_imzml, beside_imzml, "imzML", "`.imzML` with its `.ibd` beside it"),
@@ -124,6 +124,8 @@ def open_source(
             source = layout.open(path, asked)
             _check_extent(source)
             return source
+    if head().startswith(b"PK"):
+        raise InputError(f"{path}: is a zip archive; unpack it and give what is in it")
     raise InputError(
         f"{path}: neither imzML nor HDF5, Zarr, CSV or Parquet; give the .imzML or the .h5 of the "
         "image"
@@ -147,6 +149,11 @@ def _head(path: str) -> bytes:
     try:
         with open_file(path) as file:
             head = file.read(512)
+    except IsADirectoryError:
+        raise InputError(
+            f"{path}: cannot be read: a folder that is neither Zarr nor raw data of a known kind; "
+            "give the file of the image in it"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read ({reason}); check the path") from None

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from msiscale import store
 from msiscale.errors import InputError
+from msiscale.msi.as_asked import as_asked
 from msiscale.msi.asked import NOTHING, Asked
-from msiscale.msi.hdf5_source import IF_UM, Hdf5Source, grid_indices
+from msiscale.msi.hdf5_source import Hdf5Source, grid_indices
 from msiscale.msi.source import MsiSource
 from msiscale.msi.spectra import Ints, Numbers
 from msiscale.msi.tree import Tree
@@ -80,7 +81,7 @@ def image_of(
     Raises
     ------
     InputError
-        there are no spectra, two are of one pixel, or the coordinates lie on no grid
+        there are no spectra, two of one pixel differ, or the coordinates lie on no grid
     """
     axis, places = np.asarray(mz, np.float64), np.asarray(xy, np.float64)
     if axis.ndim != 1 or len(axis) == 0 or places.ndim != 2 or places.shape[1] != 2:
@@ -92,8 +93,4 @@ def image_of(
     handle = Tree(path, None, partial(store.open_file, path))  # type: ignore[arg-type]
     address = np.arange(len(yx))[:, None]
     source = RowsSource.of(handle, (), yx, address, axis, said, rows=rows)
-    source.share_axis(axis, "mend it")
-    if asked.pixel_um is not None:
-        source.notes = [note.removesuffix(IF_UM) for note in source.notes]
-    source.resize(asked.pixel_um)
-    return source
+    return as_asked(source, asked, looks_profile=False)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import numpy as np
-
 from msiscale.errors import InputError
+from msiscale.msi.as_asked import as_asked
 from msiscale.msi.asked import Asked
-from msiscale.msi.duplicates import Merged, settle
-from msiscale.msi.hdf5_source import IF_UM
 from msiscale.msi.kinds import (
     anndata,
     general,
@@ -27,7 +24,6 @@ from msiscale.msi.kinds import (
 )
 from msiscale.msi.kinds.kind import Kind
 from msiscale.msi.source import MsiSource
-from msiscale.msi.spectra import regular, smooth
 from msiscale.msi.tree import Tree, opened
 from msiscale.msi.zarr_tree import opened_zarr
 
@@ -69,27 +65,7 @@ def _opened(context: AbstractContextManager[Tree], asked: Asked) -> MsiSource:
     with context as tree:
         kind = _kind(tree)
         source = kind.open(tree)
-    places = source.positions + np.array(source.origin)
-    settled = settle(source, places, np.zeros(len(places), bool), asked)
-    if settled.one_each:
-        source.take(np.sort(settled.rows))
-    if source.mz is not None:
-        source.share_axis(source.mz, "mend it")
-        if not kind.says_profile and not source.profile and regular(source.mz):
-            source.profile = all(smooth(intensity) for _, intensity in source.sample())
-            if source.profile:
-                source.notes.append("evenly spaced and smooth spectra; read as profile")
-    if asked.pixel_um is not None or source.pixel_um is not None:
-        source.notes = [note.removesuffix(IF_UM) for note in source.notes]
-    source.resize(asked.pixel_um)
-    if asked.polarity is not None:
-        if source.polarity not in (None, asked.polarity):
-            raise InputError(
-                f"{source.path}: its polarity is {source.polarity}, not {asked.polarity}; correct "
-                "the manifest column polarity, or --polarity"
-            )
-        source.polarity = asked.polarity
-    return source if settled.one_each else Merged.of(source, settled)
+    return as_asked(source, asked, looks_profile=not kind.says_profile)
 
 
 def _kind(tree: Tree) -> Kind:

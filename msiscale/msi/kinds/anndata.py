@@ -14,9 +14,11 @@ from msiscale.msi.kinds.kind import Kind
 from msiscale.msi.kinds.named_mz import named_mz
 from msiscale.msi.sparse_rows import open_sparse
 from msiscale.msi.spectra import Floats, Ints
-from msiscale.msi.tree import Tree
+from msiscale.msi.tree import Tree, text
 
 _ANALYSIS = "uns/msi_metadata/ms_analysis"  # of Thyra
+#: Columns of `var` that may have the m/z.
+_MZ = ("mz", "m/z", "m_z", "MZ", "mzs", "mass")
 _SIGNS = {"positive": "+", "+": "+", "negative": "-", "-": "-"}
 
 
@@ -29,9 +31,12 @@ def _open(tree: Tree) -> Hdf5Source:
 
 
 def var_mz(tree: Tree, notes: list[str]) -> Floats:
-    """The m/z of the variables: `var/mz`, else their names."""
-    if "var/mz" in tree:
-        return tree.axis("var/mz")
+    """The m/z of the variables: `var/mz` or a column called like it, else their names."""
+    column = next((f"var/{name}" for name in _MZ if f"var/{name}" in tree), None)
+    if column is not None:
+        if column != "var/mz":
+            notes.append(f"has no var/mz; {column} is taken")
+        return tree.axis(column)
     name = f"var/{tree.attr('var', '_index') or '_index'}"
     if name in tree:
         mz = named_mz(tree.column(name))
@@ -54,7 +59,7 @@ def places(tree: Tree, notes: list[str]) -> Ints:
         yx = [whole_indices(tree.path, tree.column(name), name) for name in names]
         return np.stack(yx, axis=1)
     if "obsm/spatial" in tree:
-        xy = np.asarray(tree.whole("obsm/spatial", 2), np.float64)
+        xy = _spatial(tree)
         if xy.shape[1] == 3 and len(np.unique(xy[:, 2])) > 1:
             raise InputError(
                 f"{tree.path}: holds several z planes; split it into one file per plane"
@@ -68,6 +73,23 @@ def places(tree: Tree, notes: list[str]) -> Ints:
         f"{tree.path}: has no obsm/spatial, the x and y of its pixels; "
         "write them as adata.obsm['spatial']"
     )
+
+
+def _spatial(tree: Tree) -> Floats:
+    """`obsm/spatial`, an array or a data frame of x and y (and z)."""
+    name = "obsm/spatial"
+    if tree.is_array(tree.file[name]):
+        xy = np.asarray(tree.whole(name, 2), np.float64)
+    else:
+        order = tree.attr(name, "column-order")
+        columns = [text(c) for c in ([order] if isinstance(order, str) else order or [])]
+        named = [c for c in ("x", "y") if c in columns]
+        columns = named if len(named) == 2 else columns[:3]
+        parts = [np.asarray(tree.column(f"{name}/{c}"), np.float64) for c in columns]
+        xy = np.stack(parts, axis=1) if parts else np.empty((0, 0))
+    if xy.shape[1] not in (2, 3):
+        raise InputError(f"{tree.path}: {name} is {xy.shape}; give (n, 2), x and y")
+    return xy
 
 
 def matrix(tree: Tree, name: str, yx: Ints, mz: Floats, notes: list[str]) -> Hdf5Source:

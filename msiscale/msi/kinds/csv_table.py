@@ -85,7 +85,7 @@ class CsvRows:
 
 def is_csv(path: str, _: Callable[[], bytes]) -> bool:
     """Whether a path is a table in text, by its name."""
-    return path.lower().endswith((".csv", ".tsv"))
+    return path.lower().endswith((".csv", ".tsv", ".txt"))
 
 
 def open_csv(path: str, asked: Asked) -> MsiSource:

@@ -10,7 +10,7 @@ import numpy as np
 
 from msiscale.msi.spectra import Floats
 
-_NUMBER = re.compile(r"(?:(?:m/?z|x)[\s_:=-]*)?(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:(?:m/?z|x)[\s_:=.-]*)?(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
 
 
 def named_mz(names: Sequence[Any]) -> Floats:

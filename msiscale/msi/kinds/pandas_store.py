@@ -37,7 +37,8 @@ def _open(tree: Tree) -> Hdf5Source:
         )
     notes: list[str] = []
     mz, levels = _mz(tree, frame), _levels(tree, frame)
-    xy = np.stack([_level(tree, frame, levels, f"grid_{axis}") for axis in "xy"], axis=1)
+    of = "" if {"x", "y"} <= levels.keys() else "grid_"
+    xy = np.stack([_level(tree, frame, levels, f"{of}{axis}") for axis in "xy"], axis=1)
     if "dataset" in levels:
         _one_dataset(tree, frame, levels["dataset"])
     yx = grid_indices(path, xy, notes)

@@ -69,6 +69,21 @@ def test_m_z_may_be_the_names_of_the_variables(arrays: Arrays, image: Image) -> 
     assert any("taken from the names in var/name" in note for note in source.notes)
 
 
+def test_m_z_of_another_name(arrays: Arrays, image: Image) -> None:
+    plain(arrays, image)
+    arrays.arrays["var/mass"] = arrays.arrays.pop("var/mz")
+    source = arrays.open()
+    image.check(source)
+    assert source.notes == ["has no var/mz; var/mass is taken"]
+
+
+def test_spatial_as_a_data_frame(arrays: Arrays, image: Image) -> None:
+    plain(arrays, image).arrays.pop("obsm/spatial")
+    arrays.arrays |= {"obsm/spatial/y": image.xy[:, 1], "obsm/spatial/x": image.xy[:, 0]}
+    arrays.attrs["obsm/spatial"] = {"column-order": ["y", "x"], "encoding-type": "dataframe"}
+    image.check(arrays.open())
+
+
 def test_obs_x_and_y_where_there_is_no_spatial(arrays: Arrays, image: Image) -> None:
     plain(arrays, image).arrays.pop("obsm/spatial")
     arrays.arrays |= {"obs/x": image.xy[:, 0], "obs/y": image.xy[:, 1]}

@@ -37,6 +37,12 @@ def test_a_rapiflex_folder_has_no_ending(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
+def test_a_zip_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr.zip").write_bytes(b"PK\3\4" + bytes(99))
+    with pytest.raises(InputError, match="zip archive; unpack it"):
+        open_source(str(tmp_path / "a.zarr.zip"))
+
+
 def test_any_other_folder_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         open_source(str(tmp_path))
