@@ -53,7 +53,7 @@ class Layout:
     holds: str = ""
 
 
-MOST_METRES = 1.0  #: of an image
+MOST_METRES = 0.5  #: of an image
 
 #: Most telling first; those that are told by the path alone (folders) before those by the bytes.
 _TABLE = "columns `x`, `y`, and one an m/z, named by it; a row a pixel"
@@ -133,7 +133,7 @@ def open_source(
 
 
 def _check_extent(source: MsiSource) -> None:
-    """No image is a metre wide, whoever says so."""
+    """No image is half a metre wide, whoever says so."""
     if source.pixel_um is None:
         return
     height, width = (n * um * 1e-6 for n, um in zip(source.shape, source.pixel_um, strict=True))

@@ -12,6 +12,8 @@ from msiscale.msi.spectra import Ints
 CELL = 64  #: pixels of a side of the cells that regions are made of
 #: Pixels of the grid that an image may have; 75 x 25 mm have 75 million of 5 µm.
 MOST_PIXELS = 1 << 28
+#: Pixels of the grid that single pixels far from all others may make of it.
+_FOR_STRAYS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def near(yx: Ints, notes: list[str]) -> NDArray[np.bool_]:
     stray = {cell for part in parts if sum(map(cells.__getitem__, part)) <= few for cell in part}
     away = _in_cells(yx - yx.min(axis=0), stray)
     places = ", ".join(f"x {x}, y {y}" for y, x in yx[away][:3].tolist())
-    if shape[0] * shape[1] > MOST_PIXELS and away.any() and not away.all():
+    if shape[0] * shape[1] > _FOR_STRAYS and away.any() and not away.all():
         notes.append(f"{int(away.sum())} stray pixels far away ({places}) are left out")
         return ~away
     if away.any():
