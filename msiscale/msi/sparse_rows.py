@@ -15,7 +15,7 @@ from msiscale.msi.spill import Spill, held
 from msiscale.msi.tree import Tree
 
 #: Entries that are looked at together, and of a band of rows that is sorted in memory.
-STEP, BAND = 1 << 20, 1 << 22
+STEP, BAND = 1 << 20, 1 << 21
 #: Of a longer axis of which less than an eighth is stored, each spectrum has its own m/z.
 LONG = 20_000
 

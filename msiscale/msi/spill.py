@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
@@ -33,6 +34,7 @@ class Spill:
     def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
         self._file = tempfile.TemporaryFile(prefix="msiscale-")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
 
     def write(self, at: int, records: NDArray[Any]) -> None:
         """Write records.

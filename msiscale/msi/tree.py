@@ -66,9 +66,8 @@ class Tree:
             raise InputError(f"{self.path}: has no data set {name}; export the image again")
         self.check(name, found)
         if found.chunks and math.prod(found.chunks) * found.dtype.itemsize > MOST_CHUNK:
-            raise InputError(
-                f"{self.path}: {name} has chunks of {found.chunks}; write it with smaller ones"
-            )
+            smaller = "repack it with h5repack" if self.kind == "HDF5" else "write smaller ones"
+            raise InputError(f"{self.path}: {name} has chunks of {found.chunks}; {smaller}")
         return self.readable(found)
 
     def readable(self, array: Any) -> Any:
@@ -172,7 +171,9 @@ class Hdf5File(Tree):
     def check(self, name: str, array: Any) -> None:
         """Refuse what is in other files."""
         if array.is_virtual or array.external or array.file.filename != self.file.file.filename:
-            raise InputError(f"{self.path}: {name} points into other files; use h5repack")
+            raise InputError(
+                f"{self.path}: {name} points into other files; repack it with h5repack"
+            )
 
     def readable(self, array: Any) -> Any:
         """The data set, or what unpacks it where HDF5 cannot."""

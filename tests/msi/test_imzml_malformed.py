@@ -365,7 +365,7 @@ def test_not_imzml_at_all(tmp_path) -> None:
     for name, data, words in (
         ("a.imzML", b"<html></html>", "is not imzML"),
         ("b.imzML", b"", "damaged or cut"),
-        ("c.dat", b"\x00\x01", "neither imzML nor HDF5"),
+        ("c.bin", b"\x00\x01", "neither imzML nor HDF5"),
         ("d.imzML", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     ):
         path = tmp_path / name

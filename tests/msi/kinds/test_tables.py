@@ -125,7 +125,10 @@ def test_what_is_missing_is_named(
         ("x,y,100.5\n1,,3\n", "line 2 has no x and y"),
         ("x,y,100.5\n1,1,abc\n", "invalid value 'abc'"),
         ("x,y,100.5\n1,1,2,3\n", "Expected 3 columns, got 4"),
-        ("x,y,100.5\n1,1,2\n1,1,3\n", "spectra 0 and 1 lie on the same pixel (x 1, y 1) and differ"),
+        (
+            "x,y,100.5\n1,1,2\n1,1,3\n",
+            "spectra 0 and 1 lie on the same pixel (x 1, y 1) and differ",
+        ),
         ("x,y,0,1,2\n1,1,2,3,4\n", "no columns named by their m/z"),
     ],
 )
