@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msiscale import store
 from msiscale.errors import InputError
 from msiscale.msi import open_source
-from msiscale.msi.axis import find_axis, fixed_axis, supported
+from msiscale.msi.axis import find_axis, supported
+from msiscale.msi.fixed_axis import fixed_axis
 from msiscale.msi.cube import nearest
 from msiscale.msi.peaks import PeakSums, peak_sums
 
