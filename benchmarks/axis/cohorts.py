@@ -141,7 +141,7 @@ def write(folder: Path, name: str, seed: int, specimens: int) -> tuple[Path, Tru
     """The files of a cohort, and their manifest; the same for the same seed."""
     kind = KINDS[name]
     known = truth(seed, specimens, kind.side)
-    rows = ["specimen,patient,msi,slide,pixel_um"]
+    rows = []
     for i, images in enumerate(known.images):
         rng = np.random.default_rng([seed, i])
         path = folder / f"S{i}.imzML"
@@ -155,7 +155,14 @@ def write(folder: Path, name: str, seed: int, specimens: int) -> tuple[Path, Tru
             for pixel, (mz, intensity) in enumerate(kind.spectra(rng, known.mz, images)):
                 y, x = divmod(pixel, kind.side)
                 writer.addSpectrum(mz, intensity.astype(np.float32), (x + 1, y + 1, 1))
-        rows.append(f"S{i},P{i},{path.name},,50")
-    manifest = folder / "manifest.csv"
-    manifest.write_text("\n".join(rows) + "\n")
-    return manifest, known
+        rows.append(f"S{i},P{i},{path.name},50")
+    return manifest(folder, rows), known
+
+
+def manifest(folder: Path, rows: list[str]) -> Path:
+    """A manifest of rows (specimen, patient, msi, pixel_um), with a slide that is never opened."""
+    (folder / "slide.tif").write_bytes(b"")
+    path = folder / "manifest.csv"
+    lines = ["specimen,patient,msi,pixel_um,slide", *(f"{row},slide.tif" for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

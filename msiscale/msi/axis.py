@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from msiscale.errors import InputError
 from msiscale.msi.cube import check_axis
 from msiscale.msi.fixed_axis import check_length
-from msiscale.msi.peaks import SUB, PeakSums
+from msiscale.msi.peaks import SHARE, SUB, PeakSums
 from msiscale.msi.spectra import Floats
 from msiscale.msi.support import (
     Grid,
@@ -72,7 +73,8 @@ def find_axis(
     -------
     Dataset with coords ``mz`` (mz,) float64 ascending and ``specimen``, variables ``frequency``,
     ``mean_intensity`` (mean share of the total ion current) and ``snr``, all (specimen, mz)
-    float64, and the parameters as attributes (``fixed`` is whether the axis was given).
+    float64, ``captured`` (specimen,), the share of its ion current that is in the windows, and the
+    parameters as attributes (``fixed`` is whether the axis was given).
 
     Raises
     ------
@@ -104,11 +106,14 @@ def find_axis(
         place = _places(parts, kinds, grid, min_frequency, snr)
     else:
         place = window.place(np.log(axis))
-    tables = [support(place, part, grid) for part in parts]
+    tables, currents = [], []
+    for part in parts:
+        tables.append(support(place, part, grid))
+        currents.append(max(int(part.weight.sum()), 1) / SHARE / part.n_pixels)
     data = {name: np.stack([table[name] for table in tables]) for name in tables[0]}
-    good = np.ones(len(place), bool)
+    good: NDArray[np.bool_] = np.ones(len(place), bool)
     if axis is None:
-        good = _supported(data, min_frequency, snr).any(axis=0)
+        good = np.asarray(_supported(data, min_frequency, snr).any(axis=0))
         if not good.any():
             raise InputError(
                 f"no m/z found in {', '.join(list(sums)[:3])}{', ...' if len(sums) > 3 else ''} at "
@@ -117,8 +122,13 @@ def find_axis(
             )
         check_length("m/z axis", int(good.sum()), most, "raise --min-frequency or --snr")
         axis = np.exp(window.log_mz(place[good]))
+    variables: dict[str, Any] = {
+        name: (("specimen", "mz"), values[:, good]) for name, values in data.items()
+    }
+    captured = data["mean_intensity"][:, good].sum(axis=1) / currents
+    variables["captured"] = ("specimen", captured)
     return xr.Dataset(
-        {name: (("specimen", "mz"), values[:, good]) for name, values in data.items()},
+        variables,
         coords={"mz": axis, "specimen": list(sums)},
         attrs={
             "window": window.facts(),
@@ -273,10 +283,8 @@ def _frequent(place: Floats, parts: Parts, grid: Grid, min_frequency: float) -> 
 
 
 def _thin(place: Floats, height: Floats, clear: NDArray[np.bool_]) -> Floats:
-    """Places at least a half-width apart, the highest first; ties go to the lower m/z.
-
-    One that is not clear does not stand within two half-widths of a higher one.
-    """
+    """Places at least a half-width apart, the highest first; ties go to the lower m/z."""
+    # one that is not clear does not stand within two half-widths of a higher one
     order = np.argsort(place, kind="stable")
     place, height, clear = place[order], height[order], clear[order]
     alive = np.ones(len(place), bool)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import Block, blocks, centres_um
-from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.cube import cube_block, indices_in, layout
+from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.layouts import open_source
 from msiscale.msi.normalisation import NORMALISATIONS, normalisation
 from msiscale.msi.source import MsiSource

@@ -13,6 +13,7 @@ from msiscale.errors import InputError
 from msiscale.msi.cube import check_axis
 from msiscale.msi.spectra import Floats
 
+
 def check_length(what: str, n: int, most: int | None, remedy: str) -> None:
     """InputError where an axis has more than so many m/z, with what to do about it."""
     if most is not None and n > most:

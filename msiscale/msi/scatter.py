@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from msiscale.msi.peaks import SHARE, SUB, PeakSums
+from msiscale.msi.peaks import SUB, PeakSums
 from msiscale.msi.spectra import Floats, Ints
 from msiscale.msi.window import LAWS, Window
 
@@ -262,10 +262,8 @@ def _of_centroids(sums: PeakSums, a: int, b: int) -> tuple[float | None, Floats]
 
 
 def _pairs(dense: Floats) -> tuple[Floats, Floats]:
-    """Pairs of peaks of a bin and a bin, by their distance in bins.
-
-    Products of whole numbers, which are exact, so that the order of summing changes nothing.
-    """
+    """Distances in bins, and pairs of peaks that far apart, of a bin and a bin."""
+    # products of whole numbers, which are exact, so that the order of summing changes nothing
     itself = (float(dense @ dense - dense.sum()) / len(dense), 1 / 3)  # a peak is no pair
     found = [itself]
     wide = 1
@@ -337,9 +335,10 @@ def _strongest(bins: Ints, count: Floats, inside: Floats, wide: int) -> Floats:
     group, at = np.unique(bins // wide, return_inverse=True)
     total = np.bincount(at, count)
     best = group[np.argsort(-total, kind="stable")[: 2 * _STRONG]]
-    best = np.sort(best[[not np.isin(g, best[:i] + [[-1], [1]]).any() for i, g in enumerate(best)]])
+    beside = [np.isin(best[:i], [g - 1, g + 1]).any() for i, g in enumerate(best)]
+    best = np.sort(best[~np.array(beside)][:_STRONG])
     places = []
-    for first in (best[:_STRONG] - 1) * wide:
+    for first in (best - 1) * wide:
         near = slice(*np.searchsorted(bins, [first, first + 3 * wide]))
         places.append(float(np.average(bins[near] + inside[near], weights=count[near])))
     return np.array(places)

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from msiscale.csr import ROWS, CsrRows
-from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.cube import check_axis, nearest
+from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.layouts import open_source
 from msiscale.msi.normalisation import normalisation
 from msiscale.msi.source import batches

@@ -31,7 +31,7 @@ class Grid:
 
     def of(self, part: PeakSums) -> Floats:
         """Places of the middle of a specimen's fine bins, (b,) float64 ascending."""
-        return self.window.place((part.bins + 0.5) * self.step)
+        return self.window.place((part.bins.astype(np.float64) + 0.5) * self.step)
 
 
 def support(place: Floats, part: PeakSums, grid: Grid) -> dict[str, Floats]:
@@ -58,15 +58,13 @@ def support(place: Floats, part: PeakSums, grid: Grid) -> dict[str, Floats]:
     hit, index = windows(place, own)
     count = np.bincount(index, part.count[hit], minlength=n)
     weight = np.bincount(index, part.weight[hit], minlength=n)
-    if part.profile:
-        snr = _profile_snr(place, part, own)
-    else:
-        snr = _count_snr(place, count, part, own)
     return {
         # Two peaks of one pixel in a window would count twice.
         "frequency": np.minimum(count / part.n_pixels, 1.0),
         "mean_intensity": weight / part.n_pixels / SHARE,
-        "snr": snr,
+        "snr": _profile_snr(place, part, own)
+        if part.profile
+        else _count_snr(place, count, part, own),
     }
 
 
@@ -96,7 +94,7 @@ def in_windows(place: Floats, part: PeakSums, own: Floats) -> Numbers:
     return np.asarray(total[last] - total[first])
 
 
-def _count_snr(place: Floats, count: Floats, part: PeakSums, own: Floats) -> Floats:
+def _count_snr(place: Floats, count: Numbers, part: PeakSums, own: Floats) -> Floats:
     """Excess of peaks in a window over the local background, in Poisson standard deviations."""
     from scipy.stats import poisson  # slow to import
 

@@ -124,8 +124,8 @@ STAGES = (
         "Reads the MSI files onto one m/z axis, as a labelled Zarr cube for each specimen.",
         "ingest:ingest",
         (
-            Part("peaks", ("state.zarr/{}/peaks",), version=5),
-            Part("calibration"),
+            Part("peaks", ("state.zarr/{}/peaks",), version=6),
+            Part("calibration", version=2),
             Part("recalibration", ("calibration.csv",), specimens=False, cohort=True),
             Part(
                 "axis",
@@ -133,10 +133,12 @@ STAGES = (
                 specimens=False,
                 cohort=True,
                 stays=("state.zarr/axis/mz",),
+                version=2,
             ),
             Part(
                 "ingest",
                 tuple(f"cohort.zarr/{{}}/{name}" for name in ("intensity", "norm", "mz", "y", "x")),
+                version=2,
             ),
         ),
     ),

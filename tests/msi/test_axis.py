@@ -13,8 +13,8 @@ from msiscale import store
 from msiscale.errors import InputError
 from msiscale.msi import open_source
 from msiscale.msi.axis import find_axis, supported
-from msiscale.msi.fixed_axis import fixed_axis
 from msiscale.msi.cube import nearest
+from msiscale.msi.fixed_axis import fixed_axis
 from msiscale.msi.peaks import PeakSums, peak_sums
 
 IONS = np.array([150.1, 300.2, 300.2054, 512.7, 780.55, 781.55, 999.9])
