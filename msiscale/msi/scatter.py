@@ -71,7 +71,8 @@ def scatter_of(sums: PeakSums) -> Scatter:
     if len(sums.bins):
         measure = _of_profile if sums.profile else _of_centroids
         first, last = int(sums.bins[0]), int(sums.bins[-1]) + 1
-        for wide in (max(1, round(_BAND / sums.step)), last - first):  # whole, if bands are few
+        band = max(1, round(_BAND / sums.step))
+        for wide in (band, 4 * band, last - first):  # wider, where peaks are few
             for low in range(first, last, wide):
                 a, b = np.searchsorted(sums.bins, [low, low + wide])
                 sigma, places = measure(sums, int(a), int(b))
@@ -128,7 +129,7 @@ class Choice:
         if known.max() > 1.05 * known.min():
             spread += f" to {known.max():.3g}"
         at = f" at m/z {self.window.at:.0f}" if self.window.power else ""
-        drift = _deviation(self.apart)
+        drift = _deviation(self.apart, float(known.max()))
         more = f", {drift:.2g} ppm between specimens" if drift > 0.1 * self.window.ppm else ""
         return (
             f"the window around an m/z is {self.window}, from the {what} "
@@ -179,7 +180,7 @@ def common_window(scatters: Mapping[str, Scatter]) -> Choice:
     power = _power(list(known.values()), at)
     own = np.array([_level(scatters[name], power, at) for name in names])
     top = float(np.quantile(own[np.isfinite(own)], 0.95, method="higher"))
-    half = WIDE * float(np.hypot(top, _deviation(apart)))
+    half = WIDE * float(np.hypot(top, _deviation(apart, top)))
     half = float(f"{min(max(half, LEAST_PPM), MOST_PPM):.3g}")
     window = Window(half, power, round(at)) if half > LEAST_PPM else Window(half)
     return Choice(window, own, apart, names, profile)
@@ -235,10 +236,13 @@ def _runs(group: Ints) -> list[tuple[int, int]]:
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
-def _deviation(apart: Floats) -> float:
-    """Robust standard deviation of what is known."""
+def _deviation(apart: Floats, usual: float) -> float:
+    """Standard deviation of what is known; where it is above the usual, that of most of it."""
     known = apart[np.isfinite(apart)]
-    return float(1.4826 * np.median(np.abs(known - np.median(known)))) if len(known) > 1 else 0.0
+    if len(known) < 2:
+        return 0.0
+    most = 1.4826 * np.median(np.abs(known - np.median(known)))
+    return float(max(most, min(known.std(ddof=1), usual)))
 
 
 def _of_centroids(sums: PeakSums, a: int, b: int) -> tuple[float | None, Floats]:

@@ -69,7 +69,20 @@ def support(place: Floats, part: PeakSums, grid: Grid) -> dict[str, Floats]:
 
 
 def windows(place: Floats, own: Floats) -> tuple[Ints, Ints]:
-    """Which fine bins, in the middle at `own`, lie in the window of a place, and of the nearest."""
+    """Fine bins in the windows of places; a bin belongs to the nearest place.
+
+    Parameters
+    ----------
+    place
+        (k,) float64 ascending, in half-widths
+    own
+        (b,) float64 ascending, middles of the fine bins
+
+    Returns
+    -------
+    hit : (h,) int64, which bins lie in a window
+    index : (h,) int64, the place of each
+    """
     if len(place) == 0 or len(own) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     # only bins near to a place are looked at, a small part of all
@@ -88,7 +101,22 @@ def _owned(place: Floats, centre: Floats) -> tuple[Ints, Ints]:
 
 
 def in_windows(place: Floats, part: PeakSums, own: Floats) -> Numbers:
-    """Peaks in the window of each place, whatever other windows overlap with it."""
+    """Peaks in the window of each place, whatever other windows overlap with it.
+
+    Parameters
+    ----------
+    place
+        (k,) float64, in half-widths
+    part
+        sums of a specimen
+    own
+        (b,) float64, middles of its fine bins
+
+    Returns
+    -------
+    ndarray
+        (k,) numbers of peaks
+    """
     total = np.concatenate([[0], np.cumsum(part.count)])
     first, last = np.searchsorted(own, place - 1), np.searchsorted(own, place + 1, side="right")
     return np.asarray(total[last] - total[first])
@@ -123,7 +151,21 @@ def _background(peaks: Ints) -> tuple[float, float]:
 
 
 def samples(part: PeakSums, own: Floats) -> tuple[Ints, Floats, Ints]:
-    """Mean spectrum in groups of half a half-width: group numbers, heights and values in each."""
+    """Mean spectrum in groups of half a half-width.
+
+    Parameters
+    ----------
+    part
+        sums of a specimen
+    own
+        (b,) float64, middles of its fine bins
+
+    Returns
+    -------
+    group : (g,) int64 ascending, numbers of the groups
+    mean : (g,) float64, heights, in shares of the total ion current
+    points : (g,) int64, values that are in each
+    """
     # the mean over values where every pixel has one or more (so their number does not show), and
     # over pixels where zeros were left out
     group = np.floor(own * _GROUPS).astype(np.int64)
@@ -133,12 +175,35 @@ def samples(part: PeakSums, own: Floats) -> tuple[Ints, Floats, Ints]:
 
 
 def middle(group: Ints) -> Floats:
-    """Place of the middle of a group."""
+    """Place of the middle of a group.
+
+    Parameters
+    ----------
+    group
+        (g,) int64
+
+    Returns
+    -------
+    ndarray
+        (g,) float64, in half-widths
+    """
     return np.asarray((group + 0.5) / _GROUPS)
 
 
 def filled(group: Ints, mean: Floats) -> tuple[Ints, Floats]:
-    """A mean spectrum with zeros where values were left out because they are zero."""
+    """A mean spectrum with zeros where values were left out because they are zero.
+
+    Parameters
+    ----------
+    group
+        (g,) int64 ascending
+    mean
+        (g,) float64
+
+    Returns
+    -------
+    group, mean : (f,) each, with the zeros
+    """
     from scipy.ndimage import median_filter  # slow to import
 
     gaps = np.diff(group)
@@ -154,7 +219,18 @@ def filled(group: Ints, mean: Floats) -> tuple[Ints, Floats]:
 
 
 def prominent(mean: Floats) -> tuple[Ints, Floats]:
-    """Which samples of a mean spectrum are maxima, and the prominence of each."""
+    """Maxima of a mean spectrum.
+
+    Parameters
+    ----------
+    mean
+        (g,) float64
+
+    Returns
+    -------
+    top : (n,) int64, which samples are maxima
+    prominence : (n,) float64
+    """
     from scipy.signal import find_peaks  # slow to import
 
     top, found = find_peaks(np.pad(mean, 1), prominence=0)
@@ -162,11 +238,9 @@ def prominent(mean: Floats) -> tuple[Ints, Floats]:
 
 
 def _profile_snr(place: Floats, part: PeakSums, own: Floats) -> Floats:
-    """Largest prominence of the specimen's mean spectrum in each window, by the noise around.
-
-    The noise is that of samples against their neighbours. A maximum counts as none where noise of
-    exponential values, as of magnitudes and of single ions, would rise as far above the baseline.
-    """
+    """Largest prominence of the specimen's mean spectrum in each window, by the noise around."""
+    # noise is that of samples against their neighbours; a maximum counts as none where noise of
+    # exponential values, as of magnitudes and of single ions, would rise as far above the baseline
     from scipy.ndimage import median_filter  # slow to import
     from scipy.stats import norm  # slow to import
 

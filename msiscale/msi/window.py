@@ -76,7 +76,18 @@ class Window:
         return np.asarray(np.exp(-self.power * (log_mz - np.log(self.at))) / scale)
 
     def log_mz(self, place: Floats) -> Floats:
-        """What `place` makes its argument."""
+        """The inverse of `place`.
+
+        Parameters
+        ----------
+        place
+            (n,) float64, on the scale of `place`
+
+        Returns
+        -------
+        ndarray
+            (n,) float64, natural logarithms of m/z
+        """
         half = self.ppm * 1e-6
         if self.power == 0:
             return place * half

@@ -175,9 +175,9 @@ def _choose(
     if given is not None:
         own = window or given.window
         same = kept is not None and kept[1]["limits"] is None and np.array_equal(kept[0], given.mz)
-        if own is None and kept is not None and same and not run.new_axis:
-            if kept[1].get("measured"):  # as the window of an axis that is found, it stays
-                own = Window(**kept[1]["window"])
+        if own is None and kept is not None and same and kept[1].get("measured"):
+            # as the window of an axis that is found, it stays
+            own = None if run.new_axis else Window(**kept[1]["window"])
         wide = own or measured_window(run, usable).window
         facts = {"window": wide.facts(), "measured": window is None and given.window is None}
         return given.mz, {"fixed": given.fixed, "limits": None, "asked": {}, **facts}

@@ -21,9 +21,8 @@ from msiscale.msi.normalisation import Scaling
 from msiscale.msi.peaks import binned
 from msiscale.msi.scatter import scatter_of
 from msiscale.msi.source import MsiSource
-from msiscale.msi.spectra import Floats
 from msiscale.msi.window import Window
-from msiscale.pipeline.axis import mz_digest, shared_axis
+from msiscale.pipeline.axis import Shared, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.recalibration import calibration_of, recalibrate
 from msiscale.pipeline.tasks import Task
@@ -46,7 +45,7 @@ def ingest(run: Run) -> None:
     keys = recalibrate(run, find_peaks(run))
     found = shared_axis(run, keys)
     if found is not None:
-        write_cubes(run, *found)
+        write_cubes(run, found)
 
 
 def find_peaks(run: Run) -> dict[str, str]:
@@ -106,9 +105,9 @@ def _nobody(_: str) -> None:
     """Hears what is said elsewhere, once and for the whole file."""
 
 
-def write_cubes(run: Run, mz: Floats, window: Window, share: dict[str, float]) -> None:
+def write_cubes(run: Run, axis: Shared) -> None:
     """Bin every spectrum onto the axis. One task reads one block and writes one whole shard."""
-    config = run.config
+    config, mz, window = run.config, axis.mz, axis.window
     scaling = scaling_of(config)
     keys, shapes, records = {}, {}, {}
     calibrations: dict[str, Calibration] = {}
@@ -166,7 +165,11 @@ def write_cubes(run: Run, mz: Floats, window: Window, share: dict[str, float]) -
 
     def label(s: Specimen) -> None:  # may change without the cube
         group = open_group(join(run.cohort_url, s.name), "r+")
-        says: dict[str, Any] = {"patient": s.patient, "msi": s.msi, "captured": share[s.name]}
+        says: dict[str, Any] = {
+            "patient": s.patient,
+            "msi": s.msi,
+            "captured": axis.captured[s.name],
+        }
         if any(group.attrs.get(k) != v for k, v in says.items()):
             group.attrs.update(says)
 

@@ -134,11 +134,9 @@ def _found(
 
 
 def _widths(sums: msi.PeakSums, config: RunConfig) -> tuple[Window, float]:
-    """The window of a specimen's own peaks, and how far a right pair may lie from its error.
-
-    A peak of many spectra is surer than any of theirs, so that is one standard deviation of them;
-    but pairs cannot vote if it is no small part of the largest error that is looked for.
-    """
+    """The window of a specimen's own peaks, and how far a right pair may lie from its error."""
+    # a peak of many spectra is surer than any of theirs, so one standard deviation of them does;
+    # but pairs cannot vote if that is no small part of the largest error that is looked for
     if config.tolerance_ppm != "auto":
         return Window(config.tolerance_ppm), config.tolerance_ppm
     window = common_window({"": scatter_of(sums)}).window
