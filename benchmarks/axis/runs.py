@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import msiscale as ms
-from benchmarks.axis.cohorts import Floats, manifest, write
+from benchmarks.axis.cohorts import Floats, Truth, manifest, write
 from msiscale.errors import InputError
 from msiscale.msi.window import Window
 from msiscale.store import StoredSpecimen, read, read_json
@@ -18,9 +18,14 @@ def scores(folder: Path, kind: str, seed: int, specimens: int) -> dict[str, floa
     cohort, known = write(folder, kind, seed, specimens)
     out = str(folder / "out")
     ms.run(str(cohort), out, stages=("ingest",), workers=1)
+    return judged(out, known)
+
+
+def judged(out: str, known: Truth) -> dict[str, float]:
+    """How well the cubes of a run agree with what its spectra were made of."""
     document = read_json(f"{out}/run.json")
     window = Window(**document["mz_window"])
-    names = [f"S{i}" for i in range(specimens)]
+    names = [f"S{i}" for i in range(len(known.images))]
     cubes = [StoredSpecimen.of(out, name).group for name in names]
     mz = read(cubes[0], "mz")
     away = np.abs(mz[:, None] / known.mz - 1) * 1e6

@@ -17,10 +17,17 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.models.pca import MAX_COLUMNS
 from msiscale.msi.cube import nearest
+from msiscale.msi.fixed_axis import half_step
 from msiscale.msi.window import Window
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.recalibration import corrected
-from msiscale.pipeline.windows import given_window, measured_window, said_of, said_of_shares
+from msiscale.pipeline.windows import (
+    given_window,
+    measured_window,
+    said_of,
+    said_of_narrow,
+    said_of_shares,
+)
 from msiscale.store import at_once, digest, exists, join, open_group, put, read
 
 SUPPORT = ("frequency", "mean_intensity", "snr")
@@ -87,9 +94,11 @@ def shared_axis(run: Run, keys: dict[str, str]) -> Shared | None:
             captured = _write(run, mz, facts, sums, anew=anew)
             profile = [name for name in usable if run.records("peaks")[name]["profile"]]
             said = said_of_shares(captured, profile)
+            choice = measured_window(run, usable)
             if facts["measured"]:
-                choice = replace(measured_window(run, usable), window=window)  # kept, perhaps
-                said = [*said_of(choice), *said]
+                said = [*said_of(replace(choice, window=window)), *said]  # kept, perhaps
+            elif half_step(run.config.axis) is None:
+                said = [*said_of_narrow(choice, window), *said]
             for text in said:
                 warnings.warn(text, MsiscaleWarning, stacklevel=2)
             record |= {"mz": len(mz), "window": facts["window"], "captured": captured}

@@ -51,6 +51,18 @@ def said_of(choice: Choice) -> list[str]:
     return [choice.text(), *(f"{name}: {what}" for name, what in choice.different().items())]
 
 
+def said_of_narrow(choice: Choice, given: Window) -> list[str]:
+    """A line where the window that was given is much narrower than what the peaks scatter."""
+    at = choice.window.at
+    wanted, half = float(choice.window.half_ppm(at)), float(given.half_ppm(at))
+    if not choice.measured or 2 * half >= wanted:
+        return []
+    return [
+        f"the window of ±{half:.3g} ppm holds only part of the peaks, which want ±{wanted:.3g} ppm"
+        f" at m/z {at:.0f}: ion images have holes; --tolerance-ppm auto takes what is measured"
+    ]
+
+
 def said_of_shares(shares: Mapping[str, float], profile: Iterable[str]) -> list[str]:
     """Lines on the specimens of whose ion current not nearly all is on the m/z axis, and why."""
     few = {name: share for name, share in shares.items() if share < LITTLE}
