@@ -6,7 +6,6 @@ from msiscale.msi.window import Window
 from msiscale.report.data import Results
 from msiscale.report.tables import HtmlTable, Section, number
 
-
 _MOST = 50
 
 
