@@ -121,8 +121,12 @@ class RunConfig:
     recalibrate_ppm: float = _msi(
         50.0, "Largest mass error that the recalibration looks for", "ppm", check=_POSITIVE
     )
-    tolerance_ppm: float = _msi(
-        5.0, "Half the width of the window around a peak", "ppm", check=_POSITIVE
+    tolerance_ppm: float | Literal["auto"] = _msi(
+        "auto",
+        "Half the width of the window around a peak in ppm, or auto: from the scatter of the peaks "
+        "that is measured",
+        check=Check(lambda v: v == "auto" or 0 < v < 1e6, "give auto or a positive number"),
+        metavar="auto|PPM",
     )
     axis: str | None = _msi(
         None,
@@ -385,8 +389,15 @@ class RunConfig:
 
 
 def _without_none(kind: Any) -> Any:
-    inner = [k for k in typing.get_args(kind) if k is not type(None)]
-    return inner[0] if typing.get_origin(kind) in (types.UnionType, typing.Union) else kind
+    if not is_union(kind):
+        return kind
+    inner = tuple(k for k in typing.get_args(kind) if k is not type(None))
+    return inner[0] if len(inner) == 1 else kind
+
+
+def is_union(kind: Any) -> bool:
+    """Whether a value may be of one kind or of another, as a number or a word."""
+    return typing.get_origin(kind) in (types.UnionType, typing.Union)
 
 
 _KINDS = typing.get_type_hints(RunConfig)
@@ -424,7 +435,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 # of two switches of one option the later one counts: the study's PCA was of a quarter
 STUDY = {k: v for switch in SWITCHES.values() for k, v in switch.items()}
-PROFILES = {"published": {"encoder": "resnet50:layer3", "mpp": 0.5, **STUDY}}
+PROFILES = {"published": {"encoder": "resnet50:layer3", "mpp": 0.5, "tolerance_ppm": 5.0, **STUDY}}
 # What of the study no option reproduces, said by a run with all of its choices.
 NOT_REPRODUCED = (
     "its grid of 0.001 m/z (the peaks of the m/z axis are used, as the grid's other points are "
@@ -542,13 +553,16 @@ def _checked(path: str, name: str, value: Any) -> Any:
     if not _fits(value, OPTIONS[name].kind):
         kind = str(_KINDS[name]).replace("typing.", "").replace("<class '", "").rstrip("'>")
         raise InputError(f"{path}: option {name} = {value!r} should be {kind}")
-    return float(value) if OPTIONS[name].kind is float else value
+    whole = isinstance(value, int) and _fits(0.5, OPTIONS[name].kind)
+    return float(value) if whole and not isinstance(value, bool) else value
 
 
 def _fits(value: Any, kind: Any) -> bool:
     inner = typing.get_args(kind)
+    if is_union(kind):
+        return any(_fits(value, one) for one in inner)
     if typing.get_origin(kind) is Literal:
-        return value in inner
+        return isinstance(value, str) and value in inner
     if inner:
         return isinstance(value, tuple) and all(_fits(v, inner[0]) for v in value)
     if kind is float:

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from msiscale.config import OPTIONS, Option
+from msiscale.config import OPTIONS, Option, is_union
 
 _SIMPLE = {bool: "boolean", float: "number", int: "integer", str: "string"}
 _MARKS = ("<!-- options -->\n", "<!-- end of options -->\n")
@@ -41,6 +41,8 @@ def _property(option: Option) -> dict[str, Any]:
 
 def _of(kind: Any) -> dict[str, Any]:
     inner = typing.get_args(kind)
+    if is_union(kind):
+        return {"anyOf": [_of(one) for one in inner]}
     if typing.get_origin(kind) is Literal:
         return {"enum": list(inner)}
     return {"type": "array", "items": _of(inner[0])} if inner else {"type": _SIMPLE[kind]}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from msiscale.config import OPTIONS, PROFILES, RunConfig, load_config
+from msiscale.config import OPTIONS, PROFILES, RunConfig, is_union, load_config
 from msiscale.config import Option as Field
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -76,6 +76,18 @@ def numbers(_: Any, __: Any, value: str | None) -> tuple[float, ...] | None:
         raise click.BadParameter(f"{value!r} is not numbers between commas") from None
 
 
+def number_or_word(_: Any, param: click.Parameter, value: str | None) -> float | str | None:
+    """A number, or one of the words that the option's metavar has in small letters."""
+    words = [word for word in str(param.metavar).split("|") if word.islower()]
+    if value is None or value in words:
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        named = " or ".join(words)
+        raise click.BadParameter(f"{value!r} is neither a number nor {named}") from None
+
+
 NAMES: dict[str, Any] = {"metavar": "NAME,…", "callback": names}
 NUMBERS: dict[str, Any] = {"metavar": "NUMBER,…", "callback": numbers}
 
@@ -98,7 +110,9 @@ def of_field(field: Field, *, hidden: bool = False) -> Wrap:
     """The option that is a field of `RunConfig`."""
     inner = typing.get_args(field.kind)
     more: dict[str, Any] = {"type": field.kind}
-    if field.kind is bool:
+    if is_union(field.kind):
+        more = {"callback": number_or_word}
+    elif field.kind is bool:
         more = {"is_flag": True, "default": None}
     elif typing.get_origin(field.kind) is Literal:
         more = {"type": click.Choice(inner)}

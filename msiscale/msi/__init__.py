@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from msiscale.msi.axis import find_axis, fixed_axis, supported
+from msiscale.msi.axis import find_axis, supported
 from msiscale.msi.cube import bin_spectra, cube_block, layout
 from msiscale.msi.dataset import open_msi
+from msiscale.msi.fixed_axis import fixed_axis
 from msiscale.msi.layouts import companions, open_source
 from msiscale.msi.normalisation import inverse_transform, normalisation
 from msiscale.msi.peaks import PeakSums, peak_sums

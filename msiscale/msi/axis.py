@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from msiscale import store
 from msiscale.errors import InputError
 from msiscale.msi.cube import check_axis
+from msiscale.msi.fixed_axis import check_length
 from msiscale.msi.peaks import SHARE, SUB, PeakSums
-from msiscale.msi.spectra import Floats, Ints, Numbers
-from msiscale.ranges import ranges
+from msiscale.msi.spectra import Floats
+from msiscale.msi.support import (
+    Grid,
+    filled,
+    in_windows,
+    middle,
+    prominent,
+    samples,
+    support,
+    windows,
+)
+from msiscale.msi.window import Window
 
-#: Neighbouring windows that the background of one is judged from.
-_BLOCK = 200
+_PER = 10  #: cells of a density in half a window
+_PIECE = 1 << 20  #: cells that are smoothed together
+_CLEAR = 4.0  #: standard deviations by which a peak on the flank of another rises from it
 
 
 def find_axis(
     sums: Mapping[str, PeakSums],
     *,
     mz: ArrayLike | None = None,
-    tolerance_ppm: float = 5.0,
+    tolerance_ppm: float | Window = 5.0,
     min_frequency: float = 0.01,
     snr: float = 3.0,
     most: int | None = None,
@@ -35,14 +45,16 @@ def find_axis(
 
     Candidates are the maxima of the cohort's density, in which every specimen counts the same: for
     centroids the smoothed number of peaks per pixel, for profile spectra the mean spectrum. They
-    are thinned to at least the tolerance apart, strongest first, moved to the intensity-weighted
-    mean m/z of their window, and kept when at least one specimen supports them.
+    are thinned to at least the tolerance apart, strongest first (and to twice that where one is
+    only the noise on another's flank), moved to the intensity-weighted mean m/z of their window,
+    and kept when at least one specimen supports them.
 
     A specimen supports an m/z when its frequency (peaks per pixel in the window) is at least
     `min_frequency` and its signal-to-noise at least `snr`. For centroids the latter is the excess
     of the window's peaks over the local background (the median of 200 windows around) in Poisson
     standard deviations; for profile spectra the prominence in the specimen's mean spectrum in
-    units of the local noise (1.4826 MAD).
+    units of the local noise (1.4826 MAD of samples from their neighbours). It is 0 where 0.005 such
+    peaks of noise or more are expected in the specimen as a whole, however long its spectra are.
 
     Parameters
     ----------
@@ -51,7 +63,7 @@ def find_axis(
     mz
         (k,) an axis that is given: it is kept whole, and only the statistics are found
     tolerance_ppm
-        half-width of the window around an m/z
+        half-width of the window around an m/z, or a `Window`
     min_frequency, snr
         what a specimen that supports an m/z has at least
     most
@@ -61,7 +73,8 @@ def find_axis(
     -------
     Dataset with coords ``mz`` (mz,) float64 ascending and ``specimen``, variables ``frequency``,
     ``mean_intensity`` (mean share of the total ion current) and ``snr``, all (specimen, mz)
-    float64, and the parameters as attributes (``fixed`` is whether the axis was given).
+    float64, ``captured`` (specimen,), the share of its ion current that is in the windows, and the
+    parameters as attributes (``fixed`` is whether the axis was given).
 
     Raises
     ------
@@ -76,12 +89,13 @@ def find_axis(
     step = next(iter(facts.values()))[0]
     if any(other != step for other, _, _ in facts.values()):
         raise ValueError("the specimens were summed on different grids")
-    if tolerance_ppm * 1e-6 < 3.999 * step:
+    window = Window.of(tolerance_ppm)
+    grid = Grid(window, step)
+    if window.ppm * 1e-6 < 3.999 * step:
         raise ValueError(
-            f"the peak sums are too coarse for {tolerance_ppm} ppm; "
+            f"the peak sums are too coarse for {window.ppm} ppm; "
             "sum the spectra again with that tolerance"
         )
-    width = tolerance_ppm * 1e-6 / step  # the tolerance in fine bins
     parts = Parts(sums, list(sums))
     axis = None if mz is None else check_axis(np.asarray(mz))
     if axis is None:
@@ -89,27 +103,35 @@ def find_axis(
             profile: Parts(sums, [n for n, (_, p, bins) in facts.items() if p == profile and bins])
             for profile in (False, True)
         }
-        place = _places(parts, kinds, width, min_frequency, snr)
+        place = _places(parts, kinds, grid, min_frequency, snr)
     else:
-        place = np.log(axis) / step
-    tables = [_support(place, part, width) for part in parts]
+        place = window.place(np.log(axis))
+    tables, currents = [], []
+    for part in parts:
+        tables.append(support(place, part, grid))
+        currents.append(max(int(part.weight.sum()), 1) / SHARE / part.n_pixels)
     data = {name: np.stack([table[name] for table in tables]) for name in tables[0]}
-    good = np.ones(len(place), bool)
+    good: NDArray[np.bool_] = np.ones(len(place), bool)
     if axis is None:
-        good = np.any((data["frequency"] >= min_frequency) & (data["snr"] >= snr), axis=0)
+        good = np.asarray(_supported(data, min_frequency, snr).any(axis=0))
         if not good.any():
             raise InputError(
                 f"no m/z found in {', '.join(list(sums)[:3])}{', ...' if len(sums) > 3 else ''} at "
-                f"{tolerance_ppm:g} ppm, frequency {min_frequency:g}, signal-to-noise {snr:g}; "
+                f"{window.ppm:g} ppm, frequency {min_frequency:g}, signal-to-noise {snr:g}; "
                 "lower these or give a fixed m/z axis"
             )
-        _check_length("m/z axis", int(good.sum()), most, "raise --min-frequency or --snr")
-        axis = np.exp(place[good] * step)
+        check_length("m/z axis", int(good.sum()), most, "raise --min-frequency or --snr")
+        axis = np.exp(window.log_mz(place[good]))
+    variables: dict[str, Any] = {
+        name: (("specimen", "mz"), values[:, good]) for name, values in data.items()
+    }
+    captured = data["mean_intensity"][:, good].sum(axis=1) / currents
+    variables["captured"] = ("specimen", captured)
     return xr.Dataset(
-        {name: (("specimen", "mz"), values[:, good]) for name, values in data.items()},
+        variables,
         coords={"mz": axis, "specimen": list(sums)},
         attrs={
-            "tolerance_ppm": float(tolerance_ppm),
+            "window": window.facts(),
             "min_frequency": float(min_frequency),
             "snr": float(snr),
             "fixed": mz is not None,
@@ -135,25 +157,33 @@ class Parts:
 
 
 def _places(
-    parts: Parts, kinds: Mapping[bool, Parts], width: float, min_frequency: float, snr: float
+    parts: Parts, kinds: Mapping[bool, Parts], grid: Grid, min_frequency: float, snr: float
 ) -> Floats:
-    """Places of the cohort's peaks, in fine bins, ascending."""
-    places, heights = [], []
+    """Places of the cohort's peaks, in half-widths of the window, ascending."""
+    places, heights, clear = [], [], []
     for profile, candidates in ((False, _centroid_candidates), (True, _profile_candidates)):
         kind = kinds[profile]
         if len(kind):
-            place, height = candidates(kind, width)
-            keep = _frequent(place, kind, width, min_frequency)
-            if profile:  # or bumps on the flank of a peak would pass for its frequency
-                above = np.zeros(len(place), bool)
-                for part in kind:
-                    above |= _profile_snr(place, part, width) >= snr
-                keep &= above
+            place, height, own = candidates(kind, grid)
+            keep = _frequent(place, kind, grid, min_frequency)
             places.append(place[keep])
             heights.append(height[keep] / max(height.max(initial=0), 1e-300))
+            clear.append(own[keep])
     if not places:
         return np.zeros(0)
-    return _centre(_thin(np.concatenate(places), np.concatenate(heights), width), parts, width)
+    found = _thin(np.concatenate(places), np.concatenate(heights), np.concatenate(clear))
+    # before they are moved, as noise would be moved to the flank of the next peak and pass for it
+    good = np.zeros(len(found), bool)
+    for part in parts:
+        good |= _supported(support(found, part, grid), min_frequency, snr)
+    return _centre(found[good], parts, grid)
+
+
+def _supported(
+    table: Mapping[str, NDArray[np.float64]], min_frequency: float, snr: float
+) -> NDArray[np.bool_]:
+    """Whether a specimen supports each m/z."""
+    return np.asarray((table["frequency"] >= min_frequency) & (table["snr"] >= snr))
 
 
 def supported(
@@ -188,278 +218,95 @@ def supported(
     some = axis.sel(specimen=list(specimens))
     frequency = axis.attrs["min_frequency"] if min_frequency is None else min_frequency
     limit = axis.attrs["snr"] if snr is None else snr
-    good = (some["frequency"].values >= frequency) & (some["snr"].values >= limit)
-    return np.asarray(good.any(axis=0))
+    table = {name: some[name].values for name in ("frequency", "snr")}
+    return np.asarray(_supported(table, frequency, limit).any(axis=0))
 
 
-def _check_length(what: str, n: int, most: int | None, remedy: str) -> None:
-    if most is not None and n > most:
-        raise InputError(f"{what}: {n:,} m/z, and at most {most:,} can be fitted; {remedy}")
-
-
-_COARSER = "give a coarser axis, or none, so that peaks are found"
-
-
-def fixed_axis(spec: str | ArrayLike, *, most: int | None = None) -> Floats:
-    """An axis that is given: m/z values, a CSV of them, or bins in ppm.
-
-    Parameters
-    ----------
-    spec
-        sequence of m/z; or ``"ppm:LO:HI:STEP"``, centres from LO to HI in steps of STEP ppm; or
-        path of a CSV with a column ``mz`` (or ``m/z``), or of a single column
-    most
-        the longest axis that will do; default any
+def _centroid_candidates(parts: Parts, grid: Grid) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Maxima of the smoothed number of peaks per pixel.
 
     Returns
     -------
-    (k,) float64, ascending, duplicates removed
-
-    Raises
-    ------
-    InputError
-        the axis cannot be read, is not one, or is longer than `most`
+    place, height, and whether it rises from what is around by more than chance; (n,) each
     """
-    if not isinstance(spec, str):
-        try:
-            axis = check_axis(np.unique(np.asarray(spec, np.float64)))
-        except ValueError as error:
-            raise InputError(f"m/z axis: {error}") from None
-    elif spec.startswith("ppm:"):
-        try:
-            low, high, ppm = (float(word) for word in spec[4:].split(":"))
-        except ValueError:
-            raise InputError(f"m/z axis {spec!r}: write it as ppm:LO:HI:STEP") from None
-        if not (0 < low < high < np.inf and 0.01 <= ppm < 1e6):
-            raise InputError(f"m/z axis {spec!r}: needs 0 < LO < HI and STEP >= 0.01 ppm")
-        ratio = np.log1p(ppm * 1e-6)
-        n = int(np.log(high / low) / ratio) + 1
-        _check_length(f"m/z axis {spec!r}", n, most, _COARSER)  # before it is made
-        return np.asarray(low * np.exp(np.arange(n) * ratio))
-    else:
-        axis = _axis_from_csv(spec)
-    what = f"m/z axis {spec}" if isinstance(spec, str) else "m/z axis"
-    _check_length(what, len(axis), most, _COARSER)
-    return axis
-
-
-def _axis_from_csv(path: str) -> Floats:
-    try:
-        text = store.read_bytes(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the m/z axis cannot be read ({error}); give a CSV") from None
-    rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
-    if not rows:
-        raise InputError(f"{path}: the m/z axis is empty; give a CSV with a column mz")
-    names = [cell.strip().lower() for cell in rows[0]]
-    column = next((names.index(name) for name in ("mz", "m/z") if name in names), None)
-    if column is not None:
-        rows = rows[1:]
-    elif len(names) > 1:
-        raise InputError(f"{path}: has no column mz; name the column with the m/z so")
-    values = []
-    for number, row in enumerate(rows):
-        try:
-            values.append(float(row[column or 0]))
-        except (ValueError, IndexError):
-            if number == 0 and column is None:
-                continue  # the heading of a single column
-            raise InputError(f"{path}: {','.join(row)!r} holds no m/z; mend the line") from None
-    try:
-        return check_axis(np.unique(values))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; mend the column mz") from None
-
-
-def _centroid_candidates(parts: Parts, width: float) -> tuple[Floats, Floats]:
-    """Maxima of the smoothed number of peaks per pixel: place (fine bins, centre) and height."""
     from scipy.signal import find_peaks  # slow to import
 
-    reach = int(np.ceil(width))
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / (0.3 * width)) ** 2)
-    ends = [(int(part.bins[0]), int(part.bins[-1])) for part in parts]
-    low, high = min(first for first, _ in ends), max(last for _, last in ends) + 1
-    places, heights = [], []
+    kernel = np.exp(-0.5 * (np.arange(-_PER, _PER + 1) / (0.3 * _PER)) ** 2)
+    ends = [(grid.of(part)[[0, -1]] * _PER) for part in parts]
+    low = int(min(first for first, _ in ends)) - 2
+    high = int(max(last for _, last in ends)) + 2
+    places, heights, clear = [], [], []
     # In pieces, with a margin on either side, so that memory does not grow with the m/z range.
-    margin, piece = 2 * reach + 2, 1 << 20
-    for begin in range(low, high, piece):
-        first, last = begin - margin, min(begin + piece, high) + margin
-        density = np.zeros(last - first)
+    margin = 3 * _PER
+    for begin in range(low, high, _PIECE):
+        first, last = begin - margin, min(begin + _PIECE, high) + margin
+        density, spread = np.zeros(last - first + 1), np.zeros(last - first + 1)
         for part in parts:
-            a, b = _at(np.array([first, last]), part)
-            density[part.bins[a:b] - first] += part.count[a:b] / part.n_pixels
-        smooth = np.convolve(density, kernel, mode="same")
-        top, _ = find_peaks(smooth)
-        top = top[(top >= margin) & (top < len(smooth) - margin)]
-        places.append(top + first + 0.5)
-        heights.append(smooth[top])
-    return np.concatenate(places), np.concatenate(heights)
+            own = grid.of(part) * _PER - 0.5 - first  # on cells whose middles are whole numbers
+            a, b = np.searchsorted(own, [0, last - first - 1])
+            cell = np.floor(own[a:b]).astype(np.int64)
+            right = own[a:b] - cell  # shared by two cells, or rounding would make a comb
+            for at, share in ((cell, 1 - right), (cell + 1, right)):
+                peaks = np.bincount(at, part.count[a:b] * share, minlength=len(density))
+                density += peaks / part.n_pixels
+                spread += peaks / part.n_pixels**2
+        smooth = np.convolve(density[:-1], kernel, mode="same")
+        top, found = find_peaks(smooth, prominence=0, wlen=4 * _PER + 1)
+        noise = np.sqrt(np.convolve(spread[:-1], kernel**2, mode="same")[top])
+        inside = (top >= margin) & (top < len(smooth) - margin)
+        places.append((top[inside] + first + 0.5) / _PER)
+        heights.append(smooth[top[inside]])
+        clear.append((found["prominences"] >= _CLEAR * noise)[inside])
+    return np.concatenate(places), np.concatenate(heights), np.concatenate(clear)
 
 
-def _profile_candidates(parts: Parts, width: float) -> tuple[Floats, Floats]:
-    """Maxima of the cohort's mean spectrum: place (fine bins, centre) and prominence."""
+def _profile_candidates(parts: Parts, grid: Grid) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Maxima of the cohort's mean spectrum: place and prominence; all of them clear."""
     groups = np.zeros(0, np.int64)
     for part in parts:
-        groups = np.union1d(groups, part.bins // _group(width))
+        groups = np.union1d(groups, samples(part, grid.of(part))[0])
     mean = np.zeros(len(groups))
     for part in parts:
-        own, height = _mean_spectrum(part, width)
+        own, height, _ = samples(part, grid.of(part))
         mean[np.searchsorted(groups, own)] += height
-    top, prominence = _prominent(groups, mean / len(parts))
-    return np.asarray((top + 0.5) * _group(width), np.float64), prominence
+    groups, mean = filled(groups, mean / len(parts))
+    top, prominence = prominent(mean)
+    return middle(groups[top]), prominence, np.ones(len(top), bool)
 
 
-def _prominent(groups: Ints, mean: Floats) -> tuple[Ints, Floats]:
-    """Samples at which a mean spectrum has a maximum, and the prominence of each."""
-    from scipy.ndimage import median_filter  # slow to import
-    from scipy.signal import find_peaks
-
-    gaps = np.diff(groups)
-    if len(gaps):
-        # Where values were left out because they are zero, zeros are needed to see the maximum.
-        usual = np.maximum(median_filter(gaps, size=51, mode="nearest"), 1)
-        wide = np.flatnonzero(gaps > 3 * usual)
-        zeros = np.concatenate([groups[wide] + usual[wide], groups[wide + 1] - usual[wide]])
-        groups = np.concatenate([groups, zeros])
-        mean = np.concatenate([mean, np.zeros(len(zeros))])
-        order = np.argsort(groups, kind="stable")
-        groups, mean = groups[order], mean[order]
-    top, found = find_peaks(np.pad(mean, 1), prominence=0)
-    return groups[top - 1], found["prominences"]
-
-
-def _group(width: float) -> int:
-    """Fine bins that form one sample of a mean spectrum: half the tolerance."""
-    return max(1, round(width / 2))
-
-
-def _mean_spectrum(part: PeakSums, width: float) -> tuple[Ints, Floats]:
-    """Mean spectrum sampled at half the tolerance: sample numbers and heights."""
-    # the mean over values where every pixel has one or more (so their number does not show), and
-    # over pixels where zeros were left out
-    groups, at = np.unique(part.bins // _group(width), return_inverse=True)
-    weight = np.bincount(at, part.weight)
-    points = np.bincount(at, part.points)
-    return groups, weight / np.maximum(points, part.n_pixels) / SHARE
-
-
-def _frequent(place: Floats, parts: Parts, width: float, min_frequency: float) -> NDArray[np.bool_]:
-    """Candidates with enough peaks within the tolerance in at least one specimen."""
+def _frequent(place: Floats, parts: Parts, grid: Grid, min_frequency: float) -> NDArray[np.bool_]:
+    """Candidates with enough peaks in the window in at least one specimen."""
     good = np.zeros(len(place), bool)
     for part in parts:
-        total = np.concatenate([[0], np.cumsum(part.count)])
-        # a bin's centre is half a bin on
-        a = _at(np.ceil(place - width - 0.5), part)
-        b = _at(np.floor(place + width - 0.5) + 1, part)
-        good |= total[b] - total[a] >= min_frequency * part.n_pixels
+        good |= in_windows(place, part, grid.of(part)) >= min_frequency * part.n_pixels
     return good
 
 
-def _thin(place: Floats, height: Floats, width: float) -> Floats:
-    """Places at least `width` apart, the highest first; ties go to the lower m/z."""
+def _thin(place: Floats, height: Floats, clear: NDArray[np.bool_]) -> Floats:
+    """Places at least a half-width apart, the highest first; ties go to the lower m/z."""
+    # one that is not clear does not stand within two half-widths of a higher one
     order = np.argsort(place, kind="stable")
-    place, height = place[order], height[order]
+    place, height, clear = place[order], height[order], clear[order]
     alive = np.ones(len(place), bool)
     for i in np.argsort(-height, kind="stable"):
         if alive[i]:
-            a = np.searchsorted(place, place[i] - width, side="right")
-            b = np.searchsorted(place, place[i] + width, side="left")
-            alive[a:b] = False
+            a, b = np.searchsorted(place, [place[i] - 2, place[i] + 2])
+            near = np.abs(place[a:b] - place[i]) < 1
+            alive[a:b] &= ~near & clear[a:b]
             alive[i] = True
     return place[alive]
 
 
-def _windows(place: Floats, part: PeakSums, width: float) -> tuple[Ints, Ints]:
-    """Fine bins of `part` within `width` of a place, and the place they are nearest to."""
-    if len(place) == 0 or len(part.bins) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    # only bins near to a place are looked at, a small part of all
-    first = _at(np.floor(place - width) - 1, part)
-    last = _at(np.ceil(place + width) + 1, part)
-    first = np.maximum(first, np.append(0, np.maximum.accumulate(last)[:-1]))  # each bin once
-    near = ranges(first, last)[1]
-    hit, index = _owned(place, part.bins[near] + 0.5, width)
-    return near[hit], index
-
-
-def _owned(place: Floats, centre: Numbers, width: float) -> tuple[Ints, Ints]:
-    """Which of some centres are within `width` of a place, and the place they are nearest to."""
-    index = np.searchsorted((place[1:] + place[:-1]) / 2, centre)
-    hit = np.flatnonzero(np.abs(centre - place[index]) <= width)
-    return hit, index[hit]
-
-
-def _at(bins: Floats | Ints, part: PeakSums) -> Ints:
-    """Where the first of `part.bins` that is not below each of some bins, whole numbers, stands."""
-    # of their own type, or all of the part's would be converted
-    return np.searchsorted(part.bins, bins.astype(part.bins.dtype))
-
-
-def _centre(place: Floats, parts: Parts, width: float) -> Floats:
+def _centre(place: Floats, parts: Parts, grid: Grid) -> Floats:
     """Places moved to the intensity-weighted mean of their windows, each specimen counting once."""
     mass, moment = np.zeros(len(place)), np.zeros(len(place))
+    at = grid.window.log_mz(place) / grid.step
     for part in parts:
-        hit, index = _windows(place, part, width)
+        hit, index = windows(place, grid.of(part))
         weight = part.weight[hit] / part.n_pixels
         inside = (part.moment[hit] / part.weight[hit] + 0.5) / SUB
-        offset = part.bins[hit] - place[index] + inside
+        offset = part.bins[hit] - at[index] + inside
         mass += np.bincount(index, weight, minlength=len(place))
         moment += np.bincount(index, weight * offset, minlength=len(place))
-    moved = place + np.divide(moment, mass, out=np.zeros_like(mass), where=mass > 0)
-    return np.unique(moved)
-
-
-def _support(place: Floats, part: PeakSums, width: float) -> dict[str, Floats]:
-    """Frequency, mean intensity and signal-to-noise of one specimen at every place."""
-    n = len(place)
-    if n == 0 or len(part.bins) == 0:
-        return {name: np.zeros(n) for name in ("frequency", "mean_intensity", "snr")}
-    hit, index = _windows(place, part, width)
-    count = np.bincount(index, part.count[hit], minlength=n)
-    weight = np.bincount(index, part.weight[hit], minlength=n)
-    if part.profile:
-        snr = _profile_snr(place, part, width)
-    else:
-        snr = _count_snr(place, count, part, width)
-    return {
-        # Two peaks of one pixel in a window would count twice.
-        "frequency": np.minimum(count / part.n_pixels, 1.0),
-        "mean_intensity": weight / part.n_pixels / SHARE,
-        "snr": snr,
-    }
-
-
-def _count_snr(place: Floats, count: Numbers, part: PeakSums, width: float) -> Floats:
-    """Excess of peaks in a window over the local background, in Poisson standard deviations."""
-    size = 2 * width
-    low = int(part.bins[0] // size)
-    blocks = (int(part.bins[-1] // size) - low) // _BLOCK + 1
-    # from a running total: windows are few and bins are many
-    edges = (low + np.arange(blocks * _BLOCK + 1)) * size
-    total = np.concatenate([[0], np.cumsum(part.count)])
-    peaks = np.diff(total[_at(np.ceil(edges), part)])
-    background = np.median(peaks.reshape(blocks, _BLOCK), axis=1)
-    at = ((place // size).astype(np.int64) - low) // _BLOCK
-    expected = background[at.clip(0, blocks - 1)]
-    return np.asarray((count - expected) / np.sqrt(np.maximum(expected, 1.0)))
-
-
-def _profile_snr(place: Floats, part: PeakSums, width: float) -> Floats:
-    """Largest prominence of the specimen's own mean spectrum in a window, by its block's MAD."""
-    if len(place) == 0 or len(part.bins) == 0:
-        return np.zeros(len(place))
-    groups, mean = _mean_spectrum(part, width)
-    cuts = np.arange(_BLOCK, len(mean), _BLOCK)
-    noise = np.array(
-        [1.4826 * np.median(np.abs(piece - np.median(piece))) for piece in np.split(mean, cuts)]
-    )
-    # A spectrum without noise (simulated, or thresholded) has its smallest signal for it.
-    noise = np.where(noise > 0, noise, mean[mean > 0].min())
-    top, prominence = _prominent(groups, mean)
-    block = np.searchsorted(groups, top).clip(max=len(groups) - 1) // _BLOCK
-    ratio = prominence / noise[block]
-    snr = np.zeros(len(place))
-    hit, index = _owned(place, (top + 0.5) * _group(width), width)
-    np.maximum.at(snr, index, ratio[hit])
-    return snr
+    moved = at + np.divide(moment, mass, out=np.zeros_like(mass), where=mass > 0)
+    return np.unique(grid.window.place(moved * grid.step))

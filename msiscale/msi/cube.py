@@ -14,6 +14,7 @@ from msiscale.msi.calibration import Calibration
 from msiscale.msi.normalisation import Scaling, normalisation, reference_factor
 from msiscale.msi.source import MsiSource, batches
 from msiscale.msi.spectra import Floats, Intensities, Ints, Numbers, Spectra
+from msiscale.msi.window import Window
 
 #: Values of a binned batch (float64 while it is summed), few enough to stay in the cache.
 _CELLS = 500_000
@@ -30,7 +31,7 @@ def check_axis(mz: Numbers) -> Floats:
     return axis
 
 
-def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
+def nearest(mz: Floats, axis: Floats, tolerance_ppm: float | Floats) -> Ints:
     """The axis m/z that each m/z belongs to.
 
     Parameters
@@ -40,7 +41,7 @@ def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
     axis
         (k,) float64, strictly ascending
     tolerance_ppm
-        half-width of the window around an axis m/z, in ppm of it
+        half-width of the window around an axis m/z, in ppm of it; one for all, or (k,)
 
     Returns
     -------
@@ -50,7 +51,8 @@ def nearest(mz: Floats, axis: Floats, tolerance_ppm: float) -> Ints:
     index = _search((axis[1:] + axis[:-1]) / 2, mz)
     centre = axis[index]
     # `centre` holds the distances from here on, to spare two arrays of the size of the data.
-    width = centre * (tolerance_ppm * 1e-6)
+    part = np.asarray(tolerance_ppm, np.float64) * 1e-6
+    width = centre * (part[index] if part.ndim else part)
     np.subtract(mz, centre, out=centre)
     np.abs(centre, out=centre)
     index[~(centre <= width)] = -1
@@ -85,7 +87,7 @@ def _search(borders: Floats, mz: Floats) -> Ints:
     return index
 
 
-def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float) -> Intensities:
+def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float | Floats) -> Intensities:
     """Intensity at every m/z of an axis: the sum of what lies within the tolerance.
 
     Every peak counts towards at most one axis m/z, the nearest, so the intensity of all peaks
@@ -98,7 +100,7 @@ def bin_spectra(spectra: Spectra, mz: Numbers, tolerance_ppm: float) -> Intensit
     mz
         (k,) axis, strictly ascending
     tolerance_ppm
-        half-width of the window in ppm of the axis m/z
+        half-width of the window in ppm of the axis m/z; one for all, or (k,)
 
     Returns
     -------
@@ -163,7 +165,7 @@ def cube_block(
     mz: Numbers | None,
     block: Block,
     *,
-    tolerance_ppm: float = 5.0,
+    tolerance_ppm: float | Window = 5.0,
     normalise: str = "none",
     reference_mz: Sequence[float] = (),
     transform: str = "none",
@@ -180,7 +182,7 @@ def cube_block(
     block
         pixels, in the source's own bounding box
     tolerance_ppm
-        half-width of the window around every m/z
+        half-width of the window around every m/z, or a `Window`
     normalise
         'none', 'tic', 'rms' or 'median', see `normalisation`; or 'reference'
     reference_mz
@@ -212,13 +214,14 @@ def cube_block(
         shared = calibration.correct(shared)
     axis = shared if mz is None else check_axis(mz)
     assert axis is not None
-    k = len(axis)
+    k, window = len(axis), Window.of(tolerance_ppm)
+    half = window.half_ppm(axis)
     intensity = np.full((*block.shape, k), np.nan, np.float32)
     factor = np.full(block.shape, np.nan, np.float32)
     index = None
     if mz is not None and shared is not None:
-        index = nearest(shared, axis, tolerance_ppm)
-    divisors = _Divisors(scaling, shared, tolerance_ppm)
+        index = nearest(shared, axis, half)
+    divisors = _Divisors(scaling, shared, window)
     for some in batches(source, indices_in(source, block)):
         # read as much as memory allows, work on as little as the cache holds
         if shared is None:
@@ -231,7 +234,7 @@ def cube_block(
             if shared is None:
                 if calibration is not None:
                     spectra = replace(spectra, mz=calibration.correct(spectra.mz))
-                values = bin_spectra(spectra, axis, tolerance_ppm)
+                values = bin_spectra(spectra, axis, half)
             else:
                 dense = spectra.intensity.reshape(len(part), len(shared))
                 values = dense if index is None else bin_dense(dense, index, k)
@@ -245,12 +248,13 @@ def cube_block(
 class _Divisors:
     """The factors of spectra by one scaling; `shared` is the m/z axis that they share, if any."""
 
-    def __init__(self, scaling: Scaling, shared: Floats | None, tolerance_ppm: float) -> None:
-        self.scaling, self.shared, self.tolerance_ppm = scaling, shared, tolerance_ppm
+    def __init__(self, scaling: Scaling, shared: Floats | None, window: Window) -> None:
+        self.scaling, self.shared = scaling, shared
         self.axis = np.unique(np.asarray(scaling.reference_mz, np.float64))
+        self.half = window.half_ppm(self.axis)
         self.columns: Ints | None = None
         if shared is not None and len(self.axis):
-            self.columns = np.flatnonzero(nearest(shared, self.axis, tolerance_ppm) >= 0)
+            self.columns = np.flatnonzero(nearest(shared, self.axis, self.half) >= 0)
 
     def of(self, spectra: Spectra) -> Intensities:
         """(m,) float32"""
@@ -261,7 +265,7 @@ class _Divisors:
             dense = spectra.intensity.reshape(len(spectra), len(self.shared))
             spectra = Spectra.on_shared_axis(dense[:, self.columns])
             return reference_factor(spectra, np.ones(len(spectra.intensity), bool))
-        return reference_factor(spectra, nearest(spectra.mz, self.axis, self.tolerance_ppm) >= 0)
+        return reference_factor(spectra, nearest(spectra.mz, self.axis, self.half) >= 0)
 
 
 def layout(shape: tuple[int, int], n_mz: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

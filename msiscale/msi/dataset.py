@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from msiscale.errors import InputError
 from msiscale.grid import Block, blocks, centres_um
 from msiscale.msi.asked import Asked, Polarity
-from msiscale.msi.axis import fixed_axis
 from msiscale.msi.cube import cube_block, indices_in, layout
+from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.layouts import open_source
 from msiscale.msi.normalisation import NORMALISATIONS, normalisation
 from msiscale.msi.source import MsiSource
@@ -46,7 +46,7 @@ def open_msi(
         m/z to sum the intensities around: values, a CSV of them, or ``"ppm:LO:HI:STEP"``. None
         takes the spectra as they are stored
     tolerance_ppm
-        half-width of the window around each m/z
+        half-width of the window around each m/z; bins take half their step
     normalise
         'none', 'tic', 'rms' or 'median'; the factor is in the variable ``norm``
     pixel_um
@@ -85,6 +85,7 @@ def open_msi(
     asked = Asked(polarity=polarity, ms_level=ms_level)
     source = open_source(path, pixel_um=pixel_um, asked=asked)
     axis = None if mz is None else fixed_axis(mz)
+    tolerance_ppm = half_step(mz) or tolerance_ppm
     shown = source.mz if axis is None else axis
     coords: dict[str, Any] = {}
     for name, n, size in zip("yx", source.shape, source.pixel_um or (None, None), strict=True):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from msiscale import store
 from msiscale.msi.normalisation import normalisation
 from msiscale.msi.source import MsiSource, batches
-from msiscale.msi.spectra import Floats, Ints, Numbers, Repairs, Spectra
+from msiscale.msi.spectra import Floats, Ints, Numbers, Repairs, Spectra, regular
 
 SHARE = 2**30  #: units of a spectrum's total ion current
 SUB = 256  #: positions within a fine bin
@@ -179,6 +179,26 @@ def peak_sums(
                 bins, position = _fine(mz, step)
                 sums.add(bins, position, count, None, share)
     return sums.sparse(len(indices), repairs)
+
+
+def binned(source: MsiSource) -> bool:
+    """Whether spectra that are called centroids are even bins, most of which hold something.
+
+    Parameters
+    ----------
+    source
+        the image, of which three spectra are read
+
+    Returns
+    -------
+    bool
+    """
+    if source.profile:
+        return False
+    spectra = source.sample()
+    return len(spectra) > 0 and all(
+        regular(mz) and float(np.mean(intensity > 0)) > 0.5 for mz, intensity in spectra
+    )
 
 
 def _fine(mz: Floats, step: float) -> tuple[Ints, Ints]:

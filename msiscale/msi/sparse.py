@@ -9,8 +9,8 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from msiscale.csr import ROWS, CsrRows
-from msiscale.msi.axis import fixed_axis
 from msiscale.msi.cube import check_axis, nearest
+from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.layouts import open_source
 from msiscale.msi.normalisation import normalisation
 from msiscale.msi.source import batches
@@ -56,6 +56,7 @@ def write_sparse(
         As `open_msi`.
     """
     axis = check_axis(fixed_axis(mz))
+    tolerance_ppm = half_step(mz) or tolerance_ppm
     source = open_source(path, pixel_um=pixel_um)
     if source.mz is not None:
         raise ValueError(f"{path}: its spectra share one m/z axis and are dense; use open_msi")

@@ -39,7 +39,7 @@ from msiscale.pipeline.evaluate import IN_BATCHES
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.recalibration import given_masses
-from msiscale.pipeline.stages import STAGES, Stage, stage_named, stage_of
+from msiscale.pipeline.stages import COHORT, STAGES, Stage, stage_named, stage_of
 from msiscale.pipeline.twins import twins
 from msiscale.store import (
     absolute,
@@ -252,6 +252,7 @@ def _write_run(job: Run, started: str, began: float) -> None:
     cost = {**earlier.get("cost", {}), **job.account.cost()}
     fresh = {k: v for k, v in stages.items() if v.get("redone", 1) or k not in before}
     notices = [asdict(n) for n in job.notices(Notice(**n) for n in earlier.get("notices", []))]
+    axis = job.record("axis", COHORT) or {}
     children = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     document = {
         "manifest": job.cohort.path,
@@ -268,6 +269,8 @@ def _write_run(job: Run, started: str, began: float) -> None:
         "workers": len(job.client.scheduler_info(n_workers=-1)["workers"])
         if job.joined
         else earlier.get("workers", 0),
+        "mz_window": axis.get("window", {}),
+        "captured": axis.get("captured", {}),
         "parameters": as_dict(job.config),
         "versions": {
             "msiscale": __version__,

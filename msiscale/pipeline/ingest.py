@@ -20,13 +20,17 @@ from msiscale.msi.calibration import Calibration
 from msiscale.msi.cube import indices_in
 from msiscale.msi.index import load_index, save_index
 from msiscale.msi.normalisation import Scaling
+from msiscale.msi.peaks import binned
+from msiscale.msi.scatter import scatter_of
 from msiscale.msi.source import MsiSource
-from msiscale.pipeline.axis import Mz, mz_digest, shared_axis
+from msiscale.msi.window import Window
+from msiscale.pipeline.axis import Shared, mz_digest, shared_axis
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.opening import asked_of, opened
 from msiscale.pipeline.recalibration import calibration_of, recalibrate
 from msiscale.pipeline.scattered import attributes, measured_cells
 from msiscale.pipeline.tasks import Task
+from msiscale.pipeline.windows import grid_ppm
 from msiscale.store import (
     array_of,
     at_once,
@@ -43,14 +47,14 @@ from msiscale.store import (
 def ingest(run: Run) -> None:
     """Every specimen's MSI on the cohort's m/z axis, in ``cohort.zarr/<specimen>/intensity``."""
     keys = recalibrate(run, find_peaks(run))
-    mz = shared_axis(run, keys)
-    if mz is not None:
-        write_cubes(run, mz)
+    found = shared_axis(run, keys)
+    if found is not None:
+        write_cubes(run, found)
 
 
 def find_peaks(run: Run) -> dict[str, str]:
     """Sums over each specimen's spectra, from which the axis is chosen. Memory: one read block."""
-    part = run.config.part("tolerance_ppm")
+    part = {"tolerance_ppm": grid_ppm(run.config)}
 
     def files(specimen: Specimen) -> list[Any] | None:
         return identity(specimen.msi, *msi.companions(specimen.msi))
@@ -63,21 +67,26 @@ def find_peaks(run: Run) -> dict[str, str]:
     }
 
     def task(specimen: Specimen) -> Task:
-        args = (run.state_url, specimen, run.config)
+        args = (run.state_url, specimen, run.config, part["tolerance_ppm"])
         return Task(specimen.name, specimen.name, _peaks, args)
 
     run.each("peaks", keys, task)
     return keys
 
 
-def _peaks(state_url: str, specimen: Specimen, config: RunConfig) -> dict[str, Any]:
+def _peaks(
+    state_url: str, specimen: Specimen, config: RunConfig, tolerance_ppm: float
+) -> dict[str, Any]:
     source = opened(specimen, config)
+    if binned(source):
+        source.profile = True
+        source.notes.append("called centroids, but even bins that are full; read as profile")
     for note in source.notes:
         warnings.warn(f"{specimen.msi}: {note}", MsiscaleWarning, stacklevel=2)
     if source.pixel_um is None:
         raise InputError(f"{specimen.msi}: {source.unknown_size}")
     with hearing(_nobody):  # of the repairs of each batch
-        sums = msi.peak_sums(source, tolerance_ppm=config.tolerance_ppm)
+        sums = msi.peak_sums(source, tolerance_ppm=tolerance_ppm)
     if sums.repairs:
         warnings.warn(f"{specimen.msi}: {sums.repairs}", MsiscaleWarning, stacklevel=2)
     group = open_group(join(state_url, specimen.name), "a").require_group("peaks")
@@ -94,6 +103,7 @@ def _peaks(state_url: str, specimen: Specimen, config: RunConfig) -> dict[str, A
         "analyser": source.analyser,
         "profile": source.profile,
         "notes": list(source.notes),
+        "scatter": scatter_of(sums).facts(),
     }
 
 
@@ -101,13 +111,14 @@ def _nobody(_: str) -> None:
     """Hears what is said elsewhere, once and for the whole file."""
 
 
-def write_cubes(run: Run, mz: Mz) -> None:
+def write_cubes(run: Run, axis: Shared) -> None:
     """Bin every spectrum onto the axis. One task reads one block and writes one whole shard."""
-    config = run.config
+    config, mz, window = run.config, axis.mz, axis.window
     scaling = scaling_of(config)
     keys, shapes, records = {}, {}, {}
     calibrations: dict[str, Calibration] = {}
-    part = config.part("normalise", "reference_mz", "transform", "tolerance_ppm")
+    part = config.part("normalise", "reference_mz", "transform")
+    part["window"] = window.facts()
     for s in run.specimens():
         records[s.name] = run.upstream("peaks", s)
         shapes[s.name] = tuple(records[s.name]["shape"])
@@ -115,7 +126,7 @@ def write_cubes(run: Run, mz: Mz) -> None:
         facts = calibrations[s.name].facts() if calibrations[s.name] else None
         keys[s.name] = run.key("ingest", records[s.name]["digest"], mz_digest(mz), part, facts)
     says: dict[str, Any] = {"normalisation": config.normalise, "transform": config.transform}
-    says |= {"unit": scaling.unit}
+    says |= {"unit": scaling.unit, "window": dict(window.facts())}
     if config.reference_mz:
         says["reference_mz"] = list(config.reference_mz)
 
@@ -149,7 +160,7 @@ def write_cubes(run: Run, mz: Mz) -> None:
         url = join(run.cohort_url, specimen.name)
         stamp = records[specimen.name]["digest"]
         calibration = calibrations[specimen.name]
-        return _cube, (url, run.state_url, specimen, stamp, block, config, calibration)
+        return _cube, (url, run.state_url, specimen, stamp, block, config, window, calibration)
 
     def combine(parts: list[dict[str, Any]]) -> dict[str, Any]:
         total = {unit: sum(p[unit] for p in parts) for unit in ("spectra", "without")}
@@ -157,11 +168,15 @@ def write_cubes(run: Run, mz: Mz) -> None:
 
     cells = {name: record["cells"] for name, record in records.items()}
     run.blockwise("ingest", keys, shapes, create, task, combine, cells=cells)
-    _say_what_is_left_out(run, keys)
+    _say_what_is_left_out(run, keys, window)
 
     def label(s: Specimen) -> None:  # may change without the cube
         group = open_group(join(run.cohort_url, s.name), "r+")
-        says = {"patient": s.patient, "msi": s.msi}
+        says: dict[str, Any] = {
+            "patient": s.patient,
+            "msi": s.msi,
+            "captured": axis.captured[s.name],
+        }
         if any(group.attrs.get(k) != v for k, v in says.items()):
             group.attrs.update(says)
 
@@ -173,7 +188,7 @@ def scaling_of(config: RunConfig) -> Scaling:
     return Scaling(config.normalise, config.reference_mz or (), config.transform)
 
 
-def _say_what_is_left_out(run: Run, keys: dict[str, str]) -> None:
+def _say_what_is_left_out(run: Run, keys: dict[str, str], window: Window) -> None:
     """Spectra that could not be normalised; a specimen of which most lack the reference ions is
     set aside, as what is left of it is no sample of the tissue."""
     config = run.config
@@ -187,7 +202,7 @@ def _say_what_is_left_out(run: Run, keys: dict[str, str]) -> None:
         ions = ", ".join(f"{m:g}" for m in config.reference_mz or ())
         what = f"{without} of {total} spectra lack the reference ions (m/z {ions}"
         if 2 * without > total:
-            why = f"{s.msi}: {what} within {config.tolerance_ppm:g} ppm); give other --reference-mz"
+            why = f"{s.msi}: {what}, {window}); give other --reference-mz"
             run.set_aside("ingest", s.name, keys[s.name], why)
         elif without:
             run.say(f"ingest: {s.name}: {what}) and are left out")
@@ -208,6 +223,7 @@ def _cube(
     stamp: str,
     block: Block,
     config: RunConfig,
+    window: Window,
     calibration: Calibration,
 ) -> dict[str, Any]:
     group = open_group(url, "r+")
@@ -217,7 +233,7 @@ def _cube(
             source,
             read(open_group(url), "mz"),
             block,
-            tolerance_ppm=config.tolerance_ppm,
+            tolerance_ppm=window,
             normalise=config.normalise,
             reference_mz=config.reference_mz or (),
             transform=config.transform,

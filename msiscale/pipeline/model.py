@@ -89,6 +89,7 @@ def write_model(
             "polarity": sorted({str(r["polarity"]) for r in records}),
             "msi": {
                 **run.config.part("normalise", "reference_mz", "transform", "tolerance_ppm"),
+                "window": run.records("axis")["cohort"]["window"],
                 "unit": scaling_of(run.config).unit,  # what counts as 1 before the transform
             },
             "features": {**dict(features), "weights": run.config.weights},

@@ -10,6 +10,8 @@ from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.msi.calibration import Calibration, Estimate, correct_sums, estimate
+from msiscale.msi.scatter import WIDE, common_window, scatter_of
+from msiscale.msi.window import Window
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
@@ -21,6 +23,7 @@ COLUMNS += ["median_ppm_before", "mad_before", "median_ppm_after", "mad_after"]
 COLUMNS += ["offset_ppm", "slope_ppm_per_100", "centre_mz", "low_mz", "high_mz", "note"]
 BUILTIN = "builtin:"
 LIMITS = ("min_frequency", "snr", "tolerance_ppm")
+RIGHT_PPM = 5.0  # from its error, at most, for a right pair, where the peaks do not scatter more
 
 
 def recalibrate(run: Run, peaks: dict[str, str]) -> dict[str, str]:
@@ -121,12 +124,23 @@ def _found(
                 raise InputError("the file does not say its polarity; give --polarity")
             listed = lock_masses(str(config.recalibrate).removeprefix(BUILTIN), polarity)
         sums = msi.PeakSums.load(open_group(join(state_url, name, "peaks")))
-        own = msi.find_axis({name: sums}, **config.part(*LIMITS))["mz"].values
+        window, right = _widths(sums, config)
+        own = msi.find_axis(
+            {name: sums}, tolerance_ppm=window, min_frequency=config.min_frequency, snr=config.snr
+        )["mz"].values
     except InputError as error:
         return Estimate(Calibration(), 0, nothing, nothing, f"not recalibrated: {error}")
-    return estimate(
-        own, listed, window_ppm=config.recalibrate_ppm, tolerance_ppm=config.tolerance_ppm
-    )
+    return estimate(own, listed, window_ppm=config.recalibrate_ppm, tolerance_ppm=right)
+
+
+def _widths(sums: msi.PeakSums, config: RunConfig) -> tuple[Window, float]:
+    """The window of a specimen's own peaks, and how far a right pair may lie from its error."""
+    # a peak of many spectra is surer than any of theirs, so one standard deviation of them does;
+    # but pairs cannot vote if that is no small part of the largest error that is looked for
+    if config.tolerance_ppm != "auto":
+        return Window(config.tolerance_ppm), config.tolerance_ppm
+    window = common_window({"": scatter_of(sums)}).window
+    return window, min(max(RIGHT_PPM, window.ppm / WIDE), max(config.recalibrate_ppm / 4, 1.0))
 
 
 def _write_table(run: Run) -> None:

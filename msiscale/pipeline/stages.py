@@ -125,7 +125,7 @@ STAGES = (
         "ingest:ingest",
         (
             Part("peaks", ("state.zarr/{}/peaks",), version=6),
-            Part("calibration"),
+            Part("calibration", version=2),
             Part("recalibration", ("calibration.csv",), specimens=False, cohort=True),
             Part(
                 "axis",
@@ -133,10 +133,12 @@ STAGES = (
                 specimens=False,
                 cohort=True,
                 stays=("state.zarr/axis/mz",),
+                version=2,
             ),
             Part(
                 "ingest",
                 tuple(f"cohort.zarr/{{}}/{name}" for name in ("intensity", "norm", "mz", "y", "x")),
+                version=2,
             ),
         ),
     ),

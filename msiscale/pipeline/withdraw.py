@@ -143,7 +143,7 @@ def _withdraw(
                 remove(join(out, path))
     _sweep(out)
     left = [n for n in document["specimens"] if n not in names]
-    tables = [k for k in ("patients", "failed", "cost") if k in document]
+    tables = [k for k in ("patients", "failed", "cost", "captured") if k in document]
     facts = {k: {n: v for n, v in document[k].items() if n in left} for k in tables}
     noticed = [n for n in document.get("notices", []) if n["specimen"] in left]
     write_json(plan, {**document, "specimens": left, "notices": noticed, **facts})

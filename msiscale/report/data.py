@@ -286,6 +286,11 @@ class Results:
             found.append(_state(name, self._patient(name), known, maps))
         return found
 
+    @cached_property
+    def axis(self) -> dict[str, Any]:
+        """The record of the m/z axis: the window around an m/z, and what it captures."""
+        return dict(self._records("axis").get("cohort", {}))
+
     def noticed(self, part: str) -> list[str]:
         """What was noticed when a part of the cohort was made."""
         return [str(text) for text in self._records(part).get("cohort", {}).get("notices", [])]

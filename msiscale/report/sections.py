@@ -31,6 +31,7 @@ from msiscale.report.evidence import (
 )
 from msiscale.report.figures import figure_path
 from msiscale.report.headline import COLOUR, Estimates
+from msiscale.report.ion_current import ION_CURRENT
 from msiscale.report.ion_gallery import ion_classes, ion_tiers, scored
 from msiscale.report.specimen import data_uri, encoded
 from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
@@ -460,7 +461,7 @@ REGISTRATION = Section(
 # the page has these, in this order: a new one is a line here
 SECTIONS = (
     *(NOTICES, CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, ENOUGH),
-    *(SECONDARY, REGISTRATION, BETWEEN),
+    *(SECONDARY, REGISTRATION, BETWEEN, ION_CURRENT),
 )
 FIRST = (ION_IMAGES, PREDICTED)  # above all else where there is no annotation, or one patient
 TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))

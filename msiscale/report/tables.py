@@ -116,12 +116,15 @@ def _measure(column: str, value: Any) -> str:
     return number(None if column == "peak_mib" and not value else value)
 
 
+_SHOWN_ELSEWHERE = ("stages", "specimens", "failed", "patients", "cost", "captured")
+
+
 def facts(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Provenance: what else is in run.json of the run as a whole, by heading."""
     scalars = [(words(k), number(v)) for k, v in run.items() if not _is_map(v)]
     groups = [("run", [(k, v) for k, v in scalars if k != "specimens"])]
     for name, value in run.items():
-        if _is_map(value) and name not in ("stages", "specimens", "failed", "patients", "cost"):
+        if _is_map(value) and name not in _SHOWN_ELSEWHERE:
             groups.append((words(name), [(str(k), number(v)) for k, v in value.items()]))
     return [(name, rows) for name, rows in groups if rows]
 

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from msiscale import store
 from msiscale.errors import InputError
-from msiscale.msi import open_source
-from msiscale.msi.axis import find_axis, fixed_axis, supported
-from msiscale.msi.cube import nearest
+from msiscale.grid import Block
+from msiscale.msi import open_msi, open_source
+from msiscale.msi.axis import find_axis, supported
+from msiscale.msi.cube import cube_block, nearest
+from msiscale.msi.fixed_axis import fixed_axis, half_step
 from msiscale.msi.peaks import PeakSums, peak_sums
+from msiscale.msi.scatter import common_window, scatter_of
+from msiscale.msi.window import Window
 
 IONS = np.array([150.1, 300.2, 300.2054, 512.7, 780.55, 781.55, 999.9])
 FIELDS = ("bins", "count", "points", "weight", "moment")
@@ -242,3 +246,67 @@ def test_an_axis_longer_than_can_be_used_is_refused(image, tmp_path: Path) -> No
     assert find_axis(sums, most=1000).sizes["mz"] > 6
     with pytest.raises(InputError, match="at most 6 can be fitted; raise --min-frequency"):
         find_axis(sums, most=6)
+
+
+def noise_only(n_pixels: int, seed: int) -> PeakSums:
+    """Sums of random centroids, 200 a pixel, of no ion."""
+    rng = np.random.default_rng(seed)
+    place = np.log(rng.uniform(300, 1000, 200 * n_pixels)) / 0.5e-6
+    bins, count = np.unique(np.floor(place).astype(np.int64), return_counts=True)
+    weight = count * 1000
+    return PeakSums(0.5e-6, n_pixels, False, bins, count, count, weight, weight * 128)
+
+
+@pytest.mark.parametrize("ppm", [3.0, 40.0])
+def test_noise_gives_no_peaks_at_all(ppm) -> None:
+    for seed in range(5):
+        with pytest.raises(InputError, match="no m/z found"):
+            find_axis({"a": noise_only(300, seed)}, tolerance_ppm=ppm, snr=0.1)
+
+
+def test_long_noisy_profiles_give_their_ions_only(write) -> None:
+    rng = np.random.default_rng(8)
+    grid = 500 * np.exp(np.arange(60_000) * 2e-6)
+    ions = np.linspace(505, 555, 12)
+    clean = sum(40 * np.exp(-0.5 * ((grid / m - 1) / 5e-6) ** 2) for m in ions)
+    spectra = [
+        (grid, (clean + np.hypot(*rng.normal(0, 9, (2, 60_000)))).astype("f4")) for _ in range(16)
+    ]
+    file = write(xy=place(16), spectra=spectra, mode="continuous", spec_type="profile")
+    sums = {"a": peak_sums(open_source(str(file.path)))}
+    window = common_window({"a": scatter_of(sums["a"])}).window
+    axis = find_axis(sums, tolerance_ppm=window)
+    np.testing.assert_allclose(axis.mz, ions, rtol=2e-6)
+
+
+def test_windows_that_grow_with_mz(write) -> None:
+    rng = np.random.default_rng(9)
+    ions = np.array([200.0, 400.0, 800.0])
+    spectra = [
+        (ions * (1 + 1e-6 * rng.normal(0, 1, 3) * ions / 200), np.ones(3, "f4")) for _ in range(200)
+    ]
+    source = open_source(str(write(xy=place(200), spectra=spectra).path))
+    window = Window(4.0, 1.0, 200.0)  # 16 ppm at m/z 800
+    axis = find_axis({"a": peak_sums(source)}, tolerance_ppm=window)
+    np.testing.assert_allclose(axis.mz, ions, rtol=1e-6)
+    np.testing.assert_allclose(axis.captured, 1, atol=0.01)
+    cube, _ = cube_block(source, axis.mz.values, Block(0, 20, 0, 10), tolerance_ppm=window)
+    assert (cube > 0).mean() > 0.99
+    narrow, _ = cube_block(source, axis.mz.values, Block(0, 20, 0, 10), tolerance_ppm=4.0)
+    assert (narrow[..., 2] > 0).mean() < 0.8
+
+
+def test_captured_is_the_share_that_the_cube_holds(image) -> None:
+    axis = find_axis({"a": peak_sums(image)}, min_frequency=0.1)
+    cube, _ = cube_block(image, axis.mz.values, Block(0, 20, 0, 10), normalise="tic")
+    assert axis.captured.item() == pytest.approx(np.nanmean(cube.sum(axis=2)), abs=2e-3)
+
+
+def test_bins_take_half_their_step_on_either_side(write) -> None:
+    spec = "ppm:600:1000:100"
+    assert half_step(spec) == 50.0 and half_step("axis.csv") is None and half_step([1.0]) is None
+    rng = np.random.default_rng(10)
+    mz = np.sort(rng.uniform(600, 1000, 3000))
+    path = str(write(xy=place(1), spectra=[(mz, np.ones(3000, "f4"))]).path)
+    cube = open_msi(path, mz=spec, tolerance_ppm=5)  # bins are bins, whatever the tolerance
+    assert cube.intensity.sum() == ((mz >= 600) & (mz <= cube.mz[-1].item() * (1 + 50e-6))).sum()

@@ -291,7 +291,9 @@ def test_when_the_axis_is_found_anew(bench: Bench, tmp_path: Path, capfd) -> Non
     assert bench.ingest(everyone, out, new_axis=True) == [] and "--new-axis" in said()
     same_store(out / "cohort.zarr", all_three / "cohort.zarr")
     # another choice
-    assert bench.ingest(everyone, out, snr=30.0) == [] and "options have changed" in said()
+    assert (
+        bench.ingest(everyone, out, min_frequency=0.98) == [] and "options have changed" in said()
+    )
     assert len(mz()) < len(kept)
     assert bench.ingest(everyone, out) == [] and "options have changed" in said()
     # a write that was cut short

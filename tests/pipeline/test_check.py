@@ -244,6 +244,8 @@ def test_a_run_says_and_keeps_what_check_says(tmp_path: Path, scheduler: str) ->
             patch.setattr("msiscale.log.say", lines.append)
             run(str(manifest), str(out), stages=stages, **words)
         kept = json.loads((out / "run.json").read_text())["notices"]
+        # what is said of the m/z axis, test_window.py holds
+        kept = [n for n in kept if n["stage"] != "axis"]
         return lines, [(n["stage"], n["specimen"], n["field"]) for n in kept]
 
     told, kept = ran("ingest")
