@@ -289,7 +289,7 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
     assert line == (
         "Not applicable here: Cancer, Biomarkers, Secondary regions, because no "
         "specimen is annotated; How many patients, Between specimens, because fewer than two "
-        "specimens can be compared."
+        "specimens can be compared; m/z axis, because the spectra are not on an axis yet."
     )
     for empty in (
         "No metrics yet",
