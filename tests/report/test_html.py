@@ -319,7 +319,7 @@ def test_a_study_keeps_its_sections_and_has_the_ions_folded(page: _Page) -> None
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
     assert heads == [
         *("specimens", "cancer", "believe", "msi", "ions", "biomarkers", "enough"),
-        *("secondary", "registration", "between", "run"),
+        *("secondary", "registration", "between", "axis", "run"),
     ]
     assert "Not applicable here" not in page.words
     assert "Images of the best, the median and the worst, and the table" in page.words
