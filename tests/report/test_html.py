@@ -289,7 +289,7 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
     assert line == (
         "Not applicable here: Cancer, Biomarkers, Secondary regions, because no "
         "specimen is annotated; How many patients, Between specimens, because fewer than two "
-        "specimens can be compared."
+        "specimens can be compared; m/z axis, because the spectra are not on an axis yet."
     )
     for empty in (
         "No metrics yet",
@@ -319,7 +319,7 @@ def test_a_study_keeps_its_sections_and_has_the_ions_folded(page: _Page) -> None
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
     assert heads == [
         *("notices", "specimens", "cancer", "believe", "msi", "ions", "biomarkers", "enough"),
-        *("secondary", "registration", "between", "run"),
+        *("secondary", "registration", "between", "axis", "run"),
     ]
     assert "Not applicable here" not in page.words
     assert "Images of the best, the median and the worst, and the table" in page.words
