@@ -10,7 +10,7 @@ _SECRETS = (
     (re.compile(r"(://[^\s?\"]+\?)[^\s\"]+"), r"\1***"),  # a signature or token in a query
 )
 
-
+NOTE = "note: "  #: how a warning begins, after its file, by which no result can be wrong
 _LONGEST = 1000  # characters of a message; what a damaged file holds may be any number of them
 
 

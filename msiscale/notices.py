@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from msiscale.cohort import Specimen
+from msiscale.errors import NOTE
 
 FILES = ("msi", "slide", "annotation", "landmarks", "matrix")  # columns of the manifest
-NOTE = "note: "  #: a warning that begins so, after its file, tells what was surely read right
 COLUMNS = ("specimen", "file", "field", "seen", "assumed", "severity", "stage")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.msi.asked import Asked
 from msiscale.msi.duplicates import Merged, settle
 from msiscale.msi.hdf5_source import IF_UM, Hdf5Source
@@ -42,7 +42,7 @@ def as_asked(source: Hdf5Source, asked: Asked, *, looks_profile: bool) -> MsiSou
         if looks_profile and not source.profile and regular(source.mz):
             source.profile = all(smooth(intensity) for _, intensity in source.sample())
             if source.profile:
-                source.notes.append("evenly spaced and smooth spectra; read as profile")
+                source.notes.append(f"{NOTE}evenly spaced and smooth spectra; read as profile")
     if asked.pixel_um is not None or source.pixel_um is not None:
         source.notes = [note.removesuffix(IF_UM) for note in source.notes]
     source.resize(asked.pixel_um)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.msi.header import ImzmlHeader
 from msiscale.msi.spectra import Ints
 from msiscale.msi.spectrum_list import PRECISION
@@ -175,7 +175,7 @@ class Binary:
             )
             return other, False
         if self._unpacks(kind, first, label):
-            self.notes.append(f"{kind} arrays are compressed with zlib, though not called so")
+            self.notes.append(f"{NOTE}{kind} arrays are compressed with zlib, though not called so")
             return label, True
         raise InputError(
             f"{self.path}: spectrum {first}: its {kind} array of {length[0]} values is stored in "

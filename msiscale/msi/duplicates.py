@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.msi.asked import Asked
 from msiscale.msi.source import MsiSource, batches
 from msiscale.msi.spectra import Ints, Numbers, starts
@@ -129,14 +129,20 @@ def _contents(source: MsiSource, rows: Ints) -> list[tuple[bytes, bool]]:
 
 def _note(notes: list[str], copies: int, empty: int, real: int, summed: int, asked: Asked) -> None:
     if copies:
-        notes.append(f"{copies} spectra are written twice; each was read once")
+        notes.append(f"{NOTE}{copies} spectra are written twice; each was read once")
     if empty:
-        notes.append(f"{empty} spectra without signal lie on pixels that have another; left out")
+        notes.append(
+            f"{NOTE}{empty} spectra without signal lie on pixels that have another; left out"
+        )
     if real:
         what = "their mean" if asked.duplicates == "mean" else "the first of each"
-        notes.append(f"{real} pixels have several spectra that differ; {what} is read, as asked")
+        notes.append(
+            f"{NOTE}{real} pixels have several spectra that differ; {what} is read, as asked"
+        )
     if summed:
-        notes.append(f"{summed} pixels have spectra of several ion mobilities, which are summed")
+        notes.append(
+            f"{NOTE}{summed} pixels have spectra of several ion mobilities, which are summed"
+        )
 
 
 @dataclass(kw_only=True)

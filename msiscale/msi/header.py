@@ -13,7 +13,7 @@ from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
 from pyimzml.metadata import XMLNS_PREFIX, Metadata
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.msi.asked import NOTHING, Asked
 from msiscale.msi.pixel_size import Resolved, Term, X, Y, resolve
 from msiscale.msi.places import Places
@@ -23,7 +23,9 @@ from msiscale.msi.spectra import Ints
 from msiscale.msi.spectrum_list import ArrayFormat, SpectrumList, xml_error
 from msiscale.store import open_file
 
-NAMELESS = "some terms have no accession; they were read by their names, where these are known"
+NAMELESS = (
+    f"{NOTE}some terms have no accession; they were read by their names, where these are known"
+)
 # of an array: by name, or by accession
 _MOBILITY = re.compile(
     "mobility|drift time|MS:100(2477|2816|2893|3006|3007|3008|3153|3154|3155)", re.IGNORECASE
@@ -74,13 +76,15 @@ def read_header(path: str, asked: Asked = NOTHING) -> ImzmlHeader:
     if not spectra.xyz:
         raise InputError(f"{path}: has no spectra; export the image again")
     if spectra.scientific:
-        notes.append("integers in scientific notation (written by R) were read as integers")
+        notes.append(f"{NOTE}integers in scientific notation (written by R) were read as integers")
     if spectra.nameless and NAMELESS not in notes:
         notes.append(NAMELESS)
     if any(_MOBILITY.search(name) for name in spectra.other_arrays):
-        notes.append("ion mobility is not kept: the intensities of all mobilities are summed")
+        notes.append(
+            f"{NOTE}ion mobility is not kept: the intensities of all mobilities are summed"
+        )
     elif spectra.other_arrays:
-        notes.append("arrays other than m/z and intensity are not read")
+        notes.append(f"{NOTE}arrays other than m/z and intensity are not read")
     content = metadata.file_description.param_by_accession
     uuid = content.get("IMS:1000080")
     groups = metadata.referenceable_param_groups.values()

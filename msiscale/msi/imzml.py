@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.msi.asked import Asked, Polarity
 from msiscale.msi.binary import Binary, Stored
 from msiscale.msi.duplicates import Merged, Settled, settle
@@ -284,7 +284,7 @@ def _place(source: ImzmlSource, header: ImzmlHeader, asked: Asked) -> Settled | 
         words = " and ".join(dict.fromkeys(map(str, reversed(steps))))
         notes.append(f"coordinates in steps of {words}, from x {x}, y {y}, taken as pixels")
     elif source.origin != (1, 1):
-        notes.append(f"coordinates start at x {x}, y {y}; moved to the bounding box")
+        notes.append(f"{NOTE}coordinates start at x {x}, y {y}; moved to the bounding box")
     return None if settled.one_each else settled
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.msi.asked import Asked
 from msiscale.msi.spectra import Ints
 
@@ -130,7 +130,9 @@ def choose(
     (scan,) = left
     mask = np.isin(codes, [i for i, s in enumerate(scans) if s in of and of[s] == scan])
     if len(count) > 1:
-        notes.append(f"{int(mask.sum())} of {len(codes)} spectra are read, the {scan}, as asked")
+        notes.append(
+            f"{NOTE}{int(mask.sum())} of {len(codes)} spectra are read, the {scan}, as asked"
+        )
     if asked.polarity is not None and scan.polarity not in ("+", "-"):
         scan = replace(scan, polarity=asked.polarity)
     return Chosen(mask, scan)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.errors import NOTE, InputError, MsiscaleWarning
 from msiscale.grid import PixelSize
 from msiscale.msi.pixel_size import GIVE, believable, worded
 from msiscale.msi.places import MOST_PIXELS
@@ -259,7 +259,7 @@ class MsiSource:
             self.mz = mz
             return
         if np.any(mz[1:] < mz[:-1]):
-            self.notes.append("the m/z axis does not ascend; sorted")
+            self.notes.append(f"{NOTE}the m/z axis does not ascend; sorted")
         order = np.argsort(mz, kind="stable")
         self.mz, first = np.unique(mz[order], return_index=True)
         if len(first) < len(mz):

@@ -12,7 +12,7 @@ import numpy as np
 from msiscale import msi
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.errors import NOTE, InputError, MsiscaleWarning
 from msiscale.grid import Block, centres_um
 from msiscale.log import hearing
 from msiscale.msi.asked import Asked
@@ -197,7 +197,8 @@ def _say_what_is_left_out(run: Run, keys: dict[str, str], window: Window) -> Non
         without, total = record["without"], record["without"] + record["spectra"]
         if config.normalise != "reference":
             if without:
-                run.say(f"ingest: {s.name}: {without} of {total} spectra are blank and left out")
+                what = f"{NOTE}{without} of {total} spectra are blank and left out"
+                run.notice("ingest", s.name, what)
             continue
         ions = ", ".join(f"{m:g}" for m in config.reference_mz or ())
         what = f"{without} of {total} spectra lack the reference ions (m/z {ions}"
@@ -205,7 +206,7 @@ def _say_what_is_left_out(run: Run, keys: dict[str, str], window: Window) -> Non
             why = f"{s.msi}: {what}, {window}); give other --reference-mz"
             run.set_aside("ingest", s.name, keys[s.name], why)
         elif without:
-            run.say(f"ingest: {s.name}: {what}) and are left out")
+            run.notice("ingest", s.name, f"{what}); these are left out")
 
 
 # a worker writes the blocks of a specimen one after another, all from one index of its spectra

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from msiscale.config import RunConfig
+from msiscale.errors import NOTE
 from msiscale.msi.fixed_axis import half_step
 from msiscale.msi.scatter import Choice, Scatter, common_window
 from msiscale.msi.window import Window
@@ -48,7 +49,10 @@ def measured_window(run: Run, names: Iterable[str]) -> Choice:
 
 def said_of(choice: Choice) -> list[str]:
     """Lines on what was chosen, and on specimens that differ."""
-    return [choice.text(), *(f"{name}: {what}" for name, what in choice.different().items())]
+    return [
+        f"{NOTE}{choice.text()}",
+        *(f"{name}: {what}" for name, what in choice.different().items()),
+    ]
 
 
 def said_of_narrow(choice: Choice, given: Window) -> list[str]:
@@ -68,12 +72,13 @@ def said_of_shares(shares: Mapping[str, float], profile: Iterable[str]) -> list[
     few = {name: share for name, share in shares.items() if share < LITTLE}
     some = {name: share for name, share in shares.items() if LITTLE <= share < MUCH}
     said = []
-    for group, remedy in ((few, REMEDY), (some, "")):
+    for group, remedy, mark in ((few, REMEDY, ""), (some, "", NOTE)):
         if group:
             own = {*group} & {*profile}
             where = " where profile spectra have baseline and noise," if len(own) else ""
             said.append(
-                f"{_named(group)} of the ion current is on the m/z axis; the rest lies between the "
+                f"{mark}{_named(group)} of the ion current is on the m/z axis; the rest "
+                f"lies between the "
                 f"peaks,{where} or in peaks too rare or too weak to be told from noise{remedy}"
             )
     return said

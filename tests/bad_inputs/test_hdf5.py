@@ -150,7 +150,7 @@ ROWS = [
     row(
         "axis_unsorted",
         "m/z axis that descends",
-        "the m/z axis does not ascend; sorted",
+        "note: the m/z axis does not ascend; sorted",
         unsorted,
         READS,
     ),

@@ -17,7 +17,7 @@ CUT = (
     "<file>.ibd: cut short or not of this imzML: the <m/z or intensity> array of spectrum <i> ends "
     "at byte <n> of <size> (<k> of <n> spectra affected); copy the .ibd again"
 )
-MOVED = "coordinates start at x <x>, y <y>; moved to the bounding box"
+MOVED = "note: coordinates start at x <x>, y <y>; moved to the bounding box"
 ENTITIES = (
     "<file>: the XML declares a document type or entities, which imzML never needs; remove the "
     "declaration"
@@ -38,7 +38,8 @@ SAYS = {
     "offset_absurd": CUT,
     "offset_negative": "<file>: spectrum <i>: its <m/z or intensity> offset is negative; export "
     "the image again",
-    "offsets_in_scientific_notation": "integers in scientific notation (written by R) were read "
+    "offsets_in_scientific_notation": "note: integers in scientific notation (written "
+    "by R) were read "
     "as integers",
     "offset_in_words": "<file>: spectrum <i> has m/z array offset '<text>', which is not a number; "
     "export the image again",
@@ -52,7 +53,7 @@ SAYS = {
     "zero_based": MOVED,
     "coordinates_offset": MOVED,
     "coordinates_negative": MOVED,
-    "pixel_twice_alike": "<n> spectra are written twice; each was read once",
+    "pixel_twice_alike": "note: <n> spectra are written twice; each was read once",
     "pixel_twice_different": "<file>: spectra <i> and <j> lie on the same pixel (x <x>, y <y>) and "
     "differ; keep one of them, or give --duplicates first or mean",
     "position_missing": "<file>: spectrum <i> has no position x; export the image again",
@@ -66,7 +67,7 @@ SAYS = {
     "coordinates are used",
     "declared_spectra_too_few": "<n> spectra declared, <m> found; those found are used",
     "mz_unsorted": "<file>: <n> spectra sorted by m/z",
-    "mz_unsorted_shared": "the m/z axis does not ascend; sorted",
+    "mz_unsorted_shared": "note: the m/z axis does not ascend; sorted",
     "mz_twice_alike": "m/z <m/z> is stored more than once, with the same intensities; the copies "
     "are left out",
     "mz_twice_different": "m/z <m/z> is stored more than once, with different intensities, which "
@@ -100,13 +101,16 @@ SAYS = {
     "500.20; choose one with the manifest column ms_level",
     "transitions": "<file>: holds 6 positive MS2 spectra of m/z 500.20, 6 positive MS2 spectra of "
     "m/z 600.30; an image is of one transition: export each as an imzML of its own",
-    "ion_mobility_array": "ion mobility is not kept: the intensities of all mobilities are summed",
-    "term_without_accession": "some terms have no accession; they were read by their names, where "
+    "ion_mobility_array": "note: ion mobility is not kept: the intensities of all "
+    "mobilities are summed",
+    "term_without_accession": "note: some terms have no accession; they were read by "
+    "their names, where "
     "these are known",
-    "position_by_name": "some terms have no accession; they were read by their names, where these "
+    "position_by_name": "note: some terms have no accession; they were read by their "
+    "names, where these "
     "are known",
-    "pixel_twice_empty": "1 spectra without signal lie on pixels that have another; left out",
-    "pixel_twice_zero": "1 spectra without signal lie on pixels that have another; left out",
+    "pixel_twice_empty": "note: 1 spectra without signal lie on pixels that have another; left out",
+    "pixel_twice_zero": "note: 1 spectra without signal lie on pixels that have another; left out",
     "called_64_bit": "intensity arrays are called <f8, but their encoded length is that of <f4; "
     "read as <f4",
     "called_64_bit_without_lengths": "intensity arrays are called <f8, but <f4 is what fits "
@@ -118,7 +122,7 @@ SAYS = {
     "encoded_length_of_nothing": "<file>: spectrum <i>: its intensity array of <n> values is "
     "stored in <n> bytes, which is not <f8 nor any other format; export the image again",
     "encoded_length_wrong": "encoded lengths of the intensity arrays do not fit <f4; ignored",
-    "zlib_unsaid": "m/z arrays are compressed with zlib, though not called so",
+    "zlib_unsaid": "note: m/z arrays are compressed with zlib, though not called so",
     "coordinates_in_um": "coordinates in steps of 50, from x 50, y 50, taken as pixels",
 }
 #: What is written otherwise but means the same, and is read without a word.

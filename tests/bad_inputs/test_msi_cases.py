@@ -49,11 +49,11 @@ CASE_ROWS: list[tuple[str, str, str, str]] = [
     ("formats_empty_spectrum", "an empty spectrum of another number format", READS, ""),
     (
         *("cvparam_without_accession", "a cvParam without accession", READS),
-        "some terms have no accession; they were read by their names, where these are known",
+        "note: some terms have no accession; they were read by their names, where these are known",
     ),
     (
         *("duplicate_empty", "a second, empty spectrum on a pixel", READS),
-        "1 spectra without signal lie on pixels that have another; left out",
+        "note: 1 spectra without signal lie on pixels that have another; left out",
     ),
     (
         *("mislabel_64_is_32", "32-bit floats called 64-bit", READS),

@@ -55,8 +55,8 @@ def test_copies_and_spectra_without_signal_are_left_out(write) -> None:
     values[2], values[1] = values[0], 0
     source = open_source(str(write(xy=XY, spectra=[(AXIS, v) for v in values]).path))
     assert source.notes == [
-        "1 spectra are written twice; each was read once",
-        "1 spectra without signal lie on pixels that have another; left out",
+        "note: 1 spectra are written twice; each was read once",
+        "note: 1 spectra without signal lie on pixels that have another; left out",
     ]
     found = image_of(source)
     np.testing.assert_array_equal(found[1], values[4])

@@ -291,7 +291,7 @@ def test_several_spectra_of_a_pixel_as_asked(tmp_path: Path, how: str) -> None:
     assert source.polarity == "-" and len(source.positions) == 3
     right = [[1, 2], [3, 4] if how == "first" else [4, 5], [0, 7]]
     np.testing.assert_array_equal(source.read_dense(np.arange(3)), right)
-    assert source.notes[0] == "1 spectra are written twice; each was read once"
+    assert source.notes[0] == "note: 1 spectra are written twice; each was read once"
 
 
 def test_sizes_that_no_image_has(tmp_path: Path) -> None:

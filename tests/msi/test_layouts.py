@@ -58,7 +58,7 @@ def test_a_layout_is_a_row_of_the_table(tmp_path: Path, monkeypatch: pytest.Monk
     source = open_source(str(folder), pixel_um=30)
     assert source.pixel_um == PixelSize(30.0, 30.0) and source.mode == "continuous"
     assert source.notes == [
-        "the m/z axis does not ascend; sorted",
+        "note: the m/z axis does not ascend; sorted",
         "pixel size (20.0, 10.0) µm replaced by 30 µm as asked",
     ]
     np.testing.assert_array_equal(source.read_dense(np.arange(6)), image.reshape(6, 4)[:, ::-1])

@@ -90,7 +90,7 @@ def test_every_layout(tmp_path: Path, write: Any) -> None:
     np.testing.assert_array_equal(everything(source), expected(stored))
     odd = [note for note in source.notes if "m/z" in note and "named" not in note]
     assert odd == [
-        "the m/z axis does not ascend; sorted",
+        "note: the m/z axis does not ascend; sorted",
         "m/z 881.26000 is stored more than once, with the same intensities; the copies are left "
         "out",
         "m/z 657.09000, 1500.50000 are stored more than once, with different intensities, which "

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.grid import blocks
 from msiscale.msi.hdf5_source import Dense, Hdf5Source
 from msiscale.msi.tree import MOST_WHOLE, Tree
@@ -32,7 +32,9 @@ def open_cube(
     yx = address if y_first else address[:, ::-1]
     notes = []
     if not measured.all():
-        notes.append(f"{int((~measured).sum())} pixels without any signal taken as not measured")
+        notes.append(
+            f"{NOTE}{int((~measured).sum())} pixels without any signal taken as not measured"
+        )
     return Dense.of(h5, (name,), yx, address, mz, notes, mz_first=mz_first)
 
 

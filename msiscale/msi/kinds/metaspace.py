@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from msiscale.errors import NOTE
 from msiscale.msi.hdf5_source import Hdf5Source, whole_indices
 from msiscale.msi.kinds.anndata import matrix, set_size, sign_of, var_mz
 from msiscale.msi.kinds.cube import SCAN
@@ -23,7 +24,9 @@ def _open(tree: Tree) -> Hdf5Source:
     measured = _with_signal(every, len(yx))
     source = every
     if not measured.all():
-        notes.append(f"{int((~measured).sum())} pixels without any signal taken as not measured")
+        notes.append(
+            f"{NOTE}{int((~measured).sum())} pixels without any signal taken as not measured"
+        )
         source = _of_rows(tree, every, yx, measured, notes)
     size = [_said(tree, f"{_SIZE}/{axis}") for axis in ("Yaxis", "Xaxis")]
     set_size(source, size, f"uns/metaspace/{_SIZE}")

@@ -43,7 +43,7 @@ def test_zeros_are_not_measured(
     known = Image(image.mz, image.yx[order], image.rows[order])
     known.check(source, known.rows.any(axis=1))
     assert source.pixel_um == (30, 50) and source.polarity == "-"
-    assert source.notes == ["2 pixels without any signal taken as not measured"]
+    assert source.notes == ["note: 2 pixels without any signal taken as not measured"]
 
 
 def test_what_is_known_may_be_in_obs(rectangle: Arrays) -> None:
