@@ -178,6 +178,7 @@ def open_imzml(path: str, asked: Asked) -> MsiSource:
         origin=(0, 0),
         lengths=intensity_arrays.length,
         polarity=_polarity(header, notes),
+        ms_level=header.scan.level or None,
         analyser=header.analyser,
         notes=notes,
         mz_arrays=mz_arrays,

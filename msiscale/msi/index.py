@@ -21,7 +21,7 @@ _AXIS = {  # arrays of a shared axis, where there are any
 }
 _KEPT = (
     *("shape", "pixel_um", "pixel_from", "origin", "profile", "polarity", "analyser", "mode"),
-    "notes",
+    *("ms_level", "notes"),
 )
 
 
@@ -52,6 +52,7 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         Stored(dtype, zlib, *index[:, column : column + 3].T.copy())
         for (dtype, zlib), column in zip(facts["stored"], (2, 5), strict=True)
     )
+    axis: dict[str, Any] = {name: store.read(group, name) for name in facts["axis"]}
     folder, slash, _ = path.replace("\\", "/").rpartition("/")
     return ImzmlSource(
         path=path,
@@ -61,10 +62,11 @@ def load_index(group: zarr.Group, path: str) -> ImzmlSource | None:
         pixel_from=facts["pixel_from"],
         positions=index[:, :2].astype(np.int32),
         origin=tuple(facts["origin"]),
-        **{name: store.read(group, name) for name in facts["axis"]},
+        **axis,
         lengths=intensity_arrays.length,
         profile=facts["profile"],
         polarity=facts["polarity"],
+        ms_level=facts["ms_level"],
         analyser=facts["analyser"],
         notes=facts["notes"],
         mz_arrays=mz_arrays,

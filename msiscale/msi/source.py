@@ -60,6 +60,7 @@ class MsiSource:
     lengths : (n,) int64, number of values of every spectrum as it is stored
     profile : True for profile spectra, False for centroids
     polarity : '+', '-' or None
+    ms_level : 1, 2, … or None
     analyser : 'orbitrap', 'ft-icr', 'tof' or None, as the file says
     notes : what was odd and how it was read, one sentence each
     """
@@ -77,6 +78,7 @@ class MsiSource:
     lengths: Ints
     profile: bool = False
     polarity: str | None = None
+    ms_level: int | None = None
     analyser: str | None = None
     notes: list[str]
 

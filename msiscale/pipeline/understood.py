@@ -29,7 +29,7 @@ class Understood:
     specimen, patient : names
     msi : ``pixels`` measured, ``grid`` (y, x), ``pixel_um`` (y, x) and ``pixel_um_from``, ``mz``
         (lowest, highest) and ``spacing_mz`` (median) of three spectra, ``spectra`` (centroid or
-        profile), ``polarity``, ``analyser``
+        profile), ``polarity``, ``ms_level``, ``analyser``
     slide : ``pixels`` and ``mm`` (height, width), ``mpp`` (y, x, µm) and ``mpp_from``, ``levels``
     annotation : a ``class``, its ``mm2`` and what it ``counts`` as, each; None without a file
     registration : how it will be registered
@@ -64,6 +64,7 @@ class Understood:
             "spacing_mz": float(np.median(gaps)) if len(gaps) else None,
             "spectra": "profile" if source.profile else "centroid",
             "polarity": source.polarity,
+            "ms_level": source.ms_level,
             "analyser": source.analyser,
         }
 
@@ -128,6 +129,7 @@ def _msi_words(msi: dict[str, Any]) -> Iterator[str]:
     if msi["spacing_mz"] is not None:
         yield f"median spacing {msi['spacing_mz']:.4g}"
     yield f"polarity {msi['polarity'] or _NOT_SAID}"
+    yield f"MS{msi['ms_level']}" if msi["ms_level"] else f"MS level {_NOT_SAID}"
 
 
 def _side(size: Sequence[float]) -> str:

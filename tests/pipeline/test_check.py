@@ -304,6 +304,7 @@ def test_strict_and_json(tmp_path: Path) -> None:
         "spacing_mz": 100.0,
         "spectra": "centroid",
         "polarity": None,
+        "ms_level": None,
         "analyser": None,
     }
     assert first["slide"]["mpp"] == [5.0, 5.0] and first["slide"]["mpp_from"] == "manifest"
