@@ -9,6 +9,8 @@ import numpy as np
 import msiscale as ms
 from benchmarks.axis.cohorts import Floats, Truth, manifest, write
 from msiscale.errors import InputError
+from msiscale.msi import open_source
+from msiscale.msi.pixel_size import worded
 from msiscale.msi.window import Window
 from msiscale.store import StoredSpecimen, read, read_json
 
@@ -61,6 +63,9 @@ def real_files(folder: Path) -> list[Path]:
 def real_share(folder: Path, path: Path) -> dict[str, float]:
     """Share of a file's ion current that reaches its cube; what is said is printed as it comes."""
     out = str(folder / "out")
+    source = open_source(str(path))
+    size = "unknown" if source.pixel_um is None else worded(source.pixel_um)
+    print(f"{path.name}: pixel size {size}: {source.pixel_from}")
     cohort = manifest(folder, [f"S0,P0,{path.resolve()},50"])
     try:
         if ms.run(str(cohort), out, stages=("ingest",), workers=1).failed:

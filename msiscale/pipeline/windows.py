@@ -72,12 +72,12 @@ def said_of_shares(shares: Mapping[str, float], profile: Iterable[str]) -> list[
     few = {name: share for name, share in shares.items() if share < LITTLE}
     some = {name: share for name, share in shares.items() if LITTLE <= share < MUCH}
     said = []
-    for group, remedy, mark in ((few, REMEDY, ""), (some, "", NOTE)):
+    for group, remedy in ((few, REMEDY), (some, "")):
         if group:
             own = {*group} & {*profile}
             where = " where profile spectra have baseline and noise," if len(own) else ""
             said.append(
-                f"{mark}{_named(group)} of the ion current is on the m/z axis; the rest "
+                f"{_named(group)} of the ion current is on the m/z axis; the rest "
                 f"lies between the "
                 f"peaks,{where} or in peaks too rare or too weak to be told from noise{remedy}"
             )
