@@ -153,7 +153,9 @@ def _metadata(
                 f"{path}: the imzML header is incomplete (fileDescription, "
                 "referenceableParamGroupList); export the image again"
             ) from None
-    for text in sorted({str(warning.message) for warning in caught}):
+    # a file of somebody else that is collected meanwhile is none of the header's
+    own = (w for w in caught if not issubclass(w.category, ResourceWarning))
+    for text in sorted({str(warning.message) for warning in own}):
         # Other spellings of a scan setting's name, or none at all, mean nothing.
         if "IMS:" not in text and 'name ""' not in text:
             notes.append(f"header: {text}")

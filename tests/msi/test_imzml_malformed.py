@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.msi import open_source
+from msiscale.msi import header, open_source
 
 
 def refused(file, *words: str) -> None:
@@ -403,3 +404,18 @@ def test_third_arrays_are_left_out_and_said(write) -> None:
         text.replace("</binaryDataArrayList>", third + "</binaryDataArrayList>"), "latin-1"
     )
     sound(file, "ion mobility")
+
+
+def test_a_file_that_is_collected_meanwhile_is_no_note(
+    write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loud(header.Metadata):
+        def __init__(self, root) -> None:
+            warnings.warn("unclosed file", ResourceWarning, stacklevel=2)
+            warnings.warn("an odd term", UserWarning, stacklevel=2)
+            super().__init__(root)
+
+    file = write()
+    monkeypatch.setattr(header, "Metadata", Loud)
+    notes = open_source(str(file.path)).notes
+    assert "header: an odd term" in notes and not any("unclosed" in note for note in notes)
