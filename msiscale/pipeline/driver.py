@@ -278,5 +278,6 @@ def _write_run(job: Run, started: str, began: float) -> None:
             **{p: version(p) for p in PACKAGES},
         },
     }
+    if notices != earlier.get("notices"):  # before the document, so that a stop between is mended
+        write_csv(join(job.out, "notices.csv"), table_of_notices(notices), OF_NOTICES)
     write_json(join(job.out, "run.json"), document)
-    write_csv(join(job.out, "notices.csv"), table_of_notices(notices), OF_NOTICES)
