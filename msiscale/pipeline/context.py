@@ -239,7 +239,7 @@ class Run:
         )
 
     def notices(self, earlier: Iterable[Notice]) -> list[Notice]:
-        """All that was noticed, also earlier and in parts that this run left alone."""
+        """All that was noticed, by stage, also earlier and in parts that this run left alone."""
         known, mine = {"": "", COHORT: ""} | {n: n for n in self.names}, self._records
         kept = [n for n in earlier if n.stage in PARTS.keys() - mine.keys() and n.specimen in known]
         recorded = [
@@ -249,7 +249,9 @@ class Run:
             if name in records
             for text in records[name].get("notices", [])
         ]
-        return [*dict.fromkeys([*kept, *recorded, *self._notices])]
+        order = {part: i for i, part in enumerate(PARTS)}
+        found = dict.fromkeys([*kept, *recorded, *self._notices])
+        return sorted(found, key=lambda n: order.get(n.stage, -1))
 
     def tasks(
         self,
