@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from json import dumps
 from typing import Any
 
 import click
@@ -80,9 +79,11 @@ def _ended(context: click.Context, result: Any) -> None:
 @click.argument("manifest")
 @choices()
 @option("--strict", "Exit with 1 where there is a warning, not only a problem", is_flag=True)
-@option("--json", "Print problems, notices and what was understood as JSON", is_flag=True)
+@option("--json as_json", "Print problems, notices and what was understood as JSON", is_flag=True)
 @click.pass_context
-def check(context: click.Context, /, manifest: str, strict: bool, json: bool, **words: Any) -> None:
+def check(
+    context: click.Context, /, manifest: str, strict: bool, as_json: bool, **words: Any
+) -> None:
     """Open and validate every input and say how each was understood; compute nothing.
 
     One line a problem, exit 1 if any.
@@ -93,22 +94,21 @@ def check(context: click.Context, /, manifest: str, strict: bool, json: bool, **
     found = check_inputs(manifest, configured(words))
     kinds = {k: [n for n in found.notices if n.severity == k] for k in ("warning", "note")}
     fails = bool(found.problems or (strict and kinds["warning"]))
-    if json:
-        click.echo(dumps(found.as_dict(), ensure_ascii=False, indent=1))
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
         context.exit(int(fails))
-    for each in found.understood:
-        for line in each.lines():
-            click.echo(line)
-    for line in found.problems:
+    for line in [*(line for each in found.understood for line in each.lines()), *found.problems]:
         click.echo(line)
-    said = []
+    counts = []
     for kind, some in kinds.items():
         told = [*lines(some)]
         for line in told:
             click.echo(f"{kind}: {line}")
-        said += [f"{len(told)} {kind}{'' if len(told) == 1 else 's'}"] if told else []
+        if told:
+            counts.append(f"{len(told)} {kind}{'' if len(told) == 1 else 's'}")
     if not found.problems:
-        click.echo(", with ".join(["all inputs can be used", *filter(None, [" and ".join(said)])]))
+        but = f", with {' and '.join(counts)}" if counts else ""
+        click.echo(f"all inputs can be used{but}")
     context.exit(int(fails))
 
 

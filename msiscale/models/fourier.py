@@ -276,12 +276,12 @@ class RandomFourier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SparseTak
 
     @property
     def frequencies_(self) -> Floats:
-        """Of each feature along each direction, (r, N)."""
+        """Frequency of each feature along each direction, (r, N)."""
         return self.map_.frequencies
 
     @property
     def phases_(self) -> Floats:
-        """Of each feature, (N,)."""
+        """Phase of each feature in radians, (N,)."""
         return self.map_.phases
 
     @property

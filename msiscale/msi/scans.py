@@ -46,7 +46,7 @@ class Scan:
 
     @classmethod
     def of(cls, terms: Iterable[str], values: Mapping[str, Sequence[str]]) -> Scan:
-        """From accessions, and the values of those in `VALUED`."""
+        """Make one from the accessions of a spectrum, and the values of those in `VALUED`."""
         found = set(terms)
         polarity = "+" * (POSITIVE in found) + "-" * (NEGATIVE in found)
         levels = {int(v) for v in values.get(LEVEL, ()) if v.isdecimal() and len(v) < 3}

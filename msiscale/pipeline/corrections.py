@@ -218,7 +218,7 @@ def _scores(
     root: str,
     key: str,
 ) -> Scores:
-    """Of each patient, by the fold that left it out."""
+    """Fit with a correction; the scores of each patient are by the fold that left it out."""
     patients = {s.name: s.patient for s in specimens}
     units, columns = held_out_together(run, specimens), supported_columns(run)
     folds = leave_one_group_out(units)

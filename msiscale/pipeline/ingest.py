@@ -20,7 +20,6 @@ from msiscale.msi.calibration import Calibration
 from msiscale.msi.cube import indices_in
 from msiscale.msi.index import load_index, save_index
 from msiscale.msi.normalisation import Scaling
-from msiscale.msi.peaks import binned
 from msiscale.msi.scatter import scatter_of
 from msiscale.msi.source import MsiSource
 from msiscale.msi.window import Window
@@ -78,9 +77,6 @@ def _peaks(
     state_url: str, specimen: Specimen, config: RunConfig, tolerance_ppm: float
 ) -> dict[str, Any]:
     source = opened(specimen, config)
-    if binned(source):
-        source.profile = True
-        source.notes.append("called centroids, but even bins that are full; read as profile")
     for note in source.notes:
         warnings.warn(f"{specimen.msi}: {note}", MsiscaleWarning, stacklevel=2)
     if source.pixel_um is None:

@@ -6,6 +6,7 @@ from msiscale import msi
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.msi.asked import Asked
+from msiscale.msi.peaks import binned
 from msiscale.msi.source import MsiSource
 
 
@@ -21,5 +22,9 @@ def asked_of(specimen: Specimen, config: RunConfig) -> Asked:
 
 
 def opened(specimen: Specimen, config: RunConfig) -> MsiSource:
-    """The image, of which only metadata are read. Raises InputError, one line."""
-    return msi.open_source(specimen.msi, asked=asked_of(specimen, config))
+    """The image, of which metadata and three spectra are read. Raises InputError, one line."""
+    source = msi.open_source(specimen.msi, asked=asked_of(specimen, config))
+    if binned(source):
+        source.profile = True
+        source.notes.append("called centroids, but even bins that are full; read as profile")
+    return source

@@ -28,7 +28,7 @@ class Understood:
     ----------
     specimen, patient : names
     msi : ``pixels`` measured, ``grid`` (y, x), ``pixel_um`` (y, x) and ``pixel_um_from``, ``mz``
-        (lowest, highest) and ``spacing_mz`` (median) of three spectra, ``spectra`` (centroid or
+        (lowest, highest) of ``mz_from``, ``spacing_mz`` (median), ``spectra`` (centroid or
         profile), ``polarity``, ``ms_level``, ``analyser``
     slide : ``pixels`` and ``mm`` (height, width), ``mpp`` (y, x, µm) and ``mpp_from``, ``levels``
     annotation : a ``class``, its ``mm2`` and what it ``counts`` as, each; None without a file
@@ -44,7 +44,7 @@ class Understood:
 
     @classmethod
     def of(cls, specimen: Specimen) -> Understood:
-        """Of which only the manifest is known so far."""
+        """What the manifest alone says, before any file is read."""
         how = next((c for c in ("landmarks", "matrix") if getattr(specimen, c)), "by the images")
         return cls(specimen.name, specimen.patient, registration=how)
 
@@ -60,6 +60,7 @@ class Understood:
             "grid": [int(n) for n in source.shape],
             "pixel_um": None if size is None else [float(size.y), float(size.x)],
             "pixel_um_from": "the manifest" if specimen.pixel_um else source.pixel_from,
+            "mz_from": "three spectra" if source.mz is None else "all spectra",
             "mz": [float(mz[0]), float(mz[-1])] if len(mz) else None,
             "spacing_mz": float(np.median(gaps)) if len(gaps) else None,
             "spectra": "profile" if source.profile else "centroid",
@@ -124,7 +125,8 @@ def _msi_words(msi: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"{_side(msi['pixel_um'])} µm each (from {msi['pixel_um_from']})"
     if msi["mz"] is not None:
-        yield "m/z {:.2f} to {:.2f}".format(*msi["mz"])
+        of = " (of three spectra)" if msi["mz_from"] == "three spectra" else ""
+        yield "m/z {:.2f} to {:.2f}".format(*msi["mz"]) + of
     yield f"{msi['spectra']} spectra"
     if msi["spacing_mz"] is not None:
         yield f"median spacing {msi['spacing_mz']:.4g}"

@@ -77,8 +77,7 @@ def said_of_shares(shares: Mapping[str, float], profile: Iterable[str]) -> list[
             own = {*group} & {*profile}
             where = " where profile spectra have baseline and noise," if len(own) else ""
             said.append(
-                f"{_named(group)} of the ion current is on the m/z axis; the rest "
-                f"lies between the "
+                f"{_named(group)} of the ion current is on the m/z axis; the rest lies between the "
                 f"peaks,{where} or in peaks too rare or too weak to be told from noise{remedy}"
             )
     return said

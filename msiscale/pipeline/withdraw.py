@@ -146,8 +146,8 @@ def _withdraw(
     tables = [k for k in ("patients", "failed", "cost", "captured") if k in document]
     facts = {k: {n: v for n, v in document[k].items() if n in left} for k in tables}
     noticed = [n for n in document.get("notices", []) if n["specimen"] in left]
-    write_json(plan, {**document, "specimens": left, "notices": noticed, **facts})
     write_csv(join(out, "notices.csv"), table(noticed), COLUMNS)
+    write_json(plan, {**document, "specimens": left, "notices": noticed, **facts})
     ledger.forget("manifest", names)
     lines = [
         f"{out}: withdrawn: {', '.join(names)}; deleted with them: model, metrics, maps, figures"

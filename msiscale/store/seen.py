@@ -37,7 +37,7 @@ def one_a_folder(paths: Iterable[str | None]) -> list[str]:
 
 
 def one_a_mount(paths: Iterable[str]) -> tuple[str, ...]:
-    """Of files that are there, one for each file system."""
+    """Choose one file for each file system, among files that are there."""
     return tuple({os.stat(path).st_dev: path for path in paths}.values())
 
 

@@ -300,6 +300,7 @@ def test_strict_and_json(tmp_path: Path) -> None:
         "grid": [10, 12],
         "pixel_um": [50.0, 50.0],
         "pixel_um_from": "the file",
+        "mz_from": "all spectra",
         "mz": [200.0, 400.0],
         "spacing_mz": 100.0,
         "spectra": "centroid",
