@@ -108,103 +108,121 @@ class RunConfig:
         "tic", "Intensity normalisation applied to each spectrum"
     )
     reference_mz: tuple[float, ...] | None = _msi(
-        None, "The m/z of ions whose sum is what --normalise reference divides by", check=_POSITIVES
+        None,
+        "Reference ions (m/z), by whose summed intensity --normalise reference divides",
+        check=_POSITIVES,
     )
     transform: Literal["none", "log", "sqrt"] = _msi(
         "none", "Transform applied to the normalised intensities"
     )
     recalibrate: str | None = _msi(
         None,
-        "Known ions that correct the m/z: a CSV, or builtin: with lipids, dhb, chca or 9aa",
+        "Known ions used to correct the m/z of each specimen: a CSV file, or builtin: followed by "
+        "lipids, dhb, chca or 9aa",
         metavar="FILE|builtin:NAME",
     )
     recalibrate_ppm: float = _msi(
-        50.0, "Largest mass error that the recalibration looks for", "ppm", check=_POSITIVE
+        50.0, "Largest mass error that recalibration can correct", "ppm", check=_POSITIVE
     )
     tolerance_ppm: float | Literal["auto"] = _msi(
         "auto",
-        "Half the width of the window around a peak in ppm, or auto: from the scatter of the peaks "
-        "that is measured",
+        "Half-width of the window around each peak in ppm; auto measures the scatter of the peaks",
         check=Check(lambda v: v == "auto" or 0 < v < 1e6, "give auto or a positive number"),
         metavar="auto|PPM",
     )
     axis: str | None = _msi(
         None,
-        "The m/z axis: a CSV of m/z, steps as ppm:LO:HI:STEP, or that of another run (its --out)",
-        unset="the peaks that are found",
+        "Axis of m/z to use: a CSV file of m/z, even steps as ppm:LO:HI:STEP, or the axis of "
+        "another run (its --out)",
+        unset="the peaks found in the cohort",
         metavar="FILE|ppm:LO:HI:STEP|RUN",
     )
     min_frequency: float = _msi(
-        0.01, "Least fraction of a specimen's pixels that must have a peak", check=_FRACTION
+        0.01,
+        "Smallest fraction of a specimen's pixels in which a peak must occur to be kept",
+        check=_FRACTION,
     )
     snr: float = _msi(
-        3.0, "Least signal-to-noise ratio of a peak in the summed spectrum", check=_ZERO_OR_MORE
+        3.0, "Smallest signal-to-noise ratio of a peak in the summed spectrum", check=_ZERO_OR_MORE
     )
     duplicates: Literal["refuse", "first", "mean"] = _msi(
-        "refuse", "What to do with spectra of one pixel that differ: use the first, or their mean"
+        "refuse",
+        "Treatment of a pixel that has several different spectra: refuse the file, use the first "
+        "spectrum, or use their mean",
     )
     registration: Literal["given", "auto"] = _place(
-        "given", "Source of the registration, auto for the images even where it is given"
+        "given",
+        "Source of the registration: the manifest where it gives one (given), or always the "
+        "images (auto)",
     )
     refine: Literal["none", "bspline"] = _place(
         "none", "Deformation beyond the affine map, measured on the images"
     )
     tissue: Literal["found", "all"] = _place(
         "found",
-        "Pixels that count: those on the tissue of the slide (found), or with the background all "
-        "that lie on the slide, as published (all)",
+        "Pixels that are analysed: those on tissue (found), or all that lie on the slide, "
+        "background included (all; as published)",
     )
     encoder: str = _slide(
         "stains,efficientnet-lite0:all",
-        "What describes the slide: stains, resnet50:layer3, efficientnet-lite0, some layers of a "
-        "network (efficientnet-lite0:stem+b2+b4, resnet50:all), timm:NAME, own:MODULE:FUNCTION, "
-        "or several with commas between them",
+        "Features computed from the slide: stains, resnet50:layer3, efficientnet-lite0, some "
+        "layers of a network (efficientnet-lite0:stem+b2+b4, resnet50:all), timm:NAME, "
+        "own:MODULE:FUNCTION, or several separated by commas",
     )
     weights: str | None = _slide(
-        None, "Weights of the encoder", unset="ImageNet", metavar="NAME|FILE|random:SEED"
+        None, "Weights loaded into the encoder", unset="ImageNet", metavar="NAME|FILE|random:SEED"
     )
     compile: bool = _slide(
-        False, "Compile the encoder with torch.compile: for GPUs, at a minute a worker", unset="no"
+        False,
+        "Compile the encoder with torch.compile, which pays on GPUs and takes each worker a minute",
+        unset="no",
     )
     mpp: float | None = _slide(
         None,
-        "Pixel size at which the encoder sees the slide",
-        "µm",
+        "Resolution at which the encoder sees the slide",
+        "µm per pixel",
         unset="0.5, or that of the coarsest slide where it is larger",
         check=_POSITIVE,
     )
     window: int | None = _slide(
         None,
-        "Side of a forward pass without its halo",
+        "Side of the region seen by one forward pass, without its halo",
         "slide pixels",
         unset="what fits into 4 GiB a worker",
         check=Check(lambda v: v > 0 and v % 64 == 0, "give a multiple of 64 pixels, 64 or more"),
     )
     precision: Literal["float32", "bfloat16", "tf32", "float16"] = _slide(
-        "float32", "Kind of numbers in which the encoder computes"
+        "float32", "Floating-point precision of the encoder"
     )
     feature_mode: Literal["dense", "tiles"] = _slide(
-        "dense", "Features of the slide as a whole, or of tiles each by itself, as published"
+        "dense",
+        "Where features are computed: over the whole slide (dense), or in separate tiles (tiles; "
+        "as published)",
     )
     cancer_classes: tuple[str, ...] | None = _label(
-        None, "Annotated classes of cancer", unset="the usual names", spelled="--cancer-class"
+        None,
+        "Annotation classes that count as cancer, separated by commas",
+        unset="the usual names",
+        spelled="--cancer-class",
     )
     exclude_classes: tuple[str, ...] | None = _label(
-        None, "Annotated classes that are left out as unknown", spelled="--exclude-class"
+        None,
+        "Annotation classes whose pixels are left out as unknown, separated by commas",
+        spelled="--exclude-class",
     )
     labels: Literal["fraction", "hard"] = _model(
         "fraction",
-        "What classifiers are fitted to: the annotated fraction of a pixel, or 1 from 0.5 on and "
-        "else 0, as published (hard)",
+        "Target of the classifiers: the annotated fraction of each pixel (fraction), or 1 where "
+        "it is at least 0.5 and else 0 (hard; as published)",
     )
     min_coverage: float = _model(
-        0.5, "Least fraction of an MSI pixel that the slide must cover", check=_FRACTION
+        0.5, "Smallest fraction of an MSI pixel that the slide must cover", check=_FRACTION
     )
     components: int = _model(200, "Largest number of PCA modes of the MSI", check=_COUNT)
     head: str = _model(
         "linear",
-        "What predicts from H&E: maps linear in the features of the slide, or in N random Fourier "
-        "features of them as well, which follow curves and take a reading of the pixels a fold",
+        "Model that predicts from H&E features: linear, or linear plus N random Fourier features, "
+        "which can follow curves and read all pixels once more for each fold",
         check=Check(
             lambda v: v == "linear" or fourier_features(v) > 0, "give linear, or rff:N, as rff:512"
         ),
@@ -212,49 +230,51 @@ class RunConfig:
     )
     alphas: tuple[float, ...] = _model(
         (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3),
-        "Penalties of the ridge regression to choose from, and between which to refine, 0 for none",
+        "Candidate penalties of the ridge regression, refined between neighbours; 0 is no penalty",
         check=Check(lambda v: min(v, default=-1) >= 0, "give one or more, none below zero"),
     )
     costs: tuple[float, ...] = _model(
         (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-        "Values of C of the logistic regressions to choose from",
+        "Candidate values of C for the logistic regressions",
         check=_POSITIVES,
     )
     pca: Literal["training", "all", "incremental", "quarter"] = _model(
         "training",
-        "Spectra that the PCA is fitted on: those of a fold's training patients (training), or of "
-        "all patients with one PCA for all folds (all), in batches of 200 (incremental), of every "
-        "second pixel each way as published (quarter)",
+        "Spectra to which the PCA is fitted: those of each fold's training patients (training), "
+        "or one PCA of all patients (all), in batches of 200 (incremental), or of every second "
+        "row and column (quarter; as published)",
     )
     scaler: Literal["floored", "standard"] = _model(
         "floored",
-        "What features and predicted modes are divided by: a deviation with a floor (floored), or "
-        "each its own deviation in training, as published (standard)",
+        "Divisor of features and predicted modes: the standard deviation in training with a floor "
+        "(floored) or without one (standard; as published)",
     )
     scaling: Literal["training", "own"] = _model(
-        "training", "Rows whose mean and deviation scale held-out rows; their own as published"
+        "training",
+        "Rows whose mean and standard deviation scale the held-out rows: those of training, or "
+        "the held-out rows themselves (own; as published)",
     )
     calibrate: Literal["patients", "prior", "none"] = _model(
         "patients",
-        "Correction that makes scores probabilities at the prevalence of the training: by training "
-        "patients left out (patients), for the class weights alone (prior), or none, as published",
+        "Calibration of scores into probabilities: learned on left-out training patients "
+        "(patients), for the class weights alone (prior), or none (as published)",
     )
     average: Literal["pooled", "folds"] = _valid(
         "pooled",
-        "Figures of cancer over all specimens: of all pixels held out (pooled), or the mean of "
-        "those of the folds, as published (folds)",
+        "Summary of cancer scores over specimens: over all held-out pixels together (pooled), or "
+        "the mean over folds (folds; as published)",
         stages=("fit",),
     )
     protocols: tuple[str, ...] = _valid(
         PROTOCOLS,
-        "Protocols of validation, of which the first is the headline",
+        "Validation protocols, separated by commas; the first gives the headline",
         stages=("fit",),
         check=Check(lambda v: {*v} <= {*PROTOCOLS}, f"use {', '.join(PROTOCOLS)}"),
     )
     folds: str = _valid(
         "auto",
-        "Patients held out together: each by itself (patients), or all in N groups; auto takes "
-        "groups where there are many",
+        "How patients are held out: one at a time (patients) or in N groups; auto uses groups "
+        "when there are many patients",
         stages=("fit", "robustness"),
         check=Check(
             lambda v: v in ("auto", "patients") or (v.isdecimal() and int(v) > 2),
@@ -264,84 +284,93 @@ class RunConfig:
     )
     jitter: tuple[float, ...] = _valid(
         (),
-        "Distances by which the slide is misplaced to fit again (--jitter alone: 0,0.5,1,2)",
+        "Distances by which the slide is misplaced for further fits, which show how much "
+        "registration matters (--jitter alone: 0,0.5,1,2)",
         "MSI pixels",
         check=Check(lambda v: min(v, default=0) >= 0, "give none below zero"),
         metavar="[PX,…]",
         bare="0,0.5,1,2",
     )
     null: int = _valid(
-        0, "Number of fits with a moved annotation, which show chance", check=_ZERO_OR_MORE
+        0,
+        "Number of further fits with a moved annotation, which show what chance gives",
+        check=_ZERO_OR_MORE,
     )
     correct: tuple[str, ...] = _valid(
         (),
-        "Corrections between specimens to try, each a fit beside one without: background, quantile "
-        "or combat, or several with commas between them (--correct alone: all)",
+        "Corrections between specimens to try, each compared with a fit without it: background, "
+        "quantile, combat, or several separated by commas (--correct alone: all)",
         stages=("corrections",),
         check=Check(lambda v: {*v} <= {*CORRECTIONS}, f"use {', '.join(CORRECTIONS)}"),
         metavar="[NAME,…]",
         bare=",".join(CORRECTIONS),
     )
     lipids: str | None = _ion(
-        None, "Table of LIPID MAPS as CSV, TSV or SDF", unset="a built-in one", metavar="FILE"
+        None,
+        "Lipid table downloaded from LIPID MAPS, as CSV, TSV or SDF",
+        unset="a built-in table",
+        metavar="FILE",
     )
     polarity: Literal["+", "-"] | None = _ion(
         None,
-        "Polarity of the spectra that are read, and that lipids are named for",
+        "Polarity of the spectra to read and of the lipid ions to name",
         stages=("ingest", "biomarkers", "annotate"),
         unset="as the files say",
     )
     adducts: tuple[str, ...] | None = _ion(
-        None, "Adducts of the lipids, as [M+H]+,[M+Na]+", unset="those usual for the polarity"
+        None,
+        "Adducts used to name lipids, such as [M+H]+,[M+Na]+",
+        unset="the usual ones for the polarity",
     )
-    annotation_ppm: float = _ion(
-        5.0, "Largest mass error of a lipid's match", "ppm", check=_POSITIVE
-    )
+    annotation_ppm: float = _ion(5.0, "Largest mass error of a lipid match", "ppm", check=_POSITIVE)
     shifts: int = _ion(
         500,
-        "Number of places where the annotation is laid as well, which show chance, 0 for none",
+        "Number of shifted copies of the annotation that show what chance gives; 0 for none",
         stages=("biomarkers",),
         check=Check(lambda v: v == 0 or v >= 100, "give 100 or more, or 0 for none"),
     )
     min_pixels: float = _ion(
         20.0,
-        "Least area of cancer, and of other tissue, with which a specimen has a say",
+        "Smallest area of cancer, and of other tissue, with which a specimen counts",
         "MSI pixels",
         stages=("biomarkers",),
         check=_ZERO_OR_MORE,
     )
     decoys: int = _lipid(
         20,
-        "Number of implausible adducts that are tried for each formula",
+        "Number of implausible adducts used as decoys for each formula",
         check=Check(lambda v: 1 <= v <= 80, "give 1 to 80"),
     )
     matrix_ions: str | None = _lipid(
-        None, "Ions of the matrix, which are marked: a CSV or TSV with a column mz", metavar="FILE"
+        None,
+        "Matrix ions to mark in the results: a CSV or TSV file with a column mz",
+        metavar="FILE",
     )
     analyser: Literal["orbitrap", "ft-icr", "tof"] | None = _lipid(
         None,
-        "Mass analyser, whose resolving power falls with the root of m/z (orbitrap), with m/z "
-        "(ft-icr) or not at all (tof)",
+        "Mass analyser, whose resolving power falls with the square root of m/z (orbitrap), with "
+        "m/z (ft-icr) or not at all (tof)",
         unset="as the files say, else orbitrap",
     )
     resolving_power: float | None = _lipid(
         None,
         "Resolving power at m/z 200",
-        unset="140000 of an Orbitrap, 400000 of an FT-ICR, 30000 of a TOF",
+        unset="140000 for an Orbitrap, 400000 for an FT-ICR, 30000 for a TOF",
         check=Check(lambda v: 1e3 <= v < 1e8, "give m/z over peak width"),
     )
     region_probability: float | None = _region(
         None,
-        "Least probability of a pixel of a region of predicted cancer, mean of the predictors",
-        unset="the thresholds chosen in the training patients",
+        "Smallest probability, averaged over the models, of a pixel in a region of predicted "
+        "cancer",
+        unset="the thresholds chosen on the training patients",
         check=Check(lambda v: 0 < v < 1, "give one between 0 and 1"),
     )
     region_um2: float = _region(
-        20_000.0, "Least area of a region of predicted cancer", "µm²", check=_ZERO_OR_MORE
+        20_000.0, "Smallest area of a region of predicted cancer", "µm²", check=_ZERO_OR_MORE
     )
     block: int = option(
         64,
-        "Side of the block that is one task and one shard, which changes no number",
+        "Side of the blocks in which images are processed and stored; it changes no result",
         "MSI pixels",
         section="Layout",
         stages=("ingest", "features"),

@@ -51,7 +51,7 @@ def test_help_is_of_whole_phrases_with_defaults() -> None:
                 assert "default:" in said or param.required or param.default is None, said
                 assert "[" not in said or "[M+H]+" in said, said
     said = CliRunner().invoke(cli, ["ingest", "--help"]).output
-    assert "Largest mass error that the recalibration looks for, in ppm (default: 50)." in " ".join(
+    assert "Largest mass error that recalibration can correct, in ppm (default: 50)." in " ".join(
         said.split()
     )
     assert said.index("Options:") < said.index("\nMSI:") < said.index("\nWhere it computes:")
