@@ -19,7 +19,7 @@ FAILED_SPECIMENS = 3
 COHORT = "A cohort"
 STAGE = "One stage of run"
 SLIDES = "Slides without MSI"
-FORMATS = "Formats of others"
+FORMATS = "Other formats"
 TRUTH = "Cohorts with known truth"
 
 
@@ -29,27 +29,30 @@ TRUTH = "Cohorts with known truth"
 )
 @click.version_option(__version__, prog_name="msiscale")
 @click.option(
-    "--debug", is_flag=True, help="Show the traceback of an error, and what libraries say."
+    "--debug", is_flag=True, help="Show tracebacks of errors and the messages of libraries."
 )
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
-    """Learn to read chemistry and cancer from H&E slides, on cohorts of paired MSI and slides."""
+    """Learn to read chemistry and cancer from H&E slides, with cohorts of paired MSI and slides."""
     context.obj = {"debug": debug}
 
 
-out_option = option("--out", "Folder or URL of the results", required=True, metavar="URL")
+out_option = option("--out", "Folder or URL for the results", required=True, metavar="URL")
 new_axis = option(
-    "--new-axis", "Find the m/z axis anew, from every MSI file", section="MSI", is_flag=True
+    "--new-axis", "Find the m/z axis again, from every MSI file", section="MSI", is_flag=True
 )
 moved_weights = option(
-    "--weights", "File of the encoder's weights", unset="where the run had it", metavar="FILE"
+    "--weights",
+    "File with the weights of the encoder",
+    unset="the file that the run used",
+    metavar="FILE",
 )
 
 
 own_encoder = option(
     "--encoder",
-    "Encoder that the run was made with: needed where it is own:MODULE:FUNCTION, code of yours",
-    unset="that of the run, if it is none of own:",
+    "Encoder of the run; needed only where it is your own code (own:MODULE:FUNCTION)",
+    unset="the encoder of the run",
     metavar="NAME",
 )
 
@@ -78,15 +81,19 @@ def _ended(context: click.Context, result: Any) -> None:
 @cli.command(section=COHORT)
 @click.argument("manifest")
 @choices()
-@option("--strict", "Exit with 1 where there is a warning, not only a problem", is_flag=True)
-@option("--json as_json", "Print problems, notices and what was understood as JSON", is_flag=True)
+@option("--strict", "Exit with status 1 for warnings as well as for problems", is_flag=True)
+@option(
+    "--json as_json",
+    "Print problems, notices and the understanding of each input as JSON",
+    is_flag=True,
+)
 @click.pass_context
 def check(
     context: click.Context, /, manifest: str, strict: bool, as_json: bool, **words: Any
 ) -> None:
-    """Open and validate every input and say how each was understood; compute nothing.
+    """Open and validate every input, and say how each was understood. Compute nothing.
 
-    One line a problem, exit 1 if any.
+    Every problem is one line. The exit status is 1 if there is a problem.
     """
     from msiscale.notices import lines
     from msiscale.pipeline.check import check as check_inputs
@@ -128,19 +135,25 @@ def _add(name: str, section: str, help: str, *stages: str) -> None:
 
     if name in ("run", "ingest"):
         command = new_axis(command)
-    note = "The options of other stages are taken too: give each stage the same." if stages else ""
+    note = (
+        "Options of other stages are accepted too. Give every stage the same options."
+        if stages
+        else ""
+    )
     cli.command(name, section=section, help=help, epilog=note)(command)
 
 
 _add(
-    "run", COHORT, "Every stage on the cohort of MANIFEST; run it again to go on where it stopped."
+    "run",
+    COHORT,
+    "Run every stage on the cohort of MANIFEST. Run it again to continue where it stopped.",
 )
 
 
 @cli.command(section=COHORT)
 @click.argument("url")
 def status(url: str) -> None:
-    """What is done, missing or failed (and why), for every specimen and stage."""
+    """List what is done, missing or failed, and why, for every specimen and stage."""
     from msiscale.pipeline.status import status as read_status
 
     for line in read_status(url):
@@ -149,10 +162,13 @@ def status(url: str) -> None:
 
 @cli.command(section=COHORT)
 @click.argument("url")
-@option("--redo", "Drop what is damaged, so that the next run makes it anew", is_flag=True)
+@option("--redo", "Drop what is damaged, so that the next run makes it again", is_flag=True)
 @where
 def verify(url: str, redo: bool, **words: Any) -> None:
-    """Read the whole run at URL again; where it is damaged, name the stage to redo and exit 1."""
+    """Read the whole run at URL again, and name what is damaged and which stage to redo.
+
+    The exit status is 1 if something is damaged.
+    """
     from msiscale.cluster import Where
     from msiscale.pipeline.verify import verify as read_again
 
@@ -162,7 +178,7 @@ def verify(url: str, redo: bool, **words: Any) -> None:
     if not found.damages:
         click.echo(f"{found.checked} files and parts of arrays are as they were written")
     elif redo:
-        click.echo("their records are dropped; run the same command again to make them anew")
+        click.echo("their records are dropped; run the same command again to make them again")
     else:
         raise InputError(
             f"{url}: {len(found.damages)} damaged; msiscale verify {url} --redo, then run again"
@@ -173,7 +189,7 @@ def verify(url: str, redo: bool, **words: Any) -> None:
 @click.argument("url")
 @click.argument("specimens", nargs=-1, required=True, type=click.UNPROCESSED)
 def withdraw(url: str, specimens: tuple[str, ...]) -> None:
-    """Delete all that the run at URL holds of some specimens, and what was computed with them."""
+    """Delete SPECIMENS from the run at URL, with every result computed from them."""
     from msiscale.pipeline.withdraw import withdraw as delete
 
     for line in delete(url, specimens):
@@ -182,7 +198,7 @@ def withdraw(url: str, specimens: tuple[str, ...]) -> None:
 
 @cli.command(
     section=COHORT,
-    help=f"{stage_named('ablate').help}\n\nGive the options of the finished run at --out.",
+    help=f"{stage_named('ablate').help}\n\nGive the same options as for the finished run at --out.",
 )
 @click.argument("manifest")
 @out_option
@@ -198,8 +214,8 @@ def ablate(context: click.Context, /, manifest: str, out: str, **words: Any) -> 
 
 @cli.command(section=COHORT, help=stage_named("power").help)
 @click.argument("url")
-@option("--effect effects", "AUCs of a biomarker", "0.6,0.7,0.8,0.9", **NUMBERS)
-@option("--patients", "Numbers of patients", "3,4,6,8,10,15,20,30,50,100", **NUMBERS)
+@option("--effect effects", "Effect sizes of a biomarker, as AUC", "0.6,0.7,0.8,0.9", **NUMBERS)
+@option("--patients", "Cohort sizes, in patients", "3,4,6,8,10,15,20,30,50,100", **NUMBERS)
 @where
 @click.pass_context
 def power(
@@ -220,20 +236,27 @@ def power(
 
 @cli.command(
     section=COHORT,
-    help=f"{stage_named('fuse').help}\n\nEach method restores ion images that were degraded by the "
-    "factors; fusion.csv says how well.",
+    help=f"{stage_named('fuse').help}\n\nEach method restores ion images that were degraded by "
+    "--factors. The scores are in fusion.csv.",
 )
 @click.argument("manifest")
-@option("--out", "Folder or URL of a run that has its features", required=True, metavar="URL")
-@option("--factors", "Whole numbers by which the MSI is degraded", "2,4,8", **NUMBERS)
-@option("--methods", "Methods, see docs/fusion", unset="all but pls_deep", **NAMES)
-@option("--ions", "Number of ions with the most structure, or their m/z", "20", metavar="N|m/z,…")
+@option("--out", "Folder or URL of a run whose features are done", required=True, metavar="URL")
+@option("--factors", "Whole factors by which the MSI is degraded", "2,4,8", **NUMBERS)
+@option("--methods", "Methods to compare (see docs/fusion)", unset="all but pls_deep", **NAMES)
 @option(
-    "--pixel-um", "Largest pixel of the images, in µm", unset="a quarter of the MSI's", type=float
+    "--ions", "Number of most structured ions to sharpen, or a list of m/z", "20", metavar="N|m/z,…"
 )
-@option("--scores-only", "Write scores, and no sharpened images", is_flag=True)
 @option(
-    "--consistent", "Make the mean of a pixel's parts what was measured, by adding", is_flag=True
+    "--pixel-um",
+    "Pixel size of the sharpened images, in µm",
+    unset="a quarter of the MSI pixel",
+    type=float,
+)
+@option("--scores-only", "Write the scores, but no sharpened images", is_flag=True)
+@option(
+    "--consistent",
+    "Shift the parts of each MSI pixel so that their mean equals the measured value",
+    is_flag=True,
 )
 @moved_weights
 @own_encoder
@@ -258,15 +281,18 @@ for stage in STAGES:
 @click.argument("slides", nargs=-1, required=True)
 @out_option
 @option(
-    "--pixel-um", "Grid of the prediction, in µm", unset="the MSI pixel of the training", type=float
+    "--pixel-um",
+    "Pixel size of the predicted maps, in µm",
+    unset="the MSI pixel of the training",
+    type=float,
 )
-@option("--slide-mpp", "Pixel size of slides that lack it, in µm", type=float)
-@option("--mz", "Write the predicted ion images of these m/z too", unset="none", **NUMBERS)
+@option("--slide-mpp", "Pixel size of slides whose files do not give it, in µm", type=float)
+@option("--mz", "Also write predicted ion images of these m/z", unset="none", **NUMBERS)
 @of_field(OPTIONS["region_probability"])
 @of_field(OPTIONS["region_um2"])
 @option(
     "--prevalence",
-    "Share of the tissue that is taken to be cancer in such slides, which moves the probabilities",
+    "Fraction of tissue assumed to be cancer in these slides, which shifts the probabilities",
     unset="that of the training patients",
     type=float,
     metavar="P",
@@ -276,7 +302,7 @@ for stage in STAGES:
 @where
 @click.pass_context
 def predict(context: click.Context, /, model: str, slides: tuple[str, ...], **words: Any) -> None:
-    """Cancer and chemistry of SLIDES that have no MSI, by MODEL (the model.zarr of a run)."""
+    """Predict cancer and chemistry of SLIDES without MSI, with MODEL (the model.zarr of a run)."""
     from msiscale.pipeline.predict import predict as predict_slides
 
     failed = predict_slides(model, slides, debug=context.obj["debug"], **words)
@@ -286,23 +312,23 @@ def predict(context: click.Context, /, model: str, slides: tuple[str, ...], **wo
 @cli.command("ion-image", section=SLIDES)
 @click.argument("prediction")
 @option(
-    "--mz", "Ions to predict, as m/z", unset="those of tiers A and B that are read best", **NUMBERS
+    "--mz", "Ions to predict, as m/z", unset="the best predicted ions of tiers A and B", **NUMBERS
 )
 @option(
     "--absent",
-    "Lipids that the training lacked, as PC 34:1 [M+H]+: inferred from those of their class",
+    "Lipids missing from the training, such as PC 34:1 [M+H]+, inferred from their lipid class",
     unset="none",
     **NAMES,
 )
-@option("--out", "Picture or array to write", required=True, metavar="FILE.png|FILE.zarr")
+@option("--out", "Picture or array file to write", required=True, metavar="FILE.png|FILE.zarr")
 def ion_image(
     prediction: str, mz: tuple[float, ...] | None, absent: tuple[str, ...] | None, out: str
 ) -> None:
-    """Predicted ion images of any m/z and their bounds, of a PREDICTION (predictions.zarr/NAME)."""
+    """Write predicted ion images, with bounds, from a PREDICTION (predictions.zarr/NAME)."""
     from msiscale.prediction import write_absent_images, write_ion_images
 
     if mz and absent:
-        raise InputError("--mz and --absent: give one of them; an inferred image is none predicted")
+        raise InputError("--mz and --absent are different kinds of image; give one of them")
     lines = (
         write_absent_images(prediction, absent, out)
         if absent
@@ -315,24 +341,24 @@ def ion_image(
 
 @cli.command("export", section=FORMATS)
 @click.argument("run", metavar="RUN")
-@option("--out", "Folder to write; for spatialdata NAME.zarr", required=True, metavar="URL")
+@option("--out", "Folder to write (for spatialdata, NAME.zarr)", required=True, metavar="URL")
 @option(
     "--format",
-    "Format to write, see docs/formats",
+    "Format to write (see docs/formats)",
     required=True,
     type=click.Choice(["ome-zarr", "spatialdata", "anndata", "parquet", "imzml", "geojson"]),
 )
-@option("--specimen specimens", "Only this specimen; may be repeated", multiple=True)
+@option("--specimen specimens", "Export only this specimen; may be repeated", multiple=True)
 @option(
     "--mz",
-    "Ions of images (ome-zarr, spatialdata) or columns (parquet), as m/z",
+    "Ions to write, as m/z: as images (ome-zarr, spatialdata) or columns (parquet)",
     unset="the strongest as images, no columns",
     **NUMBERS,
 )
-@option("--slides/--no-slides", "Write the H&E too, for ome-zarr", True, unset="yes")
+@option("--slides/--no-slides", "Also write the H&E slides (ome-zarr)", True, unset="yes")
 @click.pass_context
 def export_results(context: click.Context, /, run: str, out: str, **words: Any) -> None:
-    """Results in the formats of other tools: RUN is the --out of run, or of predict."""
+    """Write the results of RUN (the --out of run or predict) in formats of other tools."""
     from msiscale.export import export
 
     done = export(run, out, **words)
@@ -344,9 +370,9 @@ def export_results(context: click.Context, /, run: str, out: str, **words: Any) 
 @cli.command(section=FORMATS)
 @click.argument("slide")
 @click.argument("url")
-@option("--mpp", "Pixel size of a slide that lacks it, in µm", type=float)
+@option("--mpp", "Pixel size of the slide in µm, if its file does not give it", type=float)
 def convert(slide: str, url: str, mpp: float | None) -> None:
-    """A slide as an OME-Zarr 0.5 pyramid."""
+    """Convert SLIDE to an OME-Zarr 0.5 pyramid at URL."""
     from msiscale.slide.convert import convert as convert_slide
 
     convert_slide(slide, url, mpp=mpp)
@@ -355,7 +381,7 @@ def convert(slide: str, url: str, mpp: float | None) -> None:
 
 @cli.command("config-schema", section=FORMATS)
 def config_schema() -> None:
-    """The JSON schema of the file of --config, for editors and checkers."""
+    """Print the JSON schema of config files, for editors and validators."""
     click.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
 
 
@@ -366,7 +392,7 @@ def config_schema() -> None:
 @where
 @click.pass_context
 def demo(context: click.Context, /, out: str, **words: Any) -> None:
-    """Simulate a small cohort, run everything on it, write the report. Works offline."""
+    """Simulate a small cohort, run every stage on it, and write the report. Works offline."""
     from msiscale.demo import demo as run_demo
 
     _ended(context, run_demo(out, debug=context.obj["debug"], **words))
@@ -382,15 +408,17 @@ def demo(context: click.Context, /, out: str, **words: Any) -> None:
 )
 @option("--patients", "Number of patients", unset="one for each specimen", type=click.IntRange(1))
 @option("--seed", "Seed of the simulation", 0)
-@option("--pixels", "MSI rows and columns", unset="40 44, or of a given slide", type=(int, int))
-@option("--pixel-um", "MSI pixel, in µm", unset="100, or 50 on a given slide", type=float)
+@option(
+    "--pixels", "MSI rows and columns", unset="40 44, or what covers a given slide", type=(int, int)
+)
+@option("--pixel-um", "MSI pixel size, in µm", unset="100, or 50 on a given slide", type=float)
 @option("--mpp", "Pixel size of the slides, in µm", 1.0)
-@option("--null", "Annotate a place like any other, so that there is nothing to find", is_flag=True)
-@option("--slide", "Real slide to simulate the MSI on; may be repeated", multiple=True)
-@option("--slide-mpp", "Pixel size of given slides that lack it, in µm", type=float)
+@option("--null", "Place the annotation at random, so that there is nothing to find", is_flag=True)
+@option("--slide", "Real slide on which to simulate MSI; may be repeated", multiple=True)
+@option("--slide-mpp", "Pixel size of given slides whose files do not give it, in µm", type=float)
 @option("--workers", "Number of processes", 1, type=click.IntRange(1))
 def simulate(directory: str, **words: Any) -> None:
-    """A phantom cohort with known truth: imzML, slides, annotations, manifest and truth/."""
+    """Simulate a cohort with known truth: imzML, slides, annotations, manifest and truth/."""
     from msiscale.simulate import simulate as write_cohort
 
     click.echo(write_cohort(directory, **{**words, "slide": words["slide"] or None}))

@@ -130,8 +130,16 @@ def choices(*stages: str) -> Wrap:
     """The options of `RunConfig`; those that none of `stages` uses are taken, but not shown."""
     profiles = click.Choice([*PROFILES])
     return together(
-        option("--config", "TOML file of options, over which those given here win", metavar="FILE"),
-        option("--profile", "Choices of the published study, to begin with", type=profiles),
+        option(
+            "--config",
+            "TOML file of options; options on the command line override it",
+            metavar="FILE",
+        ),
+        option(
+            "--profile",
+            "Set of defaults to start from: published repeats the choices of the study",
+            type=profiles,
+        ),
         *(
             of_field(field, hidden=bool(stages) and not {*stages} & {*field.stages})
             for field in OPTIONS.values()
@@ -145,29 +153,27 @@ def configured(words: dict[str, Any]) -> RunConfig:
     return load_config(words.pop("config"), words.pop("profile"), **chosen)
 
 
-_where = partial(option, section="Where it computes")
+_where = partial(option, section="Where it runs")
 where = together(  # the fields of `msiscale.cluster.Where`
     _where(
         "--scheduler",
-        "Running Dask scheduler, as tcp://… or tls://…",
-        unset="as Dask is configured, else none",
+        "Address of a running Dask scheduler (tcp://… or tls://…), or its scheduler file",
+        unset="Dask's configuration, else none",
         metavar="ADDRESS|FILE.json",
     ),
-    _where(
-        "--workers", "Number of worker processes", unset="one for each CPU", type=click.IntRange(1)
-    ),
+    _where("--workers", "Number of worker processes", unset="one per CPU", type=click.IntRange(1)),
     _where(
         "--cluster",
-        "Workers to start: local, slurm, pbs, sge, kubernetes, ssh or cuda",
+        "Kind of cluster to start: local, slurm, pbs, sge, kubernetes, ssh or cuda",
         unset="local",
         metavar="KIND",
     ),
-    _where("--cluster-config", "TOML file of the cluster, see docs/clusters", metavar="FILE"),
+    _where("--cluster-config", "TOML file of cluster settings (see docs/clusters)", metavar="FILE"),
     _where(
         "--dashboard",
-        "Address of the dashboard of a scheduler here",
+        "Address of the Dask dashboard, if the scheduler runs here",
         unset="127.0.0.1:0, a free port",
         metavar="HOST:PORT",
     ),
-    _where("--performance-report", "HTML file for Dask's report of the run", metavar="FILE"),
+    _where("--performance-report", "HTML file for Dask's performance report", metavar="FILE"),
 )

@@ -121,7 +121,7 @@ class Stage:
 STAGES = (
     Stage(
         "ingest",
-        "Reads the MSI files onto one m/z axis, as a labelled Zarr cube for each specimen.",
+        "Read the MSI files onto one m/z axis, as one labelled Zarr cube for each specimen.",
         "ingest:ingest",
         (
             Part("peaks", ("state.zarr/{}/peaks",), version=6),
@@ -144,7 +144,7 @@ STAGES = (
     ),
     Stage(
         "register",
-        "Lays tissue, annotation and a preview of every slide onto the MSI grid.",
+        "Lay tissue, annotation and a preview of every slide onto the MSI grid.",
         "register:register",
         (
             Part(
@@ -163,7 +163,7 @@ STAGES = (
     ),
     Stage(
         "features",
-        "Extracts deep features of every slide on the MSI grid.",
+        "Extract features of every slide on the MSI grid.",
         "features:features",
         (
             Part("encoder", specimens=False, cohort=True),
@@ -181,7 +181,7 @@ STAGES = (
     ),
     Stage(
         "fit",
-        "Fits PCA, ridge and logistic models, leaving out one patient at a time.",
+        "Fit PCA, ridge and logistic models, holding out one patient at a time.",
         "fit:fit",
         (
             Part("sums", ("state.zarr/{}/moments", "state.zarr/{}/background"), version=3),
@@ -209,7 +209,7 @@ STAGES = (
     ),
     Stage(
         "robustness",
-        "Fits again with the slide misplaced and with annotations that mean nothing.",
+        "Fit again with misplaced slides and with meaningless annotations.",
         "robustness:robustness",
         (
             Part(
@@ -222,7 +222,7 @@ STAGES = (
     ),
     Stage(
         "corrections",
-        "Fits again with the MSI corrected between specimens, and tells what that is worth.",
+        "Fit again with the MSI corrected between specimens, and report what that is worth.",
         "corrections:corrections",
         (
             Part(
@@ -235,7 +235,7 @@ STAGES = (
     ),
     Stage(
         "biomarkers",
-        "Compares every m/z with the annotation and names the lipids, strongest first.",
+        "Compare every m/z with the annotation, and name the lipids, strongest first.",
         "biomarkers:biomarkers",
         (
             Part("association", ("association/{}.csv",), version=2),
@@ -252,7 +252,7 @@ STAGES = (
     ),
     Stage(
         "annotate",
-        "Identifies lipids with a false-discovery rate from decoys, by specimen and cohort.",
+        "Identify lipids with a false-discovery rate from decoys, by specimen and cohort.",
         "annotate:annotate",
         (
             Part("ions", ("state.zarr/ions",), specimens=False, cohort=True),
@@ -269,7 +269,7 @@ STAGES = (
     ),
     Stage(
         "regions",
-        "Outlines predicted cancer and lists what lies outside the annotation.",
+        "Outline predicted cancer, and list what lies outside the annotation.",
         "regions:regions",
         (
             Part(
@@ -283,14 +283,14 @@ STAGES = (
     ),
     Stage(
         "ions",
-        "Scores the predicted image of every m/z over pixels that were held out.",
+        "Score the predicted image of every m/z in held-out pixels.",
         "ions:ions",
         (Part("by_ion", ("ions.csv",), version=2, specimens=False, cohort=True),),
         before=("ingest", "fit"),
     ),
     Stage(
         "report",
-        "Draws the figures and writes report.html.",
+        "Draw the figures and write report.html.",
         "report:report",
         (
             Part(
@@ -316,7 +316,7 @@ STAGES = (
     ),
     Stage(
         "fuse",
-        "Sharpens the measured ion images of a run with its H&E, and scores that.",
+        "Sharpen the measured ion images of a run with its H&E, and score the result.",
         None,
         (
             Part("fusion_ions", ("state.zarr/{}/fusion/structure",)),
@@ -344,7 +344,7 @@ STAGES = (
     ),
     Stage(
         "ablate",
-        "Shows what each choice of the published study changes on this cohort: a run for each.",
+        "Show what each choice of the published study changes on this cohort, with a run for each.",
         None,
         (Part("switches", ("switches.csv", "switches"), specimens=False, cohort=True),),
         before=("fit",),
@@ -352,7 +352,7 @@ STAGES = (
     ),
     Stage(
         "power",
-        "Tells how many patients are enough: a learning curve, and the power to find a biomarker.",
+        "Estimate how many patients suffice: a learning curve, and the power to find biomarkers.",
         None,
         (Part("power", ("learning.csv", "power.csv"), specimens=False, cohort=True),),
         before=("fit",),

@@ -54,7 +54,7 @@ def test_help_is_of_whole_phrases_with_defaults() -> None:
     assert "Largest mass error that recalibration can correct, in ppm (default: 50)." in " ".join(
         said.split()
     )
-    assert said.index("Options:") < said.index("\nMSI:") < said.index("\nWhere it computes:")
+    assert said.index("Options:") < said.index("\nMSI:") < said.index("\nWhere it runs:")
 
 
 def test_the_page_has_the_table_of_options() -> None:
