@@ -165,10 +165,7 @@ def status(url: str) -> None:
 @option("--redo", "Drop what is damaged, so that the next run makes it again", is_flag=True)
 @where
 def verify(url: str, redo: bool, **words: Any) -> None:
-    """Read the whole run at URL again, and name what is damaged and which stage to redo.
-
-    The exit status is 1 if something is damaged.
-    """
+    """Read the whole run at URL again; exit with 1, naming what to redo, if it is damaged."""
     from msiscale.cluster import Where
     from msiscale.pipeline.verify import verify as read_again
 
