@@ -13,11 +13,9 @@ from torch import nn
 from msiscale.errors import InputError
 from msiscale.features.hooked import hooked
 from msiscale.features.layers import Group, Layer
+from msiscale.features.presets import Colours, Normalisation
 from msiscale.features.probe import Geometry, dense_geometry, is_exact, tiled_geometry
 from msiscale.features.weights import fill, random_seed
-
-Colours = tuple[float, float, float]
-IMAGENET: tuple[Colours, Colours] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Loaded(NamedTuple):
@@ -68,7 +66,7 @@ def measured(
     whole: nn.Module,
     model: nn.Module,
     weights: str | None,
-    colours: tuple[Colours, Colours],
+    colours: Normalisation,
     *,
     tile: int = 0,
     ignored: tuple[str, ...] = (),
@@ -81,9 +79,22 @@ def measured(
         network, layers = hooked(name, whole, asked)
         sha256 = fill(model, weights, ignored)
         return Loaded(network, sha256, common_geometry(layers), *colours, layers=layers)
-    shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
     sha256 = fill(model, weights, ignored, tile)
-    model.eval()
+    return laid_out(name, whole, sha256, colours, tile=tile, asked=asked)
+
+
+def laid_out(
+    name: str,
+    whole: nn.Module,
+    sha256: str,
+    colours: Normalisation,
+    *,
+    tile: int = 0,
+    asked: str = "",
+) -> Loaded:
+    """A network with its weights, and how its features lie on a slide; InputError if unfit."""
+    whole.eval()
+    shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
     if asked:
         base, blocks = name.removesuffix(f":{asked}"), asked.split("+")
         n = shape.channels // len(blocks)

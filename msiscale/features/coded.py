@@ -149,7 +149,7 @@ class _CTransPath(nn.Module):
     def tokens(self, kind: str, x: Tensor) -> Tensor:
         """(n, channels, cells, cells) of a kind of output."""
         found = self(x).permute(0, 3, 1, 2)
-        return found if kind == "patch" else found.mean((2, 3), keepdim=True)
+        return found if kind == "patch" else torch.mean(found, (2, 3), keepdim=True)
 
 
 def ctranspath(**words: Any) -> Coded:

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Sequence
 
 from msiscale.errors import InputError
-from msiscale.features.architecture import Colours, Loaded, measured
+from msiscale.features.architecture import Loaded, measured
+from msiscale.features.presets import Colours
 from msiscale.features.tiled import Tiled
 from msiscale.features.weights import reason
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from msiscale.errors import InputError
-from msiscale.features.architecture import IMAGENET, Architecture, Loaded, common_geometry
+from msiscale.features.architecture import Architecture, Loaded, common_geometry
 from msiscale.features.layers import Take, layers_asked
+from msiscale.features.presets import IMAGENET
 from msiscale.features.probe import Geometry
 from msiscale.features.weights import reason
 
