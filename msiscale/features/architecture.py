@@ -13,9 +13,9 @@ from torch import nn
 from msiscale.errors import InputError
 from msiscale.features.hooked import hooked
 from msiscale.features.layers import Group, Layer
-from msiscale.features.presets import Colours, Normalisation
 from msiscale.features.probe import Geometry, dense_geometry, is_exact, tiled_geometry
 from msiscale.features.weights import fill, random_seed
+from msiscale.presets import Colours, Normalisation
 
 
 class Loaded(NamedTuple):

@@ -24,14 +24,14 @@ from msiscale.errors import InputError
 from msiscale.features import efficientnet, resnet, stains
 from msiscale.features.architecture import Architecture, Loaded, common_geometry
 from msiscale.features.banded import Banded, Margin
-from msiscale.features.hub import weights_file
+from msiscale.features.hub import state_of
 from msiscale.features.layers import Group, Layer, Take
 from msiscale.features.named import is_preset, load_preset
 from msiscale.features.own import load_own
-from msiscale.features.presets import PRESETS, Colours
 from msiscale.features.probe import Geometry
 from msiscale.features.timm_models import load_timm
 from msiscale.features.weights import fetched, reason, sha256_of, write_state
+from msiscale.presets import PRESETS, Colours
 
 _ROWS = 256  # of pixels, normalised at once
 _PRECISIONS = {
@@ -244,6 +244,7 @@ ENCODERS: dict[str, Loader] = {
     "resnet50:layer3": resnet.LAYER3,
     "resnet50:layer4": resnet.LAYER4,
     "efficientnet-lite0": efficientnet.LITE0,
+    "retccl": resnet.RETCCL,
 }
 HIDDEN: dict[str, Loader] = {"colour": stains.load_colours}  # which nobody asks for
 # Encoders with a name of the user's own after these.
@@ -339,7 +340,7 @@ def load_encoder(
         raise InputError(f"--device {device}: {reason(error)}") from None
     with _lock:
         file = fetched(weights)
-        content = sha256_of(weights_file(file)) if file and Path(file).exists() else ""
+        content = state_of(file) if file and Path(file).exists() else ""
         key = (name, str(weights), content, device, precision, str(compiled), str(mpp))
         if key not in _loaded:
             made = replace(_load(name, file, device, precision, mpp), weights=weights)
@@ -425,8 +426,9 @@ def _built_in(name: str) -> Architecture:
     if not isinstance(found, Architecture):
         known = ", ".join([*ENCODERS, *FAMILIES])
         near = get_close_matches(name, PRESETS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f" (did you mean {near[0]}?)" if near else ""
         raise InputError(
-            f"--encoder {name}: unknown{hint}; give one of {known}, or of `msiscale encoders`"
+            f"--encoder {name}: unknown; give one of {known}, or one that `msiscale encoders` lists"
+            f"{hint}"
         )
     return found

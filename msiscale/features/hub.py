@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msiscale.errors import InputError
-from msiscale.features.presets import Colours, Normalisation
-from msiscale.features.weights import reason
+from msiscale.features.weights import reason, sha256_of
+from msiscale.presets import Colours, Normalisation
 
 FILES = (
     *("model.safetensors", "pytorch_model.bin"),
@@ -60,6 +60,13 @@ def weights_file(weights: str) -> str:
         f"{weights}: --weights is a folder without {FILES[0]} or {FILES[1]} (files of weights in"
         f" it: {found}); name the file"
     )
+
+
+def state_of(weights: str) -> str:
+    """What changes when a file of weights, or the ``config.json`` beside it, does."""
+    file = weights_file(weights)
+    beside = Path(file).parent / CONFIG
+    return "-".join(sha256_of(str(path)) for path in (file, beside) if Path(path).is_file())
 
 
 def said_beside(file: str) -> Said:

@@ -1,4 +1,4 @@
-"""Encoders of `msiscale.features.presets`: built as their model cards say, filled and laid out."""
+"""Encoders of `msiscale.presets`: built as their model cards say, filled and laid out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from msiscale.errors import InputError
 from msiscale.features import hub
 from msiscale.features.architecture import Loaded, laid_out
 from msiscale.features.coded import CODED
-from msiscale.features.presets import PRESETS, Normalisation, Preset
 from msiscale.features.tiled import Tiled, Tokens
 from msiscale.features.timm_models import arguments_of, block_numbers
 from msiscale.features.tokens import Kind, Transformer
 from msiscale.features.weights import fill, load_into, random_seed, read_state, reason, sha256_of
+from msiscale.presets import PRESETS, Normalisation, Preset
 
 _DEPTH = "num_hidden_layers"  # as transformers calls it
 CLASSES = ("ViTModel", "Dinov2Model", "Dinov2WithRegistersModel")  # of transformers

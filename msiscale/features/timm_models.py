@@ -16,9 +16,10 @@ from torch import nn
 from msiscale.errors import InputError
 from msiscale.features.architecture import Loaded, measured
 from msiscale.features.hub import said_beside, weights_file
-from msiscale.features.presets import IMAGENET, Colours, Normalisation
 from msiscale.features.tiled import Tiled, Tokens
+from msiscale.features.tokens import Kind, Transformer
 from msiscale.features.weights import random_seed, reason
+from msiscale.presets import IMAGENET, TOKENS, Colours, Normalisation
 
 
 class _TimmTrunk(nn.Module):
@@ -64,10 +65,18 @@ def load_timm(name: str, weights: str | None, mpp: float) -> Loaded:
         tile, width = model.patch_embed.img_size
         if tile != width:
             raise InputError(f"--encoder {name}: its tiles are {tile} x {width} px, not square")
-    blocks = block_numbers(name, asked, len(model.blocks)) if tile and asked else ()
+    kind = asked if tile and asked in TOKENS else ""
+    blocks = block_numbers(name, asked, len(model.blocks)) if tile and asked and not kind else ()
+    if kind:
+        asked = ""
+        whole: nn.Module = Tiled(Kind(Transformer(model, model.num_prefix_tokens), kind), tile)
+    elif tile:
+        whole = Tiled(Tokens(model, blocks), tile)
+    else:
+        whole = model if asked else _TimmTrunk(model)
     return measured(
         name,
-        Tiled(Tokens(model, blocks), tile) if tile else _TimmTrunk(model) if not asked else model,
+        whole,
         model,
         weights,
         _normalisation(name, own, weights, seed, timm.data.resolve_model_data_config(model)),
