@@ -17,6 +17,7 @@ from msiscale.cli import cli
 from msiscale.encoder_names import in_full, native_mpp
 from msiscale.errors import InputError
 from msiscale.features.encoders import load_encoder
+from msiscale.features.encoders_table import with_table
 from msiscale.features.weights import write_state
 from msiscale.presets import PRESETS
 
@@ -348,3 +349,8 @@ def test_the_list_and_one_of_it(tmp_path: Path) -> None:
     assert "fits lunit-vits16" in said
     wrong = run(cli, ["encoders", "kaiko-vitb16", "--weights", str(tmp_path)])
     assert wrong.exit_code != 0
+
+
+def test_the_page_has_the_table_of_presets() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text()
+    assert with_table(page) == page, "run python -m msiscale.features.encoders_table"
