@@ -79,8 +79,11 @@ def measured(
         network, layers = hooked(name, whole, asked)
         sha256 = fill(model, weights, ignored)
         return Loaded(network, sha256, common_geometry(layers), *colours, layers=layers)
+    # measured first: what is unfit is said before weights are looked at
+    shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
     sha256 = fill(model, weights, ignored, tile)
-    return laid_out(name, whole, sha256, colours, tile=tile, asked=asked)
+    model.eval()
+    return laid_out(name, whole, sha256, colours, shape, asked=asked)
 
 
 def laid_out(
@@ -88,20 +91,18 @@ def laid_out(
     whole: nn.Module,
     sha256: str,
     colours: Normalisation,
+    shape: Geometry,
     *,
-    tile: int = 0,
     asked: str = "",
 ) -> Loaded:
     """A network with its weights, and how its features lie on a slide; InputError if unfit."""
-    whole.eval()
-    shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
     if asked:
         base, blocks = name.removesuffix(f":{asked}"), asked.split("+")
         n = shape.channels // len(blocks)
         each = tuple(Group(f"{base}:{block}", n, halo=shape.halo) for block in blocks)
         own = (Layer(shape.stride, shape.halo, each),)
         return Loaded(whole, sha256, shape, *colours, layers=own)
-    if not tile and not is_exact(whole, shape):
+    if not shape.tile and not is_exact(whole, shape):
         raise InputError(
             f"--encoder {name}: its features depend on where a window begins; take a model without "
             "window attention"

@@ -15,6 +15,7 @@ from msiscale.errors import InputError
 from msiscale.features import hub
 from msiscale.features.architecture import Loaded, laid_out
 from msiscale.features.coded import CODED
+from msiscale.features.probe import tiled_geometry
 from msiscale.features.tiled import Tiled, Tokens
 from msiscale.features.timm_models import arguments_of, block_numbers
 from msiscale.features.tokens import Kind, Transformer
@@ -113,7 +114,8 @@ def load_preset(name: str, weights: str | None, mpp: float) -> Loaded:
     blocks = block_numbers(name, asked.blocks, len(network.model.blocks)) if asked.blocks else ()
     whole = Tokens(network.model, blocks) if blocks else Kind(network, asked.kind)
     tiled = Tiled(whole, preset.patch)
-    found = laid_out(name, tiled, sha256, colours, tile=preset.patch, asked=asked.blocks)
+    shape = tiled_geometry(name, tiled, preset.patch)
+    found = laid_out(name, tiled, sha256, colours, shape, asked=asked.blocks)
     return found._replace(native_mpp=preset.mpp)
 
 
