@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from msiscale.encoder_names import in_full
 from msiscale.errors import InputError
 
 # Working pixels of a forward pass, as large as 4 GiB a worker allow with the largest encoder here.
@@ -25,7 +26,6 @@ WINDOWS = {"float32": 2432, "tf32": 2432, "bfloat16": 3200, "float16": 3200}
 BANDED_WINDOW = 3200  # of a ResNet, which needs less memory (`msiscale.features.banded`)
 TILE = 2048  # of the published study
 WHOLE = ("resnet50:layer3", "resnet50:layer4", "efficientnet-lite0")  # networks that may see tiles
-MPP = 0.5  # µm a pixel: 20x, for which most encoders are made
 PROTOCOLS = ("leave_one_patient_out", "spatial_blocks", "pixel_folds")
 CORRECTIONS = ("background", "quantile", "combat")
 
@@ -87,6 +87,7 @@ _POSITIVE = Check(lambda v: 0 < v < 1e6, "give a positive number")
 _FRACTION = Check(lambda v: 0 <= v <= 1, "give one from 0 to 1")
 _COUNT = Check(lambda v: v >= 1, "give 1 or more")
 _ZERO_OR_MORE = Check(lambda v: v >= 0, "give none below zero")
+_THREE = Check(lambda v: len(v) == 3 and min(v) > 0, "give three numbers, of R, G and B")
 _POSITIVES = Check(lambda v: min(v, default=0) > 0, "give one or more positive numbers")
 
 
@@ -166,11 +167,30 @@ class RunConfig:
     encoder: str = _slide(
         "stains,efficientnet-lite0:all",
         "Features computed from the slide: stains, resnet50:layer3, efficientnet-lite0, some "
-        "layers of a network (efficientnet-lite0:stem+b2+b4, resnet50:all), timm:NAME, "
-        "own:MODULE:FUNCTION, or several separated by commas",
+        "layers of a network (efficientnet-lite0:stem+b2+b4, resnet50:all), a pathology encoder by "
+        "name (see msiscale encoders), timm:NAME, own:MODULE:FUNCTION, or several separated by "
+        "commas",
     )
     weights: str | None = _slide(
         None, "Weights loaded into the encoder", unset="ImageNet", metavar="NAME|FILE|random:SEED"
+    )
+    tokens: Literal["patch", "class", "class+mean"] | None = _slide(
+        None,
+        "Output of a vision transformer: a token for each patch, or for each tile its class token, "
+        "alone or with the mean of its patch tokens",
+        unset="patch",
+    )
+    mean: tuple[float, ...] | None = _slide(
+        None,
+        "Mean of red, green and blue (0 to 1) with which a timm: encoder was trained",
+        unset="the preset's, or that of config.json beside the weights",
+        check=_THREE,
+    )
+    std: tuple[float, ...] | None = _slide(
+        None,
+        "Standard deviation of red, green and blue (0 to 1), as for --mean",
+        unset="the preset's, or that of config.json beside the weights",
+        check=_THREE,
     )
     compile: bool = _slide(
         False,
@@ -385,6 +405,8 @@ class RunConfig:
                     raise InputError(f"option {name} = {value!r}: give finite numbers")
             if own.check and value is not None and not own.check.holds(value):
                 raise InputError(f"option {name} = {value!r}: {own.check.remedy}")
+        if (self.mean is None) != (self.std is None):
+            raise InputError("option mean and option std go together; give both")
         if (self.normalise == "reference") != bool(self.reference_mz):
             raise InputError(
                 "option normalise = 'reference' and option reference_mz go together; give both"
@@ -400,6 +422,11 @@ class RunConfig:
                 f"option feature_mode = 'tiles': the study's tiles are of one whole network; give "
                 f"encoder, one of {', '.join(WHOLE)}, in place of {self.encoder}"
             )
+
+    @property
+    def encoder_in_full(self) -> str:
+        """The name of the encoder with its tokens and normalisation, as in stores and models."""
+        return in_full(self.encoder, self.tokens, self.mean, self.std)
 
     @property
     def fourier(self) -> int:

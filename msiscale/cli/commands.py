@@ -336,6 +336,25 @@ def ion_image(
     click.echo(out)
 
 
+@cli.command(section=SLIDES)
+@click.argument("name", required=False)
+@option("--weights", "File or folder of weights to check", metavar="FILE|FOLDER", unset="none")
+@option("--json as_json", "Print the list as JSON", is_flag=True)
+def encoders(name: str | None, weights: str | None, as_json: bool) -> None:
+    """List the encoders, or say how to get and check the weights of one."""
+    from msiscale.features import listing
+
+    if as_json:
+        click.echo(json.dumps(listing.table(), indent=1, ensure_ascii=False))
+        return
+    if weights and not name:
+        raise InputError(f"--weights {weights}: name the encoder that they are for")
+    for line in listing.described(name) if name else listing.lines():
+        click.echo(line)
+    for line in listing.checked(name, weights) if name and weights else ():
+        click.echo(line)
+
+
 @cli.command("export", section=FORMATS)
 @click.argument("run", metavar="RUN")
 @option("--out", "Folder to write (for spatialdata, NAME.zarr)", required=True, metavar="URL")

@@ -15,11 +15,11 @@ __all__ = ["encoder_of"]
 def encoder_of(config: RunConfig) -> Encoder | Encoders:
     """The encoder, or encoders, of a run on this worker's device."""
     from msiscale.cluster import task_device
-    from msiscale.config import MPP
+    from msiscale.encoder_names import MPP
     from msiscale.features.encoders import load_encoders
 
     return load_encoders(
-        config.encoder,
+        config.encoder_in_full,
         config.weights,
         device=task_device(),
         precision=config.precision,

@@ -15,9 +15,7 @@ from msiscale.features.hooked import hooked
 from msiscale.features.layers import Group, Layer
 from msiscale.features.probe import Geometry, dense_geometry, is_exact, tiled_geometry
 from msiscale.features.weights import fill, random_seed
-
-Colours = tuple[float, float, float]
-IMAGENET: tuple[Colours, Colours] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+from msiscale.presets import Colours, Normalisation
 
 
 class Loaded(NamedTuple):
@@ -68,7 +66,7 @@ def measured(
     whole: nn.Module,
     model: nn.Module,
     weights: str | None,
-    colours: tuple[Colours, Colours],
+    colours: Normalisation,
     *,
     tile: int = 0,
     ignored: tuple[str, ...] = (),
@@ -81,16 +79,30 @@ def measured(
         network, layers = hooked(name, whole, asked)
         sha256 = fill(model, weights, ignored)
         return Loaded(network, sha256, common_geometry(layers), *colours, layers=layers)
+    # measured first: what is unfit is said before weights are looked at
     shape = tiled_geometry(name, whole, tile) if tile else dense_geometry(name, whole)
     sha256 = fill(model, weights, ignored, tile)
     model.eval()
+    return laid_out(name, whole, sha256, colours, shape, asked=asked)
+
+
+def laid_out(
+    name: str,
+    whole: nn.Module,
+    sha256: str,
+    colours: Normalisation,
+    shape: Geometry,
+    *,
+    asked: str = "",
+) -> Loaded:
+    """A network with its weights, and how its features lie on a slide; InputError if unfit."""
     if asked:
         base, blocks = name.removesuffix(f":{asked}"), asked.split("+")
         n = shape.channels // len(blocks)
         each = tuple(Group(f"{base}:{block}", n, halo=shape.halo) for block in blocks)
         own = (Layer(shape.stride, shape.halo, each),)
         return Loaded(whole, sha256, shape, *colours, layers=own)
-    if not tile and not is_exact(whole, shape):
+    if not shape.tile and not is_exact(whole, shape):
         raise InputError(
             f"--encoder {name}: its features depend on where a window begins; take a model without "
             "window attention"

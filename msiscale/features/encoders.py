@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,16 @@ from torch import Tensor, nn
 
 from msiscale.errors import InputError
 from msiscale.features import efficientnet, resnet, stains
-from msiscale.features.architecture import Architecture, Colours, Loaded, common_geometry
+from msiscale.features.architecture import Architecture, Loaded, common_geometry
 from msiscale.features.banded import Banded, Margin
+from msiscale.features.hub import state_of
 from msiscale.features.layers import Group, Layer, Take
+from msiscale.features.named import is_preset, load_preset
 from msiscale.features.own import load_own
 from msiscale.features.probe import Geometry
 from msiscale.features.timm_models import load_timm
 from msiscale.features.weights import fetched, reason, sha256_of, write_state
+from msiscale.presets import PRESETS, Colours
 
 _ROWS = 256  # of pixels, normalised at once
 _PRECISIONS = {
@@ -240,6 +244,7 @@ ENCODERS: dict[str, Loader] = {
     "resnet50:layer3": resnet.LAYER3,
     "resnet50:layer4": resnet.LAYER4,
     "efficientnet-lite0": efficientnet.LITE0,
+    "retccl": resnet.RETCCL,
 }
 HIDDEN: dict[str, Loader] = {"colour": stains.load_colours}  # which nobody asks for
 # Encoders with a name of the user's own after these.
@@ -335,7 +340,7 @@ def load_encoder(
         raise InputError(f"--device {device}: {reason(error)}") from None
     with _lock:
         file = fetched(weights)
-        content = sha256_of(file) if file and Path(file).is_file() else ""
+        content = state_of(file) if file and Path(file).exists() else ""
         key = (name, str(weights), content, device, precision, str(compiled), str(mpp))
         if key not in _loaded:
             made = replace(_load(name, file, device, precision, mpp), weights=weights)
@@ -401,7 +406,8 @@ def _arrive(
 def _load(name: str, weights: str | None, device: str, precision: str, mpp: float) -> Encoder:
     kind, colon, _ = name.partition(":")
     of_kind = {known.partition(":")[0]: load for known, load in FAMILIES.items()} if colon else {}
-    load = ENCODERS.get(name) or HIDDEN.get(name) or of_kind.get(kind) or _built_in(name)
+    load = ENCODERS.get(name) or HIDDEN.get(name) or (load_preset if is_preset(name) else None)
+    load = load or of_kind.get(kind) or _built_in(name)
     loaded = load(name, weights, mpp)
     network, shape = loaded.network, loaded.geometry
     if isinstance(network, nn.Module):
@@ -419,5 +425,10 @@ def _built_in(name: str) -> Architecture:
     found = ENCODERS.get(name)
     if not isinstance(found, Architecture):
         known = ", ".join([*ENCODERS, *FAMILIES])
-        raise InputError(f"--encoder {name}: unknown; give one of {known}")
+        near = get_close_matches(name, PRESETS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(
+            f"--encoder {name}: unknown; give one of {known}, or one that `msiscale encoders` lists"
+            f"{hint}"
+        )
     return found

@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Sequence
 
 from msiscale.errors import InputError
-from msiscale.features.architecture import Colours, Loaded, measured
+from msiscale.features.architecture import Loaded, measured
 from msiscale.features.tiled import Tiled
 from msiscale.features.weights import reason
+from msiscale.presets import Colours
 
 
 def load_own(name: str, weights: str | None, mpp: float) -> Loaded:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from msiscale.errors import InputError
-from msiscale.features.architecture import IMAGENET, Architecture, Loaded, common_geometry
+from msiscale.features.architecture import Architecture, Loaded, common_geometry
 from msiscale.features.layers import Take, layers_asked
 from msiscale.features.probe import Geometry
 from msiscale.features.weights import reason
+from msiscale.presets import IMAGENET, PRESETS
 
 # Stride, pixels seen past a cell (as `probe.geometry` measures them) and channels.
 LAYERS = {
@@ -78,6 +79,22 @@ LAYER3 = Architecture(
 )
 LAYER4 = Architecture(
     partial(trunk, 4), Geometry(32, 224, 2048), *IMAGENET, ("fc.",), published, True
+)
+
+
+def _by_hand(name: str, weights: str | None) -> tuple[str, str]:
+    """Weights that nobody may hand on."""
+    if weights is None:
+        page = PRESETS[name].page
+        raise InputError(
+            f"--encoder {name}: its weights are downloaded by hand from {page}; give them as "
+            "--weights FILE"
+        )
+    return weights, weights
+
+
+RETCCL = Architecture(
+    partial(trunk, 4), Geometry(32, 224, 2048), *IMAGENET, ("fc.",), _by_hand, True
 )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from msiscale.biomarkers import read_lipids
 from msiscale.cohort import Specimen, read_manifest
-from msiscale.config import MPP, RunConfig
+from msiscale.config import RunConfig
+from msiscale.encoder_names import native_mpp
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize, scaling
 from msiscale.log import hearing
@@ -51,8 +52,8 @@ def check(manifest: str, config: RunConfig) -> Checked:
     from msiscale.features.encoders import load_encoders  # torch takes seconds
 
     def encoder() -> None:
-        mpp = config.mpp or MPP
-        found = load_encoders(config.encoder, config.weights, mpp=mpp)
+        mpp = config.mpp or native_mpp(config.encoder)
+        found = load_encoders(config.encoder_in_full, config.weights, mpp=mpp)
         for text in coarser_than_trained(found, mpp):
             checked.notices.append(Notice("", "", "mpp", text))
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from msiscale import __version__
 from msiscale.cohort import Specimen
-from msiscale.config import MPP, RunConfig
+from msiscale.config import RunConfig
+from msiscale.encoder_names import MPP, native_mpp
 from msiscale.errors import InputError, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
@@ -131,14 +132,15 @@ def features(run: Run) -> None:
 
 
 def _choose_mpp(run: Run) -> None:
-    """Where none is asked for: that of 20x, or that of the coarsest slide, as none is enlarged."""
+    """Where none is asked for: the encoder's own, or the coarsest slide's, as none is enlarged."""
     if run.config.mpp is None:
         own = max(max(run.upstream("register", s)["mpp"]) for s in run.specimens())
-        mpp = max(MPP, round(float(own), 3))
-        if mpp > MPP:
+        native = native_mpp(run.config.encoder)
+        mpp = max(native, round(float(own), 3))
+        if mpp > native:
             text = (
                 f"the encoder sees the slides at {mpp:g} µm a pixel, as the coarsest is no finer, "
-                f"and not at {MPP:g} (--mpp)"
+                f"and not at {native:g} (--mpp)"
             )
             run.notice("features", "", text)
         run.config = replace(run.config, mpp=mpp)
@@ -181,7 +183,7 @@ def _encoder_key(run: Run) -> str:
     named = weights is None or not ("/" in weights or local_path(weights).suffix)
     if any(word in config.encoder for word in ELSEWHERE) or not (there or named):
         return run.key("encoder", time.time_ns())
-    part = config.part("encoder", "weights", "precision", "compile", "mpp")
+    part = config.part("encoder", "weights", "tokens", "mean", "std", "precision", "compile", "mpp")
     libraries = [version(name) for name in ("torch", "torchvision")]
     file = identity(weights) if there else None
     return run.key("encoder", __version__, libraries, part, file)
@@ -202,6 +204,11 @@ def _facts(encoder: Encoder | Encoders) -> dict[str, Any]:
         "cell": min(layer.stride for one in encoder.each for layer in one.layers),
         "halo": encoder.halo,
         "groups": [list(group[:4]) for group in encoder.groups],  # `stored_groups`
+        "recipe": [
+            {"encoder": one.id, "mean": one.mean, "std": one.std, "tile": one.tile}
+            for one in encoder.each
+            if one.id != "stains"  # which sees the pixels as they are
+        ],
     }
 
 

@@ -144,6 +144,12 @@ def predict(
                 f"{model}: fitted on {parameters['encoder']} weights {parameters['sha256'][:12]}…, "
                 f"but {config.weights or 'the default'} is {facts['sha256'][:12]}…; give --weights"
             )
+        recipe = parameters.get("recipe", facts["recipe"])  # a model of before has none
+        if recipe != facts["recipe"]:
+            raise InputError(
+                f"{model}: fitted on features of the recipe {recipe}, but the encoder here has "
+                f"{facts['recipe']}; give the --weights, with their config.json, of the fit"
+            )
         open_group(run.predictions_url, "a")
         _say_unknown(run, fitted)
         plans = _plans(run, fitted, model, columns, pixel_um or trained_um, prevalence)
