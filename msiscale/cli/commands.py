@@ -160,6 +160,19 @@ def status(url: str) -> None:
         click.echo(line)
 
 
+@cli.command("compare-runs", section=COHORT)
+@click.argument("runs", nargs=-1, required=True)
+@option(
+    "--out", "Folder or URL for comparison.html and comparison.csv", "comparison", metavar="URL"
+)
+def compare_runs(runs: tuple[str, ...], out: str) -> None:
+    """Put RUNS side by side: headlines, differences over the patients of both, and settings."""
+    from msiscale.report.side_by_side import compare_runs as put_side_by_side
+
+    for line in put_side_by_side(runs, out):
+        click.echo(line)
+
+
 @cli.command(section=COHORT)
 @click.argument("url")
 @option("--redo", "Drop what is damaged, so that the next run makes it again", is_flag=True)

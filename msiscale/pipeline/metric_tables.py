@@ -1,4 +1,4 @@
-"""``metrics.csv``, ``intervals.csv``, ``comparisons.csv`` and ``reliability.csv`` of a fit."""
+"""The tables of a fit: of folds and specimens, patients, intervals, comparisons, calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msiscale.models.metrics import POOLED, reliability
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.fold_means import with_fold_means
 from msiscale.pipeline.metrics import Evaluation, classification, regression
-from msiscale.pipeline.over_patients import COMPARISONS, INTERVALS, over_patients
+from msiscale.pipeline.over_patients import COMPARISONS, INTERVALS, SCORES, over_patients
 from msiscale.store import join, write_csv
 
 METRICS = ["protocol", "fold", "specimen", "model", "target", "metric", "value", "why"]
@@ -26,6 +26,7 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
     parts: list[Iterable[dict[str, Any]]] = []
     estimates: Rows = []
     compared: Rows = []
+    scores: Rows = []
     bins: Rows = []
     for one in found:
         rows = regression(one)
@@ -40,12 +41,13 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
             for row in rows
             if row["specimen"] == POOLED
         }
-        more, pairs = over_patients(one, patients, pooled)
+        more, pairs, own = over_patients(one, patients, pooled)
         if run.config.average == "folds" and one.truth:
             rows = with_fold_means(rows, one.truth, one.maps, one.holds, one.thresholds)
         parts += [one.records, rows]
         estimates += more
         compared += pairs
+        scores += own
 
     def write(name: str, content: Iterable[dict[str, Any]], columns: list[str]) -> None:
         write_csv(join(run.out, name), content, columns, digits=12)
@@ -53,6 +55,7 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
     write("metrics.csv", itertools.chain.from_iterable(parts), METRICS)
     write("intervals.csv", estimates, INTERVALS)
     write("comparisons.csv", compared, COMPARISONS)
+    write("patients.csv", scores, SCORES)
     write("reliability.csv", bins, RELIABILITY)
 
 

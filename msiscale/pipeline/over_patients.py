@@ -29,6 +29,7 @@ INTERVALS = [
     *("protocol", "model", "target", "metric", "value", "low", "high"),
     *("estimand", "patients", "of", "trusted", "why"),
 ]
+SCORES = ["protocol", "patient", "model", "target", "metric", "value"]  # of `patients.csv`
 COMPARISONS = [
     *("protocol", "model", "against", "metric", "difference", "low", "high"),
     *("unit", "units", "patients", "trusted", "p", "p_holm"),
@@ -52,8 +53,8 @@ Pooled = Mapping[tuple[str, str, str], float]
 
 def over_patients(
     one: Evaluation, patients: Mapping[str, str], pooled: Pooled
-) -> tuple[Rows, Rows]:
-    """Rows of ``intervals.csv`` and of ``comparisons.csv``.
+) -> tuple[Rows, Rows, Rows]:
+    """Rows of ``intervals.csv``, of ``comparisons.csv`` and of ``patients.csv``.
 
     Parameters
     ----------
@@ -66,22 +67,25 @@ def over_patients(
 
     Returns
     -------
-    intervals, comparisons : lists of dict
-        Without intervals where there is one patient; differences are over the blocks that were
-        held out then.
+    intervals, comparisons, scores : lists of dict
+        Without intervals and scores of patients where there is one patient; differences are over
+        the blocks that were held out then.
     """
-    found, compared = _of_modes(one, patients, pooled)
+    scores: Rows = []
+    found, compared = _of_modes(one, patients, pooled, scores)
     if one.truth:
-        more, pairs = _of_cancer(one, patients, pooled)
+        more, pairs = _of_cancer(one, patients, pooled, scores)
         found, compared = found + more, compared + pairs
     for metric in {row["metric"] for row in compared}:
         family = [row for row in compared if row["metric"] == metric]
         for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = p
-    return found, compared
+    return found, compared, scores
 
 
-def _of_modes(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> tuple[Rows, Rows]:
+def _of_modes(
+    one: Evaluation, patients: Mapping[str, str], pooled: Pooled, own: Rows
+) -> tuple[Rows, Rows]:
     found: Rows = []
     each, samples, unit = {}, {}, ""
     for model, scores in ((MSI_FROM_HE, one.scores), (MSI_FROM_COLOUR, one.colour)):
@@ -100,6 +104,7 @@ def _of_modes(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> t
             mean, left = patient_mean(values), _named(units, values, "nothing varies in it")
             found.append(key | _mean(mean, len(units), left))
             found.append(key | _resampled(pooled[model, target, "r2"], sample, len(units)))
+            own += _each(key, units, values)
     compared = []
     if len(each) == 2:
         pair = (MSI_FROM_HE, MSI_FROM_COLOUR)
@@ -138,7 +143,9 @@ def _masks(one: Evaluation, patients: Mapping[str, str]) -> tuple[str, Parts]:
     return BLOCKS, parts
 
 
-def _of_cancer(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> tuple[Rows, Rows]:
+def _of_cancer(
+    one: Evaluation, patients: Mapping[str, str], pooled: Pooled, own: Rows
+) -> tuple[Rows, Rows]:
     unit, parts = _masks(one, patients)
     if len(parts) < (1 if unit == PATIENTS else 2):
         return [], []
@@ -167,6 +174,7 @@ def _of_cancer(one: Evaluation, patients: Mapping[str, str], pooled: Pooled) -> 
             left = why or _named(parts, values, "annotated pixels of one class only")
             mean = patient_mean(values, shares=metric != "log_loss")
             found.append(key | _mean(mean, len(parts), left))
+            own += _each(key, parts, values)
             sample = samples[model].get(metric)
             if sample is not None:
                 value = pooled[model, "cancer", metric]
@@ -196,6 +204,14 @@ def _named(names: Iterable[str], values: np.ndarray, why: str) -> str:
         return ""
     more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
     return f"{', '.join(left[:NAMED])}{more}: {why}"
+
+
+def _each(key: Mapping[str, Any], patients: Iterable[str], values: np.ndarray) -> Rows:
+    """What each patient has, NaN for none."""
+    return [
+        {**key, "patient": name, "value": value}
+        for name, value in zip(patients, values, strict=True)
+    ]
 
 
 def _mean(mean: PatientMean, of: int, why: str) -> dict[str, Any]:

@@ -296,5 +296,10 @@ def _environment() -> Environment:
     return made
 
 
+def plain_page(template: str, title: str, **words: Any) -> str:
+    """A page of a template, without scripts; every value from outside is escaped."""
+    return _template(template, **_frame_of(title, drawn=False), **words)
+
+
 def _template(name: str, **words: Any) -> str:
     return _environment().get_template(name).render(**words)

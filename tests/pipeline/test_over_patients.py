@@ -62,7 +62,7 @@ def tables(one: Evaluation) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     rows = pd.DataFrame([*regression(one), *classification(one)])
     keys = ["model", "target", "metric"]
     pooled = rows[rows["specimen"] == POOLED].set_index(keys)["value"].to_dict()
-    found, compared = over_patients(one, PATIENTS, pooled)
+    found, compared, _ = over_patients(one, PATIENTS, pooled)
     keys = ["estimand", *keys]
     return rows, pd.DataFrame(found).set_index(keys), pd.DataFrame(compared)
 
@@ -92,6 +92,21 @@ def test_the_headline_is_the_mean_over_patients_by_t() -> None:
     assert row["why"] == "P5: annotated pixels of one class only"
     # P5 has an accuracy: without cancer there is one
     assert found.loc[(MEAN, "cancer_from_he", "cancer", "accuracy"), "patients"] == 5
+
+
+def test_every_patient_has_a_row_of_its_own() -> None:
+    one = cohort()
+    rows = pd.DataFrame([*regression(one), *classification(one)])
+    at = ["model", "target", "metric"]
+    pooled = rows[rows["specimen"] == POOLED].set_index(at)["value"].to_dict()
+    found, _, own = over_patients(one, PATIENTS, pooled)
+    values = pd.DataFrame(own).set_index([*at, "patient"])["value"]
+    assert {*values["cancer_from_he", "cancer", "auc"].index} == {"P1", "P2", "P3", "P4", "P5"}
+    assert np.isnan(values["cancer_from_he", "cancer", "auc", "P5"])  # one class only
+    for row in found:
+        if row["estimand"] == MEAN:
+            mine = values[row["model"], row["target"], row["metric"]]
+            assert mine.mean() == pytest.approx(row["value"], nan_ok=True)
 
 
 def test_the_pooled_value_stands_beside_under_its_own_name() -> None:
