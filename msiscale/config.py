@@ -214,10 +214,10 @@ class RunConfig:
     precision: Literal["float32", "bfloat16", "tf32", "float16"] = _slide(
         "float32", "Floating-point precision of the encoder"
     )
-    feature_mode: Literal["dense", "tiles"] = _slide(
+    feature_mode: Literal["dense", "centred", "tiles"] = _slide(
         "dense",
-        "Where features are computed: over the whole slide (dense), or in separate tiles (tiles; "
-        "as published)",
+        "Where features are computed: over the whole slide (dense), in one tile around each MSI "
+        "pixel (centred; as HEST-Bench does), or in separate tiles (tiles; as published)",
     )
     cancer_classes: tuple[str, ...] | None = _label(
         None,

@@ -222,6 +222,42 @@ def ablate(context: click.Context, /, manifest: str, out: str, **words: Any) -> 
     click.echo(run_switches(manifest, out, config, debug=context.obj["debug"], **words))
 
 
+@cli.command(
+    section=COHORT,
+    help=f"{stage_named('rank').help}\n\nGive the same options as for the run at --out.",
+)
+@click.argument("manifest")
+@out_option
+@option("--encoders", "Encoders to compare, separated by commas", required=True, **NAMES)
+@option("--modes", "Ways to compute features: dense, centred or both", "dense", **NAMES)
+@option(
+    "--encoder-weights",
+    "Weights of the encoders, separated by commas; nothing between two commas is the default",
+    unset="those of each",
+    metavar="FILE,…",
+)
+@choices("ingest", "register", "features", "fit")
+@where
+@click.pass_context
+def rank(
+    context: click.Context,
+    /,
+    manifest: str,
+    out: str,
+    encoders: tuple[str, ...],
+    modes: tuple[str, ...],
+    encoder_weights: str | None,
+    **words: Any,
+) -> None:
+    from msiscale.pipeline.rank import rank as rank_encoders
+
+    config, debug = configured(words), context.obj["debug"]
+    weights = encoder_weights.split(",") if encoder_weights else ()
+    found = rank_encoders(manifest, out, config, encoders, modes, weights, debug=debug, **words)
+    for line in found:
+        click.echo(line)
+
+
 @cli.command(section=COHORT, help=stage_named("power").help)
 @click.argument("url")
 @option("--effect effects", "Effect sizes of a biomarker, as AUC", "0.6,0.7,0.8,0.9", **NUMBERS)

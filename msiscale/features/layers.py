@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from msiscale.errors import InputError
 
 WIDTHS_UM = (50.0, 100.0, 200.0)  # of the squares that `msiscale.features.stains` averages over
+SIDE = 224  # working pixels of a tile around an MSI pixel, where a network has none of its own
 Take = Callable[[int, Any], None]  # the number of a layer and its values, as they are made
 
 

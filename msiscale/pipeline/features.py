@@ -18,7 +18,7 @@ from msiscale.encoder_names import MPP, native_mpp
 from msiscale.errors import InputError, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
-from msiscale.features.layers import WIDTHS_UM, Group
+from msiscale.features.layers import SIDE, WIDTHS_UM, Group
 from msiscale.grid import Block, as_matrix
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.plausible import coarser_than_trained
@@ -48,7 +48,11 @@ if TYPE_CHECKING:  # torch takes seconds
 ELSEWHERE = ("own:", "timm:")  # encoders whose code may change without this package
 MOST_KNOWN = 4  # encoders whose facts are kept
 COLOURS = 12  # six optical densities and their squares: the baseline of every network
-MODES = {"dense": "dense, with context", "tiles": "tiles without context, as published"}
+MODES = {
+    "dense": "dense, with context",
+    "centred": "a tile around each MSI pixel",
+    "tiles": "tiles without context, as published",
+}
 
 
 def features(run: Run) -> None:
@@ -65,6 +69,10 @@ def features(run: Run) -> None:
     }
     if config.feature_mode == "tiles":  # which see nothing of each other
         facts = {**facts, "halo": config.pixels_a_window}
+    elif config.feature_mode == "centred":  # on all sides the same
+        half = facts["side"] // 2
+        groups = [[name, channels, own, half] for name, channels, own, _ in facts["groups"]]
+        facts = {**facts, "halo": half, "groups": groups}
     keys, shapes, records, cells = {}, {}, {}, {}
     for s in run.specimens():
         records[s.name] = run.upstream("register", s)
@@ -204,6 +212,7 @@ def _facts(encoder: Encoder | Encoders) -> dict[str, Any]:
         "cell": min(layer.stride for one in encoder.each for layer in one.layers),
         "halo": encoder.halo,
         "groups": [list(group[:4]) for group in encoder.groups],  # `stored_groups`
+        "side": max(one.tile or SIDE for one in encoder.each),  # of a tile around a pixel
         "recipe": [
             {"encoder": one.id, "mean": one.mean, "std": one.std, "tile": one.tile}
             for one in encoder.each
@@ -252,6 +261,11 @@ def _features(
         recipe = (config.encoder, config.weights, encoder.device)
         values, coverage = published_block(image, placed, block, wanted, recipe, tile=window)
         densities, _ = extract_block(image, placed, block, part, colours, around=around)
+    elif config.feature_mode == "centred":
+        from msiscale.features.centred import centred_block
+
+        densities, coverage = extract_block(image, placed, block, part, colours, around=around)
+        values = centred_block(image, placed, block, wanted & (coverage > 0), encoder)
     else:
         both = Encoders((*encoder.each, colours))
         found, coverage = extract_block(

@@ -115,7 +115,7 @@ def predict(
     fitted = load_model(model).at_prevalence(prevalence)
     parameters = fitted.attrs["features"]
     if parameters["feature_mode"] != "dense":
-        raise InputError(f"{model}: fitted on tiles without context; fit it with dense features")
+        raise InputError(f"{model}: fitted on features of tiles; fit it with --feature-mode dense")
     trained_um = float(fitted.attrs["pixel_um"])
     check_pixel(pixel_um, parameters["cell"], parameters["mpp"], trained_um)
     given = {"region_probability": region_probability, "region_um2": region_um2}

@@ -352,6 +352,14 @@ STAGES = (
         asked_for=True,
     ),
     Stage(
+        "rank",
+        "Compare encoders on this cohort: the same folds and scores for each, beside baselines.",
+        None,
+        (Part("rank", ("rank.csv", "rank.html", "rank"), specimens=False, cohort=True),),
+        before=("register",),
+        asked_for=True,
+    ),
+    Stage(
         "power",
         "Estimate how many patients suffice: a learning curve, and the power to find biomarkers.",
         None,

@@ -103,7 +103,7 @@ def compare_runs(runs: Sequence[str], out: str) -> list[str]:
         headline=_headline(sides),
         notes=notes,
         differences=_differences(rows),
-        drawn=_drawn(rows),
+        drawn=drawn([{**r, "words": _words(r)} for r in rows if r.get("paired")]),
         settings=_unlike(sides, lambda r: r.get("parameters", {})),
         versions=_unlike(sides, lambda r: r.get("versions", {})),
     )
@@ -238,9 +238,24 @@ class Drawn:
     marks: list[dict[str, Any]]
 
 
-def _drawn(rows: Sequence[Mapping[str, Any]]) -> Drawn | None:
-    """A dot and a line a difference, on one scale."""
-    known = [row for row in rows if row.get("paired") and math.isfinite(row["difference"])]
+def _words(row: Mapping[str, Any]) -> str:
+    key = (row["model"], row["target"], row["metric"])
+    return f"{row['run']}: {_called(key)}, {SCORED[row['metric']]}"
+
+
+def drawn(rows: Sequence[Mapping[str, Any]]) -> Drawn | None:
+    """A dot and a line a difference, on one scale; None without any.
+
+    Parameters
+    ----------
+    rows
+        With ``difference``, ``difference_low``, ``difference_high``, and ``words`` for its line.
+
+    Returns
+    -------
+    Drawn or None
+    """
+    known = [row for row in rows if math.isfinite(row["difference"])]
     ends = [
         abs(row[k]) for row in known for k in ("difference", "difference_low", "difference_high")
     ]
@@ -254,14 +269,13 @@ def _drawn(rows: Sequence[Mapping[str, Any]]) -> Drawn | None:
 
     marks = []
     for i, row in enumerate(known):
-        key = (row["model"], row["target"], row["metric"])
         low, high = row["difference_low"], row["difference_high"]
         marks.append(
             {
                 "y": 14 + step * i,
                 "x": at(row["difference"]),
                 "ends": (at(low), at(high)) if math.isfinite(low) else None,
-                "words": f"{row['run']}: {_called(key)}, {SCORED[row['metric']]}",
+                "words": row["words"],
             }
         )
     ticks = [{"x": at(v), "words": f"{v:+.2g}" if v else "0"} for v in (-most, 0.0, most)]

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from commands import CHOSEN
 
@@ -17,6 +18,7 @@ from msiscale.pipeline import ablate as ablations
 from msiscale.pipeline.driver import run
 from msiscale.pipeline.fuse import fuse
 from msiscale.pipeline.power import power
+from msiscale.pipeline.rank import rank
 from msiscale.pipeline.stages import PARTS, STAGES, owners, stage_of
 from msiscale.pipeline.status import status
 from msiscale.pipeline.verify import verify
@@ -77,7 +79,26 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
         fuse(manifest, out, factors=(2,), ions=2, encoder=CHOSEN["encoder"], **where)
         ablations.ablate(manifest, out, config, **where)
         power(out, where=Where(**where))
+        said = rank(manifest, out, config, [CHOSEN["encoder"]], ("centred",), **where)
+        assert said[-1].endswith("rank.html")
     return Path(out)
+
+
+def test_encoders_are_ranked_beside_the_stains(everything: Path) -> None:
+    table = pd.read_csv(everything / "rank.csv")
+    assert {*table["encoder"]} == {CHOSEN["encoder"], "stains"} and {*table["mode"]} == {"centred"}
+    assert {*table["score"]} == {"R² of MSI", "AUC of cancer"}
+    mine = table[(table["encoder"] != "stains") & (table["against"] == "stains")]
+    assert mine["difference"].notna().all() and (mine["patients"] == 2).all()
+    own = pd.read_csv(next((everything / "rank").glob("own_*")) / "patients.csv")
+    base = pd.read_csv(next((everything / "rank").glob("stains-*")) / "patients.csv")
+    keys = ["protocol", "model", "target", "metric", "patient"]
+    both = own.merge(base, on=keys)
+    both = both[both["protocol"] == "leave_one_patient_out"]
+    both = both[(both["model"] == "msi_from_he") & (both["target"] == "weighted")]
+    (row,) = mine[mine["score"] == "R² of MSI"].to_dict("records")
+    assert row["difference"] == pytest.approx((both["value_x"] - both["value_y"]).mean())
+    assert "<svg" in (everything / "rank.html").read_text()
 
 
 def test_every_path_has_one_owner_and_a_record(everything: Path) -> None:
