@@ -12,7 +12,7 @@ import numpy as np
 
 PLAIN, JPEG, JPEG_XR, ZSTD0, ZSTD1 = 0, 1, 4, 5, 6
 GRAY8, GRAY16, BGR24, BGR48 = 0, 1, 3, 4
-_RGB = bytes.fromhex("24c3dd6f034efe4bb1853d77768dc90d")  # JPEG XR's name of its pixel format
+RGB = bytes.fromhex("24c3dd6f034efe4bb1853d77768dc90d")  # JPEG XR's name of its pixel format
 _TYPES = {(1, "uint8"): GRAY8, (1, "uint16"): GRAY16, (3, "uint8"): BGR24, (3, "uint16"): BGR48}
 
 
@@ -32,7 +32,7 @@ def _packed(pixels: np.ndarray, compression: int) -> bytes:
     stored = pixels[..., ::-1] if pixels.ndim == 3 else pixels
     if compression == JPEG_XR:
         data = bytes(imagecodecs.jpegxr_encode(np.ascontiguousarray(pixels), level=1.0))
-        return data.replace(_RGB, _RGB[:-1] + b"\x0c")  # to be unpacked as BGR
+        return data.replace(RGB, RGB[:-1] + b"\x0c")  # to be unpacked as BGR
     data = np.ascontiguousarray(stored).tobytes()
     if compression == ZSTD0:
         return bytes(imagecodecs.zstd_encode(data))
