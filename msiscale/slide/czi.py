@@ -55,7 +55,7 @@ class CziBackend:
             for number, place in enumerate(places, 1)
         ]
         try:
-            slide, self.notes = the_slide(path, images, scene)
+            slide, self.notes = the_slide(path, images, scene, apart=True)
         except InputError:
             self._reader.close()
             raise

@@ -59,7 +59,7 @@ def open_folder(folder: str, scene: int | None = None) -> OpenSlideBackend:
         if not opened:
             raise InputError(reasons[0] if reasons else f"{folder}: no DICOM files there")
         images = [Image(n, one.levels[0].shape, one.mpp) for n, one in opened.items()]
-        slide, notes = the_slide(folder, images, scene)
+        slide, notes = the_slide(folder, images, scene, apart=True)
     except InputError:
         for one in opened.values():
             one.close()

@@ -76,7 +76,7 @@ class OpenSlideBackend:
         vendor = facts.get(openslide.PROPERTY_NAME_VENDOR)
         try:
             images, corners = _images(path, str(vendor), facts, self._slide.dimensions, self.mpp)
-            slide, self.notes = the_slide(path, images, scene)
+            slide, self.notes = the_slide(path, images, scene, apart=True)
         except InputError:
             self._slide.close()
             raise

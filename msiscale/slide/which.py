@@ -52,7 +52,9 @@ class Image:
         return f"image {self.number} ({width} x {height} px{size})"
 
 
-def the_slide(path: str, images: Sequence[Image], scene: int | None) -> tuple[Image, list[str]]:
+def the_slide(
+    path: str, images: Sequence[Image], scene: int | None, *, apart: bool = False
+) -> tuple[Image, list[str]]:
     """The image that is the slide, and what to say of that choice.
 
     Parameters
@@ -63,6 +65,8 @@ def the_slide(path: str, images: Sequence[Image], scene: int | None) -> tuple[Im
         All that are in it.
     scene : int, optional
         The one that the user asks for.
+    apart : bool
+        Whether they are of different places, so that none is a copy of another.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def the_slide(path: str, images: Sequence[Image], scene: int | None) -> tuple[Im
     slide = max(colour, key=lambda image: image.pixels, default=None)
     if slide is None or slide.pixels < largest.pixels:
         raise InputError(f"{path}: {_refusal(largest, slide, len(images))}")
-    return slide, _said(slide, colour, len(images))
+    return slide, _said(slide, colour, len(images), apart)
 
 
 def _refusal(largest: Image, other: Image | None, count: int) -> str:
@@ -98,9 +102,10 @@ def _refusal(largest: Image, other: Image | None, count: int) -> str:
     return f"{largest}, the largest of {count}, is {largest.trouble}; {REMEDY}{asked}"
 
 
-def _said(slide: Image, colour: Sequence[Image], count: int) -> list[str]:
+def _said(slide: Image, colour: Sequence[Image], count: int, apart: bool) -> list[str]:
     others = [image for image in colour if image is not slide]
-    rivals = [i for i in others if i.pixels >= WORTH_A_WORD * slide.pixels and not _copy(i, slide)]
+    large = [image for image in others if image.pixels >= WORTH_A_WORD * slide.pixels]
+    rivals = [image for image in large if apart or not _copy(image, slide)]
     if rivals:
         listed = "; ".join(f"#scene={i.number} is {i}" for i in rivals[:_MOST_NAMED])
         return [
