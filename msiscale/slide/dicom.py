@@ -9,6 +9,7 @@ from msiscale.errors import InputError
 from msiscale.slide.openslides import CannotOpen, OpenSlideBackend
 from msiscale.slide.which import Image, the_slide
 
+_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # of which a folder is no DICOM
 HEADER = 1 << 16  # bytes in which the series is named
 # the element Series Instance UID, with and without its type: its length, then its value
 _SERIES = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]{5,64})", re.S)
@@ -17,6 +18,8 @@ _SERIES = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]{5,64})", re.S
 def series_in(folder: Path) -> list[list[Path]]:
     """The files of every series in a folder, each with the largest first; none of no DICOM."""
     found: dict[bytes, list[Path]] = {}
+    if any((folder / name).exists() for name in _ZARR):
+        return []
     for path in sorted(folder.iterdir()):
         if path.is_file():
             with path.open("rb") as file:

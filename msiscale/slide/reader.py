@@ -166,6 +166,7 @@ def _handle(slide: Slide) -> Backend:
 
 
 def _keep(slide: Slide, backend: Backend) -> None:
+    _drop(slide)  # one that was opened before
     _handles.of[_key(slide)] = backend
     while len(_handles.of) > HANDLES_KEPT:
         _handles.of.popitem(last=False)[1].close()

@@ -300,6 +300,7 @@ def test_remote_file_that_is_not_there() -> None:
 def test_a_thread_that_ends_leaves_nothing_open(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture(64, 64), photometric="rgb")
+    gc.collect()  # what other tests left
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         with ThreadPoolExecutor(1) as pool:
@@ -307,6 +308,18 @@ def test_a_thread_that_ends_leaves_nothing_open(tmp_path: Path) -> None:
             pool.submit(slide.read, 0, 0, 0, 9, 9).result()
         gc.collect()
     assert not [f for f in psutil.Process().open_files() if f.path == str(path)]
+
+
+def test_a_slide_that_is_opened_again_is_open_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(64, 64), photometric="rgb")
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(3):
+            open_reader(path, mpp=0.5).read(0, 0, 0, 9, 9)
+        gc.collect()
+    assert len([f for f in psutil.Process().open_files() if f.path == str(path)]) == 1
 
 
 def test_open_slide_is_lazy_and_labelled(made: Path) -> None:
