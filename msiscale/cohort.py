@@ -14,7 +14,7 @@ import pandas as pd
 
 from msiscale.errors import InputError, NoAnswer
 from msiscale.grid import PixelSize
-from msiscale.store import at_once, exists, is_url, join, local_path, open_file
+from msiscale.store import at_once, exists, is_url, join, local_path, open_file, split_scene
 from msiscale.store.urls import scheme
 
 REQUIRED = ("specimen", "msi", "slide")
@@ -197,7 +197,8 @@ def _specimen(
         raise InputError(f"{where}: both 'landmarks' and 'matrix' are given; keep one")
     for column, file in files.items():
         if file:
-            _check_file(path, where, column, file, silent)
+            bare = split_scene(file)[0] if column == "slide" else file
+            _check_file(path, where, column, bare, silent)
     said: dict[str, Any] = {
         "mpp": _positive(where, "mpp", _text(row.get("mpp"))),
         "pixel_um": _pixel_um(where, _text(row.get("pixel_um"))),

@@ -21,7 +21,7 @@ from msiscale.export.layers import Layer, ions, maps, predicted_ions
 from msiscale.export.source import ExportSpecimen, Opened, wanted_mz
 from msiscale.grid import Block, Floats, apply, blocks, scaling, translation
 from msiscale.slide.convert import convert, level_shapes, ome_metadata
-from msiscale.store import create_array, exists, join, open_group
+from msiscale.store import create_array, exists, join, open_group, split_scene
 
 FINER = 4  # cells on a side of an MSI pixel
 SIDE = 512  # cells on a side of a shard, written at once
@@ -40,7 +40,7 @@ def export_ome_zarr(
     wanted = wanted_mz(opened, mz)
     for source in opened.sources:
         if slides:
-            if not exists(source.slide):
+            if not exists(split_scene(source.slide)[0]):
                 raise InputError(
                     f"{source.name}: its slide {source.slide} is not there; put it back, go where "
                     "the run was started if that is no whole path, or leave slides out with "

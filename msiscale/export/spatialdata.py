@@ -22,7 +22,7 @@ from msiscale.grid import Block, Floats, scaling
 from msiscale.slide.annotations import read_annotation
 from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import open_reader
-from msiscale.store import Ledger, exists, is_url, local_path, open_group
+from msiscale.store import Ledger, exists, is_url, local_path, open_group, split_scene
 
 ANYWHERE = (1 << 31, 1 << 31)  # of a slide's shape: what was predicted lies on it
 TILE = 512  # MSI pixels on a side of a chunk of an image
@@ -160,7 +160,7 @@ def _annotations(opened: Opened) -> dict[str, str]:
 
 def _annotated(source: ExportSpecimen, path: str | None) -> list[Outline]:
     """None of it where the annotation, or the slide that it is checked against, has moved."""
-    if path is None or not exists(path) or not exists(source.slide):
+    if path is None or not exists(path) or not exists(split_scene(source.slide)[0]):
         return []
     slide = open_reader(source.slide, mpp=source.mpp[0])
     return read_annotation(path, slide.shape, slide=slide)

@@ -33,8 +33,9 @@ from msiscale.store import (
     join,
     local_path,
     size_and_state,
+    split_scene,
 )
-from msiscale.store.content import seen
+from msiscale.store.content import content_of, seen
 from msiscale.store.lease import Lease
 from msiscale.store.ledger import Record
 from msiscale.store.seen import see
@@ -461,15 +462,19 @@ def identity(path: str | None, *companions: str) -> list[Any] | None:
     if path is None:
         return None
     found: list[Any] = []
-    for name in (path, *companions):
-        file = _metadata(name) if not is_url(name) and local_path(name).is_dir() else name
+    for named in (path, *companions):
+        name, _ = split_scene(named)
+        folder = not is_url(name) and local_path(name).is_dir()
+        file = _metadata(name) if folder else name
         try:
             size, state = size_and_state(file)
         except FileNotFoundError:
             if not is_url(name):
                 raise
             size, state = size_and_state(_metadata(name))  # a folder of a store
-        found.append([name.rsplit("/", 1)[-1], size, state])
+        found.append([named.rsplit("/", 1)[-1], size, state])
         if not is_url(file) and local_path(file).is_file():
             found[-1].append(seen(local_path(file))[-1])
+        elif folder and file == name:  # of files of another kind, as DICOM
+            found[-1].append(content_of(name))
     return found

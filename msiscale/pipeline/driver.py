@@ -50,6 +50,7 @@ from msiscale.store import (
     local_path,
     make_root,
     read_csv,
+    split_scene,
     write_csv,
     write_json,
 )
@@ -222,10 +223,11 @@ def _note_manifest(job: Run) -> None:
 def _seen(specimen: Specimen) -> dict[str, list[Any]]:
     """The local files of a specimen as they are now, so that a rerun need not read them again."""
     files = [getattr(specimen, name) for name in FILES]
+    files = [split_scene(file)[0] for file in files if file]
     with suppress(InputError, OSError):  # said by the stage that needs it
         files += msi.companions(specimen.msi)
     found = {}
-    for path in (local_path(file) for file in files if file and not is_url(file)):
+    for path in (local_path(file) for file in files if not is_url(file)):
         with suppress(OSError):
             if path.is_file():
                 found[str(path)] = [*seen(path)]

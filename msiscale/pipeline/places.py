@@ -8,7 +8,7 @@ from typing import Any
 
 from msiscale.cohort import FILES, Cohort
 from msiscale.config import OPTIONS, RunConfig
-from msiscale.store import absolute, is_url, local_path
+from msiscale.store import absolute, is_url, local_path, split_scene
 
 # of options that name a file or another run; what they take beside that is left as it is
 NAMING = [n for n, o in OPTIONS.items() if {"FILE", "RUN"} & {*(o.metavar or "").split("|")}]
@@ -22,7 +22,9 @@ def located(config: RunConfig) -> RunConfig:
 
 def files_of(cohort: Cohort, config: RunConfig) -> Iterator[str | None]:
     """All files that workers may read."""
-    yield from (getattr(specimen, column) for specimen in cohort for column in FILES)
+    for specimen in cohort:
+        files = (getattr(specimen, column) for column in FILES)
+        yield from (split_scene(file)[0] for file in files if file)
     yield from (path for _, path in _named(config))
 
 

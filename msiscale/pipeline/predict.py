@@ -29,7 +29,16 @@ from msiscale.prediction.overlay import draw_overlay
 from msiscale.prediction.regions import PREDICTED, consensus, write_regions
 from msiscale.prediction.secondary import predicted_regions
 from msiscale.slide.reader import open_reader
-from msiscale.store import absolute, create_array, join, open_group, put, read, write_bytes
+from msiscale.store import (
+    absolute,
+    create_array,
+    join,
+    open_group,
+    put,
+    read,
+    split_scene,
+    write_bytes,
+)
 from msiscale.store.lease import held
 from msiscale.store.seen import check_seen
 from msiscale.work import reason
@@ -172,7 +181,9 @@ def _say_unknown(run: Run, model: Model) -> None:
 def _names(slides: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for slide in slides:
-        name = PurePosixPath(slide.rstrip("/")).name.split(".")[0] or "slide"
+        file, scene = split_scene(slide)
+        name = PurePosixPath(file.rstrip("/")).name.split(".")[0] or "slide"
+        name = name if scene is None else f"{name}_{scene}"
         safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
         if safe in names:
             raise InputError(f"{slide}: a second slide named {safe!r}; give it another --out")

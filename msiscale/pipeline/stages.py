@@ -156,6 +156,7 @@ STAGES = (
                     ),
                     "figures/placement_{}.png",
                 ),
+                version=2,
             ),
             Part("registration", ("registration.csv",), specimens=False, cohort=True),
         ),
@@ -173,7 +174,7 @@ STAGES = (
                     f"cohort.zarr/{{}}/{name}"
                     for name in ("features", "group", "colour", "coverage")
                 ),
-                version=3,
+                version=4,
             ),
         ),
         before=("peaks", "register"),

@@ -17,7 +17,7 @@ from msiscale.errors import InputError
 from msiscale.log import hearing
 from msiscale.notices import Notice
 from msiscale.slide.annotations import read_annotation
-from msiscale.store import at_once, is_url, local_path, size_and_state
+from msiscale.store import at_once, is_url, local_path, size_and_state, split_scene
 from msiscale.store.content import content_of
 
 COLUMNS = {"msi": "MSI", "slide": "slide", "annotation": "annotation"}
@@ -47,9 +47,11 @@ def twins(cohort: Cohort) -> Twins:
     found = Twins()
     for column, called in COLUMNS.items():
         for same in _same(cohort, column):
-            first, *others = same
-            for other in others:
-                _judge(found, column, called, first, other)
+            for number, other in enumerate(same):
+                for first in same[:number]:
+                    if column != "slide" or not _of_other_scenes(first.slide, other.slide):
+                        _judge(found, column, called, first, other)
+                        break
     return found
 
 
@@ -71,6 +73,12 @@ def _judge(found: Twins, column: str, called: str, a: Specimen, b: Specimen) -> 
             "twice; leave out one of the two unless that is meant"
         )
         found.notices.append(Notice(b.name, other, column, text))
+
+
+def _of_other_scenes(a: str, b: str) -> bool:
+    """Whether ``#scene=N`` asks for two different images of a file."""
+    one, other = split_scene(a)[1], split_scene(b)[1]
+    return None not in (one, other) and one != other
 
 
 def _same(cohort: Cohort, column: str) -> Iterator[list[Specimen]]:
@@ -107,7 +115,7 @@ def _content(specimen: Specimen, column: str) -> str | None:
 
 def _data(specimen: Specimen, column: str) -> str:
     """The file that holds the data: of an imzML its .ibd."""
-    file = str(getattr(specimen, column))
+    file, _ = split_scene(str(getattr(specimen, column)))
     beside = msi.companions(file) if column == "msi" else ()
     return beside[0] if beside else file
 

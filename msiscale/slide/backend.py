@@ -38,6 +38,7 @@ class Backend(Protocol):
     mpp: PixelSize | None  # µm per level-0 pixel as the file says, None where it does not
     bounds: tuple[int, int]  # (x, y) in level-0 pixels: the corner of the scanned area
     hint: str  # what the file says instead of an mpp ("objective power 40"), or ""
+    notes: list[str]  # what to say of it: which image was taken, how it is shown
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> Pixels:
         """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
@@ -73,13 +74,15 @@ def plausible_mpp(y: float | None, x: float | None) -> PixelSize | None:
     return PixelSize(float(y), float(x))
 
 
-def on_white(pixels: Pixels) -> Pixels:
-    """RGB of uint8 RGB(A), not premultiplied, ``(h, w, 3 or 4)``; transparent pixels on white."""
+def on_white(pixels: Pixels, *, premultiplied: bool = False) -> Pixels:
+    """RGB of uint8 RGB(A) ``(h, w, 3 or 4)``; transparent pixels on white."""
     if pixels.shape[-1] == 3:
         return np.ascontiguousarray(pixels)
     alpha = pixels[..., 3:]
     if (alpha == 255).all():
         return np.ascontiguousarray(pixels[..., :3])
     a = alpha.astype(np.uint32)
+    if premultiplied:
+        return np.asarray(np.minimum(pixels[..., :3] + (255 - a), 255), np.uint8)
     blended = (pixels[..., :3] * a + 255 * (255 - a) + 127) // 255
     return blended.astype(np.uint8)

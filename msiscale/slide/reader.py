@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +16,33 @@ from pathlib import PurePosixPath
 import numpy as np
 import openslide
 
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Block, PixelSize
 from msiscale.slide.backend import Backend, Level, Pixels
+from msiscale.slide.czi import CziBackend
+from msiscale.slide.dicom import open_folder, series_in
+from msiscale.slide.foreign import refuse_foreign
 from msiscale.slide.omezarr import OmeZarrBackend
-from msiscale.slide.openslides import OpenSlideBackend
+from msiscale.slide.openslides import CannotOpen, OpenSlideBackend
 from msiscale.slide.png_jpeg import PngJpegBackend
-from msiscale.slide.tiff import TiffBackend
-from msiscale.store import is_url, local_copy, local_path, open_file, size_and_state
+from msiscale.slide.tiff import open_tiff
+from msiscale.slide.tiff_images import of_openslide
+from msiscale.store import (
+    is_url,
+    local_copy,
+    local_path,
+    open_file,
+    size_and_state,
+    split_scene,
+)
 from msiscale.store.content import seen
 
-BACKENDS: dict[str, Callable[[str], Backend]] = {
-    "openslide": lambda path: OpenSlideBackend(local_copy(path)),  # it reads no URLs
-    "tiff": TiffBackend,
+BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {  # of a file and ``#scene=N``
+    # it reads no URLs
+    "openslide": lambda path, scene: OpenSlideBackend(local_copy(path), scene),
+    "czi": lambda path, scene: CziBackend(str(local_path(path)), scene),
+    "dicom": lambda path, scene: open_folder(str(local_path(path)), scene),
+    "tiff": open_tiff,
     "omezarr": OmeZarrBackend,
     "picture": PngJpegBackend,
 }
@@ -39,11 +54,20 @@ _LOCAL_ONLY = {".mrxs", ".vms", ".vmu", ".czi", ".dcm"}  # of several files, mos
 _PICTURES = {".png", ".jpg", ".jpeg"}
 
 
+class _Open(OrderedDict[tuple[str, str, str, int], Backend]):
+    """Slides that are open in a thread, the last used at the end; closed when the thread ends."""
+
+    def __del__(self) -> None:
+        while self:
+            with contextlib.suppress(Exception):
+                self.popitem()[1].close()
+
+
 class _Handles(threading.local):
-    """Slides that are open in this thread, the last used at the end: a handle is of one thread."""
+    """A handle is of one thread."""
 
     def __init__(self) -> None:
-        self.of: OrderedDict[tuple[str, str, str, int], Backend] = OrderedDict()
+        self.of = _Open()
 
 
 _handles = _Handles()
@@ -52,9 +76,7 @@ _handles = _Handles()
 @atexit.register
 def _close() -> None:
     """The main thread's handles, which Python would complain of when it ends."""
-    for backend in _handles.of.values():
-        with contextlib.suppress(Exception):
-            backend.close()
+    _handles.of.__del__()
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,7 @@ class Slide:
     keeps it for a while.
     """
 
-    path: str  # or URL
+    path: str  # or URL; with ``#scene=N`` where one was asked for
     mpp: PixelSize  # µm per level-0 pixel
     levels: tuple[Level, ...]  # finest first
     bounds: tuple[int, int]  # (x, y) of QuPath's origin in level-0 pixels, for `read_annotation`
@@ -138,12 +160,13 @@ def _handle(slide: Slide) -> Backend:
     """This thread's open handle of the slide."""
     key = _key(slide)
     if key not in _handles.of:
-        _keep(slide, BACKENDS[slide.backend](slide.path))
+        _keep(slide, BACKENDS[slide.backend](*split_scene(slide.path)))
     _handles.of.move_to_end(key)
     return _handles.of[key]
 
 
 def _keep(slide: Slide, backend: Backend) -> None:
+    _drop(slide)  # one that was opened before
     _handles.of[_key(slide)] = backend
     while len(_handles.of) > HANDLES_KEPT:
         _handles.of.popitem(last=False)[1].close()
@@ -162,8 +185,9 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
     Parameters
     ----------
     path : str or path
-        OpenSlide format, plain or OME TIFF (8-bit RGB), OME-Zarr 0.4 or 0.5, PNG or JPEG; OME-Zarr,
-        TIFF (also svs) and pictures may be behind a URL.
+        OpenSlide format, CZI, a folder of DICOM files, plain or OME TIFF (8-bit RGB), OME-Zarr 0.4
+        or 0.5, PNG or JPEG; OME-Zarr, TIFF (also svs) and pictures may be behind a URL. Of several
+        images in a file the largest is taken; ``#scene=N`` at the end takes another.
     mpp : float, optional
         µm per level-0 pixel; overrules the file.
 
@@ -174,13 +198,14 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
     Raises
     ------
     InputError
-        No such file, a format that cannot be read, or no `mpp` in the file and none given.
+        No such file, a format that cannot be read, no picture of a stained section, or no `mpp` in
+        the file and none given.
     """
     url = os.fspath(path)
     url = url if is_url(url) else str(local_path(url))
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
         raise InputError(f"{url}: mpp {mpp} is not a pixel size; give µm per pixel, as 0.25")
-    name, backend = _first_that_opens(url)
+    name, backend, notes = _first_that_opens(url)
     height, width = backend.levels[0].shape
     if min(height, width) < 1 or height * width > MOST_PIXELS:
         backend.close()
@@ -194,6 +219,8 @@ def open_reader(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sl
         )
     slide = Slide(url, size, backend.levels, backend.bounds, name, _token(url))
     _keep(slide, backend)
+    for note in notes:
+        warnings.warn(f"{url}: {note}", MsiscaleWarning, stacklevel=2)
     return slide
 
 
@@ -205,6 +232,7 @@ def check(slide: Slide) -> None:
 
 
 def _token(url: str) -> str:
+    url, _ = split_scene(url)
     if url.rstrip("/").endswith(".zarr") or (not is_url(url) and local_path(url).is_dir()):
         return ""
     if not is_url(url):
@@ -213,57 +241,58 @@ def _token(url: str) -> str:
     return f"{state}-{size}"
 
 
-def _first_that_opens(url: str) -> tuple[str, Backend]:
-    """The backend for the file; of several that may know it, the error of the last counts."""
-    names = _candidates(url)
+def _first_that_opens(url: str) -> tuple[str, Backend, list[str]]:
+    """The backend for the file, and what to say of it; of several, the error of the last counts."""
+    file, scene = split_scene(url)
+    names, notes = _candidates(file, scene)
     for name in names[:-1]:
-        with contextlib.suppress(InputError):
-            return name, BACKENDS[name](url)
-    return names[-1], BACKENDS[names[-1]](url)
+        with contextlib.suppress(CannotOpen):
+            backend = BACKENDS[name](file, scene)
+            return name, backend, list(dict.fromkeys([*notes, *backend.notes]))
+    backend = BACKENDS[names[-1]](file, scene)
+    return names[-1], backend, list(dict.fromkeys([*notes, *backend.notes]))
 
 
-def _candidates(url: str) -> list[str]:
-    """Backends to try, by what the file is rather than by what it is called where that is cheap."""
+def _candidates(url: str, scene: int | None) -> tuple[list[str], list[str]]:
+    """Backends to try, by what the file is rather than its name; and what to say of that."""
     suffix = PurePosixPath(url.rstrip("/")).suffix.lower()
+    refuse_foreign(url, suffix)
     if is_url(url):
-        if suffix in _PICTURES:
-            return ["picture"]
-        if suffix in _ONE_FILE:
-            return ["openslide"]
-        if suffix in _LOCAL_ONLY:
-            raise InputError(
-                f"{url}: {suffix} is read from a local path only; copy the slide there, or make an "
-                "OME-Zarr of it with `msiscale convert SLIDE URL`"
-            )
-        return ["tiff"] if suffix in {".tif", ".tiff", ".svs", ".btf", ".tf8"} else ["omezarr"]
+        return [_of_url(url, suffix)], []
     local = local_path(url)
     if not local.exists():
         raise InputError(f"{url}: no such file; check the manifest column `slide`")
     if local.is_dir():
-        return ["omezarr"]
+        return ["dicom" if series_in(local) else "omezarr"], []
     vendor = openslide.OpenSlide.detect_format(str(local))
     if vendor == "generic-tiff":
-        # OpenSlide sees neither SubIFDs nor OME-XML: an OME pyramid would have one level, no mpp.
-        return ["openslide", "tiff"] if _plain_tiff(str(local)) else ["tiff"]
-    if vendor is not None:
-        return ["openslide"]
+        shown, notes = of_openslide(str(local), scene)
+        return (["openslide", "tiff"], notes) if shown else (["tiff"], [])
     with open_file(url) as file:
-        magic = file.read(4)
-    if magic == b"\x89PNG" or magic[:2] == b"\xff\xd8":
-        return ["picture"]
-    if magic in _TIFF_MAGIC:
-        return ["tiff"]
+        magic = file.read(10)
+    if magic == b"ZISRAWFILE":
+        return ["openslide", "czi"], []
+    if vendor is not None:
+        return ["openslide"], []
+    if magic[:4] == b"\x89PNG" or magic[:2] == b"\xff\xd8":
+        return ["picture"], []
+    if magic[:4] in _TIFF_MAGIC:
+        return ["tiff"], []
     raise InputError(
         f"{url}: not a slide (no format of OpenSlide, TIFF, OME-Zarr, PNG or JPEG);"
         " check the file or export it again"
     )
 
 
-def _plain_tiff(path: str) -> bool:
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return not tiff.is_ome and not tiff.pages.first.subifds
-    except (tifffile.TiffFileError, OSError, ValueError):
-        return True
+def _of_url(url: str, suffix: str) -> str:
+    """The backend for what is behind a URL, by its name."""
+    if suffix in _PICTURES:
+        return "picture"
+    if suffix in _ONE_FILE:
+        return "openslide"
+    if suffix in _LOCAL_ONLY:
+        raise InputError(
+            f"{url}: {suffix} is read from a local path only; copy the slide there, or make an "
+            "OME-Zarr of it with `msiscale convert SLIDE URL`"
+        )
+    return "tiff" if suffix in {".tif", ".tiff", ".svs", ".btf", ".tf8"} else "omezarr"

@@ -8,41 +8,30 @@ is asked for its pixels (not of JPEG 2000, of which it would believe half), else
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, PHOTOMETRIC
+from PIL import Image
+from tifffile import COMPRESSION
 
 from msiscale.errors import InputError
-from msiscale.grid import Block, PixelSize
-from msiscale.slide.backend import Pixels, level_table, on_white, plausible_mpp
+from msiscale.grid import Block
+from msiscale.slide.backend import Backend, Pixels, level_table, on_white
 from msiscale.slide.decoding import decoded
+from msiscale.slide.tiff_images import JPEG, JPEG2000, check_tiles, chosen_image, tile_shape
+from msiscale.slide.turned import TurnedBackend
 from msiscale.store import is_url, local_path, open_file
 
-MOST_TILE = 1 << 27  # pixels of a tile or strip, which is decoded whole
 CACHE_BYTES = 64 << 20  # decoded tiles kept by a handle
 _GAP, _RUN = 1 << 16, 1 << 23  # bytes: ranges nearer than that are one read of up to that
-_JPEG = {COMPRESSION.JPEG, COMPRESSION.OJPEG}
-_JPEG2000 = {COMPRESSION.JPEG2000, COMPRESSION.APERIO_JP2000_RGB}
 _MARKS = {  # first and last bytes of a whole tile
-    **dict.fromkeys(_JPEG, (b"\xff\xd8", b"\xff\xd9")),
-    **dict.fromkeys(_JPEG2000, (b"\xff\x4f\xff\x51", b"\xff\xd9")),
-}
-# Codecs that turn YCbCr into RGB themselves.
-_OWN_COLOURS = _JPEG | _JPEG2000
-_UM = dict.fromkeys(("µm", "μm", "um", "micron", "micrometer"), 1.0) | {
-    "nm": 1e-3,
-    "mm": 1e3,
-    "cm": 1e4,
-    "inch": 25400.0,
-    "m": 1e6,
+    **dict.fromkeys(JPEG, (b"\xff\xd8", b"\xff\xd9")),
+    **dict.fromkeys(JPEG2000, (b"\xff\x4f\xff\x51", b"\xff\xd9")),
 }
 
 Tile = NDArray[np.uint8] | None  # (h, w, samples), or never written
@@ -61,33 +50,33 @@ class _Segment(NamedTuple):
 
 
 class TiffBackend:
-    """An 8-bit RGB(A) TIFF, local or behind a URL.
+    """An 8-bit RGB(A) or CMYK TIFF, local or behind a URL, as it is stored.
 
     `second_opinion` gives the pixels of a rectangle ``(level, y, x, h, w)``, or raises, where a
     tile is missing or damaged; without it a missing tile is white, a damaged one an error.
     """
 
     def __init__(
-        self, path: str, second_opinion: Callable[[int, int, int, int, int], Pixels] | None = None
+        self,
+        path: str,
+        scene: int | None = None,
+        second_opinion: Callable[[int, int, int, int, int], Pixels] | None = None,
     ) -> None:
-        self._path, self._second_opinion = path, second_opinion
+        self._second_opinion = second_opinion
         self._file: Any = None
         try:
             if is_url(path):
                 self._file = open_file(path)
             self._tiff = tifffile.TiffFile(self._file or str(local_path(path)))
-            images = list(self._tiff.series)
-            number = max(range(len(images)), key=lambda i: _pixels(images[i]))
-            series = images[number]
-            pages = [_pages(path, level) for level in series.levels]
-            full = pages[0][0].imagewidth
-            pages = pages[:1] + [p for p in pages[1:] if p[0].imagewidth < full]
-            self._levels = pages
-            self.levels = level_table([(p[0].imagelength, p[0].imagewidth) for p in pages])
-            self.mpp = _mpp(self._tiff, number)
-            power = re.search(r"AppMag\s*=\s*([\d.]+)", _description(self._tiff))
-            #: RGB in pages of one plane, the right way up: what OpenSlide shows is what is stored
-            self.plain = all(len(p) == 1 and _is_plain(p[0]) for p in pages)
+            slide, self.notes = chosen_image(path, self._tiff, scene)
+            if slide.odd:
+                raise InputError(f"{path}: {slide.odd}")
+            self._levels = [[page.aspage() for page in pages] for pages in slide.levels]
+            for page in chain(*self._levels):
+                check_tiles(path, page)
+            shapes = [(p[0].imagelength, p[0].imagewidth) for p in self._levels]
+            self.levels = level_table(shapes)
+            self.mpp = slide.image.mpp
         except Exception as error:  # tifffile raises nearly anything of tags that are not sound
             self.close()
             if isinstance(error, InputError):
@@ -96,8 +85,9 @@ class TiffBackend:
             raise InputError(
                 f"{path}: not a readable TIFF ({reason}); copy or export it again"
             ) from None
+        self.colours, self.plain, self.orientation = slide.colours, slide.plain, slide.orientation
         self.bounds = (0, 0)
-        self.hint = f"objective power {power[1]}" if power else ""
+        self.hint = f"objective power {slide.power}" if slide.power else ""
         self._cache: OrderedDict[tuple[int, int, int], Tile] = OrderedDict()
         self._cached = 0
 
@@ -105,7 +95,7 @@ class TiffBackend:
         """Pixels ``(h, w, 3)`` uint8 of a rectangle that lies inside the level."""
         pages, wanted = self._levels[level], Block(y, y + h, x, x + w)
         channels = len(pages) if len(pages) > 1 else pages[0].samplesperpixel
-        out = np.full((h, w, channels), 255, np.uint8)
+        out = np.full((h, w, channels), 0 if self.colours == "cmyk" else 255, np.uint8)
         for plane, page in enumerate(pages):
             separate = page.planarconfig == 2 and page.samplesperpixel > 1
             for channel in range(page.samplesperpixel if separate else 1):
@@ -116,12 +106,12 @@ class TiffBackend:
                     whole = Block(segment.y, bottom, segment.x, right)
                     if both := whole & wanted:
                         target[both.within(wanted)] = tile[both.within(whole)]
-        return on_white(out)
+        return _rgb(out, self.colours)
 
     @staticmethod
     def _segments(page: Any, channel: int, y: int, x: int, h: int, w: int) -> Iterator[_Segment]:
         """Every tile or strip under the rectangle."""
-        th, tw = _tile_shape(page)
+        th, tw = tile_shape(page)
         rows, columns = -(-page.imagelength // th), -(-page.imagewidth // tw)
         for ty in range(y // th, (y + h - 1) // th + 1):
             for tx in range(x // tw, (x + w - 1) // tw + 1):
@@ -175,7 +165,7 @@ class TiffBackend:
                 return tile
         except Exception:  # whatever a decoder raises of bytes that are not what it expects
             # OpenSlide shows the first half of a cut JPEG 2000 as if it were all
-            if opinion is None or page.compression in _JPEG2000:
+            if opinion is None or page.compression in JPEG2000:
                 raise
         h = min(page.tilelength or page.rowsperstrip, page.imagelength - segment.y)
         w = min(page.tilewidth or page.imagewidth, page.imagewidth - segment.x)
@@ -219,7 +209,7 @@ def _decoded(page: Any, index: int, data: bytes) -> Tile:
     if not (data.startswith(first) and (data.endswith(last) or data.rstrip(b"\0").endswith(last))):
         raise DamagedTile(f"tile {index} is not a whole {COMPRESSION(page.compression).name}")
     size = page.tilelength, page.tilewidth
-    if page.compression in _JPEG and page.is_tiled and _jpeg_size(data) != size:
+    if page.compression in JPEG and page.is_tiled and _jpeg_size(data) != size:
         raise DamagedTile(f"tile {index} is not of the size that the file says")
     tables = page.jpegtables
     tile, _, shape = page.decode(data, index, jpegtables=tables, jpegheader=page.jpegheader)
@@ -238,99 +228,16 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _tile_shape(page: Any) -> tuple[int, int]:
-    """(height, width) of a tile or strip."""
-    if page.is_tiled:
-        return page.tilelength, page.tilewidth
-    return min(page.rowsperstrip, page.imagelength), page.imagewidth
+def open_tiff(path: str, scene: int | None = None) -> Backend:
+    """A TIFF as it is to be shown."""
+    tiff = TiffBackend(path, scene)
+    return tiff if tiff.orientation == 1 else TurnedBackend(tiff, tiff.orientation)
 
 
-def _check_tiles(path: str, page: Any) -> None:
-    """Tiles of a bearable size, and an offset and a length for every one of them."""
-    h, w = _tile_shape(page)
-    if h * w > MOST_TILE:
-        raise InputError(f"{path}: in tiles of {w} x {h} px; save it in tiles of 256 x 256 px")
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    wanted = -(-page.imagelength // h) * -(-page.imagewidth // w) * planes
-    found = min(len(page.dataoffsets), len(page.databytecounts))
-    if found < wanted:
-        raise InputError(f"{path}: {found} tiles of {wanted} are there; copy or export it again")
-
-
-def _is_plain(page: Any) -> bool:
-    turned = page.tags.valueof(274, 1) != 1
-    return page.samplesperpixel == 3 and page.planarconfig == 1 and not turned
-
-
-def _pixels(series: Any) -> int:
-    """Pixels of the first level; what is not an image of colours counts nothing."""
-    sizes = dict(zip(series.axes, series.shape, strict=False))
-    colours = sizes.get("S", sizes.get("C", 1)) in (3, 4)
-    return sizes.get("Y", 0) * sizes.get("X", 0) if colours else 0
-
-
-def _pages(path: str, level: Any) -> list[Any]:
-    """The page of a level, or its pages of one channel each."""
-    sizes = {a: n for a, n in zip(level.axes, level.shape, strict=True) if a in "YXSC" or n != 1}
-    samples, channels = sizes.pop("S", 1), sizes.pop("C", 1)
-    pages = [page for page in level.pages if page is not None]
-    first = pages[0]
-    if set(sizes) != {"Y", "X"} or samples * channels not in (3, 4) or first.dtype != np.uint8:
-        raise InputError(
-            f"{path}: axes {level.axes} {level.shape} of {first.dtype}; save it as 8-bit RGB TIFF"
-        )
-    if len(pages) not in (1, channels):
-        raise InputError(f"{path}: {len(pages)} pages for one image; save it as 8-bit RGB TIFF")
-    codec = first.compression
-    foreign = first.photometric == PHOTOMETRIC.YCBCR and codec not in _OWN_COLOURS
-    if codec not in tifffile.TIFF.DECOMPRESSORS or foreign or codec == 33003:
-        raise InputError(
-            f"{path}: TIFF compression {int(codec)} cannot be decoded;"
-            " save it with JPEG or deflate compression"
-        )
-    pages = [page.aspage() for page in pages]
-    for page in pages:
-        _check_tiles(path, page)
-    return pages
-
-
-def _description(tiff: tifffile.TiffFile) -> str:
-    return str(tiff.pages.first.description)
-
-
-def _mpp(tiff: tifffile.TiffFile, image: int) -> PixelSize | None:
-    """µm per pixel from OME-XML, Aperio's or ImageJ's description or the resolution tags."""
-    text = _description(tiff)
-    found = _ome_mpp(tiff.ome_metadata, image) if tiff.is_ome else None
-    aperio = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", text)
-    if found is None and aperio:
-        found = plausible_mpp(float(aperio[1]), None)
-    if found is not None:
-        return found
-    page: Any = tiff.pages.first
-    unit = {2: "inch", 3: "cm"}.get(int(page.resolutionunit))
-    if tiff.is_imagej and tiff.imagej_metadata:
-        unit = str(tiff.imagej_metadata.get("unit", "")).replace("\\u00B5", "µ") or unit
-    if unit not in _UM or "XResolution" not in page.tags or "YResolution" not in page.tags:
-        return None
-    x, y = (page.tags[tag].value for tag in ("XResolution", "YResolution"))
-    if not (x[0] and y[0]):
-        return None
-    return plausible_mpp(_UM[unit] * y[1] / y[0], _UM[unit] * x[1] / x[0])
-
-
-def _ome_mpp(xml: str | None, image: int) -> PixelSize | None:
-    """Physical pixel size of image number `image` of an OME-XML document, in µm."""
-    try:
-        root = ElementTree.fromstring(xml or "", forbid_dtd=True)
-    except (ElementTree.ParseError, DefusedXmlException):
-        return None
-    pixels = [node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"]
-    if image >= len(pixels):
-        return None
-    sizes: list[float | None] = []
-    for axis in "YX":
-        size = pixels[image].get(f"PhysicalSize{axis}")
-        unit = _UM.get(pixels[image].get(f"PhysicalSize{axis}Unit", "µm"))
-        sizes.append(float(size) * unit if size and unit else None)
-    return plausible_mpp(*sizes)
+def _rgb(samples: Pixels, colours: str) -> Pixels:
+    """RGB ``(h, w, 3)`` of what is stored."""
+    if colours == "cmyk":
+        return np.array(Image.fromarray(samples, "CMYK").convert("RGB"))
+    if colours == "unused":
+        samples = samples[..., :3]
+    return on_white(samples, premultiplied=colours == "premultiplied")

@@ -35,7 +35,7 @@ from msiscale.store.objects import (
 )
 from msiscale.store.specimen import StoredSpecimen, nearest_column
 from msiscale.store.tables import read_csv, read_csv_parts, write_csv
-from msiscale.store.urls import absolute, is_url, join, local_path
+from msiscale.store.urls import absolute, is_url, join, local_path, split_scene
 
 __all__ = [
     "ONLY_SHARDS",
@@ -71,6 +71,7 @@ __all__ = [
     "read_json",
     "remove",
     "size_and_state",
+    "split_scene",
     "url_of",
     "write_block",
     "write_bytes",

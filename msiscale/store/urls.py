@@ -11,6 +11,7 @@ from msiscale.errors import InputError
 OBJECT_STORES = {"s3", "s3a", "gs", "az", "azure", "abfs", "abfss"}
 WEB = {"https", "http"}
 SCHEMES = OBJECT_STORES | WEB | {"memory"}
+_SCENE = "#scene="
 
 
 def is_url(path: str) -> bool:
@@ -21,6 +22,16 @@ def is_url(path: str) -> bool:
 def local_path(url: str) -> Path:
     """The local path of a plain path or a ``file://`` URL."""
     return Path(url.removeprefix("file://"))
+
+
+def split_scene(path: str) -> tuple[str, int | None]:
+    """A slide's file, and which of its images ``#scene=N`` at its end asks for, from 1."""
+    file, mark, number = path.rpartition(_SCENE)
+    if not mark:
+        return path, None
+    if not (number.isascii() and number.isdigit() and 0 < len(number) < 7 and int(number)):
+        raise InputError(f"{path}: {mark} is followed by the number of an image, from 1: #scene=2")
+    return file, int(number)
 
 
 def absolute(path: str) -> str:

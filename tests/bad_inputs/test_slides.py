@@ -181,6 +181,63 @@ def escaping(folder: Path) -> Path:
     return ome(folder, "../other.zarr/0")
 
 
+def pages(folder: Path, *images: np.ndarray) -> Path:
+    """A TIFF with an image a page, the last of 0.5 µm."""
+    with tifffile.TiffWriter(folder / "slide.tiff") as file:
+        for image in images:
+            kind = "minisblack" if image.ndim == 2 else "rgb"
+            file.write(image, photometric=kind, metadata=None)
+    return folder / "slide.tiff"
+
+
+def turned(folder: Path) -> Path:
+    upside_down, tags = PIXELS[::-1, ::-1], [(274, "H", 1, 3, True)]
+    tifffile.imwrite(
+        folder / "slide.tiff", upside_down, photometric="rgb", tile=(16, 16), extratags=tags
+    )
+    return folder / "slide.tiff"
+
+
+def turned_png(folder: Path) -> Path:
+    picture = Image.fromarray(PIXELS[::-1, ::-1])
+    exif = picture.getexif()
+    exif[274] = 3
+    picture.save(folder / "slide.png", exif=exif)
+    return folder / "slide.png"
+
+
+def inks(folder: Path) -> Path:
+    cmyk = np.dstack([255 - PIXELS, np.zeros(PIXELS.shape[:2], np.uint8)])
+    Image.fromarray(cmyk, "CMYK").save(folder / "slide.tiff")
+    return folder / "slide.tiff"
+
+
+def lab(folder: Path) -> Path:
+    tifffile.imwrite(folder / "slide.tiff", PIXELS, photometric="cielab", metadata=None)
+    return folder / "slide.tiff"
+
+
+def dyed_zarr(folder: Path) -> Path:
+    path = ome(folder)
+    document = json.loads((path / "zarr.json").read_text())
+    labels = [{"label": name} for name in ("DAPI", "FITC", "Cy5")]
+    document["attributes"]["ome"]["omero"] = {"channels": labels}
+    (path / "zarr.json").write_text(json.dumps(document))
+    return path
+
+
+def of_olympus(folder: Path) -> Path:
+    return tiff(folder, "slide.vsi")
+
+
+def no_dicom(folder: Path) -> Path:
+    (folder / "slide").mkdir()
+    (folder / "slide" / "1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(500))
+    return folder / "slide"
+
+
+TURNED = "<file>: note: stored turned or mirrored (Orientation <n>); it is shown as that says"
+SCAN = "give the brightfield scan of the stained section, saved as 8-bit RGB"
 BIG = "<file>: says that it has <width> x <height> px; export the slide again"
 NO_TIFF = "<file>: not a readable TIFF (<why>); copy or export it again"
 OME = "<file>: damaged OME metadata (<why>); convert the slide again"
@@ -243,6 +300,69 @@ ROWS = [
         "<file>: in tiles of <width> x <height> px; save it in tiles of 256 x 256 px",
         huge_tile,
     ),
+    row(
+        "thumbnail_first",
+        "a thumbnail before the scan",
+        "<file>: note: image 2 (<size>) of 2 is taken as the slide; the others are smaller",
+        lambda folder: pages(folder, PIXELS[::4, ::4], PIXELS),
+        READS,
+    ),
+    row(
+        "two_scenes",
+        "two images of about the same size",
+        "<file>: 2 images; image 2 (<size>) is taken as the slide because it is the largest: write "
+        "#scene=N after the file's name to take another (#scene=1 is image 1 (<size>))",
+        lambda folder: pages(folder, PIXELS[:, :90], PIXELS),
+        READS,
+    ),
+    row(
+        "scene_chosen",
+        "the same, with `#scene=2`",
+        "",
+        lambda folder: Path(f"{pages(folder, np.tile(PIXELS, (2, 1, 1)), PIXELS)}#scene=2"),
+        READS,
+    ),
+    row(
+        "no_such_scene",
+        "`#scene=3` of a file of two images",
+        "<file>: has no image 3 that can be the slide; it has #scene=1, #scene=2",
+        lambda folder: Path(f"{pages(folder, PIXELS, PIXELS)}#scene=3"),
+    ),
+    row(
+        "fluorescence",
+        "five grey planes beside an RGB thumbnail",
+        "<file>: image 1 (<size>), the largest of 2, is 5 grey planes, as of fluorescence, and no "
+        f"RGB; {SCAN} (or write #scene=2 after its name for image 2 (<size>))",
+        lambda folder: pages(folder, *[PIXELS[..., 0]] * 5, PIXELS[::4, ::4]),
+    ),
+    row(
+        "grey_of_16_bits",
+        "one grey plane of 16 bits",
+        f"<file>: it is one grey plane of uint16, as of fluorescence or a mask, and no RGB; {SCAN}",
+        lambda folder: pages(folder, PIXELS[..., 0].astype(np.uint16)),
+    ),
+    row("turned", "TIFF with the tag Orientation", TURNED, turned, READS),
+    row("turned_png", "PNG (or JPEG) turned by Exif", TURNED, turned_png, READS),
+    row("cmyk", "CMYK", "", inks, READS),
+    row(
+        "lab",
+        "Lab, not in tiles",
+        "<file>: colours of the kind CIELAB are not read; save it as 8-bit RGB TIFF",
+        lab,
+    ),
+    row(
+        "vsi",
+        "a format that is not read (VSI, LIF, iSyntax …)",
+        "<file>: the format (Olympus VSI, whose pixels are in the folder beside it) is not read; "
+        "export it as OME-TIFF from QuPath, or with bfconvert of Bio-Formats",
+        of_olympus,
+    ),
+    row(
+        "dicom_folder",
+        "a folder of DICOM files that are no slide",
+        "<file>: not a slide that OpenSlide can open (<why>); copy or export it again",
+        no_dicom,
+    ),
     row("tile_of_nothing", "tiles of no width", NO_TIFF, tile_of_nothing),
     row(
         "png_bomb",
@@ -259,6 +379,12 @@ ROWS = [
     ),
     row("png_cut", "PNG cut", "<file>: the picture is damaged (<why>); export it again", cut_png),
     row("transparent", "PNG with an alpha channel", "", transparent, READS),
+    row(
+        "ome_dyes",
+        "OME-Zarr whose channels are dyes",
+        f"<file>: it is fluorescence (channels DAPI, FITC, Cy5); {SCAN}",
+        dyed_zarr,
+    ),
     row("ome_no_path", "OME-Zarr without the path of its levels", OME, no_axes),
     row("ome_escapes", "OME-Zarr whose level is ../other.zarr", OME, escaping),
     row(

@@ -60,7 +60,9 @@ def test_threads_change_no_pixel(slides: list[Path]) -> None:
     one = open_reader(slides[0], mpp=0.5).read(0, 100, 100, 900, 900)
     decoding.use_threads(3)
     try:
-        many = OpenSlideBackend(str(slides[0])).read(0, 100, 100, 900, 900)
+        backend = OpenSlideBackend(str(slides[0]))
+        many = backend.read(0, 100, 100, 900, 900)
+        backend.close()
     finally:
         decoding.use_threads(1)
     np.testing.assert_array_equal(one, many)

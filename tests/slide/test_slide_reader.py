@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import gc
 import io
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import openslide
+import psutil
 import pytest
 import tifffile
 import zarr
@@ -292,6 +295,31 @@ def test_remote_file_that_is_not_there() -> None:
     for name in ("x.svs", "x.png", "x.zarr"):
         with pytest.raises(InputError, match=name):
             open_reader(f"memory://slides/{name}", mpp=0.5)
+
+
+def test_a_thread_that_ends_leaves_nothing_open(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(64, 64), photometric="rgb")
+    gc.collect()  # what other tests left
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        with ThreadPoolExecutor(1) as pool:
+            slide = pool.submit(open_reader, path, mpp=0.5).result()
+            pool.submit(slide.read, 0, 0, 0, 9, 9).result()
+        gc.collect()
+    assert not [f for f in psutil.Process().open_files() if f.path == str(path)]
+
+
+def test_a_slide_that_is_opened_again_is_open_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(64, 64), photometric="rgb")
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(3):
+            open_reader(path, mpp=0.5).read(0, 0, 0, 9, 9)
+        gc.collect()
+    assert len([f for f in psutil.Process().open_files() if f.path == str(path)]) == 1
 
 
 def test_open_slide_is_lazy_and_labelled(made: Path) -> None:
