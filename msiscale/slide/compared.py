@@ -31,8 +31,14 @@ PATCH = 192  # side of the samples
 PATCHES = 6  # of them along either side of the picture
 TEXTURE = 6.0  # grey levels (sd); a sample with less tells no shift
 ALIKE = 0.4  # correlation of copy and slide in the samples below which it is no copy
-ROUNDS = 4  # of the robust fits
-BINS = 12  # of busyness, in which the noise is measured
+ROUNDS = 3  # of the robust fits
+FAR = 12  # pixels to which a compression carries an edge
+BLUR = 0.7  # pixels (sd) over which the residual is averaged
+LEVELS = (0.3, 0.5, 0.65, 0.8, 0.9)  # quantiles that part the busyness in which noise is measured
+TAIL, TAIL_SD = 0.9, 1.65  # the noise is this quantile, as a multiple of the standard deviation
+LEAST_NOISE = 0.7  # grey levels
+MAP_ERROR = 0.05  # of what the map of colours changes, by which it may be wrong
+OF_A_COLOUR = 1500  # samples of it at the most
 CLIPPED = (3.0, 252.0)  # grey levels beyond which a copy says only "at least so dark", "so bright"
 
 
@@ -45,20 +51,18 @@ class Comparison:
     shift: tuple[float, float]  # (y, x), in pixels of the copy, by which it shows the slide farther on
     kernel: Floats
     tone: NDArray[np.float64]
-    busy: NDArray[np.float64]  # busyness and
-    noise: NDArray[np.float64]  # the residual that is usual at it
+    noise: Noise
 
     def differs(self, block: Block) -> Floats:
         """Residual of a block of the copy, as a multiple of the noise; 0 in the blur of a line."""
-        margin = 6
+        margin = 2 * FAR
         h, w = block.shape
         y, x, height, width = block.y0 - margin, block.x0 - margin, h + 2 * margin, w + 2 * margin
         pixels = self.picture.read(0, y, x, height, width)
-        expected, busy = self._expected(y, x, height, width)
-        rest = np.abs(pixels - expected).max(axis=-1)
-        usual = np.interp(busy, self.busy, self.noise).astype(np.float32)
+        expected, change = self._expected(y, x, height, width)
+        rest = _residual(pixels, expected)
         near = ndimage.maximum_filter(rest, 9)
-        score = np.where(rest > 0.4 * near, rest / usual, 0)
+        score = np.where(rest > 0.4 * near, rest / (self.noise.usual(expected) + MAP_ERROR * change), 0)
         inner = slice(margin, margin + h), slice(margin, margin + w)
         return np.asarray(score[inner], np.float32)
 
@@ -84,14 +88,14 @@ class Comparison:
         return (xy - self.shift[::-1]) * self.original.downsample[::-1]
 
     def _expected(self, y: int, x: int, h: int, w: int) -> tuple[Floats, Floats]:
-        """What the copy would show without drawings, and how busy the slide is there."""
+        """What the copy would show without drawings, and how far that is from the slide."""
         around = _read(self.original, self.shift, y, x, h, w, REACH)
         plain = _convolved(around, self.kernel)
         out = np.empty_like(plain)
         for top in range(0, h, 256):  # the terms are many
             part = slice(top, top + 256)
             out[part] = _toned(plain[part].reshape(-1, 3), self.tone).reshape(-1, w, 3)
-        return out, _busyness(out)
+        return out, np.abs(out - plain).max(axis=-1)
 
 
 def compare(picture: Slide, slide: Slide, scale: tuple[float, float]) -> Comparison:
@@ -123,14 +127,12 @@ def compare(picture: Slide, slide: Slide, scale: tuple[float, float]) -> Compari
         inner = slice(REACH + 1, h - REACH - 1), slice(REACH + 1, w - REACH - 1)
         pairs.append((copy[inner], _read(original, shift, y, x, h, w, 0)))
     kernel, tone = _fitted(pairs)
-    rest, busy = [], []
+    samples = []
     for copy, around in pairs:
         plain = _convolved(around, kernel)[1:-1, 1:-1]
         expected = _toned(plain.reshape(-1, 3), tone).reshape(plain.shape)
-        rest.append(np.abs(copy - expected).max(axis=-1).ravel())
-        busy.append(_busyness(expected).ravel())
-    levels, noise = _noise(np.concatenate(busy), np.concatenate(rest))
-    return Comparison(picture, original, shift, kernel, tone, levels, noise)
+        samples.append((_residual(copy, expected), expected))
+    return Comparison(picture, original, shift, kernel, tone, Noise.of(samples))
 
 
 def at_scale(slide: Slide, scale: tuple[float, float]) -> WorkingImage:
@@ -265,10 +267,10 @@ def _fitted(pairs: list[tuple[Floats, Floats]]) -> tuple[Floats, NDArray[np.floa
     kernel = np.zeros((side, side), np.float32)
     kernel[REACH, REACH] = 1
     copy = np.concatenate([c.reshape(-1, 3) for c, _ in pairs])
-    chosen = np.linspace(0, len(copy) - 1, min(len(copy), 120_000)).astype(int)
     # blurred, so that another resampling and a part of a pixel hardly matter
     soft = [ndimage.gaussian_filter(o, (1.5, 1.5, 0))[3:-3, 3:-3].reshape(-1, 3) for _, o in pairs]
     blurred = [ndimage.gaussian_filter(c, (1.5, 1.5, 0)).reshape(-1, 3) for c, _ in pairs]
+    chosen = _balanced(np.concatenate(soft))
     tone = _tone(np.concatenate(soft)[chosen], np.concatenate(blurred)[chosen])
     for _ in range(2):
         toned = [_toned(o.reshape(-1, 3), tone).reshape(o.shape) for _, o in pairs]
@@ -288,19 +290,27 @@ def _tone(own: Floats, copy: Floats) -> NDArray[np.float64]:
         target = np.where(copy >= CLIPPED[1], np.maximum(copy, fit), copy)
         target = np.where(copy <= CLIPPED[0], np.minimum(copy, fit), target)
         rest = np.abs(target - fit).max(axis=-1)
-        keep = rest <= max(4.5 * float(np.median(rest)), 4.0)
+        keep = rest <= max(3.5 * float(np.median(rest)), 6.0)
         tone = _least_squares(terms[keep], target[keep])
     return tone
 
 
+def _balanced(rgb: Floats) -> NDArray[np.int_]:
+    """Indices of pixels, so many of each colour and no more: glass is most of many a slide."""
+    return np.sort(np.concatenate([g[:: -(-len(g) // OF_A_COLOUR)] for g in _colours(rgb)]))
+
+
+def _colours(rgb: Floats) -> list[NDArray[np.int_]]:
+    """Indices of the pixels of each colour, roughly, that is not rare."""
+    code = (rgb.astype(int) >> 5) @ np.array([64, 8, 1])
+    order = np.argsort(code, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
+    return [g for g in groups if len(g) >= max(20, len(rgb) // 20_000)] or groups
+
+
 def _first_tone(own: Floats, copy: Floats) -> NDArray[np.float64]:
     """A first map: by the medians of every colour that the slide has often."""
-    code = (own.astype(int) >> 5) @ np.array([64, 8, 1])
-    order = np.argsort(code, kind="stable")
-    starts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    groups = [g for g in np.split(order, starts[1:]) if len(g) >= max(20, len(own) // 5000)]
-    if len(groups) < 4:
-        groups = np.split(order, starts[1:])
+    groups = _colours(own)
     x = np.array([np.median(own[g], axis=0) for g in groups], np.float32)
     y = np.array([np.median(copy[g], axis=0) for g in groups])
     weight = np.sqrt([[len(g)] for g in groups])
@@ -356,26 +366,50 @@ def _kernel(toned: list[Floats], copy: Floats, chosen: NDArray[np.int_]) -> Floa
     return weights.reshape(side, side).astype(np.float32)
 
 
-def _busyness(rgb: Floats) -> Floats:
-    """How much a picture changes around each pixel, grey levels."""
+def _residual(copy: NDArray[Any], expected: Floats) -> Floats:
+    """How far a copy is from what is expected, in the channel where it is farthest."""
+    # noise of a compression changes sign from pixel to pixel, a line does not
+    rest = ndimage.gaussian_filter(copy - expected, (BLUR, BLUR, 0), mode="nearest")
+    return np.asarray(np.abs(rest).max(axis=-1), np.float32)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The residual that is usual where nothing is drawn, by how busy the slide is there."""
+
+    edges: tuple[NDArray[np.float64], NDArray[np.float64]]  # of bins of busyness: close by, farther
+    table: Floats
+
+    @classmethod
+    def of(cls, samples: list[tuple[Floats, Floats]]) -> Noise:
+        """Measure it in samples of residual and expected colours."""
+        busy = [_busyness(expected) for _, expected in samples]
+        edges = tuple(
+            np.unique(np.quantile(np.concatenate([b[k].ravel() for b in busy]), LEVELS))
+            for k in (0, 1)
+        )
+        shape = len(edges[0]) + 1, len(edges[1]) + 1
+        found: list[list[float]] = [[] for _ in range(shape[0] * shape[1])]
+        for (rest, _), pair in zip(samples, busy, strict=True):
+            i, j = (np.digitize(b, e).ravel() for b, e in zip(pair, edges, strict=True))
+            bins = i * shape[1] + j
+            for index in np.unique(bins):
+                own = rest.ravel()[bins == index]
+                if len(own) >= 40:
+                    found[index].append(float(np.quantile(own, TAIL)) / TAIL_SD)
+        # the median of the samples: some are painted all over
+        table = np.array([np.median(f) if f else 0.0 for f in found]).reshape(shape)
+        table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
+        return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
+
+    def usual(self, expected: Floats) -> Floats:
+        """The usual residual at every pixel."""
+        i, j = (np.digitize(b, e) for b, e in zip(_busyness(expected), self.edges, strict=True))
+        return np.asarray(self.table[i, j])
+
+
+def _busyness(rgb: Floats) -> tuple[Floats, Floats]:
+    """How much a picture changes around each pixel, close by and in the blocks of a JPEG."""
     grey = rgb.mean(axis=-1)
-    high = ndimage.maximum_filter(grey, 5) - ndimage.minimum_filter(grey, 5)
-    return np.asarray(ndimage.uniform_filter(high, 5), np.float32)
-
-
-def _noise(
-    busy: Floats, rest: Floats
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Busyness and the usual residual at it, which never falls as busyness grows."""
-    edges = np.unique(np.quantile(busy, np.linspace(0, 1, BINS + 1)))
-    which = np.clip(np.searchsorted(edges, busy, "right") - 1, 0, max(0, len(edges) - 2))
-    levels, noise = [], []
-    for index in range(max(1, len(edges) - 1)):
-        own = which == index
-        if np.count_nonzero(own) < 50:
-            continue
-        levels.append(float(np.median(busy[own])))
-        noise.append(max(float(np.median(rest[own])), 1.0))
-    if not levels:
-        return np.array([0.0]), np.array([1.0])
-    return np.array(levels), np.maximum.accumulate(noise)
+    change = ndimage.maximum_filter(grey, 5) - ndimage.minimum_filter(grey, 5)
+    return ndimage.uniform_filter(change, 5), ndimage.maximum_filter(change, 2 * FAR + 1)

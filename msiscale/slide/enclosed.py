@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 from skimage.measure import find_contours
+from skimage.morphology import skeletonize
 
 from msiscale.slide.outlines import polygonal, ring
 
@@ -31,7 +32,8 @@ WIDEST = 0.02  # of the diagonal, half of the longest gap that is closed
 LEAST_INSIDE = 0.1  # of its convex hull, that an outline encloses
 LOOSE = 0.25  # of the hull's circumference, that may hang on an outline: a leader, an arrow
 SOLID = 0.6  # of what is enclosed is drawn: painted all over, with holes
-BENT = 0.4  # of the square on its extent, that the hull of an unclosed outline covers
+BENT = 0.27  # of the square on its extent, that the hull of an unclosed outline covers
+SEEN = 0.3  # of its circumference, that is seen of an outline which cannot be followed
 EIGHT = np.ones((3, 3), bool)
 
 
@@ -77,12 +79,12 @@ def enclosed(drawn: Mask) -> Enclosed:
             elif line.undecided and line.width == widths[-1]:
                 found.undecided.append(line.place)
                 left[line.window] &= ~line.drawn
-    for line in _lines(left, gap):
-        if line.extent > OPEN_LINE * diagonal:
-            if line.bent() and line.extent > 2 * OPEN_LINE * diagonal:
-                found.unclosed.append(line.place)
-            else:
-                found.strokes += 1
+    for group in _lines(left, 2 * WIDEST * diagonal):
+        lines = [line for line in _lines(group.drawn, gap) if line.extent > SPECK * diagonal]
+        if group.extent > 2 * OPEN_LINE * diagonal and group.bent(lines):
+            found.unclosed.append(group.place)
+        else:
+            found.strokes += sum(line.extent > OPEN_LINE * diagonal for line in lines)
     return found
 
 
@@ -159,7 +161,7 @@ class _Line:
 
     def solid(self, gap: float) -> bool:
         """Whether it is an area painted all over."""
-        thick = self.thick
+        thick = float(ndimage.distance_transform_edt(np.pad(self.wide, 1)).max()) - self.width
         return thick > max(gap, 2.0) and np.count_nonzero(self.drawn) < 40 * thick**2
 
     def bounded(self, gap: float, loose: float) -> NDArray[np.float32] | None:
@@ -193,10 +195,16 @@ class _Line:
         reach = 2 * (self.width + self.thick) + 2
         return np.asarray(ndimage.distance_transform_edt(at <= 0) <= reach)
 
-    def bent(self) -> bool:
-        """Whether it goes around something, though it does not close."""
-        length = np.count_nonzero(self.drawn) / max(2 * self.thick - 1, 1)
-        return self.hull.area > BENT * self.extent**2 and length > 1.8 * self.extent
+    @property
+    def length(self) -> int:
+        """Of the middle of the line, pixels."""
+        return int(np.count_nonzero(skeletonize(self.wide)))
+
+    def bent(self, lines: list[_Line]) -> bool:
+        """Whether its lines go around something, though they do not close."""
+        hull, length = self.hull, sum(line.length for line in lines)
+        least = 1.8 * self.extent if len(lines) == 1 else SEEN * hull.length
+        return hull.area > BENT * self.extent**2 and length > least
 
     def area(self, at: NDArray[np.float32]) -> BaseGeometry:
         """Area where the field is positive, in the picture's pixels (x, y)."""
