@@ -97,7 +97,9 @@ def spoil(picture: Image.Image, how: Paint) -> Image.Image:
     return picture
 
 
-def _coverage(size: tuple[int, int], outline: NDArray[np.float64], how: Paint) -> NDArray[np.float32]:
+def _coverage(
+    size: tuple[int, int], outline: NDArray[np.float64], how: Paint
+) -> NDArray[np.float32]:
     n = SUPERSAMPLING
     canvas = Image.new("L", (size[0] * n, size[1] * n), 0)
     pen = ImageDraw.Draw(canvas)

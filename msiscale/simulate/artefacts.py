@@ -61,9 +61,9 @@ def _pen(
     base = rng.uniform(0.03, 0.09) * n
     bend = rng.uniform(0.02, 0.05) * n * np.sin(2 * np.pi * (along * rng.uniform(0.5, 1.5)))
     middle = (base + bend) if side % 2 else n - (base + bend)
-    start, stop = np.sort(rng.uniform(0, 1, 2)) + (-0.25, 0.25)
+    first, last = np.sort(rng.uniform(0, 1, 2))
     off = np.abs(across - middle) / (width / 2)
-    stroke = (off < 1) & (along > start) & (along < stop)
+    stroke = (off < 1) & (along > first - 0.25) & (along < last + 0.25)
     dot_y, dot_x = rng.uniform(0.05, 0.95, 2) * (h, w)
     dot = np.hypot(y - dot_y, x - dot_x) < width / 2
     streaks = ndimage.gaussian_filter(rng.normal(size=shape), 40 / mpp * 2)
@@ -95,7 +95,9 @@ def _bubbles(
     for _ in range(5):
         radius = rng.uniform(80, 350) / mpp
         off = (np.hypot(y - rng.uniform(0, h), x - rng.uniform(0, w)) - radius) * mpp
-        out = np.maximum(out, 0.6 * np.exp(-((off / 14) ** 2)) + 0.25 * np.exp(-(((off + 35) / 18) ** 2)))
+        out = np.maximum(
+            out, 0.6 * np.exp(-((off / 14) ** 2)) + 0.25 * np.exp(-(((off + 35) / 18) ** 2))
+        )
     return out[..., None] * np.array([1.0, 0.98, 0.95])
 
 

@@ -1,16 +1,15 @@
 """Where a copy of a slide differs from the slide: what somebody drew on it.
 
-A copy is resampled in some unknown way, may be shifted by a few pixels, brighter, of higher contrast
-or more saturated, and compressed. All of that is fitted, on samples from all over the picture and
-robustly, so that what is drawn does not count: a shift, a small difference of scale, a kernel of
-5 x 5 pixels and a map of colours. What the fit leaves is measured against the noise that is usual
-where the slide is as busy as there.
+A copy is resampled in some unknown way, may be shifted by a few pixels, brighter, of higher
+contrast or more saturated, and compressed. All of that is fitted, on samples from all over the
+picture and robustly, so that what is drawn does not count: a shift, a small difference of scale, a
+kernel of 5 x 5 pixels and a map of colours. What the fit leaves is measured against the noise that
+is usual where the slide is as busy as there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,9 @@ class Comparison:
 
     picture: Slide
     original: WorkingImage  # the slide at the copy's scale
-    shift: tuple[float, float]  # (y, x), in pixels of the copy, by which it shows the slide farther on
+    shift: tuple[
+        float, float
+    ]  # (y, x), in pixels of the copy, by which it shows the slide farther on
     kernel: Floats
     tone: NDArray[np.float64]
     noise: Noise
@@ -62,7 +63,9 @@ class Comparison:
         expected, change = self._expected(y, x, height, width)
         rest = _residual(pixels, expected)
         near = ndimage.maximum_filter(rest, 9)
-        score = np.where(rest > 0.4 * near, rest / (self.noise.usual(expected) + MAP_ERROR * change), 0)
+        score = np.where(
+            rest > 0.4 * near, rest / (self.noise.usual(expected) + MAP_ERROR * change), 0
+        )
         inner = slice(margin, margin + h), slice(margin, margin + w)
         return np.asarray(score[inner], np.float32)
 
@@ -186,8 +189,9 @@ def _aligned(
     values = np.array(found)
     if np.median(values[:, 0]) < ALIKE:
         raise InputError(
-            f"{picture.path}: what it shows is not what {slide.path} shows (correlation"
-            f" {np.median(values[:, 0]):.2f}); give a copy of this slide, neither turned nor mirrored"
+            f"{picture.path}: it does not show what {slide.path} shows (correlation"
+            f" {np.median(values[:, 0]):.2f}); give a copy of this slide, neither turned nor"
+            " mirrored"
         )
     good = values[values[:, 0] >= min(0.7, float(np.median(values[:, 0])))]
     new_scale, new_shift = [], []
@@ -212,9 +216,7 @@ def _line(at: NDArray[np.float64], shift: NDArray[np.float64], size: int) -> tup
     return 0.0, middle
 
 
-def _coarse_shift(
-    picture: Slide, slide: Slide, scale: tuple[float, float]
-) -> tuple[float, float]:
+def _coarse_shift(picture: Slide, slide: Slide, scale: tuple[float, float]) -> tuple[float, float]:
     """The shift of the copy as a whole, to a pixel of two small pictures, in pixels of the copy."""
     step = max(1.0, max(picture.shape) / COARSE)
     small = at_scale(picture, (step, step))

@@ -1,8 +1,8 @@
 """What drawn lines enclose: a mask of what was drawn becomes areas.
 
-A line is widened until it closes, so that gaps and dashes do not matter up to a share of the outline;
-its area ends in the middle of the line. One that the border of the picture cuts off is closed along
-the border. What was painted all over ends at its edge.
+A line is widened until it closes, so that gaps and dashes do not matter up to a share of the
+outline; its area ends in the middle of the line. One that the border of the picture cuts off is
+closed along the border. What was painted all over ends at its edge.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class _Line:
 
     @property
     def undecided(self) -> bool:
-        """Whether it parts the picture from border to opposite border, so that no side is inside."""
+        """Whether it parts the picture from border to opposite border: no side is inside."""
         return self.parts()[1] > 1
 
     def solid(self, gap: float) -> bool:

@@ -1,7 +1,8 @@
 """The study's own annotation: a copy of the slide on which outlines were drawn in colour.
 
-What is drawn is found by how the copy differs from the slide, or, without the slide, by colours that
-a stained section has not; `enclosed` makes areas of it. A region ends in the middle of its outline.
+What is drawn is found by how the copy differs from the slide, or, without the slide, by colours
+that a stained section has not; `enclosed` makes areas of it. A region ends in the middle of its
+outline.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ def _drawn(picture: Slide, comparison: Comparison | None) -> tuple[Mask, int]:
     maybe, known = sure.copy(), ~sure
     for block in blocks((height, width), (max(1, TILE // pool) * pool,) * 2):
         y0, x0 = block.y0 // pool, block.x0 // pool
-        here = slice(y0, y0 + -(-block.shape[0] // pool)), slice(x0, x0 + -(-block.shape[1] // pool))
+        here = (
+            slice(y0, y0 + -(-block.shape[0] // pool)),
+            slice(x0, x0 + -(-block.shape[1] // pool)),
+        )
         if comparison is None:
             sure[here] = _pooled(unlike_he(picture.read(0, block.y0, block.x0, *block.shape)), pool)
         else:
@@ -154,9 +158,9 @@ def _check(path: str, found: Enclosed, pool: int, *, strict: bool) -> None:
     if found.unclosed and strict:
         y, x = found.unclosed[0]
         raise InputError(
-            f"{path}: the line at x, y {x * pool}, {y * pool} of the picture goes around something"
-            " but does not close, or cannot be seen all the way; close it, or draw it thicker and in"
-            " another colour"
+            f"{path}: the line at x, y {x * pool}, {y * pool} of the picture goes around"
+            " something but does not close, or cannot be seen all the way; close it, or draw it"
+            " thicker and in another colour"
         )
     strokes += len(found.unclosed)
     if strokes:
@@ -168,9 +172,7 @@ def _check(path: str, found: Enclosed, pool: int, *, strict: bool) -> None:
         )
 
 
-def _without_holes(
-    path: str, found: Enclosed, picture: Slide, pool: int
-) -> list[BaseGeometry]:
+def _without_holes(path: str, found: Enclosed, picture: Slide, pool: int) -> list[BaseGeometry]:
     """The areas, less those that are drawn within another: holes."""
     order = sorted(range(len(found.areas)), key=lambda i: -found.areas[i].area)
     tops: list[int] = []

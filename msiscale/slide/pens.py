@@ -48,7 +48,10 @@ def no_tissue(smooth: Floats) -> Mask:
     coloured = np.count_nonzero((saturation > 0.15) & (chroma > 0.08))
     found = grey.copy()
     kinds = [
-        (_between(hue, span) & (saturation > core) & (high > 0.2), _between(hue, span) & (saturation > pale))
+        (
+            _between(hue, span) & (saturation > core) & (high > 0.2),
+            _between(hue, span) & (saturation > pale),
+        )
         for span, core, pale in INKS.values()
     ]
     kinds.append(((high < BLACK[0]) & (chroma < BLACK[1]), high < 1.6 * BLACK[0]))

@@ -26,7 +26,10 @@ from msiscale.slide.working import working
 
 SATURATION = (0.05, 0.12)  # glass is below the first, tissue above the second
 BRIGHT = 0.94  # of the glass's own brightness: paler than this is glass
-EDGE, LONG = 8.0, 15.0  # pixels of thickness, and times it in length: no strand of tissue is straight
+EDGE, LONG = (
+    8.0,
+    15.0,
+)  # pixels of thickness, and times it in length: no strand of tissue is straight
 CANVAS = 8  # of 255: a border that is darker is a canvas on which the picture was laid
 DARK = 0.12  # brightness (0..1) below which a pixel is a scanner's black filling or ink
 

@@ -27,7 +27,7 @@ def phantom(request: pytest.FixtureRequest) -> tuple[NDArray[np.uint8], Mask]:
     """A simulated section with glass around it, and its tissue at 8 µm: wide lumina are none."""
     rng = np.random.default_rng(request.param)
     section, stain = grow(rng, (44, 50), 50.0)
-    shape = int((44 * 50 + 2 * MARGIN) / MPP), int((50 * 50 + 2 * MARGIN) / MPP)
+    shape = int(44 * 50 + 2 * MARGIN) // 8 * 2, int(50 * 50 + 2 * MARGIN) // 8 * 2
     to_slide = translation(MARGIN / MPP, MARGIN / MPP) @ scaling(1 / MPP)
     image = np.concatenate(list(bands(section, stain, to_slide, shape, MPP, scanner(rng), rng)))
     wide = remove_small_objects(
