@@ -67,8 +67,10 @@ def enclosed(drawn: Mask) -> Enclosed:
     widths = [1.0, gap, *(width for width in wider if width <= WIDEST * diagonal)]
     left = drawn.copy()
     # those on which much hangs loose come last: the loose part may be an outline with a wider gap
+    away = ndimage.distance_transform_edt(~left)
     for width, loose in [*((w, LOOSE) for w in widths), (1.0, np.inf), (gap, np.inf)]:
-        for line in _lines(left, width):
+        before = len(found.areas) + len(found.undecided)
+        for line in _lines(left, width, away):
             if line.extent < SPECK * diagonal:
                 continue
             at = line.bounded(gap, loose)
@@ -79,6 +81,8 @@ def enclosed(drawn: Mask) -> Enclosed:
             elif line.undecided and line.width == widths[-1]:
                 found.undecided.append(line.place)
                 left[line.window] &= ~line.drawn
+        if len(found.areas) + len(found.undecided) > before:
+            away = ndimage.distance_transform_edt(~left)
     for group in _lines(left, 2 * WIDEST * diagonal):
         lines = [line for line in _lines(group.drawn, gap) if line.extent > SPECK * diagonal]
         if group.extent > 2 * OPEN_LINE * diagonal and group.bent(lines):
@@ -220,11 +224,12 @@ class _Line:
         return polygonal(area.intersection(shapely.box(0, 0, self.shape[1], self.shape[0])))
 
 
-def _lines(drawn: Mask, width: float) -> Iterator[_Line]:
-    """What hangs together once it is widened."""
+def _lines(drawn: Mask, width: float, away: NDArray[np.float64] | None = None) -> Iterator[_Line]:
+    """What hangs together once it is widened; `away` is the distance from what is drawn."""
     if not drawn.any():
         return
-    wide, n = ndimage.label(ndimage.distance_transform_edt(~drawn) <= width, EIGHT)
+    away = ndimage.distance_transform_edt(~drawn) if away is None else away
+    wide, n = ndimage.label(away <= width, EIGHT)
     for index, found in enumerate(ndimage.find_objects(wide, n), start=1):
         rows, columns = (
             slice(max(0, s.start - 1), min(size, s.stop + 1))

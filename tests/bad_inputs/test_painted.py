@@ -109,7 +109,7 @@ ROWS = [
         "across",
         "a line from border to opposite border",
         Paint(width=3),
-        [[(-50.0, 100.0), (700.0, 300.0), (-50.0, 100.0)]],
+        [[(-50.0, 100.0), (700.0, 300.0), (700.0, 301.0)]],
         says="<file>: the line at x, y <x>, <y> of the picture goes from border to border, and which side is meant cannot be told; close it around the region",
         does="refuses the file",
     ),
