@@ -10,6 +10,7 @@ is usual where the slide is as busy as there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,13 @@ from msiscale.slide.residual import FAR, Noise, residual
 from msiscale.slide.working import WorkingImage
 
 COARSE = 768  # side of the pictures on which the shift is sought
+COARSER = 6.0  # pixels (sd); what is coarser does not count when samples are compared
 FARTHEST = 0.05  # of the picture's side, by which a copy may be shifted
 PATCH = 192  # side of the samples
 PATCHES = 6  # of them along either side of the picture
-TEXTURE = 6.0  # grey levels (sd); a sample with less tells no shift
-ALIKE = 0.4  # correlation of copy and slide in the samples below which it is no copy
+TEXTURE = 4.0  # grey levels (sd); a sample with less tells no shift
+SHOWN = 0.6  # quantile of the samples' correlations, which is
+ALIKE = 0.4  # at least this in a copy
 MAP_ERROR = 0.05  # of what the map of colours changes, by which it may be wrong
 
 
@@ -162,8 +165,8 @@ def _aligned(
     original = at_scale(slide, scale)
     found = []
     for y, x, h, w in _samples(picture.shape, PATCH):
-        copy = picture.read(0, y, x, h, w).mean(axis=-1)
-        own = _read(original, coarse, y, x, h, w, 0).mean(axis=-1)
+        copy = _fine(picture.read(0, y, x, h, w))
+        own = _fine(_read(original, coarse, y, x, h, w, 0))
         if min(float(copy.std()), float(own.std())) < TEXTURE:
             continue
         rest = phase_cross_correlation(
@@ -176,13 +179,14 @@ def _aligned(
     if not found:  # nothing to see on it
         return scale, coarse
     values = np.array(found)
-    if np.median(values[:, 0]) < ALIKE:
+    known = float(np.quantile(values[:, 0], SHOWN))  # others are painted over
+    if known < ALIKE:
         raise InputError(
             f"{picture.path}: it does not show what {slide.path} shows (correlation"
-            f" {np.median(values[:, 0]):.2f}); give a copy of this slide, neither turned nor"
+            f" {known:.2f}); give a copy of this slide, neither turned nor"
             " mirrored"
         )
-    good = values[values[:, 0] >= min(0.7, float(np.median(values[:, 0])))]
+    good = values[values[:, 0] >= min(0.7, known)]
     new_scale, new_shift = [], []
     for axis in (0, 1):
         slope, start = _line(good[:, 1 + axis], good[:, 3 + axis], picture.shape[axis])
@@ -222,6 +226,12 @@ def _coarse_shift(picture: Slide, slide: Slide, scale: tuple[float, float]) -> t
     scores = [np.sum(copy * np.roll(original, s.astype(int), (0, 1))) for s in candidates]
     best = candidates[int(np.argmax(scores))] * step
     return float(best[0]), float(best[1])
+
+
+def _fine(rgb: NDArray[Any]) -> NDArray[np.float32]:
+    """What changes within some pixels: the outline of a section may fit that of another."""
+    grey = rgb.mean(axis=-1, dtype=np.float32)
+    return np.asarray(grey - ndimage.gaussian_filter(grey, COARSER), np.float32)
 
 
 def _windowed(grey: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -207,7 +207,7 @@ class _Line:
     def bent(self, lines: list[_Line]) -> bool:
         """Whether its lines go around something, though they do not close."""
         hull, length = self.hull, sum(line.length for line in lines)
-        least = 1.8 * self.extent if len(lines) == 1 else SEEN * hull.length
+        least = 1.6 * self.extent if len(lines) == 1 else SEEN * hull.length
         return hull.area > BENT * self.extent**2 and length > least
 
     def area(self, at: NDArray[np.float32]) -> BaseGeometry:

@@ -48,8 +48,8 @@ class Noise:
                 own = rest.ravel()[bins == index]
                 if len(own) >= 40:
                     found[index].append(float(np.quantile(own, TAIL)) / TAIL_SD)
-        # the median of the samples: some are painted all over
-        table = np.array([np.median(f) if f else 0.0 for f in found]).reshape(shape)
+        # of the quieter samples: others are painted over
+        table = np.array([np.quantile(f, 0.25) if f else 0.0 for f in found]).reshape(shape)
         table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
         return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
 
