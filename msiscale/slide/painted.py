@@ -1,13 +1,14 @@
 """The study's own annotation: a copy of the slide on which outlines were drawn in colour.
 
-The outlines are found (by their colour, or by how they differ from the slide), closed, filled and
-turned into polygons. A region ends in the middle of its outline.
+What is drawn is found by how the copy differs from the slide, or, without the slide, by colours
+that a stained section has not; `enclosed` makes areas of it. A region ends in the middle of its
+outline.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
@@ -15,28 +16,48 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 from skimage.color import rgb2hsv
-from skimage.measure import find_contours
 
 from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import Block, PixelSize, blocks
-from msiscale.slide.outlines import Outline, polygonal, ring
+from msiscale.grid import blocks
+from msiscale.slide.compared import Comparison, compare
+from msiscale.slide.enclosed import EIGHT, Enclosed, enclosed
+from msiscale.slide.outlines import Outline, polygonal
 from msiscale.slide.reader import Slide, open_reader
-from msiscale.slide.working import WorkingImage
+
+Mask = NDArray[np.bool_]
 
 MAX_SIDE = 4096  # of the mask in which outlines are followed
 TILE = 2048
-DIFFERENT = 80  # grey levels by which a drawn pixel differs from the slide's
-SPECK = 0.015  # of the picture's diagonal; what is shorter was not drawn
-OPEN_LINE = 0.03  # of the diagonal; a line as long as this that encloses nothing is worth a warning
-GAP = 0.004  # of the diagonal; gaps in an outline up to this are closed
+SURE = 9.0  # times the noise: somebody drew here
+MAYBE = 4.0  # times the noise: a line may go on here
+SAME = 0.8  # of the outer area, that an inner outline has when it is the same stroke once more
+OTHER_COLOUR = 120  # grey levels, in some channel, between two pens
 
 
 def read_painted(
     path: str, slide_shape: tuple[int, int], *, slide: Slide | None = None
 ) -> list[Outline]:
-    """What is outlined in colour on a copy of the slide, compared with the slide if given."""
-    # without the slide, lines are saturated colours that H&E has not: green, blue, cyan, yellow,
-    # pure red, black
+    """Read what is outlined on a copy of the slide, compared with the slide if given.
+
+    Parameters
+    ----------
+    path
+        Picture of the whole slide, at any scale.
+    slide_shape
+        Height and width of the slide's level 0.
+    slide
+        The slide; without it, only lines of saturated colours and black are found.
+
+    Returns
+    -------
+    list of Outline
+        Without names, in level-0 pixels; empty where no line encloses anything.
+
+    Raises
+    ------
+    InputError
+        The picture is not a copy of the slide, or what its lines enclose cannot be told.
+    """
     picture = open_reader(path, mpp=1.0)
     height, width = picture.shape
     scale = slide_shape[0] / height, slide_shape[1] / width
@@ -45,58 +66,65 @@ def read_painted(
             f"{path}: {width} x {height} px is not a copy of the slide of {slide_shape[1]} x"
             f" {slide_shape[0]} px; export the whole slide, not a part of it"
         )
-    drawn, pool = _drawn(picture, slide, scale)
-    areas = _insides(drawn, (pool * scale[0], pool * scale[1]))
-    outlines = [Outline(area) for area in areas if not area.is_empty]
-    if len(outlines) < len(areas):
-        warnings.warn(
-            f"{path}: {len(areas) - len(outlines)} drawn line(s) enclose nothing and are left out;"
-            " close them if they are outlines",
-            MsiscaleWarning,
-            stacklevel=3,
-        )
-    return outlines
+    comparison = None if slide is None else compare(picture, slide, scale)
+    drawn, pool = _drawn(picture, comparison)
+    found = enclosed(drawn)
+    _check(path, found, pool, strict=comparison is not None)
+    areas = _without_holes(path, found, picture, pool)
+
+    def to_slide(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return xy * pool * scale[::-1] if comparison is None else comparison.to_slide(xy * pool)
+
+    placed = [polygonal(shapely.transform(area, to_slide)) for area in areas]
+    return [Outline(area) for area in placed if not area.is_empty]
 
 
-def _drawn(
-    picture: Slide, slide: Slide | None, scale: tuple[float, float]
-) -> tuple[NDArray[np.bool_], int]:
+def _drawn(picture: Slide, comparison: Comparison | None) -> tuple[Mask, int]:
     """Mask where any pixel of the picture is drawn, and the side of its pixels in those."""
     height, width = picture.shape
     pool = -(-max(height, width) // MAX_SIDE)
-    mask = np.zeros((-(-height // pool), -(-width // pool)), bool)
-    original = None if slide is None else _at_scale(slide, scale)
+    sure = np.zeros((-(-height // pool), -(-width // pool)), bool)
+    maybe, known = sure.copy(), ~sure
     for block in blocks((height, width), (max(1, TILE // pool) * pool,) * 2):
-        h, w = block.shape
-        pixels = picture.read(0, block.y0, block.x0, h, w)
-        drawn = unlike_he(pixels) if original is None else _differs(pixels, original, block)
-        drawn = np.pad(drawn, ((0, -h % pool), (0, -w % pool)))
-        rows, columns = drawn.shape[0] // pool, drawn.shape[1] // pool
-        pooled = drawn.reshape(rows, pool, columns, pool).any(axis=(1, 3))
         y0, x0 = block.y0 // pool, block.x0 // pool
-        mask[y0 : y0 + rows, x0 : x0 + columns] = pooled
-    return mask, pool
+        here = (
+            slice(y0, y0 + -(-block.shape[0] // pool)),
+            slice(x0, x0 + -(-block.shape[1] // pool)),
+        )
+        if comparison is None:
+            sure[here] = _pooled(unlike_he(picture.read(0, block.y0, block.x0, *block.shape)), pool)
+        else:
+            score = comparison.differs(block)
+            sure[here] = _pooled(score > SURE, pool)
+            maybe[here] = _pooled(score > MAYBE, pool)
+            known[here] = ~_pooled(~comparison.known(block), pool)
+    if comparison is None:
+        return sure, pool
+    labels, n = ndimage.label(maybe | sure, EIGHT)
+    certain = np.zeros(n + 1, bool)
+    certain[labels[sure & known]] = True
+    certain[0] = False
+    return _to_the_border(certain[labels], known), pool
 
 
-def _at_scale(slide: Slide, scale: tuple[float, float]) -> WorkingImage:
-    """The slide at the picture's scale (y, x), level-0 pixels a pixel."""
-    fine = [i for i, v in enumerate(slide.levels) if max(v.downsample) <= max(scale) * 1.001]
-    shape = round(slide.shape[0] / scale[0]), round(slide.shape[1] / scale[1])
-    mpp = PixelSize(slide.mpp.y * scale[0], slide.mpp.x * scale[1])
-    return WorkingImage(slide, max(fine, default=0), shape, mpp, scale)
+def _pooled(mask: Mask, pool: int) -> Mask:
+    """Whether anything is set in each square of `pool` pixels."""
+    padded = np.pad(mask, ((0, -mask.shape[0] % pool), (0, -mask.shape[1] % pool)))
+    rows, columns = padded.shape[0] // pool, padded.shape[1] // pool
+    return np.asarray(padded.reshape(rows, pool, columns, pool).any(axis=(1, 3)))
 
 
-def _differs(pixels: NDArray[np.uint8], original: WorkingImage, block: Block) -> NDArray[np.bool_]:
-    """Pixels that differ from every pixel of the slide nearby."""
-    h, w = block.shape  # the neighbourhood allows for another resampling and a shift by a pixel
-    around = original.read(block.y0 - 1, block.x0 - 1, h + 2, w + 2)
-    high = ndimage.maximum_filter(around, size=(3, 3, 1))[1:-1, 1:-1].astype(np.int16)
-    low = ndimage.minimum_filter(around, size=(3, 3, 1))[1:-1, 1:-1].astype(np.int16)
-    beyond = np.maximum(pixels - high, low - pixels).max(axis=-1)
-    return np.asarray(beyond > DIFFERENT)
+def _to_the_border(mask: Mask, known: Mask) -> Mask:
+    """The mask with its rim, where nothing is known, as it is next to it."""
+    rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+    if not len(rows):
+        return np.zeros_like(mask)
+    y = np.clip(np.arange(mask.shape[0]), rows[0], rows[-1])
+    x = np.clip(np.arange(mask.shape[1]), columns[0], columns[-1])
+    return mask[y[:, None], x[None, :]]
 
 
-def unlike_he(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def unlike_he(rgb: NDArray[np.uint8]) -> Mask:
     """Pixels of a colour that haematoxylin and eosin do not give.
 
     Parameters
@@ -118,56 +146,71 @@ def unlike_he(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(foreign | blue | red | black)
 
 
-def _insides(drawn: NDArray[np.bool_], scale: tuple[float, float]) -> list[BaseGeometry]:
-    """For each line the area inside it, to the middle of the line; empty for an open line."""
-    if not drawn.any():
-        return []
-    diagonal = float(np.hypot(*drawn.shape))
-    gap = max(1, round(GAP * diagonal / 2))  # lines are widened by this to close them
-    margin = gap + 2
-    padded = np.pad(drawn, margin)
-    wide, n = ndimage.label(ndimage.distance_transform_edt(~padded) <= gap, np.ones((3, 3)))
+def _check(path: str, found: Enclosed, pool: int, *, strict: bool) -> None:
+    """Refuse or tell what encloses nothing."""
+    strokes = found.strokes
+    if found.undecided:
+        y, x = found.undecided[0]
+        raise InputError(
+            f"{path}: the line at x, y {x * pool}, {y * pool} of the picture goes from border to"
+            " border, and which side is meant cannot be told; close it around the region"
+        )
+    if found.unclosed and strict:
+        y, x = found.unclosed[0]
+        raise InputError(
+            f"{path}: the line at x, y {x * pool}, {y * pool} of the picture goes around"
+            " something but does not close, or cannot be seen all the way; close it, or draw it"
+            " thicker and in another colour"
+        )
+    strokes += len(found.unclosed)
+    if strokes:
+        warnings.warn(
+            f"{path}: {strokes} drawn line(s) enclose nothing and are left out;"
+            " close them if they are outlines",
+            MsiscaleWarning,
+            stacklevel=4,
+        )
+
+
+def _without_holes(path: str, found: Enclosed, picture: Slide, pool: int) -> list[BaseGeometry]:
+    """The areas, less those that are drawn within another: holes."""
+    order = sorted(range(len(found.areas)), key=lambda i: -found.areas[i].area)
+    tops: list[int] = []
+    holes: dict[int, list[int]] = {}
+    for i in order:
+        area = found.areas[i]
+        around = [k for k in tops if area.intersection(found.areas[k]).area > 0.95 * area.area]
+        if not around:
+            tops.append(i)
+        elif area.area < SAME * found.areas[around[0]].area:
+            holes.setdefault(around[0], []).append(i)
+    if not holes:
+        return [found.areas[i] for i in tops]
+    for top, inner in holes.items():
+        pens = [_pen(picture, found.places[i], pool) for i in (top, *inner)]
+        if max(np.abs(np.subtract(pen, pens[0])).max() for pen in pens) > OTHER_COLOUR:
+            raise InputError(
+                f"{path}: an outline lies within another one of another colour, and what the"
+                " colours mean cannot be told; leave one colour, or give the annotation as GeoJSON"
+                " with classes"
+            )
+    warnings.warn(
+        f"{path}: {sum(map(len, holes.values()))} outline(s) lie within another one and are taken"
+        " as holes in it",
+        MsiscaleWarning,
+        stacklevel=4,
+    )
     areas = []
-    for index, window in enumerate(ndimage.find_objects(wide, n), start=1):
-        rows, columns = (slice(max(0, s.start - 1), s.stop + 1) for s in window)
-        widened = wide[rows, columns] == index
-        line = widened & padded[rows, columns]
-        height, width = (np.ptp(axis) for axis in np.nonzero(line))
-        extent = float(np.hypot(height, width))
-        if extent < SPECK * diagonal:
-            continue
-        full = ndimage.binary_fill_holes(widened)
-        inner = full & ~widened
-        depth = ndimage.distance_transform_edt(full)
-        thick = float(ndimage.distance_transform_edt(line).max())
-        if np.count_nonzero(inner) >= max(thick**2, (SPECK * diagonal / 2) ** 2):
-            # The middle of the line is as far from the outside as from the inside.
-            field, border = depth - ndimage.distance_transform_edt(~inner), 0.0
-        elif thick > gap and np.count_nonzero(line) < 40 * thick**2:
-            field, border = depth, gap + 0.5  # a region painted all over: its edge
-        else:
-            if extent > OPEN_LINE * diagonal:
-                areas.append(shapely.Polygon())
-            continue
-        corner = rows.start - margin, columns.start - margin
-        areas.append(_contour(field, border, corner, scale))
+    for i in tops:
+        area = found.areas[i]
+        for k in holes.get(i, []):  # a region within a hole is a region again
+            area = area.symmetric_difference(found.areas[k])
+        areas.append(polygonal(area))
     return areas
 
 
-def _contour(
-    field: NDArray[np.float64],
-    border: float,
-    corner: tuple[int, int],
-    scale: tuple[float, float],
-) -> BaseGeometry:
-    """Area, in level-0 pixels, where `field`, which begins at the mask's `corner`, exceeds it."""
-    y0, x0 = corner
-    padded = np.pad(field, 1, mode="constant", constant_values=-1.0)
-    contours: Any = find_contours  # without types
-    lines = contours(padded, border)
-    # The centre of the first padded pixel is half a pixel outside the corner.
-    rings = [
-        ring([((x - 0.5 + x0) * scale[1], (y - 0.5 + y0) * scale[0]) for y, x in line])
-        for line in lines
-    ]
-    return polygonal(shapely.simplify(shapely.union_all(rings), 0.2 * max(scale)))
+def _pen(picture: Slide, place: tuple[int, int], pool: int) -> Sequence[float]:
+    """Colour of a line at one of its pixels."""
+    y, x = place
+    pixels = picture.read(0, y * pool, x * pool, pool, pool).reshape(-1, 3)
+    return [float(v) for v in np.median(pixels, axis=0)]

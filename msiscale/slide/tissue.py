@@ -3,7 +3,8 @@
 Glass is white and without colour; tissue is coloured. Otsu's threshold [1]_ on saturation tells
 them apart, but on a slide that is all tissue (or all glass) it would split noise in half, so it
 may only choose between two bounds: what is clearly coloured is tissue and what is clearly not is
-glass, whatever the histogram says.
+glass, whatever the histogram says. What has colour or is dark and is no tissue (felt pens, edges of
+glass, dust) is told by `pens`.
 
 .. [1] N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. Syst. Man
    Cybern. 9 (1979) 62-66.
@@ -19,11 +20,16 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
+from msiscale.slide.pens import no_tissue
 from msiscale.slide.reader import Slide
 from msiscale.slide.working import working
 
 SATURATION = (0.05, 0.12)  # glass is below the first, tissue above the second
 BRIGHT = 0.94  # of the glass's own brightness: paler than this is glass
+EDGE, LONG = (
+    8.0,
+    15.0,
+)  # pixels of thickness, and times it in length: no strand of tissue is straight
 CANVAS = 8  # of 255: a border that is darker is a canvas on which the picture was laid
 DARK = 0.12  # brightness (0..1) below which a pixel is a scanner's black filling or ink
 
@@ -60,7 +66,20 @@ def tissue_mask(
     mask = ndimage.binary_closing(mask, iterations=1) | mask
     mask = remove_small_objects(mask, max_size=int(min_area_um2 / area))
     mask = remove_small_holes(mask, max_size=int(max_hole_um2 / area))
-    return mask, image.downsample
+    return _without_edges(mask), image.downsample
+
+
+def _without_edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without thin, straight and long pieces: the edge of a coverslip has colours."""
+    labels, n = ndimage.label(mask)
+    gone = np.zeros(n + 1, bool)
+    for index, window in enumerate(ndimage.find_objects(labels), start=1):
+        piece = np.pad(labels[window] == index, 1)
+        thick = 2 * float(ndimage.distance_transform_edt(piece).max())
+        if thick <= EDGE and np.count_nonzero(piece) > LONG * thick**2:
+            across = float(np.linalg.eigvalsh(np.cov(np.argwhere(piece).T))[0])
+            gone[index] = np.sqrt(across) < thick
+    return np.asarray(mask & ~gone[labels]) if gone.any() else mask
 
 
 def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -89,7 +108,8 @@ def tissue_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     # The glass of this slide, where it has any, is what is brightest in it.
     glass = max(float(np.percentile(brightness[usable], 99)), 0.8)
     pale = brightness > BRIGHT * glass
-    return np.asarray(usable & (saturation > threshold) & ~(pale & (saturation < SATURATION[1])))
+    found = usable & (saturation > threshold) & ~(pale & (saturation < SATURATION[1]))
+    return np.asarray(found & ~no_tissue(smooth))
 
 
 def off_slide(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:

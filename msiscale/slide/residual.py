@@ -1,0 +1,66 @@
+"""How far a copy is from what is expected, and how far is usual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Floats = NDArray[np.float32]
+FAR = 12  # pixels to which a compression carries an edge
+BLUR = 0.7  # pixels (sd) over which the residual is averaged
+LEVELS = (0.3, 0.5, 0.65, 0.8, 0.9)  # quantiles that part the busyness in which noise is measured
+TAIL, TAIL_SD = 0.9, 1.65  # the noise is this quantile, as a multiple of the standard deviation
+LEAST_NOISE = 0.7  # grey levels
+
+
+def residual(copy: NDArray[Any], expected: Floats) -> Floats:
+    """How far a copy is from what is expected, in the channel where it is farthest."""
+    # noise of a compression changes sign from pixel to pixel, a line does not
+    rest = ndimage.gaussian_filter(copy - expected, (BLUR, BLUR, 0), mode="nearest")
+    return np.asarray(np.abs(rest).max(axis=-1), np.float32)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The residual that is usual where nothing is drawn, by how busy the slide is there."""
+
+    edges: tuple[NDArray[np.float64], NDArray[np.float64]]  # of bins of busyness: close by, farther
+    table: Floats
+
+    @classmethod
+    def of(cls, samples: list[tuple[Floats, Floats]]) -> Noise:
+        """Measure it in samples of residual and expected colours."""
+        busy = [_busyness(expected) for _, expected in samples]
+        edges = tuple(
+            np.unique(np.quantile(np.concatenate([b[k].ravel() for b in busy]), LEVELS))
+            for k in (0, 1)
+        )
+        shape = len(edges[0]) + 1, len(edges[1]) + 1
+        found: list[list[float]] = [[] for _ in range(shape[0] * shape[1])]
+        for (rest, _), pair in zip(samples, busy, strict=True):
+            i, j = (np.digitize(b, e).ravel() for b, e in zip(pair, edges, strict=True))
+            bins = i * shape[1] + j
+            for index in np.unique(bins):
+                own = rest.ravel()[bins == index]
+                if len(own) >= 40:
+                    found[index].append(float(np.quantile(own, TAIL)) / TAIL_SD)
+        # of the quieter samples: others are painted over
+        table = np.array([np.quantile(f, 0.25) if f else 0.0 for f in found]).reshape(shape)
+        table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
+        return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
+
+    def usual(self, expected: Floats) -> Floats:
+        """The usual residual at every pixel."""
+        i, j = (np.digitize(b, e) for b, e in zip(_busyness(expected), self.edges, strict=True))
+        return np.asarray(self.table[i, j])
+
+
+def _busyness(rgb: Floats) -> tuple[Floats, Floats]:
+    """How much a picture changes around each pixel, close by and in the blocks of a JPEG."""
+    grey = rgb.mean(axis=-1)
+    change = ndimage.maximum_filter(grey, 5) - ndimage.minimum_filter(grey, 5)
+    return ndimage.uniform_filter(change, 5), ndimage.maximum_filter(change, 2 * FAR + 1)
