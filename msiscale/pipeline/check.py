@@ -103,9 +103,8 @@ def _check(
             slide = open_reader(specimen.slide, mpp=specimen.mpp)
             check_slide(slide)
             understood.take_slide(slide, specimen)
-            outlines = None
-            if specimen.annotation:
-                outlines, _ = annotated(specimen, slide)
+            outlines, _ = annotated(specimen, slide)
+            if outlines is not None:
                 understood.take_annotation(outlines, slide.mpp, config)
             if config.mpp is not None:  # else it is not finer than any slide
                 as_asked(slide, config.mpp)

@@ -45,6 +45,7 @@ from msiscale.store import digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
 PLACEMENT_VERSION = 2  # of the numbers that automatic registration finds
+LEAST_ON_TISSUE = 0.5  # of the annotated cancer, below which it seems to be of another place
 LABELS_VERSION = 1  # of what an annotation is read as
 COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC, "refused", "why")
 
@@ -125,6 +126,7 @@ def _register(
             f"{specimen.slide}: no tissue under the MSI pixels; check the registration of "
             f"{specimen.name} ({how or specimen.landmarks or specimen.matrix})"
         )
+    _must_lie_on(tissue, cancer, specimen)
     if config.tissue == "all":  # what is off the slide has no coverage, and does not count either
         tissue = np.ones(shape, bool)
     put_deformation(group, placed)
@@ -157,6 +159,21 @@ def _register(
         "tissue_pixels": int(tissue.sum()),
         "labelled": cancer is not None and bool(np.isfinite(cancer).any()),
     }
+
+
+def _must_lie_on(tissue: np.ndarray, cancer: np.ndarray | None, specimen: Specimen) -> None:
+    """Warn of cancer most of which lies off the tissue that was found."""
+    if cancer is None:
+        return
+    whole, on = (float(np.nansum(some, dtype=float)) for some in (cancer, cancer[tissue]))
+    if on < LEAST_ON_TISSUE * whole:
+        warnings.warn(
+            f"{specimen.annotation}: {on / whole:.0%} of the annotated cancer lies on tissue; check"
+            " that it is of this slide, in level-0 pixels (or annotation_origin), and the"
+            " registration",
+            MsiscaleWarning,
+            stacklevel=3,
+        )
 
 
 def annotated(specimen: Specimen, slide: Slide) -> tuple[list[Outline] | None, tuple[float, float]]:

@@ -130,16 +130,16 @@ def _asap(root: Any) -> Drawn:
         if area.is_empty:
             drawn.left[LINES] += 1
             continue
-        names: dict[str, None] = {}  # from the inner group outwards, each once
+        names: list[str] = []  # from the inner group outwards, each once
         name = _group(item, "PartOfGroup")
         while name and name not in names:
-            names[name] = None
+            names.append(name)
             name = above.get(name)
         if any(n.casefold().startswith(_CAMELYON_HOLES) for n in names):
             holes.append(area)
         else:
-            first, *others = [*names] or [None]
-            drawn.outlines.append(Outline(area, first, tuple(n for n in others if n)))
+            first = names[0] if names else None
+            drawn.outlines.append(Outline(area, first, tuple(names[1:])))
     cut = without([one.polygon for one in drawn.outlines], holes)
     drawn.outlines = [
         Outline(area, one.name, one.parents) for area, one in zip(cut, drawn.outlines, strict=True)

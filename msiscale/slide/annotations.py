@@ -141,10 +141,8 @@ def _origin(
     if said is not None:
         origin = said_offset(said, slide)
         if origin != (0, 0):
-            text = (
-                f"{url}: {NOTE}coordinates count from x, y {origin[0]:g}, {origin[1]:g}, as is said"
-            )
-            warnings.warn(text, MsiscaleWarning, stacklevel=4)
+            told = f"coordinates count from x, y {origin[0]:g}, {origin[1]:g}, as is said"
+            warnings.warn(f"{url}: {NOTE}{told}", MsiscaleWarning, stacklevel=4)
         return origin
     if slide is None or not drawn.from_bounds:
         return None

@@ -153,7 +153,8 @@ def inner_points(geometry: BaseGeometry) -> Points:
     inside = shapely.contains_xy(geometry, x, y)
     if inside.any():
         return np.stack([x[inside], y[inside]], axis=-1)
-    return shapely.get_coordinates(shapely.point_on_surface(shapely.get_parts(geometry)))
+    parts = shapely.get_parts(geometry)
+    return np.asarray(shapely.get_coordinates(shapely.point_on_surface(parts)))
 
 
 def on_tissue(points: Points, slide: Slide) -> float:

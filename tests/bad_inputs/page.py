@@ -16,6 +16,7 @@ KINDS = {
     "hdf5": "test_hdf5",
     "slides": "test_slides",
     "annotations": "test_annotations",
+    "annotation_cases": "test_annotation_cases",
     "registration": "test_registration",
     "manifest": "test_manifest",
     "weights": "test_tables",
