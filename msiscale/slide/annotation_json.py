@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from msiscale.errors import InputError
 from msiscale.slide.outlines import BOXES, CELLS, LINES, Drawn, Outline, placed, polygonal, rings
 
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_OBJECT = re.compile(r"(Path[A-Za-z]+|TMACore)Object")  # a Java class of QuPath
 _GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection"}
 
 
@@ -82,7 +84,7 @@ def _is_annotation(feature: Mapping[str, Any], properties: Mapping[str, Any]) ->
     said = properties.get("objectType") or properties.get("object_type")
     if said is None:
         said = str(feature.get("id") or "")
-        if not (said.startswith("Path") or said == "TMACoreObject"):
+        if not _OBJECT.fullmatch(said):
             return "nucleusGeometry" not in feature  # of a cell; any other id says nothing
     return str(said).casefold() in ("annotation", "pathannotationobject")
 

@@ -84,6 +84,12 @@ def found_offset(
         )
     if shares[0] - shares[1] >= CLEARER:
         return (0.0, 0.0), f"{NOTE}{told}, and {on}; they are taken to count from the corner"
+    if _inside(points + bounds, slide) < 1 <= _inside(points, slide):
+        return (0.0, 0.0), (
+            f"{told}, and {on}; counted from the bounds they would reach beyond the slide, so they"
+            " are taken to count from the corner: check that, or write it in the manifest column"
+            " annotation_origin"
+        )
     return bounds, (
         f"{told}, and {on}, which does not decide; they are taken to count from the bounds, as"
         " QuPath's do: write level0, bounds or x,y in the manifest column annotation_origin"
@@ -126,8 +132,8 @@ def other_scale(points: Points, slide: Slide) -> str | None:
     factor = f"multiplied by {best:.4g}" if best > 1 else f"divided by {1 / best:.4g}"
     return (
         f"{now:.0%} of the outlined area lies on tissue, and {by[best]:.0%} would if its"
-        f" coordinates were {factor}; it seems to be drawn at another level or on another image: export it in"
-        " level-0 pixels"
+        f" coordinates were {factor}; it seems to be drawn at another level or on another image:"
+        " export it in level-0 pixels"
     )
 
 
@@ -155,6 +161,12 @@ def inner_points(geometry: BaseGeometry) -> Points:
         return np.stack([x[inside], y[inside]], axis=-1)
     parts = shapely.get_parts(geometry)
     return np.asarray(shapely.get_coordinates(shapely.point_on_surface(parts)))
+
+
+def _inside(points: Points, slide: Slide) -> float:
+    """The share of points that lie on the slide."""
+    inside = (points >= 0) & (points < slide.shape[::-1])
+    return float(inside.all(axis=1).mean())
 
 
 def on_tissue(points: Points, slide: Slide) -> float:

@@ -89,8 +89,8 @@ ROWS = [
     Row(
         *("bounds", "QuPath's coordinates, which count from the slide's bounds", READS),
         "<file>: note: the slide's bounds begin at x, y 1000, 2000, and 100% of the outlines lie on"
-        " tissue counted from there, 0% from the corner of level 0; they are taken to count from the"
-        " bounds, as QuPath's",
+        " tissue counted from there, 0% from the corner of level 0; they are taken to count from"
+        " the bounds, as QuPath's",
         bounds,
     ),
 ]

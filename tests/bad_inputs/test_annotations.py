@@ -94,7 +94,9 @@ LAYOUTS = (
     "<ndpviewstate>)"
 )
 NO_LABEL = "counts as without an annotation"
-NONE = "<file>: no annotated region in it<only what>; the specimen counts as one without an annotation"
+NONE = (
+    "<file>: no annotated region in it<only what>; the specimen counts as one without an annotation"
+)
 LAUGHS = "".join(
     f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefg", "bcdefgh", strict=True)
 )

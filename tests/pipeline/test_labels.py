@@ -59,7 +59,12 @@ def test_outlines_of_qupath_on_a_slide_with_margins(case: Path) -> None:
 def test_landmarks_on_a_slide_with_margins(case: Path, tmp_path: Path) -> None:
     pairs = [(100, 100), (1100, 100), (1100, 900), (100, 900)]  # as QuPath counts
     by_matrix = given(specimen(case), open_reader(specimen(case).slide), PixelSize.of(50.0))
-    for dx, dy, origin in ((0, 0, None), (0, 0, "bounds"), (1000, 2000, None), (1000, 2000, "level0")):
+    for dx, dy, origin in (
+        (0, 0, None),
+        (0, 0, "bounds"),
+        (1000, 2000, None),
+        (1000, 2000, "level0"),
+    ):
         lines = [f"{x + dx},{y + dy},{(x - 50) / 100},{(y - 50) / 100}" for x, y in pairs]
         (tmp_path / "l.csv").write_text("\n".join(["slide_x,slide_y,msi_x,msi_y", *lines]))
         words = {"matrix": None, "landmarks": str(tmp_path / "l.csv"), "annotation_origin": origin}

@@ -221,7 +221,9 @@ def test_halo(tmp_path: Path) -> None:
         halo("Ruler", [(0, 0), (9, 9)]),
         halo("Pin", [(3, 3)]),
     ]
-    found = read_annotation(write(tmp_path / "a.annotations", HALO.format("".join(regions))), (50,) * 2)
+    found = read_annotation(
+        write(tmp_path / "a.annotations", HALO.format("".join(regions))), (50,) * 2
+    )
     assert {one.name for one in found} == {"Tumor nests"}
     hole = np.pi * 5 * 4
     assert [one.polygon.area for one in found] == pytest.approx([400 - hole, 2, 48, 32], rel=1e-3)
@@ -229,7 +231,9 @@ def test_halo(tmp_path: Path) -> None:
 
 def test_halo_of_an_unknown_type_is_said(tmp_path: Path) -> None:
     text = HALO.format(halo("Flood", [(0, 0), (9, 0), (9, 9)]) + halo("Polygon", [(0, 0)]))
-    with pytest.warns(MsiscaleWarning, match="only 1 points or lines, 1 regions of the unknown type"):
+    with pytest.warns(
+        MsiscaleWarning, match="only 1 points or lines, 1 regions of the unknown type"
+    ):
         assert read_annotation(write(tmp_path / "a.annotations", text), (50, 50)) == []
 
 
@@ -262,6 +266,7 @@ def test_kinds_of_objects_before_qupath_03(tmp_path: Path) -> None:
         "TMACoreObject": False,
         "PathRootObject": False,
         "0b1c-4f": True,
+        "Pathology 3": True,
         "": True,
     }
     for kind, counts in kinds.items():
@@ -278,7 +283,10 @@ def test_parts_that_overlap_are_joined(tmp_path: Path) -> None:
     holed = [SQUARE, [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]]
     over = [[[3, 3], [12, 3], [12, 6], [3, 6], [3, 3]]]
     multi = {"type": "MultiPolygon", "coordinates": [holed, over]}
-    nested = {"type": "GeometryCollection", "geometries": [multi, {"type": "Point", "coordinates": [1, 1]}]}
+    nested = {
+        "type": "GeometryCollection",
+        "geometries": [multi, {"type": "Point", "coordinates": [1, 1]}],
+    }
     for geometry in (multi, nested):
         with pytest.warns(MsiscaleWarning, match="without a class"):
             (one,) = read_annotation(write(tmp_path / "a.json", geometry), (50, 50))
@@ -286,7 +294,9 @@ def test_parts_that_overlap_are_joined(tmp_path: Path) -> None:
 
 
 def test_json_of_any_unicode(tmp_path: Path) -> None:
-    text = json.dumps([feature(SQUARE, classification={"name": " Tumor bed é "})], ensure_ascii=False)
+    text = json.dumps(
+        [feature(SQUARE, classification={"name": " Tumor bed é "})], ensure_ascii=False
+    )
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
         (tmp_path / "a.json").write_bytes(text.encode(encoding))
         (one,) = read_annotation(tmp_path / "a.json", (50, 50))

@@ -117,9 +117,7 @@ def test_stroma_says_nothing_of_what_is_around_it() -> None:
     ("names", "cancer"),
     [([], None), (["UT"], ["x"]), (["ROI"], None), (["Ignore*"], None), (["Positive"], None)],
 )
-def test_what_does_not_count_makes_no_negative(
-    names: list[str], cancer: list[str] | None
-) -> None:
+def test_what_does_not_count_makes_no_negative(names: list[str], cancer: list[str] | None) -> None:
     regions = [box(0, 0, 5, 5, name) for name in names]
     found = labels(regions, EYE, (2, 2), cancer=cancer)
     assert np.isnan(found.fraction).all() and len(found.texts) == len(names)
@@ -156,9 +154,7 @@ def test_an_outline_without_a_class_that_holds_nothing_is_unknown() -> None:
     assert "give them a class" in text
     # beside what is only left out it is cancer, as it is alone
     ignored = [ring, box(3.5, -0.5, 4.5, 0.5, "Ignore*")]
-    np.testing.assert_array_equal(
-        label_fraction(ignored, EYE, (1, 6)), [[0, 0, 1, 0, np.nan, 0]]
-    )
+    np.testing.assert_array_equal(label_fraction(ignored, EYE, (1, 6)), [[0, 0, 1, 0, np.nan, 0]])
 
 
 def test_classes_that_count_as_not_cancer_are_named_with_their_area() -> None:

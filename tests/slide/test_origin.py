@@ -46,6 +46,8 @@ def test_tissue_decides_where_coordinates_count_from(slide: Slide) -> None:
     offset, text = found_offset(at(0, 0, 50), slide)  # on glass either way
     assert offset == (1000, 800) and text is not None and "annotation_origin" in text
     assert not text.startswith(NOTE)
+    offset, text = found_offset(at(1900, 1540, 50), slide)  # on glass, and beyond the slide
+    assert offset == (0, 0) and text is not None and "reach beyond" in text
     assert found_offset(at(0, 0), replace(slide, bounds=(0, 0))) == ((0, 0), None)
 
 
