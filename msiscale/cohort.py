@@ -21,15 +21,25 @@ REQUIRED = ("specimen", "msi", "slide")
 FILES = ("msi", "slide", "annotation", "landmarks", "matrix")
 NUMBERS = ("mpp", "pixel_um")
 SPECTRA = ("polarity", "ms_level", "trust_ibd")  # of the MSI file, how it is to be read
-COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS, *SPECTRA)
+OF_ANNOTATION = ("annotation_origin", "annotation_required")
+COLUMNS = (
+    *(*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS),
+    *(*SPECTRA, *OF_ANNOTATION),
+)
 RESERVED = ("all", "axis", "cohort", "folds")  # specimens by these names would meet our own files
 RESERVED_PATIENTS = ("all", "final")  # and patients our own folds
 MOST_ROWS = 1_000_000
+MOST_ORIGIN = 1e9  # pixels; what is beyond is a mistake
+_YES_OR_NO = {"": False, "no": False, "false": False, "0": False} | {
+    "yes": True,
+    "true": True,
+    "1": True,
+}
 _WORDS: dict[str, dict[str, Any]] = {  # what may be written in a column, and what it stands for
     "polarity": {"": None, "+": "+", "-": "-", "positive": "+", "negative": "-"},
     "ms_level": {"": None, **{f"{n}{end}": n for n in range(1, 10) for end in ("", ".0")}},
-    "trust_ibd": {"": False, "no": False, "false": False, "0": False}
-    | {"yes": True, "true": True, "1": True},
+    "trust_ibd": _YES_OR_NO,
+    "annotation_required": _YES_OR_NO,
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -41,7 +51,9 @@ class Specimen:
     ``mpp`` is µm per level-0 slide pixel and ``pixel_um`` the MSI pixel size in µm, where the
     files do not say; ``patient`` is the group that cross-validation keeps together. ``polarity``
     and ``ms_level`` choose the spectra of a file that has several kinds; ``trust_ibd`` reads an
-    .ibd whose UUID is not that of its imzML.
+    .ibd whose UUID is not that of its imzML. ``annotation_origin`` is what outlines and landmarks
+    count from: ``"level0"``, ``"bounds"`` of the slide, or (x, y) in level-0 pixels; found where it
+    is not said. ``annotation_required`` sets a specimen aside whose annotation says nothing.
     """
 
     name: str
@@ -56,6 +68,8 @@ class Specimen:
     polarity: Literal["+", "-"] | None = None
     ms_level: int | None = None
     trust_ibd: bool = False
+    annotation_origin: str | tuple[float, float] | None = None
+    annotation_required: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,9 +216,12 @@ def _specimen(
     said: dict[str, Any] = {
         "mpp": _positive(where, "mpp", _text(row.get("mpp"))),
         "pixel_um": _pixel_um(where, _text(row.get("pixel_um"))),
+        "annotation_origin": _origin(where, _text(row.get("annotation_origin"))),
     }
     for column, words in _WORDS.items():
         said[column] = _word(where, column, words, _text(row.get(column)))
+    if said["annotation_required"] and not files["annotation"]:
+        raise InputError(f"{where}: annotation_required, and the column 'annotation' is empty")
     patient = _text(row.get("patient")) or name
     if patient in RESERVED_PATIENTS:
         raise InputError(f"{where}: patient {patient!r}: results use that name; give it another")
@@ -272,6 +289,22 @@ def _pixel_um(where: str, text: str | None) -> PixelSize | None:
     if None in sides:
         raise InputError(f"{where}: pixel_um {text!r} is not µm; give 50, or x by y as 50x150")
     return PixelSize.of(sides[::-1])
+
+
+def _origin(where: str, text: str | None) -> str | tuple[float, float] | None:
+    """``level0``, ``bounds``, or x and y as ``1000,2000``."""
+    if text is None or text.lower() in ("level0", "bounds"):
+        return text and text.lower()
+    try:
+        x, y = (float(part) for part in re.split(r"\s*[,;x×\s]\s*", text))
+    except ValueError:
+        x = y = float("nan")
+    if not max(abs(x), abs(y)) < MOST_ORIGIN:
+        raise InputError(
+            f"{where}: annotation_origin {text!r} is none of level0, bounds, or x,y in level-0"
+            ' pixels as "1000,2000"'
+        )
+    return x, y
 
 
 def _word(where: str, column: str, words: Mapping[str, Any], text: str | None) -> Any:

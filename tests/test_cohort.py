@@ -108,3 +108,33 @@ def test_columns_that_choose_spectra(tmp_path: Path) -> None:
     a, b = read_manifest(write(tmp_path, head + rows))
     assert (a.polarity, a.ms_level, a.trust_ibd) == ("-", 2, True)
     assert (b.polarity, b.ms_level, b.trust_ibd) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("", None),
+        ("Level0", "level0"),
+        ("bounds", "bounds"),
+        ('"1000,2000"', (1000, 2000)),
+        ("1000;2000", (1000, 2000)),
+        ("10.5 -3", (10.5, -3)),
+    ],
+)
+def test_annotation_origin(tmp_path: Path, text: str, origin: object) -> None:
+    head = "specimen,msi,slide,annotation_origin\n"
+    (row,) = read_manifest(write(tmp_path, f"{head}a,a.imzML,a.tiff,{text}\n"))
+    assert row.annotation_origin == origin
+
+
+@pytest.mark.parametrize("text", ["corner", "1000", "nan;1", "1;2;3", "1e12 0"])
+def test_an_origin_that_is_none(tmp_path: Path, text: str) -> None:
+    head = "specimen,msi,slide,annotation_origin\n"
+    cohort = read_manifest(write(tmp_path, f"{head}a,a.imzML,a.tiff,{text}\n"))
+    assert "is none of level0, bounds" in cohort.problems["a"]
+
+
+def test_a_required_annotation_is_there(tmp_path: Path) -> None:
+    head = "specimen,msi,slide,annotation,annotation_required\n"
+    cohort = read_manifest(write(tmp_path, f"{head}a,a.imzML,a.tiff,,yes\n"))
+    assert "annotation_required" in cohort.problems["a"]

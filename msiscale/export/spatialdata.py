@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msiscale.cohort import read_manifest
+from msiscale.cohort import Specimen, read_manifest
 from msiscale.errors import InputError
 from msiscale.export.anndata import need, pixel_table
 from msiscale.export.layers import Layer, ions, maps, predicted_ions
@@ -150,20 +150,23 @@ def _table(sd: Any, opened: Opened, source: ExportSpecimen) -> dict[str, Any]:
     return {f"{source.name}_spectra": parsed}
 
 
-def _annotations(opened: Opened) -> dict[str, str]:
-    """Specimen -> annotation file, of the manifest of the run where it can still be read."""
+def _annotations(opened: Opened) -> dict[str, Specimen]:
+    """Those with an annotation, of the manifest of the run where it can still be read."""
     manifest = str((Ledger(opened.url).plan() or {}).get("manifest", ""))
     if not manifest or not exists(manifest):
         return {}
-    return {s.name: s.annotation for s in read_manifest(manifest) if s.annotation}
+    return {s.name: s for s in read_manifest(manifest) if s.annotation}
 
 
-def _annotated(source: ExportSpecimen, path: str | None) -> list[Outline]:
+def _annotated(source: ExportSpecimen, specimen: Specimen | None) -> list[Outline]:
     """None of it where the annotation, or the slide that it is checked against, has moved."""
-    if path is None or not exists(path) or not exists(split_scene(source.slide)[0]):
+    path = None if specimen is None else specimen.annotation
+    slide_there = exists(split_scene(source.slide)[0])
+    if specimen is None or path is None or not exists(path) or not slide_there:
         return []
     slide = open_reader(source.slide, mpp=source.mpp[0])
-    return read_annotation(path, slide.shape, slide=slide)
+    said = specimen.annotation_origin
+    return read_annotation(path, slide.shape, offset=said, slide=slide)
 
 
 def _shapes(sd: Any, source: ExportSpecimen, regions: list[Outline]) -> Any:

@@ -20,10 +20,9 @@ from msiscale.pipeline.opening import opened
 from msiscale.pipeline.placement import given
 from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
-from msiscale.pipeline.register import cancer_on_grid
+from msiscale.pipeline.register import annotated, cancer_on_grid
 from msiscale.pipeline.twins import twins
 from msiscale.pipeline.understood import Understood
-from msiscale.slide.annotations import read_annotation
 from msiscale.slide.reader import check as check_slide
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import as_asked
@@ -105,9 +104,8 @@ def _check(
             slide = open_reader(specimen.slide, mpp=specimen.mpp)
             check_slide(slide)
             understood.take_slide(slide, specimen)
-            outlines = None
-            if specimen.annotation:
-                outlines = read_annotation(specimen.annotation, slide.shape, slide=slide)
+            outlines, _ = annotated(specimen, slide)
+            if outlines is not None:
                 understood.take_annotation(outlines, slide.mpp, config)
             if config.mpp is not None:  # else it is not finer than any slide
                 as_asked(slide, config.mpp)
@@ -116,7 +114,7 @@ def _check(
                 odd = odd_extent(slide, shape, size, spectra)
                 warned |= {} if odd is None else {odd: None}
                 if specimen.landmarks or specimen.matrix:
-                    matrix = given(specimen, slide.mpp, size).matrix
+                    matrix = given(specimen, slide, size).matrix
                 else:  # found when it runs; anywhere will do to read the annotation
                     matrix = scaling(size.x / slide.mpp.x, size.y / slide.mpp.y)
                 cancer_on_grid(specimen, slide, matrix, shape, config, outlines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from msiscale import registration
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
 from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
+from msiscale.slide.origin import found_offset, said_offset
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
 from msiscale.threads import one_blas_thread
@@ -36,12 +38,26 @@ def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
     return is_automatic(specimen, config) or config.refine != "none"
 
 
-def given(specimen: Specimen, mpp: PixelSize, pixel_um: PixelSize) -> Registration:
+def landmarks(specimen: Specimen, slide: Slide) -> tuple[Floats, Floats]:
+    """Landmarks (x, y) in level-0 pixels of the slide, wherever they count from, and of the MSI."""
+    path = str(specimen.landmarks)
+    slide_xy, msi_xy = registration.read_landmarks(path)
+    if specimen.annotation_origin is not None:
+        origin = said_offset(specimen.annotation_origin, slide)
+    else:
+        origin, text = found_offset(slide_xy, slide, "landmarks")
+        if text is not None:
+            warnings.warn(f"{path}: {text}", MsiscaleWarning, stacklevel=2)
+    return slide_xy + origin, msi_xy
+
+
+def given(specimen: Specimen, slide: Slide, pixel_um: PixelSize) -> Registration:
     """The registration that the manifest gives for a specimen; its scale is that of the pixels."""
+    mpp = slide.mpp
     if specimen.matrix:
         found = registration.read_matrix(specimen.matrix)
     elif specimen.landmarks:
-        slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
+        slide_xy, msi_xy = landmarks(specimen, slide)
         found = registration.fit_landmarks(
             slide_xy, msi_xy, mpp=mpp, pixel_um=pixel_um, source=specimen.landmarks
         )
@@ -101,7 +117,7 @@ def place(
     picture, to_slide, rgb = slide_picture(slide, pixel_um)
     with one_blas_thread():
         if not is_automatic(specimen, config):
-            known = given(specimen, slide.mpp, pixel_um)
+            known = given(specimen, slide, pixel_um)
             pair, to_msi = registration.working_pair(msi, picture)
             matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
             return _deformed(Placed(known), pair, matrix, msi, config)
@@ -112,7 +128,7 @@ def place(
             group.attrs["placement"] = {"method": "automatic", "why": str(error)}
             raise InputError(_refusal(specimen, str(error))) from None
         known = _as_registration(found, to_slide @ found.matrix)
-        known = _compared(known, specimen, slide.mpp, pixel_um, msi.counts)
+        known = _compared(known, specimen, slide, pixel_um, msi.counts)
         placed = Placed(known)
         if found.accepted:
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
@@ -185,19 +201,19 @@ def _as_registration(found: Alignment, matrix: Floats) -> Registration:
 def _compared(
     known: Registration,
     specimen: Specimen,
-    mpp: PixelSize,
+    slide: Slide,
     pixel_um: PixelSize,
     measured: NDArray[np.bool_],
 ) -> Registration:
     """With its distance from the landmarks, or from the matrix over the measured pixels."""
     if specimen.landmarks:
-        slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
+        slide_xy, msi_xy = landmarks(specimen, slide)
     elif specimen.matrix:
         msi_xy = np.argwhere(measured)[:, ::-1].astype(np.float64)
         slide_xy = apply(registration.read_matrix(specimen.matrix).matrix, msi_xy)
     else:
         return known
-    miss = (apply(known.matrix, msi_xy) - slide_xy) * [mpp[1], mpp[0]]
+    miss = (apply(known.matrix, msi_xy) - slide_xy) * [slide.mpp.x, slide.mpp.y]
     error = float(np.sqrt((miss**2).sum(axis=1).mean()))
     size = float(np.sqrt(pixel_um[0] * pixel_um[1]))
     return replace(known, landmarks=len(slide_xy), error_um=error, error_px=error / size)

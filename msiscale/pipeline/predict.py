@@ -28,6 +28,7 @@ from msiscale.prediction.model import Model, bound_names, load_model, of_model
 from msiscale.prediction.overlay import draw_overlay
 from msiscale.prediction.regions import PREDICTED, consensus, write_regions
 from msiscale.prediction.secondary import predicted_regions
+from msiscale.slide.origin import said_offset
 from msiscale.slide.reader import open_reader
 from msiscale.store import (
     absolute,
@@ -303,7 +304,9 @@ def _outline(run: Run, model: Model, plans: dict[str, SlidePlan]) -> None:
     """``extrapolated``, ``regions/<name>.geojson`` and ``<name>.png``, a task a slide."""
     slides = list(run.specimens())
     part = run.config.part("region_probability", "region_um2")
-    keys = {s.name: run.key("outline", plans[s.name].key, part) for s in slides}
+    keys = {
+        s.name: run.key("outline", plans[s.name].key, part, s.annotation_origin) for s in slides
+    }
 
     def task(specimen: Specimen) -> Task:
         args = (run.out, specimen, plans[specimen.name], run.config)
@@ -349,9 +352,13 @@ def _outline_slide(
         least_um2=config.region_um2,
     )
     named = [(f"{i}", region) for i, region in enumerate(found, start=1)]
-    write_regions(join(out, "regions", f"{specimen.name}.geojson"), {PREDICTED: named})
+    slide = open_reader(specimen.slide, mpp=specimen.mpp)
+    url = join(out, "regions", f"{specimen.name}.geojson")
+    write_regions(
+        url, {PREDICTED: named}, said_offset(specimen.annotation_origin or "bounds", slide)
+    )
     picture = draw_overlay(
-        open_reader(specimen.slide, mpp=specimen.mpp),
+        slide,
         specimen.name,
         consensus(probabilities),
         unlike,

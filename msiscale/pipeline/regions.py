@@ -91,7 +91,8 @@ def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) ->
         kind: [(f"{specimen.name} {i}", region) for i, region in enumerate(found, start=1)]
         for kind, found in ((PREDICTED, whole), (SECONDARY, other))
     }
-    write_regions(join(out, "regions", f"{specimen.name}.geojson"), named)
+    x, y = facts.get("origin", (0.0, 0.0))
+    write_regions(join(out, "regions", f"{specimen.name}.geojson"), named, (x, y))
     rows = table(specimen.name, specimen.patient, other, matrix, PixelSize.of(facts["mpp"]))
     write_csv(_table_url(out, specimen), rows, digits=7)
     area = sum(f.area_um2 for f in other)

@@ -34,7 +34,9 @@ from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.registration import AUTOMATIC, RESIDUALS
 from msiscale.regridding import covered_by_half
-from msiscale.slide.annotations import label_fraction, read_annotation
+from msiscale.slide.annotations import read_placed
+from msiscale.slide.labels import labels
+from msiscale.slide.origin import said_offset
 from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.slide.tissue import tissue_mask
@@ -43,6 +45,8 @@ from msiscale.store import digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
 PLACEMENT_VERSION = 2  # of the numbers that automatic registration finds
+LEAST_ON_TISSUE = 0.5  # of the annotated cancer, below which it seems to be of another place
+LABELS_VERSION = 1  # of what an annotation is read as
 COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC, "refused", "why")
 
 
@@ -62,10 +66,10 @@ def register(run: Run) -> None:
     files = run.identified("register", run.specimens(), known)
     for s in run.specimens():
         peaks[s.name] = run.upstream("peaks", s)
-        looks: list[Any] = []
+        looks: list[Any] = [LABELS_VERSION, s.annotation_origin, s.annotation_required]
         if needs_cube(s, config):
             cube = run.upstream("ingest", s)["digest"]
-            looks = [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
+            looks += [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
         keys[s.name] = run.key(
             "register", peaks[s.name]["digest"], files[s.name], s.mpp, part, *looks
         )
@@ -105,22 +109,24 @@ def _register(
     odd = odd_extent(slide, shape, pixel_um, peaks["spectra"])
     if odd is not None:
         warnings.warn(odd, MsiscaleWarning, stacklevel=2)
+    outlines, origin = annotated(specimen, slide)
     group = open_group(join(cohort_url, specimen.name), "a")
     if needs_cube(specimen, config):
         placed = place(out, group, specimen, slide, config)
     else:
-        placed = Placed(given(specimen, slide.mpp, pixel_um))
+        placed = Placed(given(specimen, slide, pixel_um))
     for note in placed.notes:
         warnings.warn(note, MsiscaleWarning, stacklevel=2)
     found = placed.registration
     tissue = covered_by_half(*tissue_mask(slide), found.matrix, Block(0, shape[0], 0, shape[1]))
-    cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config)
+    cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config, outlines)
     if not tissue.any():
         how = "automatic" if is_automatic(specimen, config) else None
         raise InputError(
             f"{specimen.slide}: no tissue under the MSI pixels; check the registration of "
             f"{specimen.name} ({how or specimen.landmarks or specimen.matrix})"
         )
+    _must_lie_on(tissue, cancer, specimen)
     if config.tissue == "all":  # what is off the slide has no coverage, and does not count either
         tissue = np.ones(shape, bool)
     put_deformation(group, placed)
@@ -141,6 +147,7 @@ def _register(
             "mpp": list(slide.mpp),
             "matrix": found.matrix.tolist(),
             "registration": found.method,
+            "origin": list(origin),
         }
     )
     return {
@@ -150,8 +157,33 @@ def _register(
         "matrix": found.matrix.tolist(),
         "mpp": list(slide.mpp),
         "tissue_pixels": int(tissue.sum()),
-        "labelled": cancer is not None,
+        "labelled": cancer is not None and bool(np.isfinite(cancer).any()),
     }
+
+
+def _must_lie_on(tissue: np.ndarray, cancer: np.ndarray | None, specimen: Specimen) -> None:
+    """Warn of cancer most of which lies off the tissue that was found."""
+    if cancer is None:
+        return
+    whole, on = (float(np.nansum(some, dtype=float)) for some in (cancer, cancer[tissue]))
+    if on < LEAST_ON_TISSUE * whole:
+        warnings.warn(
+            f"{specimen.annotation}: {on / whole:.0%} of the annotated cancer lies on tissue; check"
+            " that it is of this slide, in level-0 pixels (or annotation_origin), and the"
+            " registration",
+            MsiscaleWarning,
+            stacklevel=3,
+        )
+
+
+def annotated(specimen: Specimen, slide: Slide) -> tuple[list[Outline] | None, tuple[float, float]]:
+    """The outlines of a specimen, None without an annotation, and what QuPath's count from."""
+    said = specimen.annotation_origin
+    default = said_offset("bounds" if said is None else said, slide)
+    if specimen.annotation is None:
+        return None, default
+    outlines, origin = read_placed(specimen.annotation, slide.shape, offset=said, slide=slide)
+    return outlines, default if origin is None else origin
 
 
 def cancer_on_grid(
@@ -160,7 +192,7 @@ def cancer_on_grid(
     matrix: np.ndarray,
     shape: tuple[int, int],
     config: RunConfig,
-    outlines: Sequence[Outline] | None = None,
+    outlines: Sequence[Outline] | None,
 ) -> np.ndarray | None:
     """Compute the annotated fraction of every MSI pixel.
 
@@ -177,24 +209,33 @@ def cancer_on_grid(
     config
         Says which classes are cancer, and which to leave unknown.
     outlines
-        Those of the annotation, where it was read already.
+        Those of the annotation; None without one.
 
     Returns
     -------
     numpy.ndarray or None
-        (y, x) float32, 0 to 1, NaN where it is unknown; None without an annotation.
+        (y, x) float32, 0 to 1, NaN where it is unknown; None without an annotation. What was
+        assumed is warned of.
 
     Raises
     ------
     InputError
-        No class in the annotation is known to be cancer or not.
+        No class in the annotation is known to be cancer or not, or nothing in it counts where
+        the manifest requires it.
     """
-    if specimen.annotation is None:
-        return None
     if outlines is None:
-        outlines = read_annotation(specimen.annotation, slide.shape, slide=slide)
+        return None
     chosen = {"cancer": config.cancer_classes, "exclude": config.exclude_classes}
     try:
-        return label_fraction(outlines, matrix, shape, **chosen)
+        found = labels(outlines, matrix, shape, **chosen, mpp=slide.mpp)
     except InputError as error:
         raise InputError(f"{specimen.annotation}: {error}") from None
+    if specimen.annotation_required and not np.isfinite(found.fraction).any():
+        why = found.texts[-1].partition(";")[0] if found.texts else "no annotated region in it"
+        raise InputError(
+            f"{specimen.annotation}: {why}, and the manifest says annotation_required; mend it, or"
+            " leave that column empty to go on without"
+        )
+    for text in found.texts:
+        warnings.warn(f"{specimen.annotation}: {text}", MsiscaleWarning, stacklevel=2)
+    return found.fraction

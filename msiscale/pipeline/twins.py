@@ -22,7 +22,7 @@ from msiscale.store.content import content_of
 
 COLUMNS = {"msi": "MSI", "slide": "slide", "annotation": "annotation"}
 _ANYWHERE = (1 << 40, 1 << 40)  # of a slide on which any outline lies
-_VECTORS = (".json", ".geojson", ".xml")
+_VECTORS = (".json", ".geojson", ".xml", ".annotations", ".ndpa")
 
 
 @dataclass(frozen=True)

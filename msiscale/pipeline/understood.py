@@ -13,7 +13,7 @@ from msiscale.config import RunConfig
 from msiscale.grid import PixelSize
 from msiscale.msi.source import MsiSource
 from msiscale.pipeline.plausible import extent_mm, in_mm
-from msiscale.slide.labels import roles
+from msiscale.slide.classes import roles
 from msiscale.slide.outlines import Outline
 from msiscale.slide.reader import Slide
 
@@ -111,7 +111,7 @@ class Understood:
         if self.annotation is not None:
             areas = [f"{a['class'] or 'unnamed'} {a['mm2']:g} mm²: {a['counts']}" for a in
                      self.annotation]  # fmt: skip
-            yield f"  annotation: {'; '.join(areas) or 'no outline, so no cancer'}"
+            yield f"  annotation: {'; '.join(areas) or 'no outline, so no label'}"
         else:
             yield "  annotation: none"
         yield f"  registration: {self.registration}"

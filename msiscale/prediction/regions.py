@@ -158,8 +158,22 @@ def outline(own: Mask, block: Block, matrix: Floats) -> BaseGeometry:
     return polygonal(shapely.transform(straighter, lambda xy: apply(to_slide, xy + corner)))
 
 
-def write_regions(url: str, found: Mapping[str, Sequence[tuple[str, Found]]]) -> None:
-    """Write the named regions of each class, with their measurements, as GeoJSON for QuPath."""
+def write_regions(
+    url: str,
+    found: Mapping[str, Sequence[tuple[str, Found]]],
+    origin: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Write the named regions of each class, with their measurements, as GeoJSON for QuPath.
+
+    Parameters
+    ----------
+    url : str
+        Path or URL.
+    found : mapping of str to sequence of (str, Found)
+        By class, with the name of each.
+    origin : (float, float), optional
+        (x, y) in level-0 pixels that QuPath counts from on this slide.
+    """
     regions, properties = [], []
     for kind, named in found.items():
         for name, region in named:
@@ -171,7 +185,7 @@ def write_regions(url: str, found: Mapping[str, Sequence[tuple[str, Found]]]) ->
                     "measurements": dict(_measurements(region)),
                 }
             )
-    write_geojson(url, regions, properties=properties)
+    write_geojson(url, regions, properties=properties, origin=origin)
 
 
 def _measurements(region: Found) -> Iterator[tuple[str, Any]]:

@@ -1,34 +1,35 @@
-"""The share of every MSI pixel that is cancer, from annotated outlines."""
+"""The share of every MSI pixel that is cancer, from annotated outlines.
+
+What an annotation does not say is NaN, and only where it says that there is no cancer it is 0: a
+file in which nothing counts makes no negative slide.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from msiscale.errors import InputError, MsiscaleWarning
-from msiscale.grid import Block, apply, as_matrix, blocks
+from msiscale.errors import NOTE, InputError, MsiscaleWarning
+from msiscale.grid import Block, PixelSize, apply, as_matrix, blocks
+from msiscale.slide.classes import roles
 from msiscale.slide.outlines import Outline, polygonal
 
-# Class names, without regard to case; * stands for anything. "_0", "_1", "_2" are Camelyon's.
-CANCER = (
-    *("tumor", "tumour", "tumors", "tumours", "cancer", "pca", "lesion", "malignant", "malignancy"),
-    *("carcinoma", "adenocarcinoma", "prostate cancer", "metastas[ei]s", "gleason*", "_0", "_1"),
-)
-EXCLUDE = ("exclude*", "ignore*", "artifact*", "artefact*", "unknown", "uncertain")
-# Healthy tissue: cut out of a cancer region around it.
-BENIGN = ("benign*", "normal*", "healthy*", "non-tumor", "non-tumour", "no cancer", "_2")
-# Neither: they say nothing of cancer, and a slide with only these has none.
-NEUTRAL = (
-    *("region*", "roi*", "tissue", "stroma", "necrosis", "immune cells", "other"),
-    *("positive", "negative"),
-)
 LEAF = 16  # pixels on a side of the squares whose overlaps are computed at once
+_NAMED = 8  # classes that a line names
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The annotated share of every pixel, NaN where it is unknown, and what was assumed."""
+
+    fraction: NDArray[np.float32]
+    texts: tuple[str, ...] = ()
 
 
 def label_fraction(
@@ -42,7 +43,9 @@ def label_fraction(
     """Fraction of each MSI pixel that is cancer.
 
     The exact overlap of polygons with the pixels' parallelograms, of the part of the pixel that is
-    not excluded. Benign outlines inside one of cancer are cut out of it.
+    not excluded. Benign outlines inside one of cancer are cut out of it. Outlines without a class
+    beside classed ones are areas of interest, outside of which nothing is known. `labels` gives
+    what was assumed as text; here it is warned of.
 
     Parameters
     ----------
@@ -54,95 +57,144 @@ def label_fraction(
         The MSI grid.
     cancer : sequence of str, optional
         Class names that are cancer, case ignored, ``*`` a wildcard; default the usual names
-        (`CANCER`), and outlines without a name.
+        (`classes.CANCER`), and outlines where none has a class.
     exclude : sequence of str, optional
-        Class names to leave unknown; default `EXCLUDE`.
+        Class names to leave unknown; default `classes.EXCLUDE`.
 
     Returns
     -------
     float32 (ny, nx)
-        0 to 1; NaN where what is excluded covers more than half of the pixel.
+        0 to 1; NaN where what is excluded or unknown covers more than half of the pixel, and
+        everywhere if no outline counts.
 
     Raises
     ------
     InputError
         No class among the outlines is known to be cancer or not.
     """
-    chosen, excluded, benign = _sort(outlines, cancer, exclude)
-    to_index = np.asarray(np.linalg.inv(as_matrix(matrix)), dtype=np.float64)
-    out_area = _overlap(_union(excluded, to_index), shape)
-    tumour = polygonal(shapely.difference(_union(chosen, to_index), _union(benign, to_index)))
-    known = polygonal(shapely.difference(tumour, _union(excluded, to_index)))
-    area = _overlap(known, shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = np.where(out_area > 0.5, np.nan, area / (1 - out_area))
-    return np.clip(fraction, 0, 1).astype(np.float32)
+    try:
+        found = labels(outlines, matrix, shape, cancer=cancer, exclude=exclude)
+    except InputError as error:
+        raise InputError(f"annotation: {error}") from None
+    for text in found.texts:
+        warnings.warn(f"annotation: {text}", MsiscaleWarning, stacklevel=2)
+    return found.fraction
 
 
-def roles(
-    outlines: Sequence[Outline], cancer: Sequence[str] | None, exclude: Sequence[str] | None
-) -> list[str]:
-    """What each outline counts as.
+def labels(
+    outlines: Sequence[Outline],
+    matrix: NDArray[np.float64],
+    shape: tuple[int, int],
+    *,
+    cancer: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    mpp: PixelSize | None = None,
+) -> Labels:
+    """The fraction of `label_fraction` with what was assumed.
 
     Parameters
     ----------
-    outlines : sequence of Outline
-        From `read_annotation`.
-    cancer, exclude : sequence of str or None
+    outlines, matrix, shape, cancer, exclude
         As those of `label_fraction`.
+    mpp : PixelSize, optional
+        µm per level-0 pixel; areas are then told in mm².
 
     Returns
     -------
-    list of str
-        ``"cancer"``, ``"unknown"`` (left out), ``"not cancer"`` (cut out of cancer around it),
-        ``"neither"`` (says nothing), or ``"not known"`` of a class that no list has.
+    Labels
     """
-    wanted = CANCER if cancer is None else tuple(cancer)
-    unwanted = EXCLUDE if exclude is None else tuple(exclude)
-    # a painted copy has no classes: what is outlined there is cancer whatever was asked for
-    unnamed = cancer is None or all(one.name is None for one in outlines)
-    lists = {"cancer": wanted, "unknown": unwanted, "not cancer": BENIGN, "neither": NEUTRAL}
-
-    def role(name: str | None) -> str:
-        if name is None:
-            return "cancer" if unnamed else "neither"
-        return next((role for role, some in lists.items() if _matches(name, some)), "not known")
-
-    return [role(one.name) for one in outlines]
-
-
-def _sort(
-    outlines: Sequence[Outline], cancer: Sequence[str] | None, exclude: Sequence[str] | None
-) -> tuple[list[Outline], list[Outline], list[Outline]]:
-    """Outlines of cancer, to exclude, and benign."""
     by: dict[str, list[Outline]] = {}
     for one, role in zip(outlines, roles(outlines, cancer, exclude), strict=True):
         by.setdefault(role, []).append(one)
-    chosen, foreign = by.get("cancer", []), by.get("not known")
-    found = ", ".join(sorted({one.name for one in outlines if one.name}))
-    if cancer is None and foreign and not chosen:
-        raise InputError(
-            f"annotation: none of its classes ({found}) is known as cancer;"
-            " name those that are with --cancer-class"
-        )
-    if cancer is not None and outlines and not chosen:
-        warnings.warn(
-            f"annotation: none of its classes ({found}) is among {', '.join(cancer)};"
-            " the slide counts as one without cancer",
-            MsiscaleWarning,
-            stacklevel=3,
-        )
-    return chosen, by.get("unknown", []), by.get("not cancer", [])
+    scope, texts = _scope(by, cancer, mpp)
+    if scope is not None and not scope:
+        return Labels(np.full(shape, np.nan, np.float32), texts)
+    to_index = np.asarray(np.linalg.inv(as_matrix(matrix)), dtype=np.float64)
+    left_out = _union([*by.get("unknown", []), *by.get("unclassified", [])], to_index)
+    if scope is None:
+        out_area = _overlap(left_out, shape)
+    else:
+        inside = shapely.difference(_union(scope, to_index), left_out)
+        out_area = np.clip(1 - _overlap(polygonal(inside), shape), 0, 1)
+    chosen, benign = (_union(by.get(kind, []), to_index) for kind in ("cancer", "not cancer"))
+    tumour = polygonal(shapely.difference(chosen, benign))
+    area = _overlap(polygonal(shapely.difference(tumour, left_out)), shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.where(out_area > 0.5, np.nan, area / (1 - out_area))
+    return Labels(np.clip(fraction, 0, 1).astype(np.float32), texts)
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a class or its base ("Tumor" of QuPath's "Tumor: Positive") is among the patterns."""
-    names = {name.casefold(), name.casefold().split(":")[0].strip()}
-    return any(
-        text == pattern.casefold() or fnmatchcase(text, pattern.casefold())
-        for text in names
-        for pattern in patterns
-    )
+def _scope(
+    by: dict[str, list[Outline]], cancer: Sequence[str] | None, mpp: PixelSize | None
+) -> tuple[list[Outline] | None, tuple[str, ...]]:
+    """In which outlines something is known, None for everywhere, and what to say of it."""
+    chosen, benign, tissue = (by.get(k, []) for k in ("cancer", "not cancer", "other tissue"))
+    foreign, frames = by.get("not known", []), by.get("area of interest", [])
+    texts = []
+    if by.get("unclassified"):
+        areas = _areas(by["unclassified"], mpp)
+        texts.append(
+            f"{areas}, beside classed ones, hold no classed one; what they mean is not clear, so"
+            " cancer is unknown in them: give them a class"
+        )
+    whole = [*frames, *chosen, *benign, *tissue] if frames else None
+    if not chosen:
+        found = ", ".join(sorted({one.name for some in by.values() for one in some if one.name}))
+        if foreign and cancer is None:
+            raise InputError(
+                f"none of its classes ({found}) is known as cancer;"
+                " name those that are with --cancer-class"
+            )
+        if not (benign or tissue):
+            if found or frames:
+                wanted = "known as cancer" if cancer is None else f"among {', '.join(cancer)}"
+                texts.append(
+                    f"none of its classes ({found}) is {wanted}, and none says that there is no"
+                    " cancer; the specimen counts as one without an annotation: name the classes"
+                    " that are cancer with --cancer-class"
+                )
+            return [], tuple(texts)
+        if benign:
+            where = "in the areas of interest" if frames else "on the slide"
+            texts.append(
+                f"{NOTE}no outline is cancer, and {_areas(benign, mpp)} is known not to be; so"
+                f" there is none {where}"
+            )
+        else:
+            texts.append(
+                f"no outline is cancer, and {_areas(tissue, mpp)} does not say that none is"
+                " elsewhere; cancer is 0 in them and unknown elsewhere: outline a slide without"
+                " cancer as Normal or Benign"
+            )
+            whole = tissue
+    if frames and whole is not tissue:
+        texts.append(
+            f"{_areas(frames, mpp)}, beside classed ones, are areas of interest; cancer is unknown"
+            " outside of them, and what is not classed in them is not cancer"
+        )
+    if foreign:
+        mild = "" if cancer is None else NOTE  # who names the classes of cancer means no other
+        texts.append(
+            f"{mild}the classes {_areas(foreign, mpp)} are not known and count as not cancer; name"
+            " those that are with --cancer-class, and those to leave out with --exclude-class"
+        )
+    if chosen and (benign or tissue):
+        texts.append(f"{NOTE}{_areas([*benign, *tissue], mpp)} counts as not cancer")
+    return whole, tuple(texts)
+
+
+def _areas(outlines: Sequence[Outline], mpp: PixelSize | None) -> str:
+    """Classes, each with its area; of outlines without one their number."""
+    of: dict[str, list[float]] = {}
+    for one in outlines:
+        of.setdefault(one.name or "", []).append(one.polygon.area)
+    unit, scale = ("px²", 1.0) if mpp is None else ("mm²", mpp.area * 1e-6)
+    told = []
+    for name, areas in of.items():
+        called = name or f"{len(areas)} outline(s) without a class"
+        told.append(f"{called} ({sum(areas) * scale:.3g} {unit})")
+    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return ", ".join(told[:_NAMED]) + more
 
 
 def _union(outlines: Iterable[Outline], to_index: NDArray[np.float64]) -> BaseGeometry:

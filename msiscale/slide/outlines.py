@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
@@ -12,21 +13,56 @@ from shapely.geometry.base import BaseGeometry
 
 # Beyond it (in pixels) a coordinate is a mistake, whose square would spoil every area.
 FARTHEST = 1e9
+# Kinds of what is in a file and is no outline.
+LINES = "points or lines"
+CELLS = "cells, detections or tiles"  # objects of QuPath that no person drew
+MEASURES = "rulers, arrows or pins"
+BOXES = "shapes without a polygon"  # of Darwin: bounding boxes, ellipses, tags
 
 
 @dataclass(frozen=True)
 class Outline:
-    """One annotated area."""
+    """One annotated area.
 
-    polygon: BaseGeometry  # Polygon or MultiPolygon in level-0 pixels (x, y), valid
-    name: str | None = None  # class name as in the file
+    Attributes
+    ----------
+    polygon : Polygon or MultiPolygon in level-0 pixels (x, y), valid
+    name : class name as in the file; None without one
+    parents : classes that its class is a part of, the nearest first
+    classed : whether `name` is a class; False for the name of the object alone
+    """
+
+    polygon: BaseGeometry
+    name: str | None = None
+    parents: tuple[str, ...] = ()
+    classed: bool = True
+
+
+@dataclass
+class Drawn:
+    """What a file of outlines holds.
+
+    Attributes
+    ----------
+    outlines : areas, in the order of the file
+    left : how many of what is there is no outline, by kind
+    from_bounds : whether a program wrote it that counts from the slide's bounds (QuPath)
+    origin : (x, y) in level-0 pixels that the file says its coordinates count from
+    """
+
+    outlines: list[Outline] = field(default_factory=list)
+    left: Counter[str] = field(default_factory=Counter)
+    from_bounds: bool = False
+    origin: tuple[float, float] | None = None
 
 
 def polygonal(geometry: BaseGeometry) -> BaseGeometry:
-    """The areas of a geometry, made valid; lines and points are dropped."""
-    if not geometry.is_valid:
+    """The areas of a geometry, made valid and joined; lines and points are dropped."""
+    if not geometry.is_valid and geometry.geom_type != "MultiPolygon":
         geometry = shapely.make_valid(geometry)
-    if geometry.geom_type in ("Polygon", "MultiPolygon"):
+    if geometry.geom_type == "Polygon" or (
+        geometry.geom_type == "MultiPolygon" and geometry.is_valid
+    ):
         return geometry
     areas = ("Polygon", "MultiPolygon", "GeometryCollection")
     parts = [part for part in shapely.get_parts(geometry) if part.geom_type in areas]
@@ -71,3 +107,34 @@ def rings(lines: Iterable[Sequence[tuple[float, float]]]) -> BaseGeometry:
     for line in lines:
         area = polygonal(shapely.symmetric_difference(area, ring(line)))
     return area
+
+
+def without(areas: Sequence[BaseGeometry], holes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+    """Areas with holes cut out of them; an area that lies in a hole is an island, and stays.
+
+    Parameters
+    ----------
+    areas, holes
+        Polygons or MultiPolygons, valid.
+
+    Returns
+    -------
+    list of BaseGeometry
+        One an area, in their order.
+    """
+    cut = list(areas)
+    tree = shapely.STRtree(holes)
+    for index, area in enumerate(areas):
+        near = [holes[i] for i in tree.query(area, predicate="intersects")]
+        own = [hole for hole in near if not (hole.area > area.area and hole.covers(area))]
+        if own:
+            cut[index] = polygonal(shapely.difference(area, shapely.union_all(own)))
+    return cut
+
+
+def moved(outline: Outline, by: tuple[float, float]) -> Outline:
+    """The outline with (x, y) added to its coordinates."""
+    if by == (0, 0):
+        return outline
+    shifted = shapely.transform(outline.polygon, lambda xy: xy + np.asarray(by))
+    return Outline(shifted, outline.name, outline.parents, outline.classed)

@@ -17,6 +17,7 @@ KINDS = {
     "slides": "test_slides",
     "annotations": "test_annotations",
     "painted": "test_painted",
+    "annotation_cases": "test_annotation_cases",
     "registration": "test_registration",
     "manifest": "test_manifest",
     "weights": "test_tables",

@@ -84,7 +84,19 @@ JSON = "<file>: not valid JSON (<why>); export the annotation again"
 XML = "<file>: not valid XML (<why>); export the annotation again"
 DTD = "<file>: XML with a DTD or entities; remove its DOCTYPE"
 DAMAGED = "<file>: a damaged annotation (<why>); export it again"
-FORMS = "QuPath GeoJSON, Darwin JSON, ImageScope XML, ASAP XML, or a painted PNG, JPEG or TIFF"
+FORMS = (
+    "QuPath GeoJSON, Darwin JSON, ImageScope XML, HALO annotations, ASAP XML, Hamamatsu NDPA, or a "
+    "painted PNG, JPEG or TIFF"
+)
+LAYOUTS = (
+    "<file>: XML of <<tag>> in a layout that is not known; known are Aperio ImageScope and HALO "
+    "(<Annotations> with <Region>), ASAP (<ASAP_Annotations>) and Hamamatsu (<annotations> with "
+    "<ndpviewstate>)"
+)
+NO_LABEL = "counts as without an annotation"
+NONE = (
+    "<file>: no annotated region in it<only what>; the specimen counts as one without an annotation"
+)
 LAUGHS = "".join(
     f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefg", "bcdefgh", strict=True)
 )
@@ -138,7 +150,103 @@ ROWS = [
         READS,
     ),
     row("bare_list", "a bare list of features", "", [feature(RING)], READS),
-    row("no_area", "no area in it", "<file>: no annotated region in it", [], READS, area=0),
+    row("empty", "a file of no bytes", f"<file>: an empty file; known are {FORMS}", b""),
+    row(
+        "coco",
+        "COCO JSON",
+        f"<file>: COCO JSON that is no annotation; known are {FORMS}",
+        {"images": [], "annotations": [], "categories": []},
+    ),
+    row(
+        "sqlite",
+        "a database of SlideRunner",
+        "<file>: a SQLite database, as SlideRunner's, which is not read; known are <forms>",
+        b"SQLite format 3\0" + bytes(100),
+    ),
+    row(
+        "no_area",
+        "no area in it",
+        "<file>: no annotated region in it; the specimen counts as one without an annotation",
+        [],
+        NO_LABEL,
+        area=0,
+    ),
+    row(
+        "lines_only",
+        "points and lines only",
+        NONE,
+        [
+            {"type": "Feature", "geometry": {"type": "LineString", "coordinates": RING}},
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}},
+        ],
+        NO_LABEL,
+        area=0,
+    ),
+    row(
+        "cells_only",
+        "cells and tiles only",
+        NONE,
+        [feature(RING, objectType="cell"), feature(RING, object_type="tile")],
+        NO_LABEL,
+        area=0,
+    ),
+    row(
+        "stained_cells",
+        "classes that say nothing of cancer",
+        "annotation: none of its classes (ROI 1) is known as cancer, and none says that there is no"
+        " cancer; the specimen counts as one without an annotation: name the classes that are cancer"
+        " with --cancer-class",
+        [feature(RING, classification={"name": "ROI 1"})],
+        NO_LABEL,
+    ),
+    row(
+        "only_stroma",
+        "stroma only",
+        "annotation: no outline is cancer, and Stroma (400 px²) does not say that none is elsewhere;"
+        " cancer is 0 in them and unknown elsewhere: outline a slide without cancer as Normal or"
+        " Benign",
+        [feature(RING, classification={"name": "Stroma"})],
+        "takes the stroma as not cancer, the rest as unknown",
+    ),
+    row(
+        "only_normal",
+        "normal tissue only",
+        "annotation: note: no outline is cancer, and Normal (400 px²) is known not to be; so there "
+        "is none on the slide",
+        [feature(RING, classification={"name": "Normal"})],
+        "takes the slide as one without cancer",
+    ),
+    row(
+        "unclassified",
+        "no class at all",
+        "<file>: note: 1 outline(s) without a class in it count as cancer",
+        [feature(RING, classification=None)],
+        "takes it as cancer",
+    ),
+    row(
+        "class_beside",
+        "a class that is not known beside one that is",
+        "annotation: the classes Zone 51 (400 px²) are not known and count as not cancer; name those"
+        " that are with --cancer-class, and those to leave out with --exclude-class",
+        [feature(RING), feature(RING, classification={"name": "Zone 51"})],
+        "takes it as not cancer",
+        area=800,
+    ),
+    row(
+        "ndpa_alone",
+        "Hamamatsu's annotation of a slide that is no NDPI",
+        "<file>: Hamamatsu's nm from the centre of the glass; give the NDPI slide that it was drawn "
+        "on, or export the annotation as GeoJSON",
+        "<annotations><ndpviewstate><title>Tumor</title></ndpviewstate></annotations>",
+        name="drawn.ndpa",
+    ),
+    row(
+        "xml_layout",
+        "<Annotations> of another program",
+        LAYOUTS,
+        "<Annotations><Annotation><Polygon><P x='1' y='2'/></Polygon></Annotation></Annotations>",
+        name="drawn.xml",
+    ),
     row(
         "another_slide",
         "regions that lie outside the slide",
@@ -187,8 +295,7 @@ ROWS = [
     row(
         "xml_other",
         "XML of something else",
-        "<file>: XML of <<tag>>; known are Aperio ImageScope (<Annotations>) and ASAP "
-        "(<ASAP_Annotations>)",
+        LAYOUTS,
         "<kml/>",
         name="drawn.xml",
     ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,7 @@ def test_asap(tmp_path: Path) -> None:
         ("a.geojson", '[{"geometry": {"type": "Polygon"}}]', "damaged"),
         ("a.geojson", "[1, 2]", "damaged"),
         ("a.json", '{"shapes": []}', "QuPath GeoJSON, Darwin"),
+        ("a.json", '{"shapes": [], "imagePath": "a"}', "labelme JSON"),
         ("a.txt", "tumour here", "not an annotation"),
     ],
 )
@@ -185,6 +187,7 @@ def test_geojson_round_trip(tmp_path: Path) -> None:
     regions = [Outline(holed, "Tumor"), Outline(two)]
     path = tmp_path / "out" / "a.geojson"
     write_geojson(str(path), regions, properties=[{"measurements": {"p": 0.9}}, {}])
+    assert "annotation_origin" not in json.loads(path.read_text())
     again = read_annotation(path, (50, 50))
     assert [region.name for region in again] == ["Tumor", None]
     assert all(a.polygon.equals(b.polygon) for a, b in zip(again, regions, strict=True))
@@ -194,3 +197,117 @@ def test_geojson_round_trip(tmp_path: Path) -> None:
         "classification": {"name": "Tumor"},
         "measurements": {"p": 0.9},
     }
+
+
+HALO = """<Annotations><Annotation LineColor="255" Name="Tumor nests" Visible="True"><Regions>
+{}</Regions></Annotation></Annotations>"""
+
+
+def halo(kind: str, points: list[tuple[float, float]], negative: int = 0) -> str:
+    corners = "".join(f'<V X="{x}" Y="{y}" />' for x, y in points)
+    return (
+        f'<Region Type="{kind}" HasEndcaps="0" NegativeROA="{negative}"><Vertices>{corners}'
+        "</Vertices><Comments /></Region>"
+    )
+
+
+def test_halo(tmp_path: Path) -> None:
+    regions = [
+        halo("Polygon", [(0, 0), (20, 0), (20, 20), (0, 20)]),
+        halo("Ellipse", [(5, 5), (15, 13)], 1),
+        halo("Rectangle", [(8, 8), (10, 9)]),  # an island in the hole
+        halo("Rectangle", [(30, 10), (24, 2)]),  # from any corner
+        halo("Rectangle", [(30, 30), (34, 34), (30, 38), (26, 34)]),  # turned
+        halo("Ruler", [(0, 0), (9, 9)]),
+        halo("Pin", [(3, 3)]),
+    ]
+    found = read_annotation(
+        write(tmp_path / "a.annotations", HALO.format("".join(regions))), (50,) * 2
+    )
+    assert {one.name for one in found} == {"Tumor nests"}
+    hole = np.pi * 5 * 4
+    assert [one.polygon.area for one in found] == pytest.approx([400 - hole, 2, 48, 32], rel=1e-3)
+
+
+def test_halo_of_an_unknown_type_is_said(tmp_path: Path) -> None:
+    text = HALO.format(halo("Flood", [(0, 0), (9, 0), (9, 9)]) + halo("Polygon", [(0, 0)]))
+    with pytest.warns(
+        MsiscaleWarning, match="only 1 points or lines, 1 regions of the unknown type"
+    ):
+        assert read_annotation(write(tmp_path / "a.annotations", text), (50, 50)) == []
+
+
+def test_asap_groups_within_groups(tmp_path: Path) -> None:
+    groups = """<Group Name="Tumor" PartOfGroup="None"/><Group Name="a" PartOfGroup="b"/>
+        <Group Name="b" PartOfGroup="Tumor"/><Group Name="x" PartOfGroup="y"/>
+        <Group Name="y" PartOfGroup="x"/>"""
+    text = ASAP.replace('<Group Name="Tumor" PartOfGroup="None"/>', groups)
+    text = text.replace('PartOfGroup="Tumor" Color', 'PartOfGroup="a" Color')
+    text = text.replace('PartOfGroup="None"><Coord', 'PartOfGroup="x"><Coord')
+    with pytest.warns(MsiscaleWarning, match="1 points or lines"):
+        nested, circle = read_annotation(write(tmp_path / "a.xml", text), (50, 50))
+    assert (nested.name, nested.parents) == ("a", ("b", "Tumor"))
+    assert (circle.name, circle.parents) == ("x", ("y",))
+
+
+def test_camelyons_exclusion_alone_is_no_outline(tmp_path: Path) -> None:
+    text = ASAP.replace('"Tumor" Color', '"Exclusion" Color').replace('"_0"', '"Exclusion"')
+    text = text.replace('PartOfGroup="None"><Coord', 'PartOfGroup="Exclusion"><Coord')
+    with pytest.warns(MsiscaleWarning, match="no annotated region"):
+        assert read_annotation(write(tmp_path / "a.xml", text), (50, 50)) == []
+
+
+def test_kinds_of_objects_before_qupath_03(tmp_path: Path) -> None:
+    kinds = {
+        "PathAnnotationObject": True,
+        "PathCellObject": False,
+        "PathDetectionObject": False,
+        "PathTileObject": False,
+        "TMACoreObject": False,
+        "PathRootObject": False,
+        "0b1c-4f": True,
+        "Pathology 3": True,
+        "": True,
+    }
+    for kind, counts in kinds.items():
+        document = [{**feature(SQUARE, classification={"name": "Tumor"}), "id": kind}]
+        with warnings.catch_warnings(record=True):
+            found = read_annotation(write(tmp_path / "a.geojson", document), (50, 50))
+        assert bool(found) == counts, kind
+    cell = {**feature(SQUARE), "nucleusGeometry": {}}
+    with pytest.warns(MsiscaleWarning, match="only 1 cells"):
+        assert read_annotation(write(tmp_path / "a.geojson", [cell]), (50, 50)) == []
+
+
+def test_parts_that_overlap_are_joined(tmp_path: Path) -> None:
+    holed = [SQUARE, [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]]
+    over = [[[3, 3], [12, 3], [12, 6], [3, 6], [3, 3]]]
+    multi = {"type": "MultiPolygon", "coordinates": [holed, over]}
+    nested = {
+        "type": "GeometryCollection",
+        "geometries": [multi, {"type": "Point", "coordinates": [1, 1]}],
+    }
+    for geometry in (multi, nested):
+        with pytest.warns(MsiscaleWarning, match="without a class"):
+            (one,) = read_annotation(write(tmp_path / "a.json", geometry), (50, 50))
+        assert one.polygon.area == pytest.approx(100 - 4 + 1 + 6)
+
+
+def test_json_of_any_unicode(tmp_path: Path) -> None:
+    text = json.dumps(
+        [feature(SQUARE, classification={"name": " Tumor bed é "})], ensure_ascii=False
+    )
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
+        (tmp_path / "a.json").write_bytes(text.encode(encoding))
+        (one,) = read_annotation(tmp_path / "a.json", (50, 50))
+        assert one.name == "Tumor bed é"
+
+
+def test_a_file_that_says_its_origin(tmp_path: Path) -> None:
+    url = str(tmp_path / "a.geojson")
+    write_geojson(url, [Outline(shapely.box(30, 20, 40, 30), "Tumor")], origin=(25.0, 10.0))
+    written = json.loads((tmp_path / "a.geojson").read_text())
+    assert np.min(written["features"][0]["geometry"]["coordinates"][0], axis=0).tolist() == [5, 10]
+    for offset in (None, "level0", (1.0, 1.0)):  # it knows better
+        (one,) = read_annotation(url, (50, 50), offset=offset)
+        assert one.polygon.bounds == (30, 20, 40, 30)
