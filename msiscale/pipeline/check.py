@@ -16,7 +16,7 @@ from msiscale.models.incremental import need_dask_ml
 from msiscale.notices import Notice
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.opening import opened
-from msiscale.pipeline.placement import given
+from msiscale.pipeline.placement import given, sizes_of
 from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.register import cancer_on_grid
@@ -115,7 +115,7 @@ def _check(
                 odd = odd_extent(slide, shape, size, spectra)
                 warned |= {} if odd is None else {odd: None}
                 if specimen.landmarks or specimen.matrix:
-                    matrix = given(specimen, slide.mpp, size).matrix
+                    matrix = given(specimen, sizes_of(slide, size, shape)).matrix
                 else:  # found when it runs; anywhere will do to read the annotation
                     matrix = scaling(size.x / slide.mpp.x, size.y / slide.mpp.y)
                 cancer_on_grid(specimen, slide, matrix, shape, config, outlines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,18 +13,26 @@ from numpy.typing import NDArray
 from msiscale import registration
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError
+from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
 from msiscale.registration import Alignment, Deformation, Pair, Registration
-from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
+from msiscale.registration.automatic import LEAST_OVERLAP
+from msiscale.registration.scale import (
+    MOST_SCALE,
+    Sizes,
+    contradiction,
+    exchanged_axes,
+    nearly,
+    scale_error,
+    two_scales,
+)
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
 from msiscale.threads import one_blas_thread
 
 FIGURE = "figures/placement_{}.png"
-MOST_GIVEN = 1.25  # of the scale of a given registration against the pixel sizes, or its inverse
 
 
 def is_automatic(specimen: Specimen, config: RunConfig) -> bool:
@@ -36,8 +45,9 @@ def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
     return is_automatic(specimen, config) or config.refine != "none"
 
 
-def given(specimen: Specimen, mpp: PixelSize, pixel_um: PixelSize) -> Registration:
+def given(specimen: Specimen, sizes: Sizes) -> Registration:
     """The registration that the manifest gives for a specimen; its scale is that of the pixels."""
+    mpp, pixel_um, error = sizes.mpp, sizes.pixel_um, 0.0
     if specimen.matrix:
         found = registration.read_matrix(specimen.matrix)
     elif specimen.landmarks:
@@ -45,27 +55,28 @@ def given(specimen: Specimen, mpp: PixelSize, pixel_um: PixelSize) -> Registrati
         found = registration.fit_landmarks(
             slide_xy, msi_xy, mpp=mpp, pixel_um=pixel_um, source=specimen.landmarks
         )
+        error = scale_error(msi_xy, found.residual_um, pixel_um)
+        exchanged = exchanged_axes(slide_xy, msi_xy, sizes)
+        if exchanged:
+            raise InputError(f"{specimen.landmarks}: {exchanged}")
     else:
         raise InputError(
             f"specimen {specimen.name}: no registration; give the manifest column landmarks or"
             " matrix"
         )
-    scale = float(np.sqrt(abs(np.linalg.det(found.matrix[:2, :2])) * mpp.area / pixel_um.area))
-    if not 1 / MOST_GIVEN <= scale <= MOST_GIVEN:
-        raise InputError(
-            f"{specimen.matrix or specimen.landmarks}: it contradicts the pixel sizes:"
-            f" {_two_scales(mpp, scale)}; give the right one in the manifest column mpp, or the"
-            " registration in level-0 pixels of the slide and indices of the MSI"
-        )
+    file = specimen.matrix or specimen.landmarks
+    wrong = contradiction(found.matrix, sizes, MOST_SCALE + 2 * error)
+    if wrong:
+        raise InputError(f"{file}: {wrong}")
+    odd = nearly(found.matrix, sizes, error)
+    if odd:
+        warnings.warn(f"{file}: {odd}", MsiscaleWarning, stacklevel=2)
     return found
 
 
-def _two_scales(mpp: PixelSize, scale: float) -> str:
-    """What is stated, and what would make `scale` (stated µm of the slide to a µm of the MSI) 1."""
-    return (
-        f"{mpp.side:.3g} µm a slide pixel are stated, the MSI would need about"
-        f" {mpp.side / scale:.3g}"
-    )
+def sizes_of(slide: Slide, pixel_um: PixelSize, msi: tuple[int, int]) -> Sizes:
+    """What a given registration is held against; `msi` is the shape of the grid."""
+    return Sizes(slide.mpp, pixel_um, (slide.shape[0], slide.shape[1]), msi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +112,7 @@ def place(
     picture, to_slide, rgb = slide_picture(slide, pixel_um)
     with one_blas_thread():
         if not is_automatic(specimen, config):
-            known = given(specimen, slide.mpp, pixel_um)
+            known = given(specimen, sizes_of(slide, pixel_um, msi.shape))
             pair, to_msi = registration.working_pair(msi, picture)
             matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
             return _deformed(Placed(known), pair, matrix, msi, config)
@@ -118,7 +129,7 @@ def place(
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
     why = "; ".join(found.why)
     if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
-        why += f": {_two_scales(slide.mpp, found.scale)}; {_CORRECT}"
+        why += f": {two_scales(slide.mpp, found.scale)}; {_CORRECT}"
     from msiscale.report.registration_figure import placement_figure  # matplotlib
 
     figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
@@ -152,7 +163,7 @@ def _must_fit(msi: registration.Picture, slide: Slide) -> None:
     measured = in_mm(extent_mm((rows, columns), msi.pixel_um))
     raise ValueError(
         f"the slide, {sizes} mm, is too small for the MSI, {measured} mm:"
-        f" {_two_scales(slide.mpp, needed)} or more; {_CORRECT}"
+        f" {two_scales(slide.mpp, needed)} or more; {_CORRECT}"
     )
 
 

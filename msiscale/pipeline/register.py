@@ -28,6 +28,7 @@ from msiscale.pipeline.placement import (
     place,
     put_deformation,
     refused_row,
+    sizes_of,
 )
 from msiscale.pipeline.plausible import odd_extent
 from msiscale.pipeline.stages import COHORT
@@ -109,7 +110,7 @@ def _register(
     if needs_cube(specimen, config):
         placed = place(out, group, specimen, slide, config)
     else:
-        placed = Placed(given(specimen, slide.mpp, pixel_um))
+        placed = Placed(given(specimen, sizes_of(slide, pixel_um, shape)))
     for note in placed.notes:
         warnings.warn(note, MsiscaleWarning, stacklevel=2)
     found = placed.registration

@@ -20,6 +20,7 @@ from msiscale.grid import Floats, apply
 from msiscale.registration.agreement import Agreement, whitened
 from msiscale.registration.picture import Picture, coarsened, smoothed
 from msiscale.registration.refine import Pair, polished, refine
+from msiscale.registration.scale import MOST_SCALE
 from msiscale.registration.search import Start, search
 from msiscale.threads import one_blas_thread
 
@@ -37,7 +38,6 @@ LEAST_MARGIN = 0.15  # of its score, likewise
 LEAST_DICE = 0.7
 LEAST_OVERLAP = 0.5
 LEAST_CORRELATION = 0.5
-MOST_SCALE = 0.08  # deviation from the pixel sizes, in any direction
 
 
 @dataclass(frozen=True, eq=False)
