@@ -146,6 +146,12 @@ class RunConfig:
     registration: Literal["given", "auto"] = _place(
         "given", "Source of the registration, auto for the images even where it is given"
     )
+    accept: tuple[str, ...] = _place(
+        (),
+        "Specimens whose automatic registration is taken although it was refused, as the figure "
+        "shows that it is right",
+        metavar="SPECIMEN,…",
+    )
     refine: Literal["none", "bspline"] = _place(
         "none", "Deformation beyond the affine map, measured on the images"
     )

@@ -16,7 +16,7 @@ from msiscale.models.incremental import need_dask_ml
 from msiscale.notices import Notice
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.opening import opened
-from msiscale.pipeline.placement import given, sizes_of
+from msiscale.pipeline.placement import given, is_accepted, not_there, sizes_of
 from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.register import cancer_on_grid
@@ -71,8 +71,10 @@ def check(manifest: str, config: RunConfig) -> Checked:
                 load()
         except (InputError, OSError) as error:
             checked.problems.append(f"{name}: {reason(error)}")
+    unknown = not_there(config, cohort)
+    checked.problems.extend([unknown] if unknown else [])
     for specimen in cohort:
-        checked.understood.append(Understood.of(specimen))
+        checked.understood.append(Understood.of(specimen, accepted=is_accepted(specimen, config)))
         found, texts = _check(specimen, config, checked.understood[-1])
         checked.problems.extend(f"{specimen.name}: {line}" for line in found)
         checked.notices.extend(Notice.of(specimen, text) for text in texts)

@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from msiscale import registration
-from msiscale.cohort import Specimen
+from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply
@@ -38,6 +38,20 @@ FIGURE = "figures/placement_{}.png"
 def is_automatic(specimen: Specimen, config: RunConfig) -> bool:
     """Whether the specimen is registered from its images."""
     return config.registration == "auto" or not (specimen.landmarks or specimen.matrix)
+
+
+def is_accepted(specimen: Specimen, config: RunConfig) -> bool:
+    """Whether somebody has looked at its automatic registration and takes it, refused or not."""
+    return specimen.registration == "accept" or specimen.name in config.accept
+
+
+def not_there(config: RunConfig, cohort: Cohort) -> str | None:
+    """What is wrong with the names that are to be accepted; None where all are in the manifest."""
+    names = {*cohort.patients, *cohort.problems}
+    unknown = [name for name in config.accept if name not in names]
+    if not unknown:
+        return None
+    return f"--accept {unknown[0]}: {cohort.path} has no such specimen; correct the name"
 
 
 def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
@@ -121,27 +135,35 @@ def place(
             found = registration.register_pictures(msi, picture)
         except ValueError as error:
             group.attrs["placement"] = {"method": "automatic", "why": str(error)}
-            raise InputError(_refusal(specimen, str(error))) from None
+            raise InputError(_refusal(specimen, str(error), found=False)) from None
         known = _as_registration(found, to_slide @ found.matrix)
         known = _compared(known, specimen, slide.mpp, pixel_um, msi.counts)
+        by_hand = bool(found.why) and is_accepted(specimen, config)
+        if by_hand:
+            known = replace(known, method=BY_HAND)
         placed = Placed(known)
-        if found.accepted:
+        if found.accepted or by_hand:
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
+    seen = FIGURE.format(specimen.name)
     why = "; ".join(found.why)
     if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
         why += f": {two_scales(slide.mpp, found.scale)}; {_CORRECT}"
     from msiscale.report.registration_figure import placement_figure  # matplotlib
 
-    figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
-    write_bytes(join(out, FIGURE.format(specimen.name)), figure)
+    figure = placement_figure(
+        specimen.name, found, rgb, picture.pixel_um, placed.deformation, by_hand=by_hand
+    )
+    write_bytes(join(out, seen), figure)
     group.attrs["placement"] = {
         **{k: v for k, v in known.record().items() if v == v},
         "why": why,
     }
-    if not found.accepted:
-        seen = f" (see {FIGURE.format(specimen.name)})"
-        raise InputError(_refusal(specimen, why) + seen)
-    return placed
+    if found.why and not by_hand:
+        raise InputError(f"{_refusal(specimen, why)} (see {seen})")
+    notes = [f"{specimen.slide}: {odd}; look at {seen}" for odd in found.odd]
+    if by_hand:
+        notes.append(f"{specimen.slide}: accepted by hand, though {why}; look again at {seen}")
+    return replace(placed, notes=(*placed.notes, *notes))
 
 
 def refused_row(group: zarr.Group) -> dict[str, Any]:
@@ -168,10 +190,12 @@ def _must_fit(msi: registration.Picture, slide: Slide) -> None:
 
 
 REFUSED = "automatic registration refused"
+BY_HAND = "automatic, accepted by hand"
 _CORRECT = "give the right one in the manifest column mpp"
 
 
-def _refusal(specimen: Specimen, why: str) -> str:
+def _refusal(specimen: Specimen, why: str, *, found: bool = True) -> str:
+    """The line of a refusal; `found`: a place that may be taken all the same."""
     if why.endswith(_CORRECT):
         return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}"
     remedy = (
@@ -179,7 +203,8 @@ def _refusal(specimen: Specimen, why: str) -> str:
         if specimen.landmarks or specimen.matrix
         else "give the manifest column landmarks or matrix"
     )
-    return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}"
+    accept = f", or --accept {specimen.name} if its figure shows that the place is right"
+    return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}{accept * found}"
 
 
 def _as_registration(found: Alignment, matrix: Floats) -> Registration:

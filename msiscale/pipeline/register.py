@@ -6,6 +6,7 @@ found from the specimen's cube and slide (`msiscale.pipeline.placement`).
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +24,10 @@ from msiscale.pipeline.placement import (
     REFUSED,
     Placed,
     given,
+    is_accepted,
     is_automatic,
     needs_cube,
+    not_there,
     place,
     put_deformation,
     refused_row,
@@ -43,13 +46,20 @@ from msiscale.slide.working import working
 from msiscale.store import digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
-PLACEMENT_VERSION = 2  # of the numbers that automatic registration finds
-COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC, "refused", "why")
+PLACEMENT_VERSION = 3  # of the numbers that automatic registration finds
+GIVEN_VERSION = 1  # of what a given registration is held against
+COLUMNS = (
+    *("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC),
+    *("refused", "why", "matrix"),
+)
 
 
 def register(run: Run) -> None:
     """``tissue``, ``cancer`` and ``preview`` of every specimen, and ``registration.csv``."""
     config = run.config
+    unknown = not_there(config, run.cohort)
+    if unknown:
+        raise InputError(unknown)
     part = config.part("cancer_classes", "exclude_classes", "tissue")
     keys, peaks = {}, {}
 
@@ -63,10 +73,11 @@ def register(run: Run) -> None:
     files = run.identified("register", run.specimens(), known)
     for s in run.specimens():
         peaks[s.name] = run.upstream("peaks", s)
-        looks: list[Any] = []
+        looks: list[Any] = [] if is_automatic(s, config) else [GIVEN_VERSION]
         if needs_cube(s, config):
             cube = run.upstream("ingest", s)["digest"]
-            looks = [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
+            looks += [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
+            looks += [is_accepted(s, config)]
         keys[s.name] = run.key(
             "register", peaks[s.name]["digest"], files[s.name], s.mpp, part, *looks
         )
@@ -93,6 +104,7 @@ def write_table(run: Run) -> None:
         return
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["landmarks"] = table["landmarks"].fillna(0).astype(int)
+    table["matrix"] = [json.dumps(m) if isinstance(m, list) else None for m in table["matrix"]]
     with run.making("registration", key, "register"):
         write_csv(join(run.out, "registration.csv"), table)
 
