@@ -41,15 +41,16 @@ def section(index: int, folder: str, others: Sequence[str], seed: int) -> list[d
     for number, case in enumerate(SIZES):
         if case != "large":
             for k, other in enumerate(STAINS):
-                rows += _pair(case, stain, other, folder, [seed, 9, number, index, k])
+                rows += pair(case, stain, other, folder, [seed, 9, number, index, k])
     if index == 0:
-        rows += _pair("large", stain, stain, folder, [seed, 10])
+        rows += pair("large", stain, stain, folder, [seed, 10])
     return rows + list(_foreign(stain, folder, others, [seed, 11, index]))
 
 
-def _pair(
+def pair(
     case: str, stain: str, other: str, folder: str, seed: list[int]
 ) -> Iterator[dict[str, Any]]:
+    """One stain on the slide of another, if six landmarks lie where it was measured."""
     msi, to_slide = _measured(case, f"{folder}/{stain}.jpg", seed)
     picture, to_other, _ = slide_picture(
         open_reader(f"{folder}/{other}.jpg", mpp=MPP), msi.pixel_um

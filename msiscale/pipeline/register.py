@@ -27,7 +27,6 @@ from msiscale.pipeline.placement import (
     is_accepted,
     is_automatic,
     needs_cube,
-    not_there,
     place,
     put_deformation,
     refused_row,
@@ -57,9 +56,6 @@ COLUMNS = (
 def register(run: Run) -> None:
     """``tissue``, ``cancer`` and ``preview`` of every specimen, and ``registration.csv``."""
     config = run.config
-    unknown = not_there(config, run.cohort)
-    if unknown:
-        raise InputError(unknown)
     part = config.part("cancer_classes", "exclude_classes", "tissue")
     keys, peaks = {}, {}
 

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.registration.sections import STAINS, section
+from benchmarks.registration.sections import STAINS, pair, pseudo_msi, section
+from msiscale.grid import PixelSize
+from msiscale.pipeline.pictures import slide_picture
+from msiscale.registration import register_pictures
 from msiscale.registration.automatic import LEAST_EVIDENCE, _z
+from msiscale.slide.reader import open_reader
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,22 @@ def others(shared_data: Path) -> tuple[str, ...]:
         "paired/roempp_mouse_bladder/optical.tif",
     )
     return tuple(str(shared_data / f) for f in files if (shared_data / f).is_file())
+
+
+@pytest.mark.parametrize(("stain", "other"), [("He", "CD31"), ("Cc10", "He"), ("CD31", "CD31")])
+def test_a_serial_section_is_placed(lung: str, stain: str, other: str) -> None:
+    """At 100 µm, where a second does; tissue is everywhere, so Dice tells nothing."""
+    (row,) = pair("sections_coarse", stain, other, lung, [4])
+    assert row["accepted"], row
+    assert row["error_px"] < row["best_px"] + 0.3
+
+
+def test_other_tissue_is_refused(shared_data: Path, lung: str) -> None:
+    msi, *_ = pseudo_msi(f"{lung}/He.jpg", 100.0, (38, 38), [5])
+    for path in others(shared_data)[:2]:
+        slide = open_reader(path, mpp=3800 / max(open_reader(path, mpp=1.0).shape))
+        found = register_pictures(msi, slide_picture(slide, PixelSize(100.0, 100.0))[0])
+        assert not found.accepted and not found.clear, (path, found.confidence, found.z)
 
 
 @pytest.mark.slow(reason="places some sixty pseudo-MSI of real sections, two minutes")

@@ -17,7 +17,7 @@ from msiscale.registration import Picture, register_pictures
 from msiscale.slide.reader import open_reader
 
 pytestmark = [
-    pytest.mark.slow(reason="reads two real cubes and registers them, half a minute"),
+    pytest.mark.slow(reason="reads real cubes and registers them, a minute"),
     pytest.mark.usefixtures("shared_cluster"),
 ]
 MSIGHT, ROEMPP = "msight_mouse_bladder", "roempp_mouse_bladder"
@@ -91,6 +91,26 @@ def test_the_same_picture_turned_on_a_canvas_gives_the_same_place(pairs, placed)
     turning = other @ np.linalg.inv(one)
     both = turning @ found(out, "plain"), found(out, "turned")
     assert apart(*both, pixels(out, "plain"), 3.286) < 0.5
+
+
+def test_sections_whose_tissue_is_everywhere_are_placed_and_the_dice_is_told(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "cases" / "slides" / "registration_refused_though_right"
+    if not folder.is_dir():
+        pytest.skip("shared/data/cases is not here")
+    rows = [("Cc10_on_Cc10", "Cc10-5.jpg"), ("proSPC_on_He", "He.jpg")]
+    table = [(n, folder / f"{n}.imzML", folder / s, folder / f"{n}.csv", 3.48) for n, s in rows]
+    columns = ["specimen", "msi", "slide", "landmarks", "mpp"]
+    pd.DataFrame(table, columns=columns).to_csv(tmp_path / "manifest.csv", index=False)
+    words = {"registration": "auto", "stages": ("ingest", "register")}
+    assert not run(str(tmp_path / "manifest.csv"), str(tmp_path / "run"), **words).failed
+    found = pd.read_csv(tmp_path / "run" / "registration.csv").set_index("specimen")
+    assert found.loc["Cc10_on_Cc10", "error_px"] < 0.1
+    assert found.loc["proSPC_on_He", "error_px"] < 0.81 + 0.3  # the best affine map leaves 0.81
+    said = pd.read_csv(tmp_path / "run" / "notices.csv")
+    odd = said[said["seen"].str.contains("the tissue does not match")]
+    assert {*odd["specimen"]} == {n for n, _ in rows}
 
 
 def test_the_wrong_size_in_the_file_is_refused_with_what_would_fit(placed) -> None:
