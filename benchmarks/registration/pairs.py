@@ -38,7 +38,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     out["right_but_refused"] = float(sum(r["right"] and not r["accepted"] for r in rows))
     out |= {"cpu_s_median": float(np.median(cpu)), "cpu_s_largest": float(cpu.max())}
     for name, pick in (("right", min), ("wrong", max)):  # how far from the bound they are
-        some = [r["evidence"] for r in rows if r["right"] == (name == "right")]
+        some = [
+            r["evidence"] * (not r["stretched"]) for r in rows if r["right"] == (name == "right")
+        ]
         if some:
             out[f"evidence_of_{name}_{pick.__name__}"] = float(pick(some))
     if np.isfinite(errors).any():
@@ -104,7 +106,8 @@ def placed(
     spent = time.process_time() - start
     row: dict[str, Any] = {"case": case, "pair": name, "cpu_s": spent, "right": False}
     row |= {"accepted": found.accepted, "evidence": found.confidence * found.z}
-    row |= {"error_px": np.nan, "best_px": np.nan, "why": "; ".join(found.why)}
+    row |= {"error_px": np.nan, "best_px": np.nan}
+    row |= {"stretched": "a stretch" in "; ".join(found.why)}
     if same is not None:
         xy, lies = same
         known = np.column_stack([xy, np.ones(len(xy))])

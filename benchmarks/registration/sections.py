@@ -24,6 +24,7 @@ STAINS = ("He", "CD31", "Cc10")
 MPP = 3.48
 FEWEST, MOST = 6, 24  # peaks
 COUNTS = (5.0, 20.0)  # of a peak in a pixel, about
+LEAST = 200  # measured pixels that are tried
 RIM = 3  # measured pixels around the dense tissue
 SIZES = {  # µm and shape of the MSI
     "sections": (50.0, (75, 75)),
@@ -62,7 +63,8 @@ def pair(
     index = apply(back, xy)
     column, row = index.round().astype(int).clip(0, np.array(msi.shape[::-1]) - 1).T
     known = msi.counts[row, column]
-    if known.sum() >= 6:  # an affine map has as many numbers as three of them
+    # an affine map has as many numbers as three landmarks
+    if known.sum() >= 6 and msi.counts.sum() >= LEAST:
         same = index[known], apply(other_back, lies[known])
         yield placed(case, f"{stain}_on_{other}", msi, picture, same)
 
@@ -85,6 +87,8 @@ def _foreign(
     """On slides of other tissue, which are made about as large as the MSI."""
     for number, case in enumerate(("sections", "sections_half", "sections_rim")):
         msi, _ = _measured(case, f"{folder}/{stain}.jpg", [*seed, number])
+        if msi.counts.sum() < LEAST:
+            continue
         for k, path in enumerate(others):
             rng = np.random.default_rng([*seed, number, k])
             times = rng.uniform(0.9, 1.4)

@@ -34,8 +34,8 @@ STARTS_APART = 0.2  # likewise of starts, so that no two climb the same hill
 BLOCKS = 12  # on the longer side of what is compared, for the spread of a difference
 
 LEAST_MARGIN = 0.15  # of its score, by which the best pose must beat every other,
-LEAST_Z = 2.0  # and in standard errors,
-LEAST_EVIDENCE = 0.75  # and the product of the two
+LEAST_Z = 1.8  # and in standard errors,
+LEAST_EVIDENCE = 0.6  # and the product of the two
 LEAST_OVERLAP = 0.5
 LEAST_CORRELATION = 0.4
 USUAL_DICE = 0.7  # one that is less is said, but speaks against nothing: tissue may be everywhere

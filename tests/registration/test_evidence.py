@@ -60,7 +60,7 @@ def test_nine_of_ten_right_places_and_no_wrong_one(shared_data: Path, lung: str)
     accepted = sum(r["accepted"] for r in right)
     assert accepted >= 0.9 * len(right), [r for r in right if not r["accepted"]]
     assert not [r for r in wrong if r["accepted"]]
-    assert max(r["evidence"] for r in wrong) < LEAST_EVIDENCE
+    assert max(r["evidence"] for r in wrong if not r["stretched"]) < LEAST_EVIDENCE / 1.5
 
 
 def test_what_was_not_measured_is_no_evidence() -> None:
