@@ -23,7 +23,7 @@ NUMBERS = ("mpp", "pixel_um")
 SPECTRA = ("polarity", "ms_level", "trust_ibd")  # of the MSI file, how it is to be read
 OF_ANNOTATION = ("annotation_origin", "annotation_required")
 COLUMNS = (
-    *(*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS),
+    *(*REQUIRED, "patient", "annotation", "landmarks", "matrix", "registration", *NUMBERS),
     *(*SPECTRA, *OF_ANNOTATION),
 )
 RESERVED = ("all", "axis", "cohort", "folds")  # specimens by these names would meet our own files
@@ -36,6 +36,7 @@ _YES_OR_NO = {"": False, "no": False, "false": False, "0": False} | {
     "1": True,
 }
 _WORDS: dict[str, dict[str, Any]] = {  # what may be written in a column, and what it stands for
+    "registration": {"": None, "accept": "accept"},
     "polarity": {"": None, "+": "+", "-": "-", "positive": "+", "negative": "-"},
     "ms_level": {"": None, **{f"{n}{end}": n for n in range(1, 10) for end in ("", ".0")}},
     "trust_ibd": _YES_OR_NO,
@@ -49,7 +50,8 @@ class Specimen:
     """One row of the manifest, paths resolved.
 
     ``mpp`` is µm per level-0 slide pixel and ``pixel_um`` the MSI pixel size in µm, where the
-    files do not say; ``patient`` is the group that cross-validation keeps together. ``polarity``
+    files do not say; ``registration`` takes one that was found by the images and refused;
+    ``patient`` is the group that cross-validation keeps together. ``polarity``
     and ``ms_level`` choose the spectra of a file that has several kinds; ``trust_ibd`` reads an
     .ibd whose UUID is not that of its imzML. ``annotation_origin`` is what outlines and landmarks
     count from: ``"level0"``, ``"bounds"`` of the slide, or (x, y) in level-0 pixels; found where it
@@ -63,6 +65,7 @@ class Specimen:
     annotation: str | None = None
     landmarks: str | None = None
     matrix: str | None = None
+    registration: Literal["accept"] | None = None
     mpp: float | None = None
     pixel_um: PixelSize | None = None
     polarity: Literal["+", "-"] | None = None

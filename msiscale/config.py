@@ -156,6 +156,12 @@ class RunConfig:
         "Source of the registration: the manifest where it gives one (given), or always the "
         "images (auto)",
     )
+    accept: tuple[str, ...] = _place(
+        (),
+        "Specimens whose automatic registration is taken although it was refused, as the figure "
+        "shows that it is right",
+        metavar="SPECIMEN,…",
+    )
     refine: Literal["none", "bspline"] = _place(
         "none", "Deformation beyond the affine map, measured on the images"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
 from typing import Any, Literal
 
@@ -61,9 +61,10 @@ def _write(rows: Iterable[tuple[str, tuple[str, str]]], formatter: click.HelpFor
             formatter.write_dl(own)
 
 
-def names(_: Any, __: Any, value: str | None) -> tuple[str, ...] | None:
-    """Words between commas."""
-    return tuple(w.strip() for w in value.split(",") if w.strip()) if value else None
+def names(_: Any, __: Any, value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Words between commas, of an option that is given once or more."""
+    given = ",".join([value] if isinstance(value, str) else value or [])
+    return tuple(w.strip() for w in given.split(",") if w.strip()) if given else None
 
 
 def numbers(_: Any, __: Any, value: str | None) -> tuple[float, ...] | None:
@@ -118,6 +119,7 @@ def of_field(field: Field, *, hidden: bool = False) -> Wrap:
         more = {"type": click.Choice(inner)}
     elif inner:
         more = {**(NUMBERS if inner[0] is float else NAMES)}
+        more["multiple"] = inner[0] is str and not field.bare
     if field.metavar:
         more["metavar"] = field.metavar
     if field.bare:

@@ -17,7 +17,7 @@ from msiscale.models.incremental import need_dask_ml
 from msiscale.notices import Notice
 from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.opening import opened
-from msiscale.pipeline.placement import given
+from msiscale.pipeline.placement import given, is_accepted, not_there, sizes_of
 from msiscale.pipeline.plausible import coarser_than_trained, odd_extent
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.register import annotated, cancer_on_grid
@@ -71,8 +71,10 @@ def check(manifest: str, config: RunConfig) -> Checked:
                 load()
         except (InputError, OSError) as error:
             checked.problems.append(f"{name}: {reason(error)}")
+    unknown = not_there(config, cohort)
+    checked.problems.extend([unknown] if unknown else [])
     for specimen in cohort:
-        checked.understood.append(Understood.of(specimen))
+        checked.understood.append(Understood.of(specimen, accepted=is_accepted(specimen, config)))
         found, texts = _check(specimen, config, checked.understood[-1])
         checked.problems.extend(f"{specimen.name}: {line}" for line in found)
         checked.notices.extend(Notice.of(specimen, text) for text in texts)
@@ -114,7 +116,7 @@ def _check(
                 odd = odd_extent(slide, shape, size, spectra)
                 warned |= {} if odd is None else {odd: None}
                 if specimen.landmarks or specimen.matrix:
-                    matrix = given(specimen, slide, size).matrix
+                    matrix = given(specimen, slide, sizes_of(slide, size, shape)).matrix
                 else:  # found when it runs; anywhere will do to read the annotation
                     matrix = scaling(size.x / slide.mpp.x, size.y / slide.mpp.y)
                 cancer_on_grid(specimen, slide, matrix, shape, config, outlines)

@@ -37,6 +37,7 @@ from msiscale.pipeline.axis import given_axis
 from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.evaluate import IN_BATCHES
 from msiscale.pipeline.features import encoder_facts
+from msiscale.pipeline.placement import not_there
 from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import COHORT, STAGES, Stage, stage_named, stage_of
@@ -156,6 +157,9 @@ def run(
     # workers have another folder, on this machine too
     result, chosen, out = Result(out, 0), located(chosen), absolute(out)
     cohort = read_manifest(absolute(manifest))
+    unknown = not_there(chosen, cohort)
+    if unknown:
+        raise InputError(unknown)
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     again = exists(join(out, "run.json"))
     with held(out, say=say) as lease, connecting(where) as join_cluster:

@@ -11,26 +11,48 @@ import zarr
 from numpy.typing import NDArray
 
 from msiscale import registration
-from msiscale.cohort import Specimen
+from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
 from msiscale.registration import Alignment, Deformation, Pair, Registration
-from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
+from msiscale.registration.automatic import LEAST_OVERLAP
+from msiscale.registration.scale import (
+    MOST_SCALE,
+    Sizes,
+    contradiction,
+    exchanged_axes,
+    nearly,
+    scale_error,
+    two_scales,
+)
 from msiscale.slide.origin import found_offset, said_offset
 from msiscale.slide.reader import Slide
 from msiscale.store import join, put, write_bytes
 from msiscale.threads import one_blas_thread
 
 FIGURE = "figures/placement_{}.png"
-MOST_GIVEN = 1.25  # of the scale of a given registration against the pixel sizes, or its inverse
 
 
 def is_automatic(specimen: Specimen, config: RunConfig) -> bool:
     """Whether the specimen is registered from its images."""
     return config.registration == "auto" or not (specimen.landmarks or specimen.matrix)
+
+
+def is_accepted(specimen: Specimen, config: RunConfig) -> bool:
+    """Whether somebody has looked at its automatic registration and takes it, refused or not."""
+    return specimen.registration == "accept" or specimen.name in config.accept
+
+
+def not_there(config: RunConfig, cohort: Cohort) -> str | None:
+    """What is wrong with the names that are to be accepted; None where all are in the manifest."""
+    names = {*cohort.patients, *cohort.problems}
+    unknown = [name for name in config.accept if name not in names]
+    if not unknown:
+        return None
+    return f"--accept {unknown[0]}: {cohort.path} has no such specimen; correct the name"
 
 
 def needs_cube(specimen: Specimen, config: RunConfig) -> bool:
@@ -51,9 +73,9 @@ def landmarks(specimen: Specimen, slide: Slide) -> tuple[Floats, Floats]:
     return slide_xy + origin, msi_xy
 
 
-def given(specimen: Specimen, slide: Slide, pixel_um: PixelSize) -> Registration:
+def given(specimen: Specimen, slide: Slide, sizes: Sizes) -> Registration:
     """The registration that the manifest gives for a specimen; its scale is that of the pixels."""
-    mpp = slide.mpp
+    mpp, pixel_um, error = sizes.mpp, sizes.pixel_um, 0.0
     if specimen.matrix:
         found = registration.read_matrix(specimen.matrix)
     elif specimen.landmarks:
@@ -61,27 +83,28 @@ def given(specimen: Specimen, slide: Slide, pixel_um: PixelSize) -> Registration
         found = registration.fit_landmarks(
             slide_xy, msi_xy, mpp=mpp, pixel_um=pixel_um, source=specimen.landmarks
         )
+        error = scale_error(msi_xy, found.residual_um, pixel_um)
+        exchanged = exchanged_axes(slide_xy, msi_xy, sizes)
+        if exchanged:
+            raise InputError(f"{specimen.landmarks}: {exchanged}")
     else:
         raise InputError(
             f"specimen {specimen.name}: no registration; give the manifest column landmarks or"
             " matrix"
         )
-    scale = float(np.sqrt(abs(np.linalg.det(found.matrix[:2, :2])) * mpp.area / pixel_um.area))
-    if not 1 / MOST_GIVEN <= scale <= MOST_GIVEN:
-        raise InputError(
-            f"{specimen.matrix or specimen.landmarks}: it contradicts the pixel sizes:"
-            f" {_two_scales(mpp, scale)}; give the right one in the manifest column mpp, or the"
-            " registration in level-0 pixels of the slide and indices of the MSI"
-        )
+    file = specimen.matrix or specimen.landmarks
+    wrong = contradiction(found.matrix, sizes, MOST_SCALE + 2 * error)
+    if wrong:
+        raise InputError(f"{file}: {wrong}")
+    odd = nearly(found.matrix, sizes, error)
+    if odd:
+        warnings.warn(f"{file}: {odd}", MsiscaleWarning, stacklevel=2)
     return found
 
 
-def _two_scales(mpp: PixelSize, scale: float) -> str:
-    """What is stated, and what would make `scale` (stated µm of the slide to a µm of the MSI) 1."""
-    return (
-        f"{mpp.side:.3g} µm a slide pixel are stated, the MSI would need about"
-        f" {mpp.side / scale:.3g}"
-    )
+def sizes_of(slide: Slide, pixel_um: PixelSize, msi: tuple[int, int]) -> Sizes:
+    """What a given registration is held against; `msi` is the shape of the grid."""
+    return Sizes(slide.mpp, pixel_um, (slide.shape[0], slide.shape[1]), msi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +140,7 @@ def place(
     picture, to_slide, rgb = slide_picture(slide, pixel_um)
     with one_blas_thread():
         if not is_automatic(specimen, config):
-            known = given(specimen, slide, pixel_um)
+            known = given(specimen, slide, sizes_of(slide, pixel_um, msi.shape))
             pair, to_msi = registration.working_pair(msi, picture)
             matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
             return _deformed(Placed(known), pair, matrix, msi, config)
@@ -126,27 +149,35 @@ def place(
             found = registration.register_pictures(msi, picture)
         except ValueError as error:
             group.attrs["placement"] = {"method": "automatic", "why": str(error)}
-            raise InputError(_refusal(specimen, str(error))) from None
+            raise InputError(_refusal(specimen, str(error), found=False)) from None
         known = _as_registration(found, to_slide @ found.matrix)
         known = _compared(known, specimen, slide, pixel_um, msi.counts)
+        by_hand = bool(found.why) and is_accepted(specimen, config)
+        if by_hand:
+            known = replace(known, method=BY_HAND)
         placed = Placed(known)
-        if found.accepted:
+        if found.accepted or by_hand:
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
+    seen = FIGURE.format(specimen.name)
     why = "; ".join(found.why)
     if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
-        why += f": {_two_scales(slide.mpp, found.scale)}; {_CORRECT}"
+        why += f": {two_scales(slide.mpp, found.scale)}; {_CORRECT}"
     from msiscale.report.registration_figure import placement_figure  # matplotlib
 
-    figure = placement_figure(specimen.name, found, rgb, picture.pixel_um, placed.deformation)
-    write_bytes(join(out, FIGURE.format(specimen.name)), figure)
+    figure = placement_figure(
+        specimen.name, found, rgb, picture.pixel_um, placed.deformation, by_hand=by_hand
+    )
+    write_bytes(join(out, seen), figure)
     group.attrs["placement"] = {
         **{k: v for k, v in known.record().items() if v == v},
         "why": why,
     }
-    if not found.accepted:
-        seen = f" (see {FIGURE.format(specimen.name)})"
-        raise InputError(_refusal(specimen, why) + seen)
-    return placed
+    if found.why and not by_hand:
+        raise InputError(f"{_refusal(specimen, why)} (see {seen})")
+    notes = [f"{specimen.slide}: {odd}; look at {seen}" for odd in found.odd]
+    if by_hand:
+        notes.append(f"{specimen.slide}: accepted by hand, though {why}; look again at {seen}")
+    return replace(placed, notes=(*placed.notes, *notes))
 
 
 def refused_row(group: zarr.Group) -> dict[str, Any]:
@@ -168,15 +199,17 @@ def _must_fit(msi: registration.Picture, slide: Slide) -> None:
     measured = in_mm(extent_mm((rows, columns), msi.pixel_um))
     raise ValueError(
         f"the slide, {sizes} mm, is too small for the MSI, {measured} mm:"
-        f" {_two_scales(slide.mpp, needed)} or more; {_CORRECT}"
+        f" {two_scales(slide.mpp, needed)} or more; {_CORRECT}"
     )
 
 
 REFUSED = "automatic registration refused"
+BY_HAND = "automatic, accepted by hand"
 _CORRECT = "give the right one in the manifest column mpp"
 
 
-def _refusal(specimen: Specimen, why: str) -> str:
+def _refusal(specimen: Specimen, why: str, *, found: bool = True) -> str:
+    """The line of a refusal; `found`: a place that may be taken all the same."""
     if why.endswith(_CORRECT):
         return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}"
     remedy = (
@@ -184,7 +217,8 @@ def _refusal(specimen: Specimen, why: str) -> str:
         if specimen.landmarks or specimen.matrix
         else "give the manifest column landmarks or matrix"
     )
-    return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}"
+    accept = f", or --accept {specimen.name} if its figure shows that the place is right"
+    return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}{accept * found}"
 
 
 def _as_registration(found: Alignment, matrix: Floats) -> Registration:

@@ -6,6 +6,7 @@ found from the specimen's cube and slide (`msiscale.pipeline.placement`).
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -23,11 +24,13 @@ from msiscale.pipeline.placement import (
     REFUSED,
     Placed,
     given,
+    is_accepted,
     is_automatic,
     needs_cube,
     place,
     put_deformation,
     refused_row,
+    sizes_of,
 )
 from msiscale.pipeline.plausible import odd_extent
 from msiscale.pipeline.stages import COHORT
@@ -44,10 +47,14 @@ from msiscale.slide.working import working
 from msiscale.store import digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
-PLACEMENT_VERSION = 2  # of the numbers that automatic registration finds
+PLACEMENT_VERSION = 3  # of the numbers that automatic registration finds
+GIVEN_VERSION = 1  # of what a given registration is held against
 LEAST_ON_TISSUE = 0.5  # of the annotated cancer, below which it seems to be of another place
 LABELS_VERSION = 1  # of what an annotation is read as
-COLUMNS = ("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC, "refused", "why")
+COLUMNS = (
+    *("specimen", "method", "landmarks", *RESIDUALS, "mirrored", *AUTOMATIC),
+    *("refused", "why", "matrix"),
+)
 
 
 def register(run: Run) -> None:
@@ -67,9 +74,11 @@ def register(run: Run) -> None:
     for s in run.specimens():
         peaks[s.name] = run.upstream("peaks", s)
         looks: list[Any] = [LABELS_VERSION, s.annotation_origin, s.annotation_required]
+        looks += [] if is_automatic(s, config) else [GIVEN_VERSION]
         if needs_cube(s, config):
             cube = run.upstream("ingest", s)["digest"]
             looks += [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
+            looks += [is_accepted(s, config)]
         keys[s.name] = run.key(
             "register", peaks[s.name]["digest"], files[s.name], s.mpp, part, *looks
         )
@@ -96,6 +105,7 @@ def write_table(run: Run) -> None:
         return
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["landmarks"] = table["landmarks"].fillna(0).astype(int)
+    table["matrix"] = [json.dumps(m) if isinstance(m, list) else None for m in table["matrix"]]
     with run.making("registration", key, "register"):
         write_csv(join(run.out, "registration.csv"), table)
 
@@ -114,7 +124,7 @@ def _register(
     if needs_cube(specimen, config):
         placed = place(out, group, specimen, slide, config)
     else:
-        placed = Placed(given(specimen, slide, pixel_um))
+        placed = Placed(given(specimen, slide, sizes_of(slide, pixel_um, shape)))
     for note in placed.notes:
         warnings.warn(note, MsiscaleWarning, stacklevel=2)
     found = placed.registration

@@ -43,9 +43,10 @@ class Understood:
     registration: str = ""
 
     @classmethod
-    def of(cls, specimen: Specimen) -> Understood:
-        """What the manifest alone says, before any file is read."""
-        how = next((c for c in ("landmarks", "matrix") if getattr(specimen, c)), "by the images")
+    def of(cls, specimen: Specimen, *, accepted: bool = False) -> Understood:
+        """What the manifest alone says, before any file is read; `accepted`: by hand."""
+        found = f"by the images{', accepted by hand' if accepted else ''}"
+        how = next((c for c in ("landmarks", "matrix") if getattr(specimen, c)), found)
         return cls(specimen.name, specimen.patient, registration=how)
 
     def take_msi(self, source: MsiSource, specimen: Specimen) -> None:

@@ -20,6 +20,7 @@ from msiscale.grid import Floats, apply
 from msiscale.registration.agreement import Agreement, whitened
 from msiscale.registration.picture import Picture, coarsened, smoothed
 from msiscale.registration.refine import Pair, polished, refine
+from msiscale.registration.scale import MOST_SCALE
 from msiscale.registration.search import Start, search
 from msiscale.threads import one_blas_thread
 
@@ -30,14 +31,14 @@ PER_PIXEL = 4  # pixels of the slide to one of the MSI, when it is made coarser
 OF_EACH = 3  # poses of each mirror image that are refined
 APART = 0.12  # of the MSI's diagonal: poses nearer than that are one
 STARTS_APART = 0.2  # likewise of starts, so that no two climb the same hill
-BLOCKS = 8  # on the MSI's longer side, for the spread of a difference
+BLOCKS = 12  # on the longer side of what is compared, for the spread of a difference
 
-LEAST_Z = 3.0  # by which the best pose must beat every other
-LEAST_MARGIN = 0.15  # of its score, likewise
-LEAST_DICE = 0.7
+LEAST_MARGIN = 0.15  # of its score, by which the best pose must beat every other,
+LEAST_Z = 1.8  # and in standard errors,
+LEAST_EVIDENCE = 0.6  # and the product of the two
 LEAST_OVERLAP = 0.5
-LEAST_CORRELATION = 0.5
-MOST_SCALE = 0.08  # deviation from the pixel sizes, in any direction
+LEAST_CORRELATION = 0.4
+USUAL_DICE = 0.7  # one that is less is said, but speaks against nothing: tissue may be everywhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ class Alignment:
     correlation: float  # of the first canonical variates
     mirrored: bool  # whether the slide shows a mirror image of the MSI
     why: tuple[str, ...]  # what speaks against it; empty when it is to be believed
+    odd: tuple[str, ...]  # what should be looked at, but does not speak against it
     pair: Pair = field(repr=False)  # what was compared; the MSI perhaps at less than its resolution
     pose: Pose  # in the pair's µm
     judged: Pose  # the same as it was compared with its rivals, all at a lower resolution
@@ -81,7 +83,7 @@ class Alignment:
     @property
     def clear(self) -> bool:
         """Whether no other place agrees nearly as well; it may be refused for another reason."""
-        return self.confidence >= LEAST_MARGIN and self.z >= LEAST_Z
+        return _beats(self.confidence, self.z)
 
     @property
     def scale(self) -> float:
@@ -133,16 +135,17 @@ def _registered(msi: Picture, slide: Picture) -> Alignment:
         if p.mirrored != judged.mirrored or _apart(middle.pair, judged.matrix, p.matrix)
     )
     margin = min((1 - p.score / judged.score for p in rivals), default=1.0)
-    z = min((_z(judged.agreement.each - p.agreement.each) for p in rivals), default=np.inf)
+    z = min((_z(judged.agreement.each, p.agreement.each) for p in rivals), default=np.inf)
     finest = _level(msi, slide, PIXELS)
     (matrix,) = _carried([judged.matrix], middle, finest)
     best = Pose(matrix, finest.pair.agreement(matrix))
     dice = _dice(finest.pair, best.matrix, slide)
     strongest = float(best.agreement.correlations.max(initial=0))
-    why = tuple(_against(best, margin, z, dice, strongest))
+    why = tuple(_against(best, margin, z, strongest))
+    odd = (f"the tissue does not match (Dice {dice:.2f})",) if dice < USUAL_DICE else ()
     overlap = float(best.agreement.overlap)
     whole = finest.out(matrix) @ msi.to_um
-    facts = (whole, float(margin), float(z), overlap, dice, strongest, best.mirrored, why)
+    facts = (whole, float(margin), float(z), overlap, dice, strongest, best.mirrored, why, odd)
     return Alignment(*facts, finest.pair, best, judged, rivals, tuple(starts))
 
 
@@ -226,15 +229,26 @@ def _apart(pair: Pair, one: Floats, other: Floats, least: float = APART) -> bool
     return bool(distance > least * 2 * np.hypot(*pair.corner))
 
 
-def _z(difference: Floats) -> float:
-    """A sum over pixels (h, w), in standard errors from its spread over blocks."""
-    side = max(2, -(-max(difference.shape) // BLOCKS))
-    h, w = (-(-n // side) * side for n in difference.shape)
-    padded = np.zeros((h, w))
-    padded[: difference.shape[0], : difference.shape[1]] = difference
-    sums = padded.reshape(h // side, side, w // side, side).sum(axis=(1, 3)).ravel()
-    error = float(np.sqrt(len(sums)) * sums.std(ddof=1)) if len(sums) > 1 else 0.0
+def _z(best: Floats, other: Floats) -> float:
+    """The summed difference of two (h, w), in standard errors from its spread over blocks."""
+    # a block counts by its pixels on the slide: what was not measured is no evidence either way
+    rows, columns = np.nonzero((best != 0) | (other != 0))
+    if not len(rows):
+        return 0.0
+    side = max(2, -(-(max(np.ptp(rows), np.ptp(columns)) + 1) // BLOCKS))
+    across = np.ptp(columns) // side + 1
+    block = (rows - rows.min()) // side * across + (columns - columns.min()) // side
+    count = np.bincount(block)
+    sums = np.bincount(block, (best - other)[rows, columns])[count > 0]
+    count = count[count > 0]
+    n = len(count)
+    apart = sums - count * sums.sum() / count.sum()
+    error = float(np.sqrt((apart**2).sum() * n / (n - 1))) if n > 1 else 0.0
     return float(sums.sum() / error) if error > 0 else 0.0
+
+
+def _beats(margin: float, z: float) -> bool:
+    return margin >= LEAST_MARGIN and z >= LEAST_Z and margin * z >= LEAST_EVIDENCE
 
 
 def _dice(pair: Pair, matrix: Floats, slide: Picture) -> float:
@@ -247,15 +261,16 @@ def _dice(pair: Pair, matrix: Floats, slide: Picture) -> float:
     return float(2 * (seen & told).sum() / max(int(seen.sum() + told.sum()), 1))
 
 
-def _against(best: Pose, margin: float, z: float, dice: float, strongest: float) -> list[str]:
+def _against(best: Pose, margin: float, z: float, strongest: float) -> list[str]:
     """Reasons not to believe it."""
     scales = np.linalg.svd(best.matrix[:2, :2], compute_uv=False)
     stretch = float(np.abs(scales - 1).max())
     checks = (
-        (margin < LEAST_MARGIN, f"another place agrees nearly as well (margin {margin:.2f})"),
-        (z < LEAST_Z, f"it beats another place by no more than chance may (z {z:.1f})"),
+        (
+            not _beats(margin, z),
+            f"another place agrees nearly as well (margin {margin:.2f}, {z:.1f} standard errors)",
+        ),
         (strongest < LEAST_CORRELATION, f"the images hardly agree (correlation {strongest:.2f})"),
-        (dice < LEAST_DICE, f"the tissue does not match (Dice {dice:.2f})"),
         (
             best.agreement.overlap < LEAST_OVERLAP,
             f"only {best.agreement.overlap:.0%} of the MSI lies on the slide",

@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -51,13 +51,14 @@ class Registration:
     error_px: float = np.nan
     deformation_px: float = np.nan  # root mean square, of one that was asked for and believed
 
-    def record(self) -> dict[str, float | int | str]:
+    def record(self) -> dict[str, Any]:
         """The row of ``registration.csv``."""
         return {
             "method": self.method,
             "landmarks": self.landmarks,
             **{name: getattr(self, name) for name in (*RESIDUALS, *AUTOMATIC)},
             "mirrored": int(np.linalg.det(self.matrix) < 0),
+            "matrix": self.matrix.tolist(),
         }
 
 

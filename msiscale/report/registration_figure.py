@@ -22,6 +22,8 @@ def placement_figure(
     rgb: NDArray[np.uint8],
     slide_um: PixelSize,
     deformation: Deformation | None = None,
+    *,
+    by_hand: bool = False,
 ) -> bytes:
     """PNG of an automatic registration, believed or refused.
 
@@ -37,6 +39,8 @@ def placement_figure(
         (y, x) µm a pixel of it.
     deformation
         What the affine map leaves over, drawn as arrows.
+    by_hand
+        Whether it is taken although it was refused.
 
     Returns
     -------
@@ -70,6 +74,8 @@ def placement_figure(
     if deformation is not None:
         _arrows(msi, deformation, pair)
     verdict = "accepted" if found.accepted else f"REFUSED: {'; '.join(found.why)}"
+    if by_hand:
+        verdict = f"accepted by hand, though {'; '.join(found.why)}"
     figure.suptitle(
         plain(
             f"{name}: automatic registration {verdict}\n"

@@ -196,14 +196,17 @@ def lipids(results: Results) -> HtmlTable:
     return chosen(results.table(IDENTIFIED).head(LISTED), _IDENTIFIED)
 
 
+_UNREAD = ("specimen", "matrix")  # of a specimen's registration
+
+
 def registration(results: Results) -> HtmlTable:
-    """``registration.csv`` without the columns that say nothing here."""
-    return filled(results.table(REGISTERED))
+    """``registration.csv`` without its matrix and the columns that say nothing here."""
+    return filled(results.table(REGISTERED).drop(columns="matrix", errors="ignore"))
 
 
 def registration_of(row: Mapping[Any, Any]) -> HtmlTable:
     """A specimen's row of ``registration.csv``, a line a value."""
-    pairs = [[words(str(k)), cell(v)] for k, v in row.items() if k != "specimen"]
+    pairs = [[words(str(k)), cell(v)] for k, v in row.items() if k not in _UNREAD]
     return HtmlTable(["registration", "value"], [p for p in pairs if p[1] not in ("", "–")])
 
 

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from bad_inputs.rows import READS, REFUSES, Row
 
+from msiscale.cohort import Specimen
 from msiscale.grid import PixelSize
+from msiscale.pipeline.placement import given
 from msiscale.registration.landmarks import fit_landmarks, read_landmarks, read_matrix
+from msiscale.registration.scale import Sizes
 
 HEAD = "slide_x,slide_y,msi_x,msi_y\n"
 GOOD = HEAD + "3,4,0,0\n103,4,10,0\n3,104,0,10\n103,104,10,10\n"
@@ -47,6 +50,33 @@ def matrix(id: str, wrong: str, why: str, document: object, does: str = REFUSES)
 
     says = f"<file>: {why}; give a 3x3 list of rows, MSI pixel -> level-0 pixel" if why else ""
     return Row(id, wrong, does, says, run)
+
+
+def scaled(id: str, wrong: str, says: str, document: object) -> Row:
+    """A map that is held against 0.5 µm of a slide of 9000 x 4000 pixels and 50 µm of an MSI."""
+
+    def run(folder: Path) -> None:
+        table = isinstance(document, str)
+        path = folder / ("marks.csv" if table else "map.json")
+        path.write_text(str(document) if table else json.dumps(document))
+        files = {"landmarks" if table else "matrix": str(path)}
+        sizes = Sizes(PixelSize.of(0.5), PixelSize.of(50), slide=(4000, 9000), msi=(30, 80))
+        given(Specimen("A", "a.imzML", "a.svs", "A", **files), sizes)
+
+    does = "registers, and warns" if "would fit" in says else REFUSES
+    return Row(id, wrong, does, says, run)
+
+
+CONTRADICTS = (
+    "<file>: it contradicts the pixel sizes: one MSI pixel would be <n> x <n> µm of the slide, "
+    "where its size is stated as 50 x 50; 0.5 µm a slide pixel are stated, the MSI would need about"
+    " <n>; <why>give the right one in the manifest column mpp, or the registration in level-0 "
+    "pixels of the slide and indices of the MSI"
+)
+
+
+def meant(words: str) -> str:
+    return CONTRADICTS.replace("<why>", f"it is as if {words}; ")
 
 
 def json_row(id: str, wrong: str, text: str) -> Row:
@@ -151,6 +181,59 @@ ROWS = [
         "matrix with 1e300",
         "the affine matrix has a value above 1e+09",
         [[1, 0, 1e300], [0, 1, 0], [0, 0, 1]],
+    ),
+    scaled(
+        "scale_um",
+        "matrix to µm of the slide instead of pixels",
+        meant("its slide coordinates were µm<or another>"),
+        [[50, 0, 90], [0, 50, 80], [0, 0, 1]],
+    ),
+    scaled(
+        "scale_level",
+        "landmarks on a copy of the slide at a quarter",
+        meant("its slide coordinates were those of a level or copy at 1/4"),
+        HEAD + "".join(f"{25 * x + 9},{25 * y + 8},{x},{y}\n" for x in (0, 60) for y in (0, 25)),
+    ),
+    scaled(
+        "scale_inverse",
+        "matrix from the slide to the MSI",
+        meant("it took the slide to the MSI"),
+        [[0.01, 0, -1.5], [0, 0.01, -3.5], [0, 0, 1]],
+    ),
+    scaled(
+        "scale_mpp",
+        "matrix that fits another µm a pixel",
+        CONTRADICTS.replace("<why>", ""),
+        [[70, 0, 90], [0, 70, 80], [0, 0, 1]],
+    ),
+    scaled(
+        "scale_rounded",
+        "matrix that fits a µm a pixel which differs by less than 8 %",
+        "<file>: one MSI pixel would be 52.5 x 52.5 µm of the slide, where its size is stated as "
+        "50 x 50; 0.4762 µm a slide pixel would fit where 0.5 are stated; look at the manifest "
+        "column mpp",
+        [[105, 0, 90], [0, 105, 80], [0, 0, 1]],
+    ),
+    scaled(
+        "axes_matrix",
+        "matrix whose x and y are exchanged, on a long slide",
+        "<file>: only <n> of the MSI lies on the slide: it is as if x and y of the slide were "
+        "exchanged; give x (the column) before y (the row)",
+        [[0, 100, 400], [100, 0, 500], [0, 0, 1]],
+    ),
+    scaled(
+        "axes_landmarks",
+        "landmarks with msi_x and msi_y exchanged",
+        "<file>: <n> of 4 landmarks lie beyond the 80 x 30 pixels of the MSI: it is as if msi_x "
+        "and msi_y were exchanged; give the column as x and the row as y",
+        HEAD + "".join(f"{100 * x + 9},{100 * y + 8},{y},{x}\n" for x in (0, 70) for y in (0, 25)),
+    ),
+    scaled(
+        "off_slide",
+        "matrix that lays the MSI beside the slide",
+        "<file>: nothing of the MSI lies on the slide; give the registration in level-0 pixels of "
+        "the slide and indices of the MSI",
+        [[100, 0, 20000], [0, 100, 80], [0, 0, 1]],
     ),
     matrix("matrix_named", "matrix under the key matrix", "", {"matrix": MATRIX}, READS),
 ]

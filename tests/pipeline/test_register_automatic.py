@@ -6,13 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from click.testing import CliRunner
 from commands import msiscale
 
-from msiscale.config import RunConfig
+from msiscale.cli.options import of_field
+from msiscale.config import OPTIONS, RunConfig
 from msiscale.errors import InputError
 from msiscale.grid import PixelSize, apply
 from msiscale.pipeline import run
@@ -75,6 +78,52 @@ def test_a_refusal_names_why_and_the_remedy_and_is_drawn(placed) -> None:
     assert isinstance(table.loc["S03", "why"], str) and table.loc["S03", "confidence"] < 1
     for name in ("S01", "S02", "S03"):
         assert (out / "figures" / f"placement_{name}.png").read_bytes().startswith(PNG)
+
+
+def test_every_place_is_written_refused_or_not(placed) -> None:
+    _, out = placed
+    table = pd.read_csv(out / "registration.csv").set_index("specimen")
+    for name in ("S01", "S02", "S03"):
+        group = zarr.open_group(out / "cohort.zarr" / name)
+        matrix = json.loads(table.loc[name, "matrix"])
+        assert np.shape(matrix) == (3, 3)
+        assert group.attrs["placement"]["matrix"] == matrix
+        assert group.attrs["placement"]["mirrored"] == int(np.linalg.det(matrix) < 0)
+
+
+@pytest.mark.parametrize("how", ["option", "manifest"])
+def test_a_refused_place_is_taken_by_hand(placed, tmp_path: Path, how: str) -> None:
+    manifest, out = placed
+    shutil.copytree(out, tmp_path / "run")
+    proposed = zarr.open_group(out / "cohort.zarr" / "S03").attrs["placement"]["matrix"]
+    words = {"refine": "bspline", "registration": "auto", "stages": ("register",)}
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    if how == "option":
+        words["accept"] = ("S03",)
+    else:
+        table["registration"] = ["", "", "accept"]
+    own = manifest.with_name(f"{how}.csv")
+    table.to_csv(own, index=False)
+    result = run(str(own), str(tmp_path / "run"), **words)
+    assert not result.failed
+    row = pd.read_csv(tmp_path / "run" / "registration.csv").set_index("specimen").loc["S03"]
+    assert row["method"] == "automatic, accepted by hand" and row["refused"] == 0
+    group = zarr.open_group(tmp_path / "run" / "cohort.zarr" / "S03")
+    assert group.attrs["matrix"] == proposed == json.loads(row["matrix"])
+    assert group.attrs["registration"] == row["method"]
+    said = pd.read_csv(tmp_path / "run" / "notices.csv").set_index("specimen")
+    assert said.loc[["S03"], "seen"].str.startswith("accepted by hand, though").any()
+    known = check(str(own), RunConfig(encoder="stains", accept=words.get("accept", ())))
+    assert {u.registration for u in known.understood if u.specimen == "S03"} == {
+        "by the images, accepted by hand"
+    }
+
+
+def test_a_name_to_accept_that_nobody_has(copied: Path, tmp_path: Path) -> None:
+    config = RunConfig(encoder="stains", accept=("S99",))
+    assert any("--accept S99" in line for line in check(str(copied), config).problems)
+    with pytest.raises(InputError, match=r"--accept S99: .*no such specimen"):
+        run(str(copied), str(tmp_path / "run"), accept=("S99",), stages=("register",))
 
 
 def test_given_landmarks_are_used_and_done_placements_kept(placed, tmp_path: Path) -> None:
@@ -147,4 +196,12 @@ def test_the_picture_of_an_msi_does_not_depend_on_its_blocks(placed) -> None:
 
 def test_options_are_known_to_the_command_line() -> None:
     said = msiscale("register", "--help")
-    assert "--registration" in said.out and "--refine" in said.out
+    assert "--registration" in said.out and "--refine" in said.out and "--accept" in said.out
+
+
+def test_names_to_accept_may_be_given_one_by_one() -> None:
+    seen = []
+    command = click.command()(of_field(OPTIONS["accept"])(lambda accept: seen.append(accept)))
+    for words in ([], ["--accept", "S01"], ["--accept", "S01", "--accept", "S02,S03"]):
+        assert CliRunner().invoke(command, words).exit_code == 0
+    assert seen == [None, ("S01",), ("S01", "S02", "S03")]
