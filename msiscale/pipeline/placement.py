@@ -16,10 +16,11 @@ from msiscale.errors import InputError
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
+from msiscale.placing import Placing
 from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
 from msiscale.slide.reader import Slide
-from msiscale.store import join, put, write_bytes
+from msiscale.store import DEFORMATION, bent, join, put, write_bytes
 from msiscale.threads import one_blas_thread
 
 FIGURE = "figures/placement_{}.png"
@@ -74,8 +75,13 @@ class Placed:
 
     registration: Registration
     deformation: Deformation | None = None
-    field: NDArray[np.float32] | None = None  # of an accepted deformation, at every MSI pixel
+    field: NDArray[np.float32] | None = None  # of an accepted deformation, at corners of MSI pixels
     notes: tuple[str, ...] = ()
+
+    def placing(self, pixel_um: PixelSize) -> Placing:
+        """How MSI pixels, of a size in µm, lie on the slide: with the deformation that is kept."""
+        matrix = self.registration.matrix
+        return matrix if self.field is None else bent(matrix, self.field, pixel_um)
 
 
 def place(
@@ -213,15 +219,15 @@ def _deformed(
     if not left.accepted:
         note = f"no deformation beyond the affine map is kept: {'; '.join(left.why)}"
         return replace(placed, deformation=left, notes=(note,))
-    field = registration.field_at(left, pair, msi)
+    field = left.spline.at_corners(msi.shape, msi.pixel_um)
     known = replace(placed.registration, deformation_px=left.rms_px)
     return replace(placed, registration=known, deformation=left, field=field)
 
 
 def put_deformation(group: zarr.Group, placed: Placed) -> None:
-    """``deformation`` (y, x, xy) in µm, in the frame of the MSI, before the affine map."""
+    """`DEFORMATION` at corners of pixels: µm in the frame of the MSI, before the affine map."""
     if placed.field is not None:
         says = {"units": "µm", "long_name": "displacement along x and y before the affine map"}
-        put(group, "deformation", placed.field, ("y", "x", "xy"), attrs=says)
-    elif "deformation" in group:
-        del group["deformation"]
+        put(group, DEFORMATION, placed.field, ("corner_y", "corner_x", "xy"), attrs=says)
+    elif DEFORMATION in group:
+        del group[DEFORMATION]

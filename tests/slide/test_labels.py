@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msiscale.errors import InputError
-from msiscale.grid import Block, pixel_corners
+from msiscale.grid import Block
+from msiscale.placing import pixel_corners
 from msiscale.slide.labels import label_fraction
 from msiscale.slide.outlines import Outline
 
