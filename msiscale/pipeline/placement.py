@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from msiscale import registration
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError
+from msiscale.errors import NOTE, InputError
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
-from msiscale.placing import Placing
+from msiscale.placing import Placing, places
 from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.registration.automatic import LEAST_OVERLAP, MOST_SCALE
 from msiscale.slide.reader import Slide
@@ -110,7 +110,8 @@ def place(
             known = given(specimen, slide.mpp, pixel_um)
             pair, to_msi = registration.working_pair(msi, picture)
             matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
-            return _deformed(Placed(known), pair, matrix, msi, config)
+            placed = _deformed(Placed(known), pair, matrix, msi, config)
+            return _held(placed, specimen, slide.mpp, pixel_um, msi.counts)
         try:
             _must_fit(msi, slide)
             found = registration.register_pictures(msi, picture)
@@ -122,6 +123,7 @@ def place(
         placed = Placed(known)
         if found.accepted:
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
+            placed = _held(placed, specimen, slide.mpp, pixel_um, msi.counts)
     why = "; ".join(found.why)
     if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
         why += f": {_two_scales(slide.mpp, found.scale)}; {_CORRECT}"
@@ -196,17 +198,50 @@ def _compared(
     measured: NDArray[np.bool_],
 ) -> Registration:
     """With its distance from the landmarks, or from the matrix over the measured pixels."""
+    points, error = _error_um(known.matrix, specimen, mpp, measured)
+    if not points:
+        return known
+    return replace(known, landmarks=points, error_um=error, error_px=error / pixel_um.side)
+
+
+def _held(
+    placed: Placed,
+    specimen: Specimen,
+    mpp: PixelSize,
+    pixel_um: PixelSize,
+    measured: NDArray[np.bool_],
+) -> Placed:
+    """With a note of that distance before and after, where a deformation is kept."""
+    if placed.field is None:
+        return placed
+    both = placed.registration.matrix, placed.placing(pixel_um)
+    before, after = (_error_um(p, specimen, mpp, measured)[1] / pixel_um.side for p in both)
+    note = (
+        f"{NOTE}a deformation of {placed.registration.deformation_px:.2f} MSI pixels (root mean"
+        " square) beyond the affine map is used"
+    )
+    if np.isfinite(after):
+        given = "landmarks" if specimen.landmarks else "given matrix"
+        note += (
+            f"; the distance from the {given} is {before:.2f} MSI pixels before it and"
+            f" {after:.2f} after it"
+        )
+    return replace(placed, notes=(*placed.notes, note))
+
+
+def _error_um(
+    placing: Placing, specimen: Specimen, mpp: PixelSize, measured: NDArray[np.bool_]
+) -> tuple[int, float]:
+    """How many points are given, and their root mean square distance; NaN without any."""
     if specimen.landmarks:
         slide_xy, msi_xy = registration.read_landmarks(specimen.landmarks)
     elif specimen.matrix:
         msi_xy = np.argwhere(measured)[:, ::-1].astype(np.float64)
         slide_xy = apply(registration.read_matrix(specimen.matrix).matrix, msi_xy)
     else:
-        return known
-    miss = (apply(known.matrix, msi_xy) - slide_xy) * [mpp[1], mpp[0]]
-    error = float(np.sqrt((miss**2).sum(axis=1).mean()))
-    size = float(np.sqrt(pixel_um[0] * pixel_um[1]))
-    return replace(known, landmarks=len(slide_xy), error_um=error, error_px=error / size)
+        return 0, float("nan")
+    miss = (places(placing, msi_xy) - slide_xy) * [mpp[1], mpp[0]]
+    return len(slide_xy), float(np.sqrt((miss**2).sum(axis=1).mean()))
 
 
 def _deformed(
