@@ -85,7 +85,22 @@ Placing = Floats | GridMap
 
 
 def as_placing(values: ArrayLike | GridMap) -> Placing:
-    """A `GridMap` as it is, or an affine matrix that was checked (`msiscale.grid.as_matrix`)."""
+    """A `GridMap` as it is, or an affine matrix that was checked.
+
+    Parameters
+    ----------
+    values
+        A `GridMap`, or (3, 3) as for `msiscale.grid.as_matrix`.
+
+    Returns
+    -------
+    Placing
+
+    Raises
+    ------
+    ValueError
+        They are no affine matrix.
+    """
     return values if isinstance(values, GridMap) else as_matrix(values)
 
 
@@ -95,7 +110,20 @@ def affine_of(placing: Placing) -> Floats:
 
 
 def with_affine(placing: Placing, matrix: Floats) -> Placing:
-    """The same pixels with another matrix after what is deformed."""
+    """The same pixels with another matrix after what is deformed.
+
+    Parameters
+    ----------
+    placing
+        Of the pixels.
+    matrix
+        (3, 3) float64, instead of its own.
+
+    Returns
+    -------
+    Placing
+        Of the kind of `placing`.
+    """
     return replace(placing, matrix=matrix) if isinstance(placing, GridMap) else matrix
 
 

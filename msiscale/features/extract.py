@@ -31,7 +31,14 @@ from msiscale import grid
 from msiscale.config import default_window
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats, enclosing
-from msiscale.placing import Placing, affine_of, as_placing, pixel_areas, with_affine
+from msiscale.placing import (
+    GridMap,
+    Placing,
+    affine_of,
+    as_placing,
+    pixel_areas,
+    with_affine,
+)
 from msiscale.regridding import Overlap, in_blocks, overlap, share_of, when_computed
 
 if TYPE_CHECKING:  # torch, which a client need not load
@@ -297,8 +304,10 @@ def to_cells(placing: Placing, image: Image, stride: int) -> Placing:
 
 def _whole(placing: Placing, image: Image, stride: int, block: Block) -> float | Floats:
     """Areas of the pixels of a block in cells of a stride: one number, or (pixels,)."""
-    found = pixel_areas(to_cells(placing, image, stride), block)
-    return found.ravel() if isinstance(found, np.ndarray) else found
+    cells = to_cells(placing, image, stride)
+    if not isinstance(cells, GridMap):
+        return float(abs(np.linalg.det(cells[:2, :2])))
+    return np.ravel(pixel_areas(cells, block))
 
 
 def windows_of(shared: Overlap, window: int, stride: int) -> list[Block]:

@@ -195,7 +195,21 @@ def placing_of(group: zarr.Group) -> Placing:
 
 
 def bent(matrix: Floats, field: NDArray[np.float32], pixel_um: PixelSize) -> GridMap:
-    """A matrix with a stored deformation, (ny + 1, nx + 1, 2) µm at the corners of pixels."""
+    """A matrix with a stored deformation before it.
+
+    Parameters
+    ----------
+    matrix
+        (3, 3) float64, pixel index to level-0 pixels.
+    field
+        (ny + 1, nx + 1, 2) float32, µm along x and y at the corners of pixels.
+    pixel_um
+        Size of a pixel.
+
+    Returns
+    -------
+    GridMap
+    """
     return GridMap(matrix, field.astype(np.float64) / [pixel_um.x, pixel_um.y])
 
 

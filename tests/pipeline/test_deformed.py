@@ -22,7 +22,12 @@ from msiscale.store import StoredSpecimen
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 NAME, MPP, UM = "S01", 4.0, 100.0
-WORDS = {"mpp": MPP, "encoder": "stains", "window": 512, "stages": ("ingest", "register", "features")}
+WORDS = {
+    "mpp": MPP,
+    "encoder": "stains",
+    "window": 512,
+    "stages": ("ingest", "register", "features"),
+}
 
 
 def truth(cohort: Path, shape: tuple[int, int]) -> GridMap:
@@ -57,10 +62,14 @@ def deformed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     straight = apply(np.linalg.inv(placing.matrix), np.stack([x, y], axis=-1))
     there = apply(placing.matrix, indices(placing, straight)) - 0.5
     new = [
-        ndimage.map_coordinates(old[..., c], [there[..., 1], there[..., 0]], order=1, mode="nearest")
+        ndimage.map_coordinates(
+            old[..., c], [there[..., 1], there[..., 0]], order=1, mode="nearest"
+        )
         for c in range(3)
     ]
-    tifffile.imwrite(folder / f"{NAME}.tiff", np.stack(new, axis=-1), photometric="rgb", tile=(256, 256))
+    tifffile.imwrite(
+        folder / f"{NAME}.tiff", np.stack(new, axis=-1), photometric="rgb", tile=(256, 256)
+    )
     return folder / "manifest.csv", placing
 
 
