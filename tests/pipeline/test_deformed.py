@@ -101,7 +101,7 @@ def test_it_is_found_used_and_undone(
     whole = StoredSpecimen.of(str(straight), NAME)
     arrays = [s.features[...] for s in (whole, without, stored)]
     known = np.logical_and.reduce([np.isfinite(a).all(axis=-1) for a in arrays])
-    sizes = arrays[0][known].std(axis=0)
+    sizes = np.maximum(arrays[0][known].std(axis=0), 1e-6)
     off = [float(np.sqrt((((a - arrays[0])[known] / sizes) ** 2).mean())) for a in arrays[1:]]
     assert off[1] < 0.8 * off[0], off
     cancer = [np.nan_to_num(s.cancer) for s in (without, stored)]
