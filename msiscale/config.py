@@ -163,7 +163,9 @@ class RunConfig:
         metavar="SPECIMEN,…",
     )
     refine: Literal["none", "bspline"] = _place(
-        "none", "Deformation beyond the affine map, measured on the images"
+        "none",
+        "Deformation beyond the affine map, found from the images; where it is clear, features,"
+        " tissue and labels follow it",
     )
     tissue: Literal["found", "all"] = _place(
         "found",

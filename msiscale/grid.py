@@ -188,28 +188,6 @@ def apply(matrix: Floats, xy: ArrayLike) -> Floats:
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
-def pixel_corners(matrix: Floats, block: Block) -> Floats:
-    """Corners of every MSI pixel of a block.
-
-    Parameters
-    ----------
-    matrix : float64 (3, 3)
-        From MSI indices.
-    block : Block
-        The MSI pixels; a pixel's corners do not depend on it.
-
-    Returns
-    -------
-    float64 (h, w, 4, 2)
-        (x, y), in the order (-,-), (+,-), (+,+), (-,+) of the pixel's own axes.
-    """
-    y = np.arange(block.y0, block.y1, dtype=np.float64)
-    x = np.arange(block.x0, block.x1, dtype=np.float64)
-    half = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    centres = np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
-    return apply(matrix, centres[:, :, None, :] + half)
-
-
 def bounds(points: Floats) -> tuple[float, float, float, float]:
     """The smallest upright box around points.
 

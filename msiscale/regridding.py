@@ -1,7 +1,8 @@
-"""Resampling through an affine map by exact area overlap, block by block.
+"""Resampling from a slide by exact area overlap, block by block.
 
-An MSI pixel becomes a parallelogram on the source grid; every source cell counts by the area that
-the two share. No library does this under rotation (GDAL's ``average`` uses the bounding box).
+An MSI pixel becomes a parallelogram on the source grid, or with a deformation a quadrilateral
+(`msiscale.placing`); every source cell counts by the area that the two share. No library does this
+under rotation (GDAL's ``average`` uses the bounding box).
 
 The shared area comes from Green's theorem. A convex outline cuts a row of the grid in an interval
 that slides from ``x_left(y)`` to ``x_right(y)``; the part of it inside the column ``[c, c + 1]`` is
@@ -29,6 +30,16 @@ from scipy import sparse
 
 from msiscale import grid
 from msiscale.grid import Block, Floats
+from msiscale.placing import (
+    Placing,
+    affine_of,
+    as_placing,
+    corners,
+    from_block,
+    pixel_areas,
+    pixel_corners,
+    with_affine,
+)
 from msiscale.ranges import ranges
 
 Ints = NDArray[np.int64]
@@ -53,7 +64,7 @@ class Overlap:
     x: Ints  # (runs,), column of the first
     length: Ints  # (runs,), cells
     area: Floats  # (runs,), shared with each, in source cells, > 0
-    pixel_area: float  # of one whole MSI pixel in source cells, ``|det A|``
+    pixel_area: float | Floats  # of whole MSI pixels in source cells: of each, or ``(h, w)``
 
     @property
     def pixel(self) -> Ints:
@@ -175,7 +186,7 @@ class Overlap:
         return replace(self, start=start, **arrays)
 
 
-def share_of(covered: Floats, whole: float) -> Floats:
+def share_of(covered: Floats, whole: float | Floats) -> Floats:
     """Share of a pixel's area that is covered, 0..1; 1 within rounding.
 
     Parameters
@@ -183,7 +194,7 @@ def share_of(covered: Floats, whole: float) -> Floats:
     covered
         float64, areas.
     whole
-        That of a whole pixel.
+        That of a whole pixel, or of each.
 
     Returns
     -------
@@ -194,7 +205,7 @@ def share_of(covered: Floats, whole: float) -> Floats:
 
 
 def overlap(
-    matrix: Floats,
+    placing: Placing,
     block: Block,
     source_shape: tuple[int, int],
     *,
@@ -204,7 +215,7 @@ def overlap(
 
     Parameters
     ----------
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         MSI index (x, y, 1), pixel centres at integers, to source coordinates in which cell
         ``(i, j)`` covers ``[j, j + 1] x [i, i + 1]``. Rotation, mirror and shear are fine.
     block : Block
@@ -217,23 +228,28 @@ def overlap(
     Returns
     -------
     Overlap
-        The areas of a pixel inside the source sum to ``|det A|``, to the rounding of the
-        coordinates (1e-12 of it within 1e4 cells of the origin).
+        The areas of a pixel inside the source sum to its own (``|det A|`` without a
+        deformation), to the rounding of the coordinates (1e-12 of it within 1e4 cells of the
+        origin).
 
     Raises
     ------
     ValueError
-        `matrix` is not an invertible affine matrix.
+        `placing` is no invertible affine matrix.
     """
-    matrix = grid.as_matrix(matrix)
+    placing = as_placing(placing)
+    matrix = affine_of(placing)
     det = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
     n = block.shape[0] * block.shape[1]
     chosen = np.arange(n) if wanted is None else np.flatnonzero(wanted)
-    # The bounding box of every pixel has the same size, give or take the rounding to cells.
-    box = (np.abs(matrix[:2, 0]) + np.abs(matrix[:2, 1])).max() + 2
+    # Of the largest bounding box of a pixel, give or take the rounding to cells.
+    if placing is matrix:
+        box = (np.abs(matrix[:2, 0]) + np.abs(matrix[:2, 1])).max() + 2
+    else:
+        box = np.ptp(pixel_corners(placing, block), axis=2).max() + 2
     step = max(1, int(_BATCH / min(box**2, float(max(source_shape) ** 2 + 1))))
     parts = [
-        _areas(matrix, block, chosen[i : i + step], source_shape, np.sign(det))
+        _areas(placing, block, chosen[i : i + step], source_shape, np.sign(det))
         for i in range(0, len(chosen), step)
     ]
     pixel, y, x, length, area = (
@@ -241,12 +257,13 @@ def overlap(
         for k, dtype in enumerate((*[np.int64] * 4, np.float64))
     )
     start = np.concatenate([[0], np.cumsum(np.bincount(pixel, minlength=n))]).astype(np.int64)
-    return Overlap(block, source_shape, start, y, x, length, area, float(abs(det)))
+    whole = pixel_areas(placing, block)
+    return Overlap(block, source_shape, start, y, x, length, area, whole)
 
 
 def regrid(
     source: Any,
-    matrix: Floats,
+    matrix: Placing,
     shape: tuple[int, int],
     *,
     mask: Any = None,
@@ -259,7 +276,7 @@ def regrid(
     source : (h, w) or (h, w, c), numpy, dask or xarray.DataArray
         The image. With dask (also inside xarray) the result is lazy, one task a destination
         block, which is given only the part of the source under it.
-    matrix : (3, 3) float64
+    matrix : (3, 3) float64, or GridMap
         MSI index to source coordinates (cell ``(i, j)`` covers ``[j, j + 1] x [i, i + 1]``).
     shape : (ny, nx)
         The MSI grid.
@@ -290,7 +307,7 @@ def regrid(
     >>> ms.regrid(image, matrix, (1, 2))["values"].values.tolist()
     [[2.5, 4.5]]
     """
-    matrix = grid.as_matrix(matrix)
+    placing = as_placing(matrix)
     data = source.data if isinstance(source, xr.DataArray) else source
     if not is_dask_collection(data):
         data = np.asarray(data)
@@ -305,7 +322,7 @@ def regrid(
         import dask.array as da  # large, and blocks do without
 
         join = da.concatenate
-    values, coverage = in_blocks(shape, block, lambda b: _task(data, matrix, b, mask), join)
+    values, coverage = in_blocks(shape, block, lambda b: _task(data, placing, b, mask), join)
     dims, coords = ["y", "x"], {}
     if data.ndim == 2:
         values = values[..., 0]
@@ -352,7 +369,7 @@ def in_blocks(
 
 
 def covered_by_half(
-    mask: NDArray[np.bool_], downsample: tuple[float, float], matrix: Floats, block: Block
+    mask: NDArray[np.bool_], downsample: tuple[float, float], placing: Placing, block: Block
 ) -> NDArray[np.bool_]:
     """The MSI pixels that a mask, such as a slide's tissue, covers by half or more.
 
@@ -362,7 +379,7 @@ def covered_by_half(
         At low resolution.
     downsample : (y, x)
         Level-0 pixels a mask pixel.
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         MSI index to level-0 pixels.
     block : Block
         The MSI pixels.
@@ -371,28 +388,20 @@ def covered_by_half(
     -------
     bool, of the shape of `block`
     """
-    placed = grid.as_matrix(matrix) @ grid.translation(block.x0, block.y0)
-    to_mask = grid.scaling(1 / downsample[1], 1 / downsample[0]) @ placed
-    found = regrid(mask.astype(np.float32), to_mask, block.shape)
+    placed = from_block(placing, block)
+    to_mask = grid.scaling(1 / downsample[1], 1 / downsample[0]) @ affine_of(placed)
+    found = regrid(mask.astype(np.float32), with_affine(placed, to_mask), block.shape)
     return np.asarray((found["values"] * found["coverage"]).fillna(0) >= 0.5)
 
 
-def finer_index(parts: int) -> Floats:
-    """Matrix (3, 3) from indices of pixels of which `parts` make one, each way, to its indices."""
-    matrix = np.eye(3)
-    matrix[:2] /= parts
-    matrix[:2, 2] = 0.5 / parts - 0.5
-    return matrix
-
-
 def _task(
-    data: Any, matrix: Floats, block: Block, mask: NDArray[np.bool_] | None
+    data: Any, placing: Placing, block: Block, mask: NDArray[np.bool_] | None
 ) -> tuple[Any, Any]:
     """Mean and coverage of one block, lazy for a dask source."""
-    region = _cells_under(matrix, block, (data.shape[0], data.shape[1]))
+    region = _cells_under(placing, block, (data.shape[0], data.shape[1]))
     part = data[region.slices]
     part_mask = None if mask is None else mask[region.slices]
-    arguments = part, region, matrix, block, part_mask, data.shape[:2]
+    arguments = part, region, placing, block, part_mask, data.shape[:2]
     if not is_dask_collection(data):
         return _regrid_block(*arguments)
     both = delayed(_regrid_block, nout=2, pure=True)(*arguments)
@@ -411,13 +420,13 @@ def when_computed(both: Any, block: Block, channels: int, dtype: Any) -> tuple[A
 def _regrid_block(
     part: np.ndarray,
     region: Block,
-    matrix: Floats,
+    placing: Placing,
     block: Block,
     mask: NDArray[np.bool_] | None,
     source_shape: tuple[int, int],
 ) -> tuple[np.ndarray, NDArray[np.float32]]:
     values = part if part.ndim == 3 else part[..., None]
-    shared = overlap(matrix, block, source_shape)
+    shared = overlap(placing, block, source_shape)
     good = np.ones(region.shape, bool) if mask is None else mask
     if values.dtype.kind == "f":
         bad = np.isnan(values).any(axis=2)
@@ -438,9 +447,9 @@ def _result_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
-def _cells_under(matrix: Floats, block: Block, source_shape: tuple[int, int]) -> Block:
+def _cells_under(placing: Placing, block: Block, source_shape: tuple[int, int]) -> Block:
     """Source cells under a block, clipped to the source; empty blocks where there are none."""
-    x0, y0, x1, y1 = grid.bounds(grid.pixel_corners(matrix, block))
+    x0, y0, x1, y1 = grid.bounds(pixel_corners(placing, block))
     h, w = source_shape
     low = [int(np.clip(np.floor(v) - 1, 0, s)) for v, s in ((y0, h), (x0, w))]
     high = [int(np.clip(np.ceil(v) + 1, 0, s)) for v, s in ((y1, h), (x1, w))]
@@ -448,7 +457,7 @@ def _cells_under(matrix: Floats, block: Block, source_shape: tuple[int, int]) ->
 
 
 def _areas(
-    matrix: Floats,
+    placing: Placing,
     block: Block,
     chosen: Ints,
     source_shape: tuple[int, int],
@@ -461,10 +470,10 @@ def _areas(
     # Corners by element-wise arithmetic: neighbours share a corner to the bit, so nothing is
     # counted twice or lost between them, and BLAS has no say in the rounding.
     cx, cy = [], []
-    for dx, dy in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)):
-        px, py = j + dx, i + dy
-        cx.append(matrix[0, 0] * px + matrix[0, 1] * py + matrix[0, 2])
-        cy.append(matrix[1, 0] * px + matrix[1, 1] * py + matrix[1, 2])
+    for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1)):
+        at_x, at_y = corners(placing, i + dy, j + dx)
+        cx.append(at_x)
+        cy.append(at_y)
     x, y = np.stack(cx, axis=1), np.stack(cy, axis=1)
     # A cell origin of the pixel's own keeps the numbers small, so the areas exact to 1e-13.
     x_origin, y_origin = np.floor(x.min(axis=1)), np.floor(y.min(axis=1))

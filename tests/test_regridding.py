@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from msiscale import grid
 from msiscale.grid import Block
+from msiscale.placing import pixel_corners
 from msiscale.regridding import overlap, regrid
 
 
@@ -52,7 +53,7 @@ def test_areas_are_those_of_shapely(matrix):
     got[shared.pixel, shared.y, shared.x] = shared.area
     y, x = np.mgrid[: source_shape[0], : source_shape[1]]
     cells = shapely.box(x, y, x + 1, y + 1)
-    pixels = shapely.polygons(grid.pixel_corners(matrix, block).reshape(9, 4, 2))
+    pixels = shapely.polygons(pixel_corners(matrix, block).reshape(9, 4, 2))
     for pixel, areas in zip(pixels, got, strict=True):
         expected = shapely.area(shapely.intersection(cells, pixel))
         np.testing.assert_allclose(areas, expected, atol=1e-9)

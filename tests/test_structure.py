@@ -13,7 +13,7 @@ import msiscale
 ROOT = Path(msiscale.__file__).parent
 # from the ground up; a room may import those before it (CONTRIBUTING.md says what is in each)
 ROOMS = (
-    *("errors", "log", "ranges", "threads", "grid", "store", "csr", "saving"),
+    *("errors", "log", "ranges", "threads", "grid", "placing", "store", "csr", "saving"),
     *("presets", "encoder_names", "config"),
     *("config_schema", "cohort", "notices", "work", "cluster", "msi", "slide", "regridding"),
     *("registration", "features", "models", "biomarkers", "fusion", "simulate", "report"),

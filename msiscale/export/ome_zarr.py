@@ -20,6 +20,7 @@ from msiscale.errors import InputError
 from msiscale.export.layers import Layer, ions, maps, predicted_ions
 from msiscale.export.source import ExportSpecimen, Opened, wanted_mz
 from msiscale.grid import Block, Floats, apply, blocks, scaling, translation
+from msiscale.placing import indices, places
 from msiscale.slide.convert import convert, level_shapes, ome_metadata
 from msiscale.store import create_array, exists, join, open_group, split_scene
 
@@ -106,7 +107,9 @@ def upright(source: ExportSpecimen) -> tuple[tuple[int, int], float, tuple[float
     # the corner is a whole number of cells from the slide's own
     size = min(source.pixel_um) / FINER
     ny, nx = source.shape
-    corners = apply(source.corner_to_um, [(0, 0), (nx, 0), (nx, ny), (0, ny)])
+    y, x = (np.arange(n + 1) - 0.5 for n in (ny, nx))  # a deformed border is no line
+    rim = [(a, b) for b in (y[0], y[-1]) for a in x] + [(a, b) for a in (x[0], x[-1]) for b in y]
+    corners = places(source.placing_um, rim)
     low = np.floor(corners.min(axis=0) / size + 1e-6)
     high = np.ceil(corners.max(axis=0) / size - 1e-6)
     width, height = (high - low).astype(int).tolist()
@@ -119,7 +122,8 @@ def _laid(
     """(h, w, channel): of each cell the MSI pixel under its centre."""
     to_index: Floats = np.linalg.inv(source.to_um) @ translation(*corner) @ scaling(size)
     y, x = np.mgrid[block.slices] + 0.5
-    index = np.rint(apply(to_index, np.stack([x, y], axis=-1))).astype(np.int64)
+    flat = apply(to_index, np.stack([x, y], axis=-1))
+    index = np.rint(indices(source.placing_um, flat)).astype(np.int64)
     inside = ((index >= 0) & (index < source.shape[::-1])).all(axis=-1)
     out = np.full((*block.shape, len(layer.channels)), np.nan, np.float32)
     if inside.any():

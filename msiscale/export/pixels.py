@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from msiscale.export.layers import ions, maps, predicted_ions
 from msiscale.export.source import ExportSpecimen
-from msiscale.grid import Block, apply
+from msiscale.grid import Block
+from msiscale.placing import places
 
 
 def pixel_rows(
@@ -36,7 +37,7 @@ def pixel_rows(
     """
     here = np.nonzero(wanted[cell.slices])
     y, x = here[0] + cell.y0, here[1] + cell.x0
-    on_slide = apply(source.to_um, np.column_stack([x, y]))
+    on_slide = places(source.placing_um, np.column_stack([x, y]))
     table = pd.DataFrame(
         {
             "specimen": pd.Categorical([source.name] * len(y), categories=[source.name]),

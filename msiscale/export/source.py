@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats, PixelSize, blocks, translation
+from msiscale.placing import Placing, with_affine
 from msiscale.store import (
     HeldOut,
     Ledger,
@@ -105,6 +106,11 @@ class ExportSpecimen:
     def to_um(self) -> Floats:
         """(3, 3) float64: pixel index to µm from the slide's top left corner."""
         return self.mpp.scaling @ self.matrix
+
+    @property
+    def placing_um(self) -> Placing:
+        """`to_um` with the deformation of the section, where one was found."""
+        return with_affine(self.stored.placing, self.to_um)
 
     @property
     def corner_to_um(self) -> Floats:

@@ -31,6 +31,14 @@ from msiscale import grid
 from msiscale.config import default_window
 from msiscale.errors import InputError
 from msiscale.grid import Block, Floats, enclosing
+from msiscale.placing import (
+    GridMap,
+    Placing,
+    affine_of,
+    as_placing,
+    pixel_areas,
+    with_affine,
+)
 from msiscale.regridding import Overlap, in_blocks, overlap, share_of, when_computed
 
 if TYPE_CHECKING:  # torch, which a client need not load
@@ -60,7 +68,7 @@ class Image(Protocol):
 
 def extract_block(
     image: Image,
-    matrix: Floats,
+    placing: Placing,
     block: Block,
     wanted: NDArray[np.bool_],
     encoder: Encoder | Encoders,
@@ -78,7 +86,7 @@ def extract_block(
     ----------
     image : Image
         The slide at its working resolution.
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         MSI index to level-0 pixels.
     block : Block
         MSI pixels.
@@ -110,33 +118,33 @@ def extract_block(
             continue
         inside = np.zeros(unit.shape, bool)
         inside[here.within(unit)] = True
-        whole = _overlap(image, matrix, unit, encoder.stride, wanted[unit.within(around)])
+        whole = _overlap(image, placing, unit, encoder.stride, wanted[unit.within(around)])
         windows = windows_of(whole, window, encoder.stride)
-        values, shares = _means(image, matrix, whole.of(inside), windows, encoder)
+        values, shares = _means(image, placing, whole.of(inside), windows, encoder)
         features[here.within(block)] = values[here.within(unit)]
         coverage[here.within(block)] = shares[here.within(unit)]
     return features, coverage
 
 
 def _overlap(
-    image: Image, matrix: Floats, unit: Block, stride: int, wanted: NDArray[np.bool_]
+    image: Image, placing: Placing, unit: Block, stride: int, wanted: NDArray[np.bool_]
 ) -> Overlap:
     """Areas between the pixels of a unit and the cells of a stride, padded with white."""
     cells = -(-image.shape[0] // stride), -(-image.shape[1] // stride)
-    return overlap(to_cells(matrix, image, stride), unit, cells, wanted=wanted)
+    return overlap(to_cells(placing, image, stride), unit, cells, wanted=wanted)
 
 
 def _means(
     image: Image,
-    matrix: Floats,
+    placing: Placing,
     common: Overlap,  # with cells of the stride that all have in common
     windows: Iterable[Block],  # in these cells
     encoder: Encoder | Encoders,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Area-weighted means of a unit's pixels, and their share on the cells of every encoder."""
-    sums, areas = _sums(image, matrix, common, windows, encoder)
+    sums, areas = _sums(image, placing, common, windows, encoder)
     shape = common.block.shape
-    whole = {s: abs(np.linalg.det(to_cells(matrix, image, s)[:2, :2])) for s in areas}
+    whole = {s: _whole(placing, image, s, common.block) for s in areas}
     shares = [share_of(area, whole[stride]) for stride, area in areas.items()]
     coverage = np.min(shares, axis=0).astype(np.float32).reshape(shape)
     layers = [layer for one in encoder.each for layer in one.layers]
@@ -151,7 +159,7 @@ def _means(
 
 def _sums(
     image: Image,
-    matrix: Floats,
+    placing: Placing,
     common: Overlap,
     windows: Iterable[Block],
     encoder: Encoder | Encoders,
@@ -179,7 +187,7 @@ def _sums(
             _view(core.scaled(encoder.stride // one.stride), one, image) for one in encoder.each
         ]
         frame = enclosing([view.pixels for view in views])
-        entries = _entries(image, matrix, common, core, strides, encoder.stride)
+        entries = _entries(image, placing, common, core, strides, encoder.stride)
         return views, frame, image.read(frame.y0, frame.x0, *frame.shape), entries
 
     for views, frame, pixels, entries in _ahead(read, touched, ahead):
@@ -197,7 +205,7 @@ def _sums(
 
 
 def _entries(
-    image: Image, matrix: Floats, common: Overlap, core: Block, strides: set[int], stride: int
+    image: Image, placing: Placing, common: Overlap, core: Block, strides: set[int], stride: int
 ) -> dict[int, Overlap]:
     """Areas on a window's cells, by stride: only here, as those of small cells are many."""
     found = {stride: common.within(core)}
@@ -205,7 +213,7 @@ def _entries(
     here.ravel()[found[stride].touched()] = True
     for finer in strides - {stride}:
         cells = core.scaled(stride // finer)
-        found[finer] = _overlap(image, matrix, common.block, finer, here).within(cells)
+        found[finer] = _overlap(image, placing, common.block, finer, here).within(cells)
     return found
 
 
@@ -271,12 +279,12 @@ def whole_units(block: Block, shape: tuple[int, int]) -> Block:
     return whole
 
 
-def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
-    """A matrix made to end in cells of the network.
+def to_cells(placing: Placing, image: Image, stride: int) -> Placing:
+    """A placing made to end in cells of the network.
 
     Parameters
     ----------
-    matrix : float64 (3, 3)
+    placing : float64 (3, 3), or GridMap
         MSI index to level-0 pixels.
     image : Image
         The slide at its working resolution.
@@ -285,13 +293,21 @@ def to_cells(matrix: Floats, image: Image, stride: int) -> Floats:
 
     Returns
     -------
-    float64 (3, 3)
+    the same kind
     """
     dy, dx = image.downsample
-    result = grid.as_matrix(matrix).copy()
+    result = grid.as_matrix(affine_of(placing)).copy()
     result[0] /= dx * stride
     result[1] /= dy * stride
-    return result
+    return with_affine(placing, result)
+
+
+def _whole(placing: Placing, image: Image, stride: int, block: Block) -> float | Floats:
+    """Areas of the pixels of a block in cells of a stride: one number, or (pixels,)."""
+    cells = to_cells(placing, image, stride)
+    if not isinstance(cells, GridMap):
+        return float(abs(np.linalg.det(cells[:2, :2])))
+    return np.ravel(pixel_areas(cells, block))
 
 
 def windows_of(shared: Overlap, window: int, stride: int) -> list[Block]:
@@ -329,7 +345,7 @@ def _even(length: int, most: int) -> int:
 
 def extract_features(
     slide: Any,
-    matrix: Floats,
+    matrix: Placing,
     shape: tuple[int, int],
     *,
     encoder: str | Encoder | Encoders = "stains,efficientnet-lite0:all",
@@ -348,7 +364,7 @@ def extract_features(
     ----------
     slide : path, Slide or WorkingImage
         A path, an open slide, or one already at its working resolution (then `mpp` is its own).
-    matrix : (3, 3) array
+    matrix : (3, 3) array, or GridMap
         MSI index (pixel centres at integers) to level-0 pixels.
     shape : (ny, nx)
         The MSI grid.
@@ -394,7 +410,7 @@ def extract_features(
     """
     import dask.array as da  # large, and workers do without
 
-    matrix = grid.as_matrix(matrix)
+    placing = as_placing(matrix)
     image = _working(slide, mpp, slide_mpp)
     if isinstance(encoder, str):
         from msiscale.features.encoders import load_encoders
@@ -415,7 +431,7 @@ def extract_features(
     def part(b: Block) -> tuple[Any, Any]:
         around = whole_units(b, shape)
         wanted = tissue[around.slices]
-        both = task(image, matrix, b, wanted, encoder, window=window, around=around)
+        both = task(image, placing, b, wanted, encoder, window=window, around=around)
         return when_computed(both, b, encoder.channels, np.float32)
 
     features, coverage = in_blocks(shape, block, part, da.concatenate)

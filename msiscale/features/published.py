@@ -20,7 +20,8 @@ from torch.nn import functional
 from msiscale.errors import InputError
 from msiscale.features.encoders import unfolded
 from msiscale.features.extract import Image
-from msiscale.grid import Block, Floats, apply, as_matrix
+from msiscale.grid import Block, Floats
+from msiscale.placing import Placing, as_placing, places
 
 TILE, CELL = 2048, 256
 BRIGHT = 240  # of 255; the study's camera counts above 2,000 were background
@@ -28,7 +29,7 @@ BRIGHT = 240  # of 255; the study's camera counts above 2,000 were background
 
 def published_block(
     image: Image,
-    matrix: Floats,
+    placing: Placing,
     block: Block,
     wanted: NDArray[np.bool_],
     encoder: tuple[str, str | None, str],
@@ -39,7 +40,7 @@ def published_block(
 
     Parameters
     ----------
-    image, matrix, block
+    image, placing, block
         As for `msiscale.features.extract.extract_block`.
     wanted : bool (h, w)
         Pixels to compute.
@@ -69,7 +70,7 @@ def published_block(
             " give a smaller --window"
         )
     y, x = np.mgrid[block.y0 : block.y1, block.x0 : block.x1]
-    xy = apply(as_matrix(matrix), np.stack([x, y], axis=-1))
+    xy = places(as_placing(placing), np.stack([x, y], axis=-1))
     at_y = xy[..., 1] / image.downsample[0] / CELL
     at_x = xy[..., 0] / image.downsample[1] / CELL
     inside = wanted & (at_y >= 0) & (at_y < rows) & (at_x >= 0) & (at_x < columns)

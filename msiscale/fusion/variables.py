@@ -15,8 +15,8 @@ from skimage.color import hed_from_rgb
 from msiscale.features.extract import Image, to_cells
 from msiscale.features.preview import on_white_ground
 from msiscale.fusion.nested import degrade
-from msiscale.grid import Block, Floats, as_matrix
-from msiscale.regridding import finer_index
+from msiscale.grid import Block, Floats
+from msiscale.placing import Placing, finer
 
 RASTER_UM = 4.0  # the raster is this fine, up to twice as coarse
 TEXTURE = (1.0, 2.0, 4.0)  # raster pixels
@@ -53,14 +53,14 @@ def halo_of(per_pixel: int) -> int:
     return max(_radius(s) for s in (*TEXTURE, *_neighbourhood(per_pixel)))
 
 
-def slide_on_raster(image: Image, matrix: Floats, per_pixel: int, block: Block) -> Floats:
+def slide_on_raster(image: Image, placing: Placing, per_pixel: int, block: Block) -> Floats:
     """RGB of a block of raster pixels by exact area overlap, 0..255; white off the slide.
 
     Parameters
     ----------
     image : Image
         The slide, best at about the size of a raster pixel.
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         MSI index to level-0 pixels.
     per_pixel : int
         Raster pixels to an MSI pixel, each way.
@@ -71,7 +71,7 @@ def slide_on_raster(image: Image, matrix: Floats, per_pixel: int, block: Block) 
     -------
     float64 (h, w, 3)
     """
-    to_image = to_cells(as_matrix(matrix) @ finer_index(per_pixel), image, 1)
+    to_image = to_cells(finer(placing, per_pixel), image, 1)
     return np.clip(on_white_ground(image, to_image, block), 0, 255)
 
 

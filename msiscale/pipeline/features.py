@@ -19,12 +19,13 @@ from msiscale.errors import InputError, RunStopped
 from msiscale.features import encoder_of
 from msiscale.features.extract import extract_block, whole_units
 from msiscale.features.layers import SIDE, WIDTHS_UM, Group
-from msiscale.grid import Block, as_matrix
+from msiscale.grid import Block
 from msiscale.pipeline.context import Run, identity
 from msiscale.pipeline.plausible import coarser_than_trained
 from msiscale.pipeline.scattered import attributes
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
+from msiscale.placing import affine_of
 from msiscale.slide.decoding import use_threads
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import WorkingImage, as_asked
@@ -37,6 +38,7 @@ from msiscale.store import (
     join,
     local_path,
     open_group,
+    placing_of,
     put,
     read,
     write_block,
@@ -121,12 +123,11 @@ def features(run: Run) -> None:
         return {}
 
     def task(specimen: Specimen, block: Block) -> tuple[Any, tuple[Any, ...]]:
-        url, matrix = join(run.cohort_url, specimen.name), records[specimen.name]["matrix"]
+        url = join(run.cohort_url, specimen.name)
         return _features, (
             url,
             specimen,
             keys[specimen.name],
-            matrix,
             block,
             config,
             facts["sha256"],
@@ -232,7 +233,6 @@ def _features(
     url: str,
     specimen: Specimen,
     key: str,
-    matrix: list[list[float]],
     block: Block,
     config: RunConfig,
     sha256: str,
@@ -249,7 +249,7 @@ def _features(
             "machines (SHA-256); give all of them the same --weights, a URL for instance"
         )
     tissue = read(open_group(url), "tissue").astype(bool)
-    placed, wanted = as_matrix(matrix), tissue[block.slices]
+    placed, wanted = placing_of(group), tissue[block.slices]
     around = whole_units(block, tissue.shape)
     part = tissue[around.slices]
     if encoder.device != "cpu":  # which would wait for one decoder
@@ -277,6 +277,6 @@ def _features(
     write_block(array_of(group, "colour"), block, colour)
     write_block(array_of(group, "coverage"), block, coverage)
     # slide pixels at the working resolution that lie under the block's tissue
-    area = abs(np.linalg.det(placed[:2, :2]))
+    area = abs(np.linalg.det(affine_of(placed)[:2, :2]))
     mpix = int(wanted.sum()) * area / (image.downsample[0] * image.downsample[1]) / 1e6
     return {"pixels": int(wanted.sum()), "mpix": float(mpix)}

@@ -75,7 +75,7 @@ class FusedSpecimen:
         r, halo = self.per_pixel // parts, halo_of(self.per_pixel)
         inner = nested.times(block, r)
         wide = Block(inner.y0 - halo, inner.y1 + halo, inner.x0 - halo, inner.x1 + halo)
-        rgb = slide_on_raster(image, self.stored.matrix, self.per_pixel, wide)
+        rgb = slide_on_raster(image, self.stored.placing, self.per_pixel, wide)
         return slide_variables(rgb, self.per_pixel, parts)
 
     def measured(self, config: RunConfig) -> Measured:

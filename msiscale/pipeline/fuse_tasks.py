@@ -39,7 +39,7 @@ from msiscale.models.moments import reciprocal
 from msiscale.pipeline.fuse_figure import draw_restored
 from msiscale.pipeline.fuse_specimen import FusedSpecimen, InStore
 from msiscale.pipeline.pixel_rows import PixelRows, sound
-from msiscale.regridding import finer_index
+from msiscale.placing import affine_of, finer
 from msiscale.slide.reader import open_reader
 from msiscale.slide.working import working
 from msiscale.store import (
@@ -256,7 +256,7 @@ def sharpening(
         group.attrs.update(
             {
                 "pixel_um": [um / parts for um in fused.stored.pixel_um],
-                "matrix": (fused.stored.matrix @ finer_index(parts)).tolist(),
+                "matrix": affine_of(finer(fused.stored.placing, parts)).tolist(),
                 "slide": fused.specimen.slide,
                 "consistent": consistent,
             }
@@ -313,13 +313,13 @@ def _deep_features(
         )
     slide = open_reader(fused.specimen.slide, mpp=fused.specimen.mpp)
     image = working(slide, mpp)
-    matrix = fused.stored.matrix @ finer_index(fused.parts)
+    placing = finer(fused.stored.placing, fused.parts)
 
     def features(block: Block) -> NDArray[Any]:
         around = whole_units(block, shape)
         wanted = mask(around)
         return extract_block(
-            image, matrix, block, wanted, encoder, window=config.pixels_a_window, around=around
+            image, placing, block, wanted, encoder, window=config.pixels_a_window, around=around
         )[0]
 
     return features

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from msiscale import registration
 from msiscale.cohort import Cohort, Specimen
 from msiscale.config import RunConfig
-from msiscale.errors import InputError, MsiscaleWarning
+from msiscale.errors import NOTE, InputError, MsiscaleWarning
 from msiscale.grid import Floats, PixelSize, apply
 from msiscale.pipeline.pictures import msi_picture, slide_picture
 from msiscale.pipeline.plausible import extent_mm, in_mm
+from msiscale.placing import Placing, places
 from msiscale.registration import Alignment, Deformation, Pair, Registration
 from msiscale.registration.automatic import LEAST_OVERLAP
 from msiscale.registration.scale import (
@@ -30,7 +31,7 @@ from msiscale.registration.scale import (
 )
 from msiscale.slide.origin import found_offset, said_offset
 from msiscale.slide.reader import Slide
-from msiscale.store import join, put, write_bytes
+from msiscale.store import DEFORMATION, bent, join, put, write_bytes
 from msiscale.threads import one_blas_thread
 
 FIGURE = "figures/placement_{}.png"
@@ -113,8 +114,13 @@ class Placed:
 
     registration: Registration
     deformation: Deformation | None = None
-    field: NDArray[np.float32] | None = None  # of an accepted deformation, at every MSI pixel
+    field: NDArray[np.float32] | None = None  # of an accepted deformation, at corners of MSI pixels
     notes: tuple[str, ...] = ()
+
+    def placing(self, pixel_um: PixelSize) -> Placing:
+        """How MSI pixels, of a size in µm, lie on the slide: with the deformation that is kept."""
+        matrix = self.registration.matrix
+        return matrix if self.field is None else bent(matrix, self.field, pixel_um)
 
 
 def place(
@@ -143,7 +149,8 @@ def place(
             known = given(specimen, slide, sizes_of(slide, pixel_um, msi.shape))
             pair, to_msi = registration.working_pair(msi, picture)
             matrix = np.linalg.inv(to_slide) @ known.matrix @ np.linalg.inv(msi.to_um) @ to_msi
-            return _deformed(Placed(known), pair, matrix, msi, config)
+            placed = _deformed(Placed(known), pair, matrix, msi, config)
+            return _held(placed, specimen, slide, pixel_um, msi.counts)
         try:
             _must_fit(msi, slide)
             found = registration.register_pictures(msi, picture)
@@ -158,6 +165,7 @@ def place(
         placed = Placed(known)
         if found.accepted or by_hand:
             placed = _deformed(placed, found.pair, found.pose.matrix, msi, config)
+            placed = _held(placed, specimen, slide, pixel_um, msi.counts)
     seen = FIGURE.format(specimen.name)
     why = "; ".join(found.why)
     if found.why and found.clear and abs(found.scale - 1) > MOST_SCALE / 2:
@@ -240,17 +248,50 @@ def _compared(
     measured: NDArray[np.bool_],
 ) -> Registration:
     """With its distance from the landmarks, or from the matrix over the measured pixels."""
+    points, error = _error_um(known.matrix, specimen, slide, measured)
+    if not points:
+        return known
+    return replace(known, landmarks=points, error_um=error, error_px=error / pixel_um.side)
+
+
+def _held(
+    placed: Placed,
+    specimen: Specimen,
+    slide: Slide,
+    pixel_um: PixelSize,
+    measured: NDArray[np.bool_],
+) -> Placed:
+    """With a note of that distance before and after, where a deformation is kept."""
+    if placed.field is None:
+        return placed
+    both = placed.registration.matrix, placed.placing(pixel_um)
+    before, after = (_error_um(p, specimen, slide, measured)[1] / pixel_um.side for p in both)
+    note = (
+        f"{NOTE}a deformation of {placed.registration.deformation_px:.2f} MSI pixels (root mean"
+        " square) beyond the affine map is used"
+    )
+    if np.isfinite(after):
+        given = "landmarks" if specimen.landmarks else "given matrix"
+        note += (
+            f"; the distance from the {given} is {before:.2f} MSI pixels before it and"
+            f" {after:.2f} after it"
+        )
+    return replace(placed, notes=(*placed.notes, note))
+
+
+def _error_um(
+    placing: Placing, specimen: Specimen, slide: Slide, measured: NDArray[np.bool_]
+) -> tuple[int, float]:
+    """How many points are given, and their root mean square distance; NaN without any."""
     if specimen.landmarks:
         slide_xy, msi_xy = landmarks(specimen, slide)
     elif specimen.matrix:
         msi_xy = np.argwhere(measured)[:, ::-1].astype(np.float64)
         slide_xy = apply(registration.read_matrix(specimen.matrix).matrix, msi_xy)
     else:
-        return known
-    miss = (apply(known.matrix, msi_xy) - slide_xy) * [slide.mpp.x, slide.mpp.y]
-    error = float(np.sqrt((miss**2).sum(axis=1).mean()))
-    size = float(np.sqrt(pixel_um[0] * pixel_um[1]))
-    return replace(known, landmarks=len(slide_xy), error_um=error, error_px=error / size)
+        return 0, float("nan")
+    miss = (places(placing, msi_xy) - slide_xy) * [slide.mpp.x, slide.mpp.y]
+    return len(slide_xy), float(np.sqrt((miss**2).sum(axis=1).mean()))
 
 
 def _deformed(
@@ -263,15 +304,15 @@ def _deformed(
     if not left.accepted:
         note = f"no deformation beyond the affine map is kept: {'; '.join(left.why)}"
         return replace(placed, deformation=left, notes=(note,))
-    field = registration.field_at(left, pair, msi)
+    field = left.spline.at_corners(msi.shape, msi.pixel_um)
     known = replace(placed.registration, deformation_px=left.rms_px)
     return replace(placed, registration=known, deformation=left, field=field)
 
 
 def put_deformation(group: zarr.Group, placed: Placed) -> None:
-    """``deformation`` (y, x, xy) in µm, in the frame of the MSI, before the affine map."""
+    """`DEFORMATION` at corners of pixels: µm in the frame of the MSI, before the affine map."""
     if placed.field is not None:
         says = {"units": "µm", "long_name": "displacement along x and y before the affine map"}
-        put(group, "deformation", placed.field, ("y", "x", "xy"), attrs=says)
-    elif "deformation" in group:
-        del group["deformation"]
+        put(group, DEFORMATION, placed.field, ("corner_y", "corner_x", "xy"), attrs=says)
+    elif DEFORMATION in group:
+        del group[DEFORMATION]

@@ -10,7 +10,7 @@ import pandas as pd
 from msiscale.cohort import Specimen
 from msiscale.config import RunConfig
 from msiscale.errors import InputError
-from msiscale.grid import PixelSize, as_matrix
+from msiscale.grid import PixelSize
 from msiscale.models.novelty import Limits
 from msiscale.pipeline.context import Run
 from msiscale.pipeline.model import MODELS
@@ -19,7 +19,7 @@ from msiscale.pipeline.pixel_rows import sound
 from msiscale.pipeline.tasks import Task
 from msiscale.prediction.regions import PREDICTED, SECONDARY, write_regions
 from msiscale.prediction.secondary import COLUMNS, predicted_regions, secondary_regions, table
-from msiscale.store import at_once, join, open_group, read, read_csv, remove, write_csv
+from msiscale.store import at_once, join, open_group, placing_of, read, read_csv, remove, write_csv
 
 TABLE = "secondary_regions.csv"
 
@@ -79,21 +79,21 @@ def _regions(out: str, specimen: Specimen, limits: Limits, config: RunConfig) ->
         unlike = extrapolated(join(root, specimen.name), limits)
         cancer = read(source, "cancer")
     facts: dict[str, Any] = dict(source.attrs)
-    matrix, pixel_um = as_matrix(facts["matrix"]), PixelSize.of(facts["pixel_um"])
+    placing, pixel_um = placing_of(source), PixelSize.of(facts["pixel_um"])
     words: dict[str, Any] = {
         "thresholds": thresholds,
         "least_probability": config.region_probability,
         "least_um2": config.region_um2,
     }
-    whole = predicted_regions(maps, unlike, matrix, pixel_um, **words)
-    other = secondary_regions(maps, cancer, unlike, matrix, pixel_um, **words)
+    whole = predicted_regions(maps, unlike, placing, pixel_um, **words)
+    other = secondary_regions(maps, cancer, unlike, placing, pixel_um, **words)
     named = {
         kind: [(f"{specimen.name} {i}", region) for i, region in enumerate(found, start=1)]
         for kind, found in ((PREDICTED, whole), (SECONDARY, other))
     }
     x, y = facts.get("origin", (0.0, 0.0))
     write_regions(join(out, "regions", f"{specimen.name}.geojson"), named, (x, y))
-    rows = table(specimen.name, specimen.patient, other, matrix, PixelSize.of(facts["mpp"]))
+    rows = table(specimen.name, specimen.patient, other, placing, PixelSize.of(facts["mpp"]))
     write_csv(_table_url(out, specimen), rows, digits=7)
     area = sum(f.area_um2 for f in other)
     return {"regions": len(whole), "secondary": len(other), "secondary_um2": area}

@@ -6,6 +6,7 @@ found from the specimen's cube and slide (`msiscale.pipeline.placement`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from msiscale.pipeline.placement import (
 from msiscale.pipeline.plausible import odd_extent
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
+from msiscale.placing import Placing
 from msiscale.registration import AUTOMATIC, RESIDUALS
 from msiscale.regridding import covered_by_half
 from msiscale.slide.annotations import read_placed
@@ -48,6 +50,7 @@ from msiscale.store import digest, join, open_group, put, write_csv
 
 PREVIEW_PIXELS = 1600  # on the longer side, at most
 PLACEMENT_VERSION = 3  # of the numbers that automatic registration finds
+DEFORMATION_VERSION = 2  # of what is left over, at the corners of pixels
 GIVEN_VERSION = 1  # of what a given registration is held against
 LEAST_ON_TISSUE = 0.5  # of the annotated cancer, below which it seems to be of another place
 LABELS_VERSION = 1  # of what an annotation is read as
@@ -79,6 +82,7 @@ def register(run: Run) -> None:
             cube = run.upstream("ingest", s)["digest"]
             looks += [cube, PLACEMENT_VERSION, is_automatic(s, config), config.refine]
             looks += [is_accepted(s, config)]
+            looks += [DEFORMATION_VERSION] if config.refine != "none" else []
         keys[s.name] = run.key(
             "register", peaks[s.name]["digest"], files[s.name], s.mpp, part, *looks
         )
@@ -127,9 +131,9 @@ def _register(
         placed = Placed(given(specimen, slide, sizes_of(slide, pixel_um, shape)))
     for note in placed.notes:
         warnings.warn(note, MsiscaleWarning, stacklevel=2)
-    found = placed.registration
-    tissue = covered_by_half(*tissue_mask(slide), found.matrix, Block(0, shape[0], 0, shape[1]))
-    cancer = cancer_on_grid(specimen, slide, found.matrix, shape, config, outlines)
+    found, placing = placed.registration, placed.placing(pixel_um)
+    tissue = covered_by_half(*tissue_mask(slide), placing, Block(0, shape[0], 0, shape[1]))
+    cancer = cancer_on_grid(specimen, slide, placing, shape, config, outlines)
     if not tissue.any():
         how = "automatic" if is_automatic(specimen, config) else None
         raise InputError(
@@ -147,7 +151,7 @@ def _register(
         put(group, "cancer", np.full(shape, np.nan, np.float32), ("y", "x"))
     per_pixel = max(1, min(16, PREVIEW_PIXELS // max(shape)))
     image = working(slide, max(max(pixel_um) / per_pixel, *slide.mpp))  # never enlarged
-    put(group, "preview", preview(image, found.matrix, shape, per_pixel), ("yp", "xp", "rgb"))
+    put(group, "preview", preview(image, placing, shape, per_pixel), ("yp", "xp", "rgb"))
     for name, n, um in zip(("yp", "xp"), shape, pixel_um, strict=True):
         coordinates = centres_um(n * per_pixel, um / per_pixel)
         put(group, name, coordinates, (name,), attrs={"units": "µm"})
@@ -160,10 +164,13 @@ def _register(
             "origin": list(origin),
         }
     )
+    bent = [] if placed.field is None else [hashlib.sha256(placed.field.tobytes()).hexdigest()]
     return {
         "registration": found.record(),
         # what features depend on: not the annotation, not the choice of peaks
-        "geometry": digest([identity(specimen.slide), slide.mpp, found.matrix.tolist(), shape]),
+        "geometry": digest(
+            [identity(specimen.slide), slide.mpp, found.matrix.tolist(), shape, *bent]
+        ),
         "matrix": found.matrix.tolist(),
         "mpp": list(slide.mpp),
         "tissue_pixels": int(tissue.sum()),
@@ -199,7 +206,7 @@ def annotated(specimen: Specimen, slide: Slide) -> tuple[list[Outline] | None, t
 def cancer_on_grid(
     specimen: Specimen,
     slide: Slide,
-    matrix: np.ndarray,
+    placing: Placing,
     shape: tuple[int, int],
     config: RunConfig,
     outlines: Sequence[Outline] | None,
@@ -212,8 +219,8 @@ def cancer_on_grid(
         Whose annotation is read.
     slide
         Its slide.
-    matrix
-        (3, 3) float64, MSI pixel index to level-0 pixels.
+    placing
+        (3, 3) float64, or GridMap: MSI pixel index to level-0 pixels.
     shape
         (y, x) of the MSI grid.
     config
@@ -237,7 +244,7 @@ def cancer_on_grid(
         return None
     chosen = {"cancer": config.cancer_classes, "exclude": config.exclude_classes}
     try:
-        found = labels(outlines, matrix, shape, **chosen, mpp=slide.mpp)
+        found = labels(outlines, placing, shape, **chosen, mpp=slide.mpp)
     except InputError as error:
         raise InputError(f"{specimen.annotation}: {error}") from None
     if specimen.annotation_required and not np.isfinite(found.fraction).any():

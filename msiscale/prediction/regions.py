@@ -13,7 +13,8 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 from skimage.measure import find_contours
 
-from msiscale.grid import Block, Floats, PixelSize, apply, as_matrix
+from msiscale.grid import Block, PixelSize
+from msiscale.placing import Placing, places
 from msiscale.slide.annotations import write_geojson
 from msiscale.slide.outlines import Outline, polygonal
 
@@ -46,12 +47,12 @@ class Found:
     area_um2: float
     values: dict[str, float] = field(default_factory=dict)
 
-    def centroid(self, matrix: Floats) -> tuple[float, float]:
+    def centroid(self, placing: Placing) -> tuple[float, float]:
         """Find the mean position of its pixels.
 
         Parameters
         ----------
-        matrix
+        placing
             (3, 3) float64, pixel index to level-0 pixels.
 
         Returns
@@ -60,7 +61,7 @@ class Found:
             (x, y) in level-0 pixels.
         """
         y, x = np.nonzero(self.mask)
-        x0, y0 = apply(matrix, [x.mean() + self.block.x0, y.mean() + self.block.y0])
+        x0, y0 = places(placing, [x.mean() + self.block.x0, y.mean() + self.block.y0])
         return float(x0), float(y0)
 
 
@@ -82,7 +83,7 @@ def consensus(maps: Mapping[str, Float32]) -> Float32:
 
 def find_regions(
     mask: Mask,
-    matrix: Floats,
+    placing: Placing,
     pixel_um: PixelSize,
     measures: Mapping[str, Float32],
     *,
@@ -94,7 +95,7 @@ def find_regions(
     ----------
     mask : (y, x) bool
         Pixels that touch by a side are of one region.
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         Pixel index to level-0 pixels.
     pixel_um : PixelSize
         Of the mask.
@@ -120,12 +121,12 @@ def find_regions(
             name: float(np.mean(values[part][own], dtype=np.float64))
             for name, values in measures.items()
         }
-        found.append(Found(block, own, outline(own, block, matrix), area, values))
+        found.append(Found(block, own, outline(own, block, placing), area, values))
     # equal ones as in the raster, whatever the sort
     return sorted(found, key=lambda f: (-f.area_um2, f.block.y0, f.block.x0))
 
 
-def outline(own: Mask, block: Block, matrix: Floats) -> BaseGeometry:
+def outline(own: Mask, block: Block, placing: Placing) -> BaseGeometry:
     """Outline one connected region by marching squares half way between pixel centres [1]_.
 
     The outline is then simplified by less than half a pixel (Douglas and Peucker): a pixel of the
@@ -137,7 +138,7 @@ def outline(own: Mask, block: Block, matrix: Floats) -> BaseGeometry:
         The region's pixels in `block`.
     block : Block
         Their bounding rectangle.
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         Pixel index to level-0 pixels.
 
     Returns
@@ -154,8 +155,8 @@ def outline(own: Mask, block: Block, matrix: Floats) -> BaseGeometry:
     rings.sort(key=lambda ring: ring.area, reverse=True)
     whole = shapely.Polygon(rings[0].exterior, [ring.exterior for ring in rings[1:]])
     straighter = polygonal(whole.simplify(STRAIGHTER, preserve_topology=True))
-    to_slide, corner = as_matrix(matrix), np.array([block.x0, block.y0])
-    return polygonal(shapely.transform(straighter, lambda xy: apply(to_slide, xy + corner)))
+    corner = np.array([block.x0, block.y0])
+    return polygonal(shapely.transform(straighter, lambda xy: places(placing, xy + corner)))
 
 
 def write_regions(

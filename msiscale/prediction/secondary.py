@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msiscale.grid import Floats, PixelSize
+from msiscale.grid import PixelSize
 from msiscale.models.calibration import moved
+from msiscale.placing import Placing
 from msiscale.prediction.regions import Float32, Found, Mask, consensus, find_regions
 
 ANNOTATED = 0.5  # fraction of a pixel from which it counts as annotated cancer
@@ -30,7 +31,7 @@ COLUMNS = (
 def predicted_regions(
     maps: Mapping[str, Float32],
     extrapolated: Mask,
-    matrix: Floats,
+    placing: Placing,
     pixel_um: PixelSize,
     *,
     least_um2: float,
@@ -46,7 +47,7 @@ def predicted_regions(
         Probabilities by predictor, NaN where there are none.
     extrapolated : (y, x) bool
         Pixels unlike those of the training.
-    matrix : (3, 3) float64
+    placing : (3, 3) float64, or GridMap
         Pixel index to level-0 pixels.
     pixel_um : PixelSize
         Of the maps.
@@ -79,7 +80,7 @@ def predicted_regions(
     if among is not None:
         mask = mask & among
     measures = {PROBABILITY: together, **maps, SHARE: extrapolated.astype(np.float32)}
-    found = find_regions(mask, matrix, pixel_um, measures, least_um2=least_um2)
+    found = find_regions(mask, placing, pixel_um, measures, least_um2=least_um2)
     return [_with(f, AGREE, sum(f.values[m] >= cuts[m] for m in maps)) for f in found]
 
 
@@ -87,7 +88,7 @@ def secondary_regions(
     maps: Mapping[str, Float32],
     cancer: Float32,
     extrapolated: Mask,
-    matrix: Floats,
+    placing: Placing,
     pixel_um: PixelSize,
     *,
     least_um2: float,
@@ -103,7 +104,7 @@ def secondary_regions(
 
     Parameters
     ----------
-    maps, extrapolated, matrix, pixel_um, least_um2, thresholds, least_probability
+    maps, extrapolated, placing, pixel_um, least_um2, thresholds, least_probability
         As for `predicted_regions`.
     cancer : (y, x) float32
         Annotated fraction of each pixel, NaN where the annotation says nothing.
@@ -118,7 +119,7 @@ def secondary_regions(
     found = predicted_regions(
         maps,
         extrapolated,
-        matrix,
+        placing,
         pixel_um,
         least_um2=least_um2,
         thresholds=thresholds,
@@ -134,7 +135,7 @@ def table(
     specimen: str,
     patient: str,
     found: list[Found],
-    matrix: Floats,
+    placing: Placing,
     mpp: PixelSize,
 ) -> pd.DataFrame:
     """Tabulate secondary regions.
@@ -147,8 +148,8 @@ def table(
         The specimen's patient.
     found
         The regions, as of `secondary_regions`.
-    matrix
-        (3, 3) float64, pixel index to level-0 pixels.
+    placing
+        (3, 3) float64, or GridMap: pixel index to level-0 pixels.
     mpp
         Size of a level-0 pixel, µm.
 
@@ -159,7 +160,7 @@ def table(
     """
     rows = []
     for i, region in enumerate(found, start=1):
-        x, y = region.centroid(matrix)
+        x, y = region.centroid(placing)
         place = {"x_px": x, "y_px": y, "x_um": x * mpp.x, "y_um": y * mpp.y}
         names = {"specimen": specimen, "patient": patient, "region": i}
         rows.append({**names, **place, "area_um2": region.area_um2, **region.values})

@@ -1,7 +1,7 @@
 """Co-registration: from landmarks or a matrix that are given, or found from the images."""
 
 from msiscale.registration.automatic import Alignment, register_pictures, working_pair
-from msiscale.registration.deformation import Deformation, deform, field_at
+from msiscale.registration.deformation import Deformation, deform
 from msiscale.registration.landmarks import (
     AUTOMATIC,
     RESIDUALS,
@@ -23,7 +23,6 @@ __all__ = [
     "Picture",
     "Registration",
     "deform",
-    "field_at",
     "fit_landmarks",
     "read_landmarks",
     "read_matrix",

@@ -177,15 +177,7 @@ def _scored(pair: Pair, matrix: Floats) -> Floats:
     p, n = x.shape[-1], int(both.sum())
     if n <= p + y.shape[-1]:
         return np.zeros(6)
-    rows = np.concatenate([x[both], y[both]], axis=1).astype(np.float64)
-    rows -= rows.mean(axis=0)
-    joint = rows.T @ rows / n
-    joint[np.diag_indices(len(joint))] += RIDGE
-    whole, alone = np.linalg.inv(joint), np.linalg.inv(joint[p:, p:])
-    # how the agreement changes with a value of the slide, and what it tells of that value
-    rising = rows[:, p:] @ alone - rows @ whole[:, p:]
-    strength, axes = np.linalg.eigh(whole[p:, p:] - alone)
-    root = axes * np.sqrt(np.maximum(strength, 0))
+    rising, root = risings(np.concatenate([x[both], y[both]], axis=1), p)
     along = [_slope(pair, matrix, axis)[both] for axis in (4, 5)]  # (n, q), a shift by a pixel
     at = (apply(pair.msi.to_um, np.argwhere(both)[:, ::-1]) - pair.middle) / np.hypot(*pair.corner)
     factors = [(0, at[:, 0]), (0, at[:, 1]), (1, at[:, 0]), (1, at[:, 1]), (0, None), (1, None)]
@@ -195,6 +187,33 @@ def _scored(pair: Pair, matrix: Floats) -> Floats:
     curvature = known @ known.T
     curvature[np.diag_indices(6)] += 1e-6 * np.trace(curvature) + 1e-12
     return np.asarray(np.linalg.solve(curvature, gradient))
+
+
+def risings(rows: NDArray[np.floating], p: int) -> tuple[Floats, Floats]:
+    """How the agreement changes with a value of the slide, and what it tells of that value.
+
+    Parameters
+    ----------
+    rows
+        (n, p + q), channels of the MSI and the slide where both count.
+    p
+        Channels of the MSI.
+
+    Returns
+    -------
+    rising : float64 (n, q)
+        The change.
+    root : float64 (q, q)
+        Of Fisher's information: a change d (q,) of a pixel of the slide has ``|d @ root| ** 2``.
+    """
+    rows = rows.astype(np.float64)
+    rows -= rows.mean(axis=0)
+    joint = rows.T @ rows / len(rows)
+    joint[np.diag_indices(len(joint))] += RIDGE
+    whole, alone = np.linalg.inv(joint), np.linalg.inv(joint[p:, p:])
+    rising = rows[:, p:] @ alone - rows @ whole[:, p:]
+    strength, axes = np.linalg.eigh(whole[p:, p:] - alone)
+    return rising, axes * np.sqrt(np.maximum(strength, 0))
 
 
 def _slope(pair: Pair, matrix: Floats, axis: int) -> Floats:

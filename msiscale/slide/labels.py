@@ -17,8 +17,10 @@ from shapely.geometry.base import BaseGeometry
 
 from msiscale.errors import NOTE, InputError, MsiscaleWarning
 from msiscale.grid import Block, PixelSize, apply, as_matrix, blocks
+from msiscale.placing import Placing, affine_of
 from msiscale.slide.classes import roles
 from msiscale.slide.outlines import Outline, polygonal
+from msiscale.slide.pixel_shapes import Shapes
 
 LEAF = 16  # pixels on a side of the squares whose overlaps are computed at once
 _NAMED = 8  # classes that a line names
@@ -34,7 +36,7 @@ class Labels:
 
 def label_fraction(
     outlines: Sequence[Outline],
-    matrix: NDArray[np.float64],
+    matrix: Placing,
     shape: tuple[int, int],
     *,
     cancer: Sequence[str] | None = None,
@@ -42,7 +44,7 @@ def label_fraction(
 ) -> NDArray[np.float32]:
     """Fraction of each MSI pixel that is cancer.
 
-    The exact overlap of polygons with the pixels' parallelograms, of the part of the pixel that is
+    The exact overlap of polygons with the pixels' quadrilaterals, of the part of the pixel that is
     not excluded. Benign outlines inside one of cancer are cut out of it. Outlines without a class
     beside classed ones are areas of interest, outside of which nothing is known. `labels` gives
     what was assumed as text; here it is warned of.
@@ -51,7 +53,7 @@ def label_fraction(
     ----------
     outlines : sequence of Outline
         From `read_annotation`.
-    matrix : (3, 3) float64
+    matrix : (3, 3) float64, or GridMap
         MSI pixel index to level-0 slide pixel.
     shape : (ny, nx)
         The MSI grid.
@@ -83,7 +85,7 @@ def label_fraction(
 
 def labels(
     outlines: Sequence[Outline],
-    matrix: NDArray[np.float64],
+    matrix: Placing,
     shape: tuple[int, int],
     *,
     cancer: Sequence[str] | None = None,
@@ -109,16 +111,17 @@ def labels(
     scope, texts = _scope(by, cancer, mpp)
     if scope is not None and not scope:
         return Labels(np.full(shape, np.nan, np.float32), texts)
-    to_index = np.asarray(np.linalg.inv(as_matrix(matrix)), dtype=np.float64)
+    to_index = np.asarray(np.linalg.inv(as_matrix(affine_of(matrix))), dtype=np.float64)
+    pixels = Shapes(matrix)
     left_out = _union([*by.get("unknown", []), *by.get("unclassified", [])], to_index)
     if scope is None:
-        out_area = _overlap(left_out, shape)
+        out_area = _overlap(left_out, shape, pixels)
     else:
         inside = shapely.difference(_union(scope, to_index), left_out)
-        out_area = np.clip(1 - _overlap(polygonal(inside), shape), 0, 1)
+        out_area = np.clip(1 - _overlap(polygonal(inside), shape, pixels), 0, 1)
     chosen, benign = (_union(by.get(kind, []), to_index) for kind in ("cancer", "not cancer"))
     tumour = polygonal(shapely.difference(chosen, benign))
-    area = _overlap(polygonal(shapely.difference(tumour, left_out)), shape)
+    area = _overlap(polygonal(shapely.difference(tumour, left_out)), shape, pixels)
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = np.where(out_area > 0.5, np.nan, area / (1 - out_area))
     return Labels(np.clip(fraction, 0, 1).astype(np.float32), texts)
@@ -203,28 +206,26 @@ def _union(outlines: Iterable[Outline], to_index: NDArray[np.float64]) -> BaseGe
     return polygonal(shapely.transform(area, lambda xy: apply(to_index, xy)))
 
 
-def _overlap(geometry: BaseGeometry, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Area of `geometry`, in MSI index coordinates, in each pixel (1 where it is all covered)."""
+def _overlap(geometry: BaseGeometry, shape: tuple[int, int], pixels: Shapes) -> NDArray[np.float64]:
+    """Share of `geometry`, in MSI index coordinates, in each pixel (1 where it is all covered)."""
     out = np.zeros(shape)
-    _fill(out, geometry, Block(0, shape[0], 0, shape[1]))
+    _fill(out, geometry, Block(0, shape[0], 0, shape[1]), pixels)
     return out
 
 
-def _fill(out: NDArray[np.float64], geometry: BaseGeometry, block: Block) -> None:
+def _fill(out: NDArray[np.float64], geometry: BaseGeometry, block: Block, pixels: Shapes) -> None:
     """Overlaps of `block`, halving it until it is covered, empty or small."""
     h, w = block.shape
-    box = shapely.box(block.x0 - 0.5, block.y0 - 0.5, block.x1 - 0.5, block.y1 - 0.5)
+    box = pixels.outline(block)
     part = polygonal(shapely.intersection(geometry, box))
     if part.is_empty:
         return
-    if part.area >= h * w * (1 - 1e-12):
+    if part.area >= box.area * (1 - 1e-12):
         out[block.slices] = 1
     elif max(h, w) <= LEAF:
-        y, x = np.mgrid[block.y0 : block.y1, block.x0 : block.x1]
-        pixels = shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
-        out[block.slices] = shapely.area(shapely.intersection(part, pixels))
+        out[block.slices] = pixels.shares(part, block)
     else:
         size = (-(-h // 2), w) if h >= w else (h, -(-w // 2))
         for half in blocks((h, w), size):
             y0, x0 = block.y0, block.x0
-            _fill(out, part, Block(half.y0 + y0, half.y1 + y0, half.x0 + x0, half.x1 + x0))
+            _fill(out, part, Block(half.y0 + y0, half.y1 + y0, half.x0 + x0, half.x1 + x0), pixels)

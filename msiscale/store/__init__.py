@@ -33,11 +33,12 @@ from msiscale.store.objects import (
     write_bytes,
     write_json,
 )
-from msiscale.store.specimen import StoredSpecimen, nearest_column
+from msiscale.store.specimen import DEFORMATION, StoredSpecimen, bent, nearest_column, placing_of
 from msiscale.store.tables import read_csv, read_csv_parts, write_csv
 from msiscale.store.urls import absolute, is_url, join, local_path, split_scene
 
 __all__ = [
+    "DEFORMATION",
     "ONLY_SHARDS",
     "HeldOut",
     "Ledger",
@@ -46,6 +47,7 @@ __all__ = [
     "absolute",
     "array_of",
     "at_once",
+    "bent",
     "create_array",
     "create_bytes",
     "digest",
@@ -63,6 +65,7 @@ __all__ = [
     "nearest_column",
     "open_file",
     "open_group",
+    "placing_of",
     "put",
     "read",
     "read_bytes",

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from msiscale.errors import InputError
 from msiscale.grid import Floats, PixelSize, as_matrix
+from msiscale.placing import GridMap, Placing
 from msiscale.store.arrays import array_of, has_group, open_group, read
 from msiscale.store.urls import join
 
+DEFORMATION = "deformation"  # (corner_y, corner_x, xy) µm along x and y, before the matrix
 NEAR_PPM = 20.0  # of an m/z that a user asks for
 
 
@@ -102,6 +104,11 @@ class StoredSpecimen:
         """(3, 3) float64: pixel index (x, y, 1) to level-0 pixels of the slide."""
         return as_matrix(self.facts["matrix"])
 
+    @property
+    def placing(self) -> Placing:
+        """How its pixels lie on the slide: `matrix`, with the deformation where one was found."""
+        return placing_of(self.group)
+
     # the m/z axis
 
     @cached_property
@@ -154,6 +161,56 @@ class StoredSpecimen:
     def coverage(self) -> NDArray[np.float32]:
         """(y, x): the part of a pixel that its slide covers, 0 where none."""
         return np.asarray(np.nan_to_num(self.read("coverage")))
+
+
+def placing_of(group: zarr.Group) -> Placing:
+    """How the pixels of a stored specimen lie on its slide.
+
+    Parameters
+    ----------
+    group
+        Of the specimen, with ``matrix`` and ``pixel_um`` among its attributes, and `DEFORMATION`
+        where there is one.
+
+    Returns
+    -------
+    Placing
+        To level-0 pixels.
+
+    Raises
+    ------
+    InputError
+        The deformation is not one at the corners of its pixels.
+    """
+    facts: Any = group.attrs
+    matrix = as_matrix(facts["matrix"])
+    if DEFORMATION not in group:
+        return matrix
+    rows, columns = array_of(group, "tissue").shape
+    if array_of(group, DEFORMATION).shape != (rows + 1, columns + 1, 2):
+        raise InputError(
+            f"{group.name}: its deformation is of an earlier version; run msiscale register again"
+        )
+    return bent(matrix, read(group, DEFORMATION), PixelSize.of(facts["pixel_um"]))
+
+
+def bent(matrix: Floats, field: NDArray[np.float32], pixel_um: PixelSize) -> GridMap:
+    """A matrix with a stored deformation before it.
+
+    Parameters
+    ----------
+    matrix
+        (3, 3) float64, pixel index to level-0 pixels.
+    field
+        (ny + 1, nx + 1, 2) float32, µm along x and y at the corners of pixels.
+    pixel_um
+        Size of a pixel.
+
+    Returns
+    -------
+    GridMap
+    """
+    return GridMap(matrix, field.astype(np.float64) / [pixel_um.x, pixel_um.y])
 
 
 def nearest_column(axis: NDArray[np.float64], mz: float, within_ppm: float = NEAR_PPM) -> int:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msiscale.errors import NOTE, InputError
-from msiscale.grid import Block, PixelSize, pixel_corners
+from msiscale.grid import Block, PixelSize
+from msiscale.placing import pixel_corners
 from msiscale.slide.classes import roles
 from msiscale.slide.labels import label_fraction, labels
 from msiscale.slide.outlines import Outline
