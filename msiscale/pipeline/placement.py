@@ -166,7 +166,7 @@ def _refusal(specimen: Specimen, why: str) -> str:
     remedy = (
         "--registration given uses what the manifest gives"
         if specimen.landmarks or specimen.matrix
-        else "give the manifest column landmarks or matrix"
+        else "place it by hand with msiscale place, or give the manifest column landmarks or matrix"
     )
     return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}"
 

@@ -315,6 +315,14 @@ STAGES = (
         ),
     ),
     Stage(
+        "place",
+        "Writes a page for each specimen, to place the MSI on its slide by hand in a browser.",
+        None,
+        (Part("place", ("place/{}.html", "place/index.html"), cohort=True),),
+        before=("ingest",),
+        asked_for=True,
+    ),
+    Stage(
         "fuse",
         "Sharpens the measured ion images of a run with its H&E, and scores that.",
         None,

@@ -40,6 +40,7 @@ from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
 from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
 
 PAGES = "report"  #: the folder of the specimens' own pages
+BY_HAND = "place"  #: the folder of the pages of `msiscale place`
 THUMBNAILS = "figures/thumbnail_{}.jpg"
 _OVERLAYS = ("registration", "placement")
 _CAPTIONS = {
@@ -109,7 +110,7 @@ def write_page(out_url: str, specimen: str, *, parts: Sequence[str] | None = Non
 
 def page_of(results: Results, state: State) -> str:
     """Write ``report/<specimen>.html`` from what is known already, and return its path."""
-    shown = of_specimen(results, state)
+    shown = of_specimen(results, state, apart=True)
     title = f"{state.specimen} – msiscale report"
     page = _template(
         "page.html.j2",
@@ -216,8 +217,8 @@ def _thumbnail(results: Results, name: str) -> str:
     return "" if data is None else picture(data, THUMBNAIL)
 
 
-def of_specimen(results: Results, state: State) -> dict[str, Any]:
-    """Everything that the page shows of one specimen."""
+def of_specimen(results: Results, state: State, *, apart: bool = False) -> dict[str, Any]:
+    """Everything that the page shows of one specimen; `apart`: a page of its own."""
     name = state.specimen
     shown = content(results, name)
     return {
@@ -235,8 +236,16 @@ def of_specimen(results: Results, state: State) -> dict[str, Any]:
         "content": shown,
         "made": viewer(shown) if shown else {},
         "overlays": _pictures(results, name, _OVERLAYS),
+        "by_hand": _by_hand(results.out, name, apart=apart),
         "pictures": _pictures(results, name, [k for k in FIGURES if k not in _OVERLAYS]),
     }
+
+
+def _by_hand(out: str, name: str, *, apart: bool) -> str:
+    """Link to the page on which the specimen is placed by hand; "" where there is none."""
+    if not exists(join(out, BY_HAND, f"{name}.html")):
+        return ""
+    return f"{'../' if apart else ''}{BY_HAND}/{quote(name)}.html"
 
 
 def _pictures(results: Results, name: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
