@@ -43,10 +43,12 @@ class Seen:
         self.page.mouse.click(round(x), round(y))
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*start)
+        """From one place to another, both at whole pixels."""
+        mouse, by = self.page.mouse, [round(b - a) for a, b in zip(start, end, strict=True)]
+        x, y = round(start[0]), round(start[1])
+        mouse.move(x, y)
         mouse.down()
-        mouse.move(*end, steps=4)
+        mouse.move(x + by[0], y + by[1], steps=4)
         mouse.up()
 
     def do(self, what: str) -> None:

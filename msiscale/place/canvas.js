@@ -157,14 +157,15 @@ placing.Panel = class {
     if (pair[other]) {
       const at = this.of(other, pair[other]);
       if (both && !pair[side]) this.marker(at, i, mine === other, true);
-      else this.cross(at);
+      else if (!pair[side] || placing.fit.distance(at, this.of(side, pair[side])) > 3) this.cross(at, mine === other);
     }
     if (pair[side]) this.marker(this.of(side, pair[side]), i, mine === side, !pair[other]);
   }
 
-  cross([x, y]) {
-    this.line([[x - 4, y - 4], [x + 4, y + 4]], { colour: "#000", width: 1.5 });
-    this.line([[x - 4, y + 4], [x + 4, y - 4]], { colour: "#000", width: 1.5 });
+  cross([x, y], selected) {
+    const r = selected ? 7 : 4, style = { colour: "#000", width: selected ? 3 : 1.5 };
+    this.line([[x - r, y - r], [x + r, y + r]], style);
+    this.line([[x - r, y + r], [x + r, y - r]], style);
   }
 
   marker([x, y], i, selected, waiting) {

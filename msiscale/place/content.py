@@ -105,10 +105,11 @@ def start_of(
         if specimen.landmarks:
             pairs = np.hstack(read_landmarks(specimen.landmarks)).tolist()
     except InputError as error:
-        said = f"; {error}"
+        given_file = str(specimen.matrix or specimen.landmarks)  # its folder is nobody's business
+        said = f"; {str(error).replace(given_file, PurePosixPath(given_file).name)}"
     if record.get("status") == "done" and "matrix" in record:
         how = record.get("registration", {}).get("method", "")
-        words = "found by the images" if how == "automatic" else f"registered ({how})"
+        words = "the place that the images gave" if how == "automatic" else f"the registration ({how})"
         kind = "found" if how == "automatic" else "given"
         return _start(as_matrix(record["matrix"]), kind, words + said), pairs
     refused = stored.facts.get("placement", {})
@@ -116,7 +117,7 @@ def start_of(
     if why:
         matrix = _known(refused.get("matrix"))
         if matrix is not None:
-            words = f"found by the images, but refused: {why}{said}"
+            words = f"the place that the images gave, which was refused: {why}{said}"
             return _start(matrix, "refused", words), pairs
         said = f"; automatic registration was refused: {why}{said}"
     middle = centred(stored.shape, stored.pixel_um, slide)

@@ -11,7 +11,7 @@ placing.Input = class {
       on("pointermove", (event) => this.move(panel, event));
       on("pointerup", (event) => this.up(panel, event));
       on("pointercancel", (event) => this.up(panel, event, false));
-      on("dblclick", () => { if (app.tool === "outlines") app.close(); });
+      on("dblclick", (event) => this.double(panel, this.at(panel, event)));
       on("wheel", (event) => {
         event.preventDefault();
         const lines = event.deltaMode === 1 ? 33 : 1;
@@ -35,12 +35,11 @@ placing.Input = class {
     const { app } = this, near = (xy) => placing.fit.distance(xy, at) <= reach;
     const { pairs, outlines, draft } = app.state.now;
     if (app.tool === "points") {
-      const sides = app.overlay ? ["msi", "slide"] : [panel.side];
-      for (let i = pairs.length - 1; i >= 0; i--) {
-        for (const side of sides) {
-          // of a whole pair on one panel, the point of the MSI is a cross that is not dragged
-          const shown = pairs[i][side] && (side === panel.side || !pairs[i][panel.side]);
-          if (shown && near(panel.of(side, pairs[i][side]))) return { kind: "pair", i, side };
+      for (const side of app.sides(panel)) {
+        for (let i = pairs.length - 1; i >= 0; i--) {
+          // on one panel the other point of a pair may come to lie just there
+          if (app.overlay && i === app.state.open) continue;
+          if (pairs[i][side] && near(panel.of(side, pairs[i][side]))) return { kind: "pair", i, side };
         }
       }
     }
@@ -65,6 +64,19 @@ placing.Input = class {
     const [dx, dy] = [bx - ax, by - ay], n = dx * dx + dy * dy;
     const t = n > 0 ? Math.min(1, Math.max(0, ((x - ax) * dx + (y - ay) * dy) / n)) : 0;
     return Math.hypot(x - ax - t * dx, y - ay - t * dy);
+  }
+
+  // closes what is drawn; a line of the chosen outline gets a corner more
+  double(panel, at) {
+    const { app } = this, found = this.hit(panel, at, 12);
+    if (app.tool !== "outlines") return;
+    if (app.state.now.draft.length) {
+      app.close();
+    } else if (found && found.vertex === null && app.selected?.i === found.i) {
+      const ring = app.state.now.outlines[found.i].ring.map((xy) => panel.toScreen(xy));
+      const off = ring.map((a, k) => this.beside(at, a, ring[(k + 1) % ring.length]));
+      app.insert(found.i, off.indexOf(Math.min(...off)) + 1, panel.toSlide(at));
+    }
   }
 
   down(panel, event) {

@@ -167,6 +167,9 @@ placing.App = class {
 
   // ---- points and outlines
 
+  // whose points a panel has: on one panel those of the MSI too
+  sides({ side }) { return this.overlay ? ["slide", "msi"] : [side]; }
+
   select(found) { this.selected = found; this.refresh(); }
 
   // a click beside everything; `keys`: the new point is chosen, to be moved by arrows
@@ -176,8 +179,10 @@ placing.App = class {
       const open = state.now.pairs[state.open];
       let { side } = panel;
       if (this.overlay && open) side = open.slide ? "msi" : "slide";
+      const seen = this.wholeSeen(panel);
       const i = state.add(side, panel.from(side, at));
       this.selected = { kind: "pair", i, side };
+      if (seen && !this.wholeSeen(panel)) this.act("whole");  // it went out of sight
     } else if (this.tool === "outlines") {
       const { draft } = state.now, near = (k) => placing.fit.distance(panel.toScreen(draft.at(k)), at) < 9;
       if (draft.length >= 3 && near(0)) return this.close();
@@ -186,6 +191,15 @@ placing.App = class {
       this.selected = null;
     }
     this.refresh();
+  }
+
+  // whether all of the MSI is in view
+  wholeSeen(panel) {
+    const [w, h] = this.content.msi.size, [width, height] = panel.size;
+    return [[0, 0], [w, 0], [w, h], [0, h]].every((corner) => {
+      const [x, y] = panel.of("msi", corner);
+      return x >= 0 && y >= 0 && x <= width && y <= height;
+    });
   }
 
   put(panel, { kind, i, side, vertex }, at, name) {
@@ -221,7 +235,8 @@ placing.App = class {
     if (this.tool === "outlines") {
       all = now.outlines.flatMap(({ ring }, i) => ring.map((_, vertex) => ({ kind: "outline", i, vertex })));
     } else {
-      all = now.pairs.flatMap((pair, i) => (pair[panel.side] ? [{ kind: "pair", i, side: panel.side }] : []));
+      all = now.pairs.flatMap((pair, i) => this.sides(panel).filter((side) => pair[side])
+        .map((side) => ({ kind: "pair", i, side })));
     }
     const at = all.findIndex((one) => JSON.stringify(one) === JSON.stringify(selected));
     const to = at < 0 && by < 0 ? -1 : at + by;
@@ -241,6 +256,11 @@ placing.App = class {
       now.draft = [];
     });
     this.select({ kind: "outline", i: state.now.outlines.length - 1, vertex: null });
+  }
+
+  insert(i, vertex, at) {
+    this.state.change("", ({ outlines }) => { outlines[i].ring.splice(vertex, 0, at); });
+    this.select({ kind: "outline", i, vertex });
   }
 
   giveUp() {
@@ -289,7 +309,7 @@ placing.App = class {
     try {
       const saved = await files.save(file, text(), type, choose);
       if (saved === null) return;
-      state.saved = state.text();
+      state.keep(kind);
       const other = { landmarks: "matrix", matrix: "landmarks" }[kind];
       const clear = other && given[other] ? ` Clear its column ${other}: the manifest has one.` : "";
       this.say(".saved", `${saved} is saved. Give it in the row ${name} of the manifest, column ${column}; then run msiscale register, or run.${clear}`);

@@ -17,13 +17,25 @@ placing.State = class {
     };
     this.past = [];
     this.future = [];
-    this.saved = this.text();
+    this.saved = this.texts();
     this.update();
   }
 
-  text() { return JSON.stringify({ ...this.now, draft: [] }); }
+  texts() {
+    const { base, by, pairs, outlines } = this.now;
+    return { place: JSON.stringify([base, by, pairs]), outlines: JSON.stringify(outlines) };
+  }
 
-  get changed() { return this.text() !== this.saved; }
+  get changed() {
+    const now = this.texts();
+    return now.place !== this.saved.place || now.outlines !== this.saved.outlines;
+  }
+
+  // of what was saved, nothing is lost when the page is left
+  keep(kind) {
+    const part = kind === "outlines" ? kind : "place";
+    this.saved[part] = this.texts()[part];
+  }
 
   // changes by one name that follow each other at once are undone together
   change(name, act) {
@@ -59,14 +71,8 @@ placing.State = class {
   update() {
     const { base, by } = this.now, pairs = this.complete, { fit } = this;
     this.fitted = fit.fit(pairs, this.mpp, this.pixel_um, fit.determinant(base) < 0);
-    this.followed = by === "pairs" && pairs.length > 0;
-    this.matrix = base;
-    if (this.followed && this.fitted) {
-      this.matrix = this.fitted.matrix;
-    } else if (this.followed) {  // one pair, or several in one place, move it
-      const [x, y] = fit.apply(base, pairs[0].msi), [p, q] = pairs[0].slide;
-      this.matrix = fit.after(fit.shift(p - x, q - y), base);
-    }
+    this.followed = by === "pairs" && this.fitted !== null;  // one pair moves nothing yet
+    this.matrix = this.followed ? this.fitted.matrix : base;
     this.inverse = fit.inverse(this.matrix);
     this.residuals = fit.residuals(this.matrix, pairs, this.mpp);
     this.shape = fit.shape(this.matrix, this.mpp, this.pixel_um);

@@ -4,6 +4,7 @@
 placing.words = (() => {
   const um = (v) => (Number.isFinite(v) ? (v < 10 ? v.toFixed(1) : v.toFixed(0)) : "–");
   const px = (v) => (Number.isFinite(v) ? v.toFixed(2) : "–");
+  const both = (v, side) => (Number.isFinite(v) ? `${um(v)} µm = ${px(v / side)} MSI px` : "–");
   const percent = (v) => `${v >= 1 ? "+" : "−"}${Math.abs(100 * (v - 1)).toFixed(1)} %`;
   const element = (name, text = "", more = {}) => Object.assign(document.createElement(name), { textContent: text, ...more });
   const fill = (parent, children) => parent.replaceChildren(...children);
@@ -25,10 +26,10 @@ placing.words = (() => {
 
   const verdict = ({ state: { now, complete, fitted, followed } }) => {
     const n = complete.length, pairs = `${n} pair${n === 1 ? "" : "s"}`;
-    if (!followed) return n ? `Placed by hand; ${pairs} only measured.` : (now.by === "hand" ? "Placed by hand." : "As it starts.");
-    if (!fitted) return n === 1 ? "One pair: the MSI is moved, not turned." : `${pairs} in one place or on one line.`;
-    const kind = fitted.kind === "affine" ? "affine map" : "rotation, one scale and shift";
-    return `${pairs}: ${kind}${fitted.kind === "affine" ? ", by least squares" : ""}.`;
+    if (followed) return `${pairs}: ${fitted.kind === "affine" ? "affine map, by least squares" : "rotation, one scale and shift"}.`;
+    if (now.by === "hand") return `Placed by hand${n ? `; ${pairs} only measured` : ""}.`;
+    if (n > 1) return `${pairs} in one place or on one line.`;
+    return n ? "One pair; two and more place the MSI." : "As it starts.";
   };
 
   const numbers = ({ state }) => {
@@ -36,9 +37,9 @@ placing.words = (() => {
     const rms = residuals.length ? placing.fit.rms(residuals) : NaN;
     const left = followed && fitted ? placing.fit.rms(fitted.left) : NaN;
     return [
-      ["pairs off, rms", `${um(rms)} µm = ${px(rms / side)} MSI px`],
-      ["each left out, rms", `${um(left)} µm = ${px(left / side)} MSI px`],
-      ["stretch against pixel sizes", shape.scales.map(percent).join(", ")],
+      ["pairs off, rms", both(rms, side)],
+      ["each left out, rms", both(left, side)],
+      ["stretch from pixel sizes", shape.scales.map(percent).join(", ")],
       ["rotation", `${shape.degrees.toFixed(1)}°${shape.flipped ? ", mirror image" : ""}`],
     ];
   };
@@ -53,7 +54,7 @@ placing.words = (() => {
         ? `${own.toPrecision(3)} µm a slide pixel are stated, this would need ${(own / scale).toPrecision(3)}`
         : "a pair is misplaced, or too few are far apart"}.`);
     }
-    if (followed && complete.length > 1 && !fitted) found.push("The points lie on one line or in one place: add a pair off the line.");
+    if (complete.length > 1 && !fitted) found.push("The points lie on one line or in one place: add a pair off the line.");
     if (followed && complete.length === 2 && shape.flipped) found.push("Two pairs do not tell a mirror image: register would take it for none. Add a pair, or save the matrix.");
     if (followed && fitted && complete.length > 2) {
       const worst = residuals.indexOf(Math.max(...residuals));
@@ -135,8 +136,8 @@ placing.words = (() => {
     }
     list(app, ".pairs tbody", pairs);
     list(app, "ol.outlines", outlines);
-    $(".none").hidden = state.now.pairs.length > 0;
-    $("[data-do=follow]").hidden = state.followed || !state.complete.length;
+    $(".empty").hidden = state.now.pairs.length > 0;
+    $("[data-do=follow]").hidden = state.now.by !== "hand" || !state.fitted;
     $("[data-do=undo]").disabled = !state.past.length;
     $("[data-do=redo]").disabled = !state.future.length;
     document.querySelectorAll("[data-save=landmarks]").forEach((b) => { b.disabled = !enough; });

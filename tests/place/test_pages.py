@@ -98,7 +98,7 @@ def test_a_refused_place_is_the_start(pages, tmp_path: Path) -> None:
     assert start == {
         "matrix": matrix,
         "kind": "refused",
-        "says": "found by the images, but refused: the images hardly agree",
+        "says": "the place that the images gave, which was refused: the images hardly agree",
     }
 
 
