@@ -33,13 +33,13 @@ class Seen:
 
     def at(self, panel: str, side: str, xy: Any) -> tuple[float, float]:
         """Where a panel shows a point: of the slide (level-0 pixels) or the MSI (indices)."""
-        x, y = self.run(f"app.panels.{panel}.of('{side}', [{xy[0]!r}, {xy[1]!r}])")
+        x, y = self.run(f"app.panels.{panel}.of('{side}', [{float(xy[0])}, {float(xy[1])}])")
         box = self.canvas(panel).bounding_box()
         return box["x"] + 1 + x, box["y"] + 1 + y  # within the border
 
     def click(self, panel: str, side: str, xy: Any) -> None:
         """A real click, at whole pixels as a mouse has them."""
-        x, y = self.at(panel, side, [float(v) for v in xy])
+        x, y = self.at(panel, side, xy)
         self.page.mouse.click(round(x), round(y))
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -120,8 +120,8 @@ def start_of(
             words = f"the place that the images gave, which was refused: {why}{said}"
             return _start(matrix, "refused", words), pairs
         said = f"; automatic registration was refused: {why}{said}"
-    middle = centred(stored.shape, stored.pixel_um, slide)
-    return _start(middle, "none", f"the middle of the MSI on the middle of the slide{said}"), pairs
+    middle, kind = centred(stored.shape, stored.pixel_um, slide), "refused" if why else "none"
+    return _start(middle, kind, f"the middle of the MSI on the middle of the slide{said}"), pairs
 
 
 def _start(matrix: Floats, kind: str, says: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ placing.files = (() => {
 
   const outlines = (all) => `${JSON.stringify({
     type: "FeatureCollection",
+    annotation_origin: [0, 0],  // the corner of level 0, whatever the slide's bounds
     features: all.map(({ name, ring }) => ({
       type: "Feature",
       geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] },

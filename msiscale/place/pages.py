@@ -107,7 +107,9 @@ def place(
         job = Run(out, cohort, chosen, client, lease, debug=debug)
         failed = _without(job, asked)
         wanted = [s for s in cohort if s.name in asked and s.name not in failed]
-        keys = {s.name: _key(job, s, ions) for s in wanted}
+        files = job.identified("place", wanted, _files)
+        wanted = [s for s in wanted if s.name in files]
+        keys = {s.name: _key(job, s, ions, files[s.name]) for s in wanted}
 
         def task(specimen: Specimen) -> Task:
             record = job.record("register", specimen.name) or {}
@@ -170,11 +172,15 @@ def _without(job: Run, asked: Sequence[str]) -> dict[str, str]:
     return failed
 
 
-def _key(job: Run, specimen: Specimen, ions: int) -> str:
+def _files(specimen: Specimen) -> list[Any]:
+    """What tells the files that a page is made of from other versions."""
+    return [identity(file) for file in (specimen.slide, specimen.landmarks, specimen.matrix)]
+
+
+def _key(job: Run, specimen: Specimen, ions: int, files: list[Any]) -> str:
     """All that a page is made of, its scripts among it."""
     record = job.record("register", specimen.name) or {}
     known = [record.get(k) for k in ("status", "digest", "reason")]
-    files = [identity(f) for f in (specimen.slide, specimen.landmarks, specimen.matrix)]
     texts = digest([own(name, "place") for name in (*SCRIPTS, *STYLES)])
     return job.key("place", job.stamp("ingest", specimen), known, files, specimen.mpp, ions, texts)
 

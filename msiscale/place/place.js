@@ -312,7 +312,9 @@ placing.App = class {
       state.keep(kind);
       const other = { landmarks: "matrix", matrix: "landmarks" }[kind];
       const clear = other && given[other] ? ` Clear its column ${other}: the manifest has one.` : "";
-      this.say(".saved", `${saved} is saved. Give it in the row ${name} of the manifest, column ${column}; then run msiscale register, or run.${clear}`);
+      const own = kind === "landmarks" && !state.followed
+        ? " It holds the pairs, not what was placed by hand: for that, save the matrix." : "";
+      this.say(".saved", `${saved} is saved. Give it in the row ${name} of the manifest, column ${column}; then run msiscale register, or run.${clear}${own}`);
     } catch (error) {
       this.say(".saved", `${file} is not saved: ${error.message}`);
     }
