@@ -26,7 +26,9 @@ class Seen:
 
     def run(self, expression: str) -> Any:
         """Of the app, as `app`."""
-        return self.page.evaluate(f"(() => {{ const {{ app }} = placing; return {expression}; }})()")
+        return self.page.evaluate(
+            f"(() => {{ const {{ app }} = placing; return {expression}; }})()"
+        )
 
     def canvas(self, side: str) -> Any:
         return self.page.locator(f"[data-side={side}] canvas")

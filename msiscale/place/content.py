@@ -109,7 +109,9 @@ def start_of(
         said = f"; {str(error).replace(given_file, PurePosixPath(given_file).name)}"
     if record.get("status") == "done" and "matrix" in record:
         how = record.get("registration", {}).get("method", "")
-        words = "the place that the images gave" if how == "automatic" else f"the registration ({how})"
+        words = (
+            "the place that the images gave" if how == "automatic" else f"the registration ({how})"
+        )
         kind = "found" if how == "automatic" else "given"
         return _start(as_matrix(record["matrix"]), kind, words + said), pairs
     refused = stored.facts.get("placement", {})

@@ -62,11 +62,9 @@ def images(stored: StoredSpecimen, ions: int) -> dict[str, Any]:
 
 
 def strongest(stored: StoredSpecimen, most: int) -> list[int]:
-    """Columns of the ions whose square roots vary most, by ascending m/z.
-
-    Noise of counting adds as much to the variance of any root, so that weak ions come last and
-    strong ones without structure do not come first.
-    """
+    """Columns of the ions whose square roots vary most, by ascending m/z."""
+    # noise of counting adds as much to the variance of any root, so that weak ions come last and
+    # strong ones without structure do not come first
     n = np.zeros(len(stored.mz))
     first, second = np.zeros_like(n), np.zeros_like(n)
     for _, tile in _tiles(stored, _TILE):

@@ -17,8 +17,8 @@ from msiscale.pipeline.places import files_of, located
 from msiscale.pipeline.stages import COHORT
 from msiscale.pipeline.tasks import Task
 from msiscale.place.content import content
-from msiscale.report.html import BY_HAND
 from msiscale.report.frame import framed, own, templates
+from msiscale.report.html import BY_HAND
 from msiscale.store import Ledger, StoredSpecimen, absolute, digest, exists, join, write_bytes
 from msiscale.store.lease import held
 from msiscale.store.seen import check_seen, sharing

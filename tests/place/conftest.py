@@ -39,7 +39,9 @@ class Pages:
     def content(self, name: str) -> dict[str, Any]:
         """What the page of a specimen holds."""
         text = self.page(name).read_text()
-        found = re.search(r'<script type="application/json" id="content">(.*?)</script>', text, re.S)
+        found = re.search(
+            r'<script type="application/json" id="content">(.*?)</script>', text, re.S
+        )
         assert found is not None
         return json.loads(found[1])
 
