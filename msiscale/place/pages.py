@@ -28,8 +28,8 @@ IONS = 24  #: ion images of a page, at most
 MOST_IONS = 200
 NEEDED = ("ingest", "register")
 SCRIPTS = (
-    *("unpack.js", "fit.js", "state.js", "files.js", "canvas.js", "input.js", "words.js"),
-    "place.js",
+    *("unpack.js", "fit.js", "state.js", "files.js", "canvas.js"),
+    *("msi.js", "input.js", "words.js", "place.js"),
 )
 STYLES = ("report.css", "place.css")
 

@@ -3,7 +3,7 @@
 
 placing.App = class {
   constructor(content, levels, pictures) {
-    Object.assign(this, { content, levels, pictures, opacity: 0.4, tool: "points" });
+    Object.assign(this, { content, pictures, opacity: 0.4, tool: "points" });
     Object.assign(this, { selected: null, linked: true, overlay: false, mpp: content.slide.mpp });
     this.$ = (selector) => document.querySelector(selector);
     this.state = new placing.State(content);
@@ -13,8 +13,8 @@ placing.App = class {
     for (const side of ["slide", "msi"]) {
       this.panels[side] = new placing.Panel(this.$(`[data-side=${side}] canvas`), side, this);
     }
-    this.shown = document.createElement("canvas");
-    [this.shown.width, this.shown.height] = content.msi.size.map((n) => Math.ceil(n / content.msi.step));
+    this.msi = new placing.MsiImage(content, levels);
+    this.shown = this.msi.canvas;
     this.input = new placing.Input(this);
     this.controls();
     this.image("0");
@@ -120,49 +120,15 @@ placing.App = class {
   // ---- the MSI's image
 
   nearest(mz) {
-    const ions = this.content.msi.images.map((image, i) => ({ ...image, i })).filter((o) => o.kind === "ion");
-    if (!ions.length || !Number.isFinite(mz)) return;
-    const best = ions.reduce((a, b) => (Math.abs(b.mz - mz) < Math.abs(a.mz - mz) ? b : a));
-    this.set("image").value = String(best.i);
-    this.image(String(best.i));
+    const best = this.msi.nearest(mz);
+    if (best === null) return;
+    this.set("image").value = best;
+    this.image(best);
   }
 
   image(value) {
-    const { width, height } = this.shown, n = width * height, { images } = this.content.msi;
-    const context = this.shown.getContext("2d"), pixels = context.createImageData(width, height);
-    const row = (k) => this.levels.subarray(k * n, (k + 1) * n);
-    const rows = value === "modes"
-      ? images.flatMap((image, k) => (image.kind === "mode" ? [row(k)] : [])) : [row(Number(value))];
-    const palette = this.content.colours[this.set("colours").value].map((c) => parseInt(c.slice(1, 7), 16));
-    const [low, high] = rows.length === 1 ? this.spread(rows[0]) : [0, 254];
-    for (let i = 0; i < n; i++) {
-      if (rows[0][i] === 255) continue;  // not measured
-      if (rows.length === 1) {
-        const level = Math.min(255, Math.max(0, Math.round(255 * (rows[0][i] - low) / (high - low))));
-        const rgb = palette[level];
-        pixels.data.set([rgb >> 16, (rgb >> 8) & 255, rgb & 255, 255], 4 * i);
-      } else {
-        pixels.data.set([rows[0][i], rows[1][i], rows[2][i], 255], 4 * i);
-      }
-    }
-    context.putImageData(pixels, 0, 0);
-    this.$(".shown").textContent = value === "modes" ? "three modes as colours" : images[Number(value)].label;
+    this.say(".shown", this.msi.show(value, this.set("colours").value));
     this.redraw();
-  }
-
-  // levels that all but half a percent of the pixels lie between
-  spread(levels) {
-    const counts = new Array(256).fill(0);
-    for (const level of levels) counts[level]++;
-    const known = levels.length - counts[255];
-    let [low, high, below] = [0, 254, 0];
-    for (let k = 0, seen = 0; k < 255; k++) {
-      seen += counts[k];
-      if (seen <= 0.005 * known) low = k;
-      if (below < 0.995 * known) high = k;
-      below = seen;
-    }
-    return high > low ? [low, high] : [low, low + 1];
   }
 
   // ---- points and outlines
