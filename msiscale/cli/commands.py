@@ -208,6 +208,39 @@ def withdraw(url: str, specimens: tuple[str, ...]) -> None:
 
 @cli.command(
     section=COHORT,
+    help=f"{stage_named('place').help}\n\nRuns ingest and register first where they are missing; "
+    "the options are of a run that is not there yet.",
+)
+@click.argument("manifest")
+@out_option
+@option("--specimen specimens", "Only this specimen; may be repeated", multiple=True)
+@option("--ions", "Ion images of a page, at most", 24, type=click.IntRange(1, 200))
+@choices("ingest", "register")
+@where
+@click.pass_context
+def place(
+    context: click.Context,
+    /,
+    manifest: str,
+    out: str,
+    specimens: tuple[str, ...],
+    ions: int,
+    **words: Any,
+) -> None:
+    from msiscale.cluster import Where
+    from msiscale.place import place as write_pages
+
+    config, debug = configured(words), context.obj["debug"]
+    said = {"specimens": specimens, "ions": ions, "config": config, "debug": debug}
+    found = write_pages(manifest, out, where=Where(**words), **said)
+    for url in found.pages.values():
+        click.echo(url)
+    click.echo(f"open {found.index} in a browser")
+    _told(context, found.failed, " has no page")
+
+
+@cli.command(
+    section=COHORT,
     help=f"{stage_named('ablate').help}\n\nGive the same options as for the finished run at --out.",
 )
 @click.argument("manifest")

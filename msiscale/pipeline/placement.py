@@ -223,7 +223,7 @@ def _refusal(specimen: Specimen, why: str, *, found: bool = True) -> str:
     remedy = (
         "--registration given uses what the manifest gives"
         if specimen.landmarks or specimen.matrix
-        else "give the manifest column landmarks or matrix"
+        else "place it by hand with msiscale place, or give the manifest column landmarks or matrix"
     )
     accept = f", or --accept {specimen.name} if its figure shows that the place is right"
     return f"{specimen.slide}: {REFUSED} for {specimen.name}: {why}; {remedy}{accept * found}"

@@ -317,6 +317,14 @@ STAGES = (
         ),
     ),
     Stage(
+        "place",
+        "Writes a page for each specimen, to place the MSI on its slide by hand in a browser.",
+        None,
+        (Part("place", ("place/{}.html", "place/index.html"), cohort=True),),
+        before=("ingest",),
+        asked_for=True,
+    ),
+    Stage(
         "fuse",
         "Sharpen the measured ion images of a run with its H&E, and score the result.",
         None,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
 from bokeh.resources import INLINE
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from msiscale.report import tables
@@ -21,6 +18,7 @@ from msiscale.report.data import MODELS, OUTSIDE, Results, State
 from msiscale.report.document import embedded
 from msiscale.report.evidence import left_out
 from msiscale.report.figures import FIGURES, figure_path
+from msiscale.report.frame import framed, script_digest, templates
 from msiscale.report.headline import notes
 from msiscale.report.headline import table as headline_table
 from msiscale.report.plots import cohort_plots
@@ -42,6 +40,7 @@ from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
 from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
 
 PAGES = "report"  #: the folder of the specimens' own pages
+BY_HAND = "place"  #: the folder of the pages of `msiscale place`
 THUMBNAILS = "figures/thumbnail_{}.jpg"
 _OVERLAYS = ("registration", "placement")
 _CAPTIONS = {
@@ -111,7 +110,7 @@ def write_page(out_url: str, specimen: str, *, parts: Sequence[str] | None = Non
 
 def page_of(results: Results, state: State) -> str:
     """Write ``report/<specimen>.html`` from what is known already, and return its path."""
-    shown = of_specimen(results, state)
+    shown = of_specimen(results, state, apart=True)
     title = f"{state.specimen} – msiscale report"
     page = _template(
         "page.html.j2",
@@ -175,7 +174,7 @@ def _shown(section: Section, results: Results, plots: dict[str, Any]) -> Markup:
     macros = '{% from "macros.html.j2" import cells, plot with context %}\n'
     values = {make.__name__: make(results) for make in section.values}
     rows_of = {t.name: len(results.table(t)) for t in TABLES}
-    template = _environment().from_string(f"{macros}{section.html}\n")
+    template = templates("report").from_string(f"{macros}{section.html}\n")
     words = {"plots": plots, "rows_of": rows_of, "study": results.is_study}
     return Markup(template.render(**words, **values))
 
@@ -218,8 +217,8 @@ def _thumbnail(results: Results, name: str) -> str:
     return "" if data is None else picture(data, THUMBNAIL)
 
 
-def of_specimen(results: Results, state: State) -> dict[str, Any]:
-    """Everything that the page shows of one specimen."""
+def of_specimen(results: Results, state: State, *, apart: bool = False) -> dict[str, Any]:
+    """Everything that the page shows of one specimen; `apart`: a page of its own."""
     name = state.specimen
     shown = content(results, name)
     return {
@@ -237,8 +236,16 @@ def of_specimen(results: Results, state: State) -> dict[str, Any]:
         "content": shown,
         "made": viewer(shown) if shown else {},
         "overlays": _pictures(results, name, _OVERLAYS),
+        "by_hand": _by_hand(results.out, name, apart=apart),
         "pictures": _pictures(results, name, [k for k in FIGURES if k not in _OVERLAYS]),
     }
+
+
+def _by_hand(out: str, name: str, *, apart: bool) -> str:
+    """Link to the page on which the specimen is placed by hand; "" where there is none."""
+    if not exists(join(out, BY_HAND, f"{name}.html")):
+        return ""
+    return f"{'../' if apart else ''}{BY_HAND}/{quote(name)}.html"
 
 
 def _pictures(results: Results, name: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
@@ -252,48 +259,14 @@ def _library() -> tuple[str, str]:
     """Bokeh's script, compressed, as text; and its digest for the page's policy."""
     (script,) = [s for s in INLINE.js_raw if "root.Bokeh" in s]
     packed = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode("ascii")
-    return packed, _digest(script)
-
-
-def _digest(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-
-
-def _own(name: str) -> str:
-    text = files("msiscale.report").joinpath(name).read_text(encoding="utf-8")
-    assert "</script" not in text
-    return text
+    return packed, script_digest(script)
 
 
 def _frame_of(title: str, *, drawn: bool = True) -> dict[str, Any]:
-    """What every page has: style, scripts where something is drawn, and a policy for no others."""
-    library, digest = _library()
-    scripts = [_own("loader.js"), _own("report.js")] if drawn else []
-    digests = [digest, *map(_digest, scripts)] if drawn else []
-    allowed = " ".join(f"'{d}'" for d in digests) or "'none'"
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
-    return {
-        "title": title,
-        "style": _own("report.css"),
-        "library": library,
-        "scripts": scripts,
-        "policy": f"{policy}; base-uri 'none'; form-action 'none'",
-    }
-
-
-# Jinja compiles a template once an environment
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("msiscale", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Bokeh defines a model where it is first met: the order of the keys has a meaning
-    made.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    return made
+    """What every page has: style, and scripts where something is drawn."""
+    library, digest = _library() if drawn else ("", "")
+    scripts = ["unpack.js", "loader.js", "report.js"] if drawn else []
+    return framed(title, ["report.css"], scripts, library=library, digest=digest)
 
 
 def plain_page(template: str, title: str, **words: Any) -> str:
@@ -302,4 +275,4 @@ def plain_page(template: str, title: str, **words: Any) -> str:
 
 
 def _template(name: str, **words: Any) -> str:
-    return _environment().get_template(name).render(**words)
+    return templates("report").get_template(name).render(**words)

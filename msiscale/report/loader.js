@@ -2,24 +2,12 @@
 // digests run, and this is one of them.
 "use strict";
 
-const unpacked = async (text) => {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
-};
-
-window.msiscale = {
-  unpacked,
-  ready: (async () => {
-    if (typeof DecompressionStream === "undefined") {
-      throw new Error("this browser is too old: it has no DecompressionStream");
-    }
-    const packed = document.getElementById("library").textContent;
-    const script = document.createElement("script");
-    script.textContent = new TextDecoder().decode(await unpacked(packed));
-    document.head.append(script);
-    if (typeof Bokeh === "undefined") {
-      throw new Error("the library that draws did not start");
-    }
-  })(),
-};
+msiscale.ready = (async () => {
+  const packed = document.getElementById("library").textContent;
+  const script = document.createElement("script");
+  script.textContent = new TextDecoder().decode(await msiscale.unpacked(packed));
+  document.head.append(script);
+  if (typeof Bokeh === "undefined") {
+    throw new Error("the library that draws did not start");
+  }
+})();

@@ -59,29 +59,6 @@
     await embed(json(source), hosts);
   };
 
-  // ---- arrays
-
-  const KINDS = {
-    uint8: Uint8Array, int16: Int16Array, uint32: Uint32Array,
-    float32: Float32Array, float64: Float64Array,
-  };
-
-  const unpack = async ({ arrays, data }) => {
-    const buffer = await msiscale.unpacked(data);
-    const found = {};
-    for (const [name, dtype, shape, offset] of arrays) {
-      const Kind = KINDS[dtype], n = shape.reduce((a, b) => a * b, 1);
-      if (dtype === "int16") {  // all first bytes, then all second ones
-        const bytes = new Uint8Array(buffer, offset, 2 * n), values = new Int16Array(n);
-        for (let i = 0; i < n; i++) values[i] = bytes[i] | (bytes[n + i] << 8);
-        found[name] = values;
-      } else {
-        found[name] = new Kind(buffer, offset, n);
-      }
-    }
-    return found;
-  };
-
   // ---- a specimen
 
   class Specimen {
@@ -466,7 +443,7 @@
     try {
       const content = json($(section, "script.content"));
       const made = json($(section, "script.made"));
-      const specimen = new Specimen(section, content, await unpack(content.packed));
+      const specimen = new Specimen(section, content, await msiscale.arrays(content.packed));
       await specimen.draw(made);
       say(section, "");
     } catch (error) {

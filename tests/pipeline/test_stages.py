@@ -23,6 +23,7 @@ from msiscale.pipeline.stages import PARTS, STAGES, owners, stage_of
 from msiscale.pipeline.status import status
 from msiscale.pipeline.verify import verify
 from msiscale.pipeline.withdraw import withdraw
+from msiscale.place import place
 from msiscale.report import apart
 from msiscale.simulate import simulate
 from msiscale.store import Ledger
@@ -79,6 +80,7 @@ def everything(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Path
         fuse(manifest, out, factors=(2,), ions=2, encoder=CHOSEN["encoder"], **where)
         ablations.ablate(manifest, out, config, **where)
         power(out, where=Where(**where))
+        assert place(manifest, out, **where).failed == {}
         said = rank(manifest, out, config, [CHOSEN["encoder"]], ("centred",), **where)
         assert said[-1].endswith("rank.html")
     return Path(out)
