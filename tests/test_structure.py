@@ -16,7 +16,7 @@ ROOMS = (
     *("errors", "log", "ranges", "threads", "grid", "store", "csr", "saving", "config"),
     *("config_schema", "cohort", "notices", "work", "cluster", "msi", "slide", "regridding"),
     *("registration", "features", "models", "biomarkers", "fusion", "simulate", "report"),
-    *("prediction", "export", "pipeline", "demo", "cli", "__main__"),
+    *("prediction", "export", "pipeline", "starting", "doctor", "demo", "cli", "__main__"),
 )
 PUBLIC = ROOT / "__init__.py"  # the names of the package, found when they are asked for
 
