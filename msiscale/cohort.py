@@ -26,6 +26,7 @@ COLUMNS = (*REQUIRED, "patient", "annotation", "landmarks", "matrix", *NUMBERS, 
 RESERVED = ("all", "axis", "cohort", "folds")  # specimens by these names would meet our own files
 RESERVED_PATIENTS = ("all", "final")  # and patients our own folds
 MOST_ROWS = 1_000_000
+FIRST = "first row"  # attribute of a table: the number of the first row under its header
 _WORDS: dict[str, dict[str, Any]] = {  # what may be written in a column, and what it stands for
     "polarity": {"": None, "+": "+", "-": "-", "positive": "+", "negative": "-"},
     "ms_level": {"": None, **{f"{n}{end}": n for n in range(1, 10) for end in ("", ".0")}},
@@ -125,7 +126,8 @@ def read_manifest(path: str) -> Cohort:
         except InputError as error:
             return error
 
-    rows = list(enumerate(zip(names, table.to_dict("records"), strict=True), 2))
+    first = table.attrs.get(FIRST, 2)
+    rows = list(enumerate(zip(names, table.to_dict("records"), strict=True), first))
     for (number, (name, _)), found in zip(rows, at_once(read, rows), strict=True):
         if isinstance(found, InputError):
             problems[name if _NAME.fullmatch(name) else f"row{number}"] = str(found)
@@ -140,14 +142,18 @@ def _read_table(path: str) -> pd.DataFrame:
             if path.lower().endswith((".parquet", ".pq")):
                 return _parquet(path, file)
             data = file.read()
-            return pd.read_csv(
+            notes = [n for n, line in enumerate(data.split(b"\n")) if _is_comment(line)]
+            found = pd.read_csv(
                 io.BytesIO(data),
                 dtype=str,
                 keep_default_na=False,
                 skipinitialspace=True,
                 encoding="utf-8-sig",
-                skiprows=[n for n, line in enumerate(data.split(b"\n")) if _is_comment(line)],
+                skiprows=notes,
             ).rename(columns=lambda c: str(c).strip())
+            head = next((i for i, n in enumerate(notes) if i != n), len(notes))
+            found.attrs[FIRST] = head + 2  # as a table program counts the rows
+            return found
     except FileNotFoundError:
         raise InputError(f"{path}: no such manifest; give the path of a CSV file") from None
     except InputError:

@@ -46,10 +46,10 @@ def store(asked: Asked) -> Iterator[Finding]:
     """The output can be written, read and created in only once, and keeps our time."""
     if asked.out is None:
         return
-    folder = asked.out if is_url(asked.out) else str(_nearest(local_path(asked.out)))
-    url = join(folder, f".msiscale-doctor-{secrets.token_hex(6)}.json")
     data = b'{"written by": "msiscale doctor"}\n'
     try:
+        folder = asked.out if is_url(asked.out) else str(_nearest(local_path(asked.out)))
+        url = join(folder, f".msiscale-doctor-{secrets.token_hex(6)}.json")
         made = create_bytes(url, data)
         at = time.time()
         try:
@@ -85,7 +85,10 @@ def disk(asked: Asked) -> Iterator[Finding]:
         if size is not None:
             yield Finding("results", "ok", f"some {gib(size)} before compression")
         return
-    free = shutil.disk_usage(_nearest(local_path(asked.out))).free
+    try:
+        free = shutil.disk_usage(_nearest(local_path(asked.out))).free
+    except (InputError, OSError):  # said by the probe of the store
+        return
     value = f"{gib(free)} free at {asked.out}{about}"
     if size is None or free >= size:
         yield Finding("disk", "ok", value)
@@ -107,9 +110,12 @@ def scratch(asked: Asked) -> Iterator[Finding]:
 
 
 def _nearest(path: Path) -> Path:
-    """The folder itself, or the one around it that is there."""
+    """The folder itself, or the one around it that is there. InputError where that is a file."""
     path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: is a file and no folder; name another --out")
+    return there
 
 
 def _estimate(asked: Asked) -> float | None:

@@ -61,8 +61,8 @@ class Asked:
         """The address of a scheduler that runs, where one is named or Dask is configured so."""
         named = self.where.scheduler
         if named is None and self.where.elsewhere:
-            return dask.config.get("scheduler-address", None)
-        return named
+            named = dask.config.get("scheduler-address", None)
+        return None if named is None else str(named)
 
     @cached_property
     def settings(self) -> Settings | None:
@@ -93,4 +93,6 @@ Probe = Callable[[Asked], Iterable[Finding]]
 
 def gib(size: float) -> str:
     """Bytes as a person reads them."""
+    if size < GIB:
+        return f"{size / 2**20:,.0f} MiB"
     return f"{size / GIB:.3g} GiB" if size < 100 * GIB else f"{size / GIB:,.0f} GiB"

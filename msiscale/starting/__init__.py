@@ -67,8 +67,8 @@ def begin(
     yield f"{out}: {n} specimen{'' if n == 1 else 's'}"
     yield from _patients(groups, [row.name for row in pairs.rows])
     yield from pairs.doubts
-    for file in pairs.left[:SHOWN]:
-        yield f"not paired: {file.path} ({file.role})"
+    for left in pairs.left[:SHOWN]:
+        yield f"not paired: {left.path} ({left.role})"
     if len(pairs.left) > SHOWN:
         yield f"not paired: {len(pairs.left) - SHOWN} more, which {out} lists at its end"
     yield f"{config_out}: every option with its default; none is chosen that you have not named"
