@@ -104,7 +104,7 @@ def check(
     for line in [*(line for each in found.understood for line in each.lines()), *found.problems]:
         click.echo(line)
     if found.of_machine:
-        click.echo("msiscale doctor, with the same words, says what this machine has and lacks")
+        click.echo("msiscale doctor with the same options says what is missing on this machine")
     counts = []
     for kind, some in kinds.items():
         told = [*lines(some)]

@@ -52,9 +52,9 @@ def doctor(
     as_json: bool,
     **words: Any,
 ) -> None:
-    """Say what this machine has, and what it lacks for what is asked; exit 1 where it lacks it.
+    """Say what this machine has and what is missing for the run that you plan; exit 1 if any is.
 
-    Give it the same words as run. Nothing is computed, and nothing is left behind.
+    Give it the options of your run. Nothing is computed, and nothing is left behind.
     """
     from msiscale.cluster import Where
     from msiscale.doctor import Asked, findings

@@ -18,7 +18,7 @@ def show(url: str, looks: Iterable[list[str]]) -> None:
         for texts in looks:
             if terminal:
                 click.clear()
-                click.echo(f"{url} at {time.strftime('%H:%M:%S')} (Ctrl-C ends the watching only)")
+                click.echo(f"{url} at {time.strftime('%H:%M:%S')} (Ctrl-C stops watching, not the run)")
                 click.echo("\n".join(f"  {text}" for text in texts or ["nothing is done yet"]))
                 continue
             line = ", ".join(texts) or "nothing is done yet"
@@ -26,5 +26,5 @@ def show(url: str, looks: Iterable[list[str]]) -> None:
                 click.echo(f"{time.strftime('%H:%M:%S')} {line}")
                 said, last = time.monotonic(), line
     except KeyboardInterrupt:
-        click.echo("msiscale: the watching has ended; a run that was going on still is", err=True)
+        click.echo("msiscale: no longer watching; the run itself goes on", err=True)
         raise click.exceptions.Exit(130) from None

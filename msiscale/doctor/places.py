@@ -68,7 +68,7 @@ def store(asked: Asked) -> Iterator[Finding]:
         value, _, remedy = NO_CREATE_ONLY.partition("; ")
         yield Finding("store", "missing", f"{asked.out}: {value}", remedy)
         return
-    yield Finding("store", "ok", f"{asked.out} can be read, written and created in only once")
+    yield Finding("store", "ok", f"{asked.out} can be read and written, with create-only writes")
     skew = None if written is None else written - at
     if skew is not None and abs(skew) > SKEW_S:
         value = f"the clock of {folder} is {skew:+.0f} s from that of this machine"

@@ -71,20 +71,20 @@ def begin(
         yield f"not paired: {left.path} ({left.role})"
     if len(pairs.left) > SHOWN:
         yield f"not paired: {len(pairs.left) - SHOWN} more, which {out} lists at its end"
-    yield f"{config_out}: every option with its default; none is chosen that you have not named"
+    yield f"{config_out}: every option with its default, as comments to change"
     yield f"next: msiscale check {out} --config {config_out}"
 
 
 def _patients(groups: dict[str, str], names: list[str]) -> Iterator[str]:
     if not groups:
         yield (
-            "patients: none is told by the names, so each specimen is a patient of its own; fill "
-            "the column patient where two are of one, for example P01"
+            "patients: the names do not tell them, so each specimen counts as a patient of its own; "
+            "fill in the column patient where two are of one patient, for example P01"
         )
         return
     n = len({*groups.values()})
     yield (
-        f"patients: guessed from what stands before the first _ of a name: {n} patients of "
+        f"patients: guessed from the part of each name before its first _: {n} patients of "
         f"{len(names)} specimens, such as {groups[names[0]]} of {names[0]}; correct the column "
         "patient where this is not so"
     )

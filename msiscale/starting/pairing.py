@@ -86,8 +86,8 @@ def _fitting(one: Found, others: list[Found], rivals: list[Found], pairs: Pairs)
     if len(fits) > 1:
         names = ", ".join(str(f.path) for f in fits[:4]) + (" and others" if len(fits) > 4 else "")
         pairs.doubts.append(
-            f"{one.path}: {len(fits)} files fit as its {fits[0].role} ({names}); none is taken, "
-            f"name one in the column {fits[0].role}"
+            f"{one.path}: {len(fits)} files could be its {fits[0].role} ({names}); none was taken, "
+            "so write the right one into the manifest"
         )
         return None
     return fits[0] if fits else None

@@ -101,7 +101,7 @@ def test_ctrl_c_ends_the_watching_only(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(Exit) as stopped:
         watching.show("run", looks())  # type: ignore[arg-type]
     assert stopped.value.exit_code == 130
-    assert "a run that was going on still is" in capsys.readouterr().err
+    assert "the run itself goes on" in capsys.readouterr().err
 
 
 def test_a_terminal_is_drawn_again(

@@ -68,7 +68,7 @@ def test_of_several_that_fit_none_is_taken_and_that_is_said(tmp_path: Path) -> N
     found = paired(files_in(touch(tmp_path, "m/P1.imzML", "s/P1_a.svs", "s/P1_b.svs")))
     assert found.rows == [] and len(found.left) == 3
     (doubt,) = found.doubts
-    assert "2 files fit as its slide" in doubt and "P1_a.svs" in doubt
+    assert "2 files could be its slide" in doubt and "P1_a.svs" in doubt
 
 
 def test_outlines_landmarks_and_matrices_are_known_by_what_they_hold(tmp_path: Path) -> None:
