@@ -18,7 +18,7 @@ def show(url: str, looks: Iterable[list[str]]) -> None:
         for texts in looks:
             if terminal:
                 click.clear()
-                click.echo(f"{url} at {time.strftime('%H:%M:%S')} (Ctrl-C stops watching, not the run)")
+                click.echo(f"{url} at {time.strftime('%H:%M:%S')} (Ctrl-C stops the watching only)")
                 click.echo("\n".join(f"  {text}" for text in texts or ["nothing is done yet"]))
                 continue
             line = ", ".join(texts) or "nothing is done yet"

@@ -78,8 +78,8 @@ def begin(
 def _patients(groups: dict[str, str], names: list[str]) -> Iterator[str]:
     if not groups:
         yield (
-            "patients: the names do not tell them, so each specimen counts as a patient of its own; "
-            "fill in the column patient where two are of one patient, for example P01"
+            "patients: the names do not tell them, so each specimen counts as a patient of "
+            "its own; fill in the column patient where two are of one patient, for example P01"
         )
         return
     n = len({*groups.values()})

@@ -75,8 +75,15 @@ def _fitting(one: Found, others: list[Found], rivals: list[Found], pairs: Pairs)
         fits = [other for other in others if n and _common(one, other) == n]
     if not fits:
         near = [other for other in others if other.path.parent == one.path.parent]
+        near = [other for other in near if not other.picture] or near
         alone = sum(rival.path.parent == one.path.parent for rival in rivals) == 1
-        fits = near if alone and len(near) == 1 else []
+        if not alone or len(near) != 1:
+            return None
+        pairs.doubts.append(
+            f"{one.path}: {near[0].path.name} is taken as its {near[0].role}, as there is no other "
+            "in that folder; see whether that is so"
+        )
+        return near[0]
     if len(fits) > 1:
         fits = [f for f in fits if not f.picture] or fits
     if len(fits) > 1:

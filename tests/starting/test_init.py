@@ -71,6 +71,13 @@ def test_of_several_that_fit_none_is_taken_and_that_is_said(tmp_path: Path) -> N
     assert "2 files could be its slide" in doubt and "P1_a.svs" in doubt
 
 
+def test_a_pair_that_only_its_folder_tells_is_said(tmp_path: Path) -> None:
+    found = paired(files_in(touch(tmp_path, "k1/run9.imzML", "k1/scan.svs", "k1/photo.png")))
+    (doubt,) = found.doubts
+    assert "scan.svs is taken as its slide" in doubt
+    assert [file.path.name for file in found.left] == ["photo.png"]
+
+
 def test_outlines_landmarks_and_matrices_are_known_by_what_they_hold(tmp_path: Path) -> None:
     (tmp_path / "A points.csv").write_text("slide_x, slide_y, msi_x, msi_y\n1,2,3,4\n")
     (tmp_path / "A.csv").write_text("x,y,100.1\n1,2,3\n")
