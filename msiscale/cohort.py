@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import stat
 from collections import Counter
@@ -35,6 +36,7 @@ _YES_OR_NO = {"": False, "no": False, "false": False, "0": False} | {
     "true": True,
     "1": True,
 }
+FIRST = "first row"  # attribute of a table: the number of the first row under its header
 _WORDS: dict[str, dict[str, Any]] = {  # what may be written in a column, and what it stands for
     "registration": {"": None, "accept": "accept"},
     "polarity": {"": None, "+": "+", "-": "-", "positive": "+", "negative": "-"},
@@ -96,7 +98,7 @@ class Cohort:
 
 
 def read_manifest(path: str) -> Cohort:
-    """Read a manifest (CSV, or Parquet with the same columns).
+    """Read a manifest (CSV, or Parquet with the same columns); lines of CSV with # are comments.
 
     Returns
     -------
@@ -141,7 +143,8 @@ def read_manifest(path: str) -> Cohort:
         except InputError as error:
             return error
 
-    rows = list(enumerate(zip(names, table.to_dict("records"), strict=True), 2))
+    first = table.attrs.get(FIRST, 2)
+    rows = list(enumerate(zip(names, table.to_dict("records"), strict=True), first))
     for (number, (name, _)), found in zip(rows, at_once(read, rows), strict=True):
         if isinstance(found, InputError):
             problems[name if _NAME.fullmatch(name) else f"row{number}"] = str(found)
@@ -155,9 +158,19 @@ def _read_table(path: str) -> pd.DataFrame:
         with open_file(path) as file:
             if path.lower().endswith((".parquet", ".pq")):
                 return _parquet(path, file)
-            return pd.read_csv(
-                file, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+            data = file.read()
+            notes = [n for n, line in enumerate(data.split(b"\n")) if _is_comment(line)]
+            found = pd.read_csv(
+                io.BytesIO(data),
+                dtype=str,
+                keep_default_na=False,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                skiprows=notes,
             ).rename(columns=lambda c: str(c).strip())
+            head = next((i for i, n in enumerate(notes) if i != n), len(notes))
+            found.attrs[FIRST] = head + 2  # as a table program counts the rows
+            return found
     except FileNotFoundError:
         raise InputError(f"{path}: no such manifest; give the path of a CSV file") from None
     except InputError:
@@ -168,6 +181,11 @@ def _read_table(path: str) -> pd.DataFrame:
     except (IsADirectoryError, PermissionError, OSError) as error:
         text = str(error).splitlines()[0]
         raise InputError(f"{path}: the manifest cannot be read ({text})") from None
+
+
+def _is_comment(line: bytes) -> bool:
+    """Whether a line is for people; table programs put quotes around one that has a comma."""
+    return line.removeprefix(b"\xef\xbb\xbf").lstrip(b' \t"').startswith(b"#")
 
 
 def _parquet(path: str, file: BinaryIO) -> pd.DataFrame:
@@ -197,19 +215,24 @@ def _specimen(
     path: str, name: str, row: Mapping[Any, Any], number: int, silent: set[str]
 ) -> Specimen:
     if not name:
-        raise InputError(f"{path}: row {number} has no specimen id; give it a unique one")
+        raise InputError(
+            f"{path}: row {number} has no specimen id; give it a unique one in the "
+            f"column specimen, for example S{number - 1:02d}"
+        )
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{path}: specimen {name!r} (row {number}): use letters, digits, '.', '_' and '-', "
-            "starting with a letter or digit"
+            "starting with a letter or digit, for example P01_A"
         )
     where = f"{path}: specimen {name}"
     if name in RESERVED or name.endswith(".json"):
         raise InputError(f"{where}: results use that name themselves; give it another")
     files = {c: _resolve(path, _text(row.get(c))) for c in FILES}
-    for column in ("msi", "slide"):
+    for column, example in (("msi", f"msi/{name}.imzML"), ("slide", f"slides/{name}.svs")):
         if files[column] is None:
-            raise InputError(f"{where}: the column {column!r} is empty; name its file")
+            raise InputError(
+                f"{where}: the column {column!r} is empty; name its file, for example {example}"
+            )
     if files["landmarks"] and files["matrix"]:
         raise InputError(f"{where}: both 'landmarks' and 'matrix' are given; keep one")
     for column, file in files.items():
@@ -217,8 +240,8 @@ def _specimen(
             bare = split_scene(file)[0] if column == "slide" else file
             _check_file(path, where, column, bare, silent)
     said: dict[str, Any] = {
-        "mpp": _positive(where, "mpp", _text(row.get("mpp"))),
-        "pixel_um": _pixel_um(where, _text(row.get("pixel_um"))),
+        "mpp": positive(where, _text(row.get("mpp"))),
+        "pixel_um": pixel_size(where, _text(row.get("pixel_um"))),
         "annotation_origin": _origin(where, _text(row.get("annotation_origin"))),
     }
     for column, words in _WORDS.items():
@@ -227,7 +250,10 @@ def _specimen(
         raise InputError(f"{where}: annotation_required, and the column 'annotation' is empty")
     patient = _text(row.get("patient")) or name
     if patient in RESERVED_PATIENTS:
-        raise InputError(f"{where}: patient {patient!r}: results use that name; give it another")
+        raise InputError(
+            f"{where}: patient {patient!r}: results use that name; give another in the "
+            "column patient, for example P01"
+        )
     return Specimen(name=name, patient=patient, **files, **said)  # type: ignore[arg-type]
 
 
@@ -269,7 +295,8 @@ def _check_file(manifest: str, where: str, column: str, file: str, silent: set[s
         raise InputError(f"{where}: no file {file} (column {column!r}); correct the path")
 
 
-def _positive(where: str, column: str, text: str | None) -> float | None:
+def positive(where: str, text: str | None, column: str = "mpp") -> float | None:
+    """The µm of a cell; None of an empty one. InputError where it is no such number."""
     if text is None:
         return None
     try:
@@ -277,20 +304,25 @@ def _positive(where: str, column: str, text: str | None) -> float | None:
     except ValueError:
         value = float("nan")
     if not 0 < value < float("inf"):
-        raise InputError(f"{where}: {column} {text!r} is not a positive number of micrometres")
+        example = "0.25" if column == "mpp" else "50"
+        raise InputError(
+            f"{where}: {column} {text!r} is not a positive number of micrometres; give one in the "
+            f"column {column}, for example {example}"
+        )
     return value
 
 
-def _pixel_um(where: str, text: str | None) -> PixelSize | None:
-    """One number, or x by y as ``50x150``."""
+def pixel_size(where: str, text: str | None) -> PixelSize | None:
+    """One number, or x by y as ``50x150``. InputError where it is neither."""
     if text is None:
         return None
     parts = re.split(r"\s*[x×]\s*", text)
-    if len(parts) > 2:
-        raise InputError(f"{where}: pixel_um {text!r} is not µm; give 50, or x by y as 50x150")
-    sides = [_positive(where, "pixel_um", part) for part in parts]
-    if None in sides:
-        raise InputError(f"{where}: pixel_um {text!r} is not µm; give 50, or x by y as 50x150")
+    sides = [] if len(parts) > 2 else [positive(where, part, "pixel_um") for part in parts]
+    if not sides or None in sides:
+        raise InputError(
+            f"{where}: pixel_um {text!r} is not µm; give it in the column pixel_um, for example "
+            "50, or x by y as 50x150"
+        )
     return PixelSize.of(sides[::-1])
 
 
@@ -315,7 +347,10 @@ def _word(where: str, column: str, words: Mapping[str, Any], text: str | None) -
     found = words.get((text or "").lower(), words)
     if found is words:
         given = ", ".join(word for word in words if word)
-        raise InputError(f"{where}: {column} {text!r} is none of {given}")
+        raise InputError(
+            f"{where}: {column} {text!r} is none of {given}; give one in the column {column}, for "
+            f"example {next(word for word in words if word)}"
+        )
     return found
 
 

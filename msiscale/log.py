@@ -36,7 +36,16 @@ class Lines(logging.Handler):
         theirs = LOGGER.handlers != [self] or (LOGGER.propagate and logging.root.handlers)
         if self.always or not theirs:
             mark = "" if record.name == PROGRESS.name else "msiscale: "
-            print(f"{mark}{record.getMessage()}", file=sys.stderr, flush=True)
+            _print(f"{mark}{record.getMessage()}")
+
+
+def _print(line: str) -> None:
+    """Above a line that moves, where there is one; nothing is loaded to find that out."""
+    bars = sys.modules.get("tqdm")
+    if bars is not None and sys.stderr.isatty():
+        bars.tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)
 
 
 LINES = Lines()

@@ -17,7 +17,8 @@ ROOMS = (
     *("presets", "encoder_names", "config"),
     *("config_schema", "cohort", "notices", "work", "cluster", "msi", "slide", "regridding"),
     *("registration", "features", "models", "biomarkers", "fusion", "simulate", "report"),
-    *("prediction", "export", "pipeline", "place", "demo", "cli", "__main__"),
+    *("prediction", "export", "pipeline", "place", "starting", "doctor", "demo", "cli"),
+    "__main__",
 )
 PUBLIC = ROOT / "__init__.py"  # the names of the package, found when they are asked for
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from msiscale import __version__
+from msiscale.cli.first_hour import doctor, init
 from msiscale.cli.options import NAMES, NUMBERS, Group, choices, configured, of_field, option, where
 from msiscale.config import OPTIONS
 from msiscale.config_schema import schema
@@ -36,6 +37,9 @@ def cli(context: click.Context, debug: bool) -> None:
     """Learn to read chemistry and cancer from H&E slides, with cohorts of paired MSI and slides."""
     context.obj = {"debug": debug}
 
+
+for command in (init, doctor):
+    cli.add_command(command)
 
 out_option = option("--out", "Folder or URL for the results", required=True, metavar="URL")
 new_axis = option(
@@ -106,6 +110,8 @@ def check(
         context.exit(int(fails))
     for line in [*(line for each in found.understood for line in each.lines()), *found.problems]:
         click.echo(line)
+    if found.of_machine:
+        click.echo("msiscale doctor with the same options says what is missing on this machine")
     counts = []
     for kind, some in kinds.items():
         told = [*lines(some)]
@@ -152,10 +158,15 @@ _add(
 
 @cli.command(section=COHORT)
 @click.argument("url")
-def status(url: str) -> None:
+@option("--watch", "Show how far the run is until it has ended, then all of it", is_flag=True)
+def status(url: str, watch: bool) -> None:
     """List what is done, missing or failed, and why, for every specimen and stage."""
+    from msiscale.cli.watching import show
     from msiscale.pipeline.status import status as read_status
+    from msiscale.pipeline.status import watched
 
+    if watch:
+        show(url, watched(url))
     for line in read_status(url):
         click.echo(line)
 

@@ -28,7 +28,7 @@ from msiscale.cluster.silence import watched
 from msiscale.cluster.ssh import ssh_cluster
 from msiscale.cluster.versions import check_versions
 from msiscale.errors import InputError, RunStopped
-from msiscale.log import say
+from msiscale.log import progress, quiet, say
 from msiscale.store import is_url, local_path
 
 START: dict[str, Callable[[Settings, Security | None], Any]] = {
@@ -84,12 +84,22 @@ def connect(where: Where | None = None, **choices: Any) -> Iterator[Client]:
         _reported(where.performance_report),
         watched(client),
     ):
+        if (link := dashboard_of(client)) is not None and not quiet():
+            progress(f"Dask dashboard: {link}")
         try:
             yield client
         except KeyboardInterrupt:  # what a cluster says while it ends is no news to who ends it
             for library in ("asyncio", "distributed", "tornado"):
                 logging.getLogger(library).setLevel(logging.CRITICAL)
             raise
+
+
+def dashboard_of(client: Client) -> str | None:
+    """The address of the scheduler's dashboard, if it has one."""
+    try:
+        return client.dashboard_link or None
+    except Exception:  # a scheduler without one; kinds of clusters raise many types
+        return None
 
 
 @contextmanager
@@ -119,6 +129,26 @@ def _lost_scheduler_said() -> Iterator[None]:
 
 @contextmanager
 def _outside(scheduler: str) -> Iterator[Client]:
+    with reached(scheduler) as client:
+        _await_workers(client, scheduler, WAIT_S, gpu=False)
+        check_versions(client)
+        yield client
+
+
+@contextmanager
+def reached(scheduler: str) -> Iterator[Client]:
+    """A client of a scheduler that runs, whether or not it has workers.
+
+    Yields
+    ------
+    distributed.Client
+        Not the default of the process.
+
+    Raises
+    ------
+    InputError
+        It does not answer, or not as encrypted as Dask is configured for.
+    """
     address = _address(scheduler)
     try:
         # without a Security object Dask takes its configuration, or calls its security-loader
@@ -131,8 +161,6 @@ def _outside(scheduler: str) -> Iterator[Client]:
     with client:
         security: Any = Security()
         check_encrypted(client, bool(security.require_encryption))
-        _await_workers(client, scheduler, WAIT_S, gpu=False)
-        check_versions(client)
         yield client
 
 

@@ -50,7 +50,7 @@ def as_asked(source: Hdf5Source, asked: Asked, *, looks_profile: bool) -> MsiSou
         if source.polarity not in (None, asked.polarity):
             raise InputError(
                 f"{source.path}: its polarity is {source.polarity}, not {asked.polarity}; correct "
-                "the manifest column polarity, or --polarity"
+                f"the manifest column polarity, for example {source.polarity}, or --polarity"
             )
         source.polarity = asked.polarity
     return source if settled.one_each else Merged.of(source, settled)

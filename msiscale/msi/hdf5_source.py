@@ -16,7 +16,7 @@ from msiscale.msi.spectra import Floats, Ints, Numbers
 from msiscale.msi.tree import Tree
 
 FARTHEST = 1e9  #: of a pixel index
-IF_UM = "; if that is µm give it as pixel_um"
+IF_UM = "; if that is µm give it in the manifest column pixel_um, for example 50"
 
 
 @dataclass(kw_only=True)

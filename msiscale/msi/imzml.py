@@ -244,7 +244,7 @@ def _check_uuid(path: str, ibd: str, header: ImzmlHeader, asked: Asked, notes: l
     if not asked.trust_ibd:
         raise InputError(
             f"{path}: {differ}; pair the two files of one export, or, if you know that they are, "
-            "write yes in the manifest column trust_ibd"
+            "give the manifest column trust_ibd, for example yes"
         )
     notes.append(f"{differ}: the two may be of different images; read all the same (trust_ibd)")
 

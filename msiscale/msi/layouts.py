@@ -140,8 +140,8 @@ def _check_extent(source: MsiSource) -> None:
     if max(height, width) > MOST_METRES:
         raise InputError(
             f"{source.path}: {source.shape[1]} x {source.shape[0]} pixels of "
-            f"{worded(source.pixel_um)} are {width:.3g} x {height:.3g} m; correct the pixel size "
-            "(manifest column pixel_um)"
+            f"{worded(source.pixel_um)} are {width:.3g} x {height:.3g} m; give the right "
+            "size in the manifest column pixel_um, for example 50"
         )
 
 

@@ -22,7 +22,7 @@ _EXTENT = ("IMS:1000045", "IMS:1000044")  # y, x
 _COUNT = ("IMS:1000043", "IMS:1000042")
 #: µm of a pixel that are believed of a file; beyond them only the user is.
 SMALLEST, LARGEST = 0.1, 1000.0
-GIVE = "give the manifest column pixel_um"
+GIVE = "give it in the manifest column pixel_um, for example 50 (µm)"
 
 _UM = {"UO:0000008": 1e6, "UO:0000015": 1e4, "UO:0000016": 1e3, "UO:0000017": 1.0}
 _UM |= {"UO:0000018": 1e-3}
@@ -180,7 +180,7 @@ def _usable(term: Term, notes: list[str]) -> bool:
         notes.append(f"pixel size {value:g} is not a size; ignored")
     elif not units(term):
         unit = term.unit or term.unit_name
-        notes.append(f"pixel size has the unit {unit}; ignored, give pixel_um")
+        notes.append(f"pixel size has the unit {unit}; ignored; {GIVE}")
     else:
         return True
     return False

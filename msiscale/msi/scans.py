@@ -123,7 +123,7 @@ def choose(
         wanted = str(Scan(asked.polarity or "", asked.ms_level or 0))
         raise InputError(
             f"{path}: has no {wanted}: it holds {_listed(count)}; correct the manifest columns "
-            "polarity and ms_level, or --polarity"
+            "polarity (for example +) and ms_level (for example 1), or --polarity"
         )
     if len(left) > 1:
         raise InputError(f"{path}: holds {_listed({s: count[s] for s in left})}; {_remedy(left)}")
@@ -161,9 +161,12 @@ def _remedy(left: list[Scan]) -> str:
     """What chooses among kinds."""
     columns = []
     if len({s.polarity for s in left}) > 1:
-        columns.append("polarity (or --polarity)")
+        example = next((s.polarity for s in left if s.polarity in ("+", "-")), "+")
+        columns.append(f"polarity, for example {example} (or --polarity)")
     if len({s.level for s in left}) > 1:
-        columns.append("ms_level")
+        columns.append(
+            f"ms_level, for example {min((s.level for s in left if s.level), default=1)}"
+        )
     if columns:
         plural = "s" if len(columns) > 1 else ""
         return f"choose one with the manifest column{plural} {' and '.join(columns)}"

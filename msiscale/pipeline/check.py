@@ -28,20 +28,27 @@ from msiscale.slide.reader import open_reader
 from msiscale.slide.working import as_asked
 from msiscale.work import reason
 
+OF_MACHINE = ("encoder", "pca")  # options that need what may not be installed
 
-@dataclass(frozen=True)
+
+@dataclass
 class Checked:
-    """What cannot be used, one line each, what can but should be known, and what was understood."""
+    """What cannot be used, one line each, what can but should be known, and what was understood.
+
+    ``of_machine`` is true where a problem may be of this machine and not of the files.
+    """
 
     problems: list[str] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     understood: list[Understood] = field(default_factory=list)
+    of_machine: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: ``problems``, ``notices`` (rows of ``notices.csv``) and ``specimens``."""
+        """For JSON: ``problems``, ``notices`` (rows of ``notices.csv``), ``specimens``, …"""
         return {
             "problems": self.problems,
             "notices": [notice.row() for notice in self.notices],
+            "of_machine": self.of_machine,
             "specimens": [each.as_dict() for each in self.understood],
         }
 
@@ -71,6 +78,7 @@ def check(manifest: str, config: RunConfig) -> Checked:
                 load()
         except (InputError, OSError) as error:
             checked.problems.append(f"{name}: {reason(error)}")
+            checked.of_machine |= name in OF_MACHINE
     unknown = not_there(config, cohort)
     checked.problems.extend([unknown] if unknown else [])
     for specimen in cohort:

@@ -39,6 +39,7 @@ from msiscale.pipeline.evaluate import IN_BATCHES
 from msiscale.pipeline.features import encoder_facts
 from msiscale.pipeline.placement import not_there
 from msiscale.pipeline.places import files_of, located
+from msiscale.pipeline.progress import ended, specimens
 from msiscale.pipeline.recalibration import given_masses
 from msiscale.pipeline.stages import COHORT, STAGES, Stage, stage_named, stage_of
 from msiscale.pipeline.twins import twins
@@ -187,11 +188,14 @@ def run(
             n = len(list(job.specimens()))
             if not n:
                 break
-            job.say(f"{stage.name} ({n} specimen{'' if n == 1 else 's'})")
+            job.say(f"{stage.name} ({specimens(n)})")
             for what in NOT_REPRODUCED if stage.name == "fit" and follows_study(chosen) else ():
                 job.notice("fit", "", f"the study's choices are taken, but not {what}")
+            before, at = len(job.failed), time.perf_counter()
             with hearing(partial(job.notice, stage.name, "")):
                 stage.function(job)
+            spent, failed = job.account.stages.get(stage.name, {}), len(job.failed) - before
+            job.say(ended(stage.name, time.perf_counter() - at, n, failed, spent))
             _write_run(job, started, began)
     total = len(cohort) + len(cohort.problems)
     return replace(result, total=total, failed=job.failed)

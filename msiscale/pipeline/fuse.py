@@ -26,6 +26,7 @@ from msiscale.pipeline.context import Run, say
 from msiscale.pipeline.fuse_specimen import FusedSpecimen
 from msiscale.pipeline.fuse_tasks import CONSISTENCY, METRICS
 from msiscale.pipeline.places import files_of, located
+from msiscale.pipeline.progress import specimens
 from msiscale.pipeline.stages import stage_named, stage_of
 from msiscale.pipeline.tasks import Task
 from msiscale.store import Ledger, absolute, at_once, join, open_group, read, write_csv
@@ -251,8 +252,7 @@ def _each(
     work: Any,
     *words: Any,
 ) -> None:
-    n = len(list(run.specimens()))
-    run.say(f"{stage} ({n} specimen{'' if n == 1 else 's'})")
+    run.say(f"{stage} ({specimens(len(list(run.specimens())))})")
 
     def task(specimen: Specimen) -> Task:
         args = (fused[specimen.name], run.config, *words)

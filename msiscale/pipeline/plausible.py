@@ -29,21 +29,21 @@ def odd_extent(
     fit = slide.mpp.side * sqrt(msi_area / area)
     long, short = max(size), min(size)
     beside = f"its MSI of {in_mm(msi)} mm (pixels of {pixel_um.side:g} µm)"
-    fitting = f"about {fit:.2g} µm per pixel would make it as large"
+    fitting, example = f"about {fit:.2g} µm per pixel would make it as large", fit
     if area < spectra * pixel_um.area * 1e-6:
         what = f"smaller than {beside}"
     elif long > 1.1 * GLASS_MM[0] or short > 1.1 * GLASS_MM[1]:
         most = slide.mpp.side * min(GLASS_MM[0] / long, GLASS_MM[1] / short)
         what = f"larger than any glass slide, beside {beside}"
-        fitting = f"{most:.2g} µm per pixel or less would fit on glass"
+        fitting, example = f"{most:.2g} µm per pixel or less would fit on glass", most
     elif area > TOO_LARGE * msi_area and fit >= FINEST_UM:
         what = f"{area / msi_area:.0f} times the area of {beside}"
     else:
         return None
     return (
         f"{slide.path}: at {slide.mpp.side:.3g} µm per pixel the slide is {in_mm(size)} mm, "
-        f"{what}; {fitting}: correct the manifest column mpp, or pixel_um where the MSI has the "
-        "wrong size"
+        f"{what}; {fitting}: correct the manifest column mpp, for example {example:.2g}, or "
+        "pixel_um where the MSI has the wrong size"
     )
 
 

@@ -12,7 +12,6 @@ import contextlib
 import heapq
 import itertools
 import queue
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,11 +23,11 @@ from dask.utils import parse_timedelta
 from distributed import Client, Future, KilledWorker
 from distributed.protocol import pickle
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
-from tqdm import tqdm
 
 from msiscale.cluster import cpu_workers, has_gpu
 from msiscale.errors import RunStopped
-from msiscale.log import progress, quiet, say
+from msiscale.log import say
+from msiscale.pipeline.progress import Progress
 from msiscale.work import Report, measured, reason
 
 A_WORKER = 3  # tasks that are under way for each worker thread
@@ -136,10 +135,11 @@ def run_tasks(
     try:
         for task, report in stream:
             name = task.specimen
-            note(outcome, name, report)
+            facts = note(outcome, name, report)
             for text in report.notices:
                 noticed(name, text)
-            progress.step(task.name)
+            failed = len({*outcome.failed, *([name] if report.failure is not None else [])})
+            progress.step(facts, whole=bool(name) and task.siblings == 1, failed=failed)
             if report.failure is not None:
                 if debug and report.traceback:
                     raise RuntimeError(f"{task.name}: {report.traceback}")
@@ -163,8 +163,8 @@ def run_tasks(
     return outcome
 
 
-def note(outcome: Outcome, specimen: str, report: Report) -> None:
-    """Add what a task cost."""
+def note(outcome: Outcome, specimen: str, report: Report) -> Sums:
+    """Add what a task cost, and give that."""
     found = report.result if isinstance(report.result, dict) else {}
     facts = {**found, **found.get("facts", {})}
     spent = {"tasks": 1, "worker_s": report.wall_s, "cpu_s": report.cpu_s}
@@ -173,6 +173,7 @@ def note(outcome: Outcome, specimen: str, report: Report) -> None:
         spent["gpu_s"] = report.wall_s
     add(outcome.spent.setdefault((specimen, report.worker), {}), spent)
     outcome.peak_mib = max(outcome.peak_mib, report.peak_mib)
+    return spent
 
 
 def add(total: Sums, more: Mapping[str, float]) -> None:
@@ -383,8 +384,10 @@ def ordered(
     waiting: dict[str, Report] = {}
     following = iter(tasks)
     expected = next(following, None)
+    progress = Progress(stage, len(tasks))
     try:
         for task, report in stream:
+            progress.step({})
             for text in report.notices:
                 noticed(task.specimen, text)
             waiting[task.name] = report
@@ -395,29 +398,4 @@ def ordered(
             stream.held = min(len(waiting), int(stream.window) - 1)
     finally:
         stream.close()
-
-
-class Progress:
-    """A bar on a terminal; otherwise a plain line now and then."""
-
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.count = label, total, 0
-        self.quiet = quiet()
-        self.bar = (
-            tqdm(total=total, desc=f"{label:<10}", unit="task", file=sys.stderr, leave=True)
-            if sys.stderr.isatty() and not self.quiet
-            else None
-        )
-        self.said = time.monotonic()
-
-    def step(self, name: str) -> None:
-        self.count += 1
-        if self.bar is not None:
-            self.bar.update()
-        elif not self.quiet and time.monotonic() - self.said > 10:
-            self.said = time.monotonic()
-            progress(f"{self.label}: {self.count}/{self.total} ({name})")
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        progress.close()

@@ -64,7 +64,8 @@ def _judge(found: Twins, column: str, called: str, a: Specimen, b: Specimen) -> 
         where = file if file == other else f"{file}, {other}"
         text = (
             f"{where}: specimens {a.name} and {b.name} have the same {called} but are of patients "
-            f"{a.patient} and {b.patient}; give both the same patient, or each its own file"
+            f"{a.patient} and {b.patient}; give both the same patient in the "
+            f"manifest column patient, for example {a.patient}, or each its own file"
         )
         found.problems.append(str(InputError(text)))  # on one line, without secrets of a URL
     elif column == "msi" and (a.polarity, a.ms_level) == (b.polarity, b.ms_level):

@@ -103,6 +103,28 @@ def held(
             _write(lease.path(), _content(token, started, -1))
 
 
+@dataclass
+class Watch:
+    """Whether a run writes to `out`, for who asks now and then and holds nothing."""
+
+    out: str
+    stale_s: float = STALE_S
+    _seen: dict[str, Any] | None = None
+    _since: float = 0.0
+
+    def lives(self) -> bool:
+        """Whether a run holds the lease; of one elsewhere, whether it still renews it."""
+        found = [int(n[:8]) for n in listing(join(self.out, "lease")) if n[:8].isdigit()]
+        holder = _read(Lease(self.out, max(found))) if found else None
+        if holder is None or holder.get("beat") == -1:
+            return False
+        if holder and _is_here(holder):
+            return not _is_dead(holder)
+        if holder != self._seen:
+            self._seen, self._since = holder, time.monotonic()
+        return time.monotonic() - self._since < self.stale_s
+
+
 def _content(token: str, started: str, beat: int) -> bytes:
     me = psutil.Process()
     return json_bytes(

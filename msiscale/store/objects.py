@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -86,6 +87,14 @@ def size_and_state(url: str) -> tuple[int, str]:
         return int(info["size"]), str(info.get("created") or "")
     stat = local_path(url).stat()
     return stat.st_size, str(stat.st_mtime)
+
+
+def modified(url: str) -> float | None:
+    """When a file was written, in seconds since 1970 by the clock of its store, where it tells."""
+    if _remote(url):
+        at = remote.head(url).get("last_modified")
+        return at.timestamp() if isinstance(at, datetime) else None
+    return None if is_url(url) else local_path(url).stat().st_mtime
 
 
 def read_bytes(url: str) -> bytes:

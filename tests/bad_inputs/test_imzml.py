@@ -31,8 +31,8 @@ SAYS = {
     "ibd_empty": "<file>.ibd: holds no data (<n> bytes); copy the file again",
     "ibd_missing": "<file>: its binary file <name>.ibd is not beside it; put it there",
     "ibd_of_another_acquisition": "<file>: UUID <one> but <name>.ibd has <other>; pair the two "
-    "files of one export, or, if you know that they are, write yes in the manifest column "
-    "trust_ibd",
+    "files of one export, or, if you know that they are, give the manifest column "
+    "trust_ibd, for example yes",
     "git_lfs_pointer": "<file>.ibd: is a Git LFS pointer, not data; run `git lfs pull`",
     "offset_beyond_the_end": CUT,
     "offset_absurd": CUT,
@@ -96,9 +96,9 @@ SAYS = {
     "imzml_gz": "<file>: is compressed with gzip; unpack it, and its .ibd beside it",
     "imzml_gz_in_disguise": "<file>: is compressed with gzip; unpack it, and its .ibd beside it",
     "polarity_alternates": "<file>: holds 6 positive MS1 spectra, 6 negative MS1 spectra; choose "
-    "one with the manifest column polarity (or --polarity)",
+    "one with the manifest column polarity, for example + (or --polarity)",
     "levels_alternate": "<file>: holds 6 positive MS1 spectra, 6 positive MS2 spectra of m/z "
-    "500.20; choose one with the manifest column ms_level",
+    "500.20; choose one with the manifest column ms_level, for example 1",
     "transitions": "<file>: holds 6 positive MS2 spectra of m/z 500.20, 6 positive MS2 spectra of "
     "m/z 600.30; an image is of one transition: export each as an imzML of its own",
     "ion_mobility_array": "note: ion mobility is not kept: the intensities of all "

@@ -84,10 +84,13 @@ def parquet(rows: int) -> bytes:
 
 NO_FILE = "<manifest>: specimen b: no file <path> (column '<name>'); correct the path"
 NOT_CSV = "<manifest>: not a CSV table in UTF-8 (<why>); save it as CSV"
-NUMBER = "<manifest>: specimen b: mpp '<text>' is not a positive number of micrometres"
+NUMBER = (
+    "<manifest>: specimen b: mpp '<text>' is not a positive number of micrometres; give one in the "
+    "column mpp, for example 0.25"
+)
 NAME = (
     "<manifest>: specimen '<name>' (row <n>): use letters, digits, '.', '_' and '-', starting with "
-    "a letter or digit"
+    "a letter or digit, for example P01_A"
 )
 
 
@@ -106,7 +109,7 @@ ROWS = [
         "twins",
         "the same MSI, slide or annotation under two patients, whatever the files are called",
         "refuses the cohort",
-        "<file>, <file>: specimens <a> and <b> have the same slide but are of patients <a> and <b>; give both the same patient, or each its own file",
+        "<file>, <file>: specimens <a> and <b> have the same slide but are of patients <a> and <b>; give both the same patient in the manifest column patient, for example <a>, or each its own file",
         shared,
     ),
     whole("missing", "no file", "<manifest>: no such manifest; give the path of a CSV file", None),
@@ -150,6 +153,13 @@ ROWS = [
         READS,
     ),
     whole(
+        "comments",
+        "lines that begin with #, as written by `msiscale init` or by a table program",
+        "",
+        f'# a note\n"# one, with a comma",,\n{GOOD}#b,b.imzML,b.tiff\n',
+        READS,
+    ),
+    whole(
         "parquet_cut",
         "Parquet cut",
         "<manifest>: not a Parquet table (<why>); write it again",
@@ -167,7 +177,7 @@ ROWS = [
     aside(
         "field_empty",
         "a file not named",
-        "<manifest>: specimen b: the column '<name>' is empty; name its file",
+        "<manifest>: specimen b: the column '<name>' is empty; name its file, for example <name>",
         "b,,b.tiff",
     ),
     aside(
@@ -179,7 +189,7 @@ ROWS = [
     aside(
         "no_name",
         "no specimen id",
-        "<manifest>: row <n> has no specimen id; give it a unique one",
+        "<manifest>: row <n> has no specimen id; give it a unique one in the column specimen, for example S02",
         ",b.imzML,b.tiff",
     ),
     aside("name_escapes", "a specimen called ../b", NAME, "../b,b.imzML,b.tiff"),
@@ -194,7 +204,7 @@ ROWS = [
     aside(
         "patient_reserved",
         "a patient by the name of a fold",
-        "<manifest>: specimen b: patient 'final': results use that name; give it another",
+        "<manifest>: specimen b: patient 'final': results use that name; give another in the column patient, for example P01",
         "b,b.imzML,b.tiff,final",
         HEAD + ",patient",
     ),
@@ -204,14 +214,14 @@ ROWS = [
     aside(
         "pixel_um_three",
         "pixel_um of three numbers",
-        "<manifest>: specimen b: pixel_um '<text>' is not µm; give 50, or x by y as 50x150",
+        "<manifest>: specimen b: pixel_um '<text>' is not µm; give it in the column pixel_um, for example 50, or x by y as 50x150",
         "b,b.imzML,b.tiff,50x50x50",
         HEAD + ",pixel_um",
     ),
     aside(
         "polarity_other",
         "a polarity that there is not",
-        "<manifest>: specimen b: polarity '<text>' is none of +, -, positive, negative",
+        "<manifest>: specimen b: polarity '<text>' is none of +, -, positive, negative; give one in the column polarity, for example +",
         "b,b.imzML,b.tiff,both",
         HEAD + ",polarity",
     ),

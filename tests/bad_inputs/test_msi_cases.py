@@ -22,7 +22,8 @@ CASES: Path | None = None  # of this session, where there are any
 AREA = "pixel size 2500 (no unit) is read as 50 µm: it is the area of a pixel"
 STEPS = (
     "<file>: pixel size <x> 2 (no unit) and pixel size y 1 (no unit), without a unit, is taken as "
-    "unknown: it may count steps of the grid; give the manifest column pixel_um"
+    "unknown: it may count steps of the grid; give it in the manifest column pixel_um, for example "
+    "50 (µm)"
 )
 CASE_ROWS: list[tuple[str, str, str, str]] = [
     ("base", "nothing: most cases are a change of it", READS, ""),
@@ -39,7 +40,7 @@ CASE_ROWS: list[tuple[str, str, str, str]] = [
     (
         *("polarity_alternates", "positive and negative lines", REFUSES),
         "<file>: holds 60 positive MS1 spectra, 60 negative MS1 spectra; choose one with the "
-        "manifest column polarity (or --polarity)",
+        "manifest column polarity, for example + (or --polarity)",
     ),
     (
         *("coordinates_um_stride50", "coordinates in µm", READS),
@@ -62,7 +63,7 @@ CASE_ROWS: list[tuple[str, str, str, str]] = [
     (
         *("uuid_mismatch_no_override", "an .ibd of another UUID", REFUSES),
         "<file>: UUID <one> but <name>.ibd has <other>; pair the two files of one export, or, if "
-        "you know that they are, write yes in the manifest column trust_ibd",
+        "you know that they are, give the manifest column trust_ibd, for example yes",
     ),
 ]
 

@@ -127,7 +127,7 @@ def test_every_layout_gives_the_image_back(tmp_path: Path, fill) -> None:
     if fill in CUBES:
         assert any("not measured" in note for note in source.notes)
     if fill in (scils, anndata_csr):
-        assert any("give it as pixel_um" in note for note in source.notes)
+        assert any("give it in the manifest column pixel_um" in note for note in source.notes)
     assert len(source.read(np.array([], int))) == 0
 
 

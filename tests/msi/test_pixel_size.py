@@ -130,7 +130,9 @@ def test_the_file_does_not_decide(stating, case: str) -> None:
     source = open_source(str(file.path))
     assert source.pixel_um is None
     assert why in source.unknown_size
-    assert source.unknown_size.endswith("; give the manifest column pixel_um")
+    assert source.unknown_size.endswith(
+        "; give it in the manifest column pixel_um, for example 50 (µm)"
+    )
     assert source.unknown_size in open_msi(str(file.path)).notes
     given = open_source(str(file.path), pixel_um=50.0)
     assert given.pixel_um == (50, 50) and given.pixel_from == "given" and given.notes == []
