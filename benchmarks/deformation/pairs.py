@@ -29,7 +29,7 @@ def left_over(
     repeat, stain, other = pair
     side = round(EXTENT_UM / pixel_um)
     own = [seed, 9, repeat, STAINS.index(stain), STAINS.index(other)]
-    msi, to_slide = pseudo_msi(f"{folder}/{stain}.jpg", pixel_um, (side, side), own)
+    msi, to_slide, _ = pseudo_msi(f"{folder}/{stain}.jpg", pixel_um, (side, side), own)
     size = PixelSize(pixel_um, pixel_um)
     picture, to_other, _ = slide_picture(open_reader(f"{folder}/{other}.jpg", mpp=MPP), size)
     one, two = (pd.read_csv(Path(folder) / f"{s}.csv").set_index("point") for s in (stain, other))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from msiscale.features.encoders import Encoder, Encoders, as_array
 from msiscale.features.extract import Image, to_cells
 from msiscale.features.layers import SIDE
-from msiscale.grid import Block, Floats, apply, enclosing
+from msiscale.grid import Block, enclosing
+from msiscale.placing import Placing, places
 
 TOGETHER = 8  # MSI pixels each way whose tiles are read at once
 MOSAIC = 16  # tiles in one call of a network that sees each by itself
@@ -27,7 +28,7 @@ def side_of(encoder: Encoder | Encoders) -> int:
 
 def centred_block(
     image: Image,
-    matrix: Floats,
+    placing: Placing,
     block: Block,
     wanted: NDArray[np.bool_],
     encoder: Encoder | Encoders,
@@ -38,8 +39,8 @@ def centred_block(
     ----------
     image : Image
         The slide at its working resolution.
-    matrix : (3, 3) float64
-        MSI index to level-0 pixels.
+    placing : Placing
+        How MSI pixels lie on level-0 pixels.
     block : Block
         MSI pixels.
     wanted : bool, of the shape of `block`
@@ -53,12 +54,12 @@ def centred_block(
         NaN where not wanted. What lies off the slide is white.
     """
     features = np.full((*block.shape, encoder.channels), np.nan, np.float32)
-    to_pixels = to_cells(matrix, image, 1)
+    to_pixels = to_cells(placing, image, 1)
     for part in _parts(block):
         at = np.argwhere(wanted[part.within(block)])
         if not len(at):
             continue
-        centres = apply(to_pixels, at[:, ::-1] + np.array([part.x0, part.y0]))
+        centres = places(to_pixels, at[:, ::-1] + np.array([part.x0, part.y0]))
         values = []
         for one in encoder.each:
             side = one.tile or SIDE

@@ -15,8 +15,8 @@ from msiscale.models.patient_means import holm, patient_mean
 from msiscale.pipeline.context import say
 from msiscale.pipeline.driver import run
 from msiscale.pipeline.stages import COHORT, stage_named
+from msiscale.report.frame import plain_page
 from msiscale.report.headline import digits
-from msiscale.report.html import plain_page
 from msiscale.report.side_by_side import Drawn, Side, drawn
 from msiscale.report.tables import HtmlTable
 from msiscale.store import (

@@ -15,7 +15,7 @@ from msiscale.grid import Floats, PixelSize, as_matrix, scaling, translation
 from msiscale.place.images import images
 from msiscale.place.slides import pictures
 from msiscale.registration import read_landmarks, read_matrix
-from msiscale.registration.automatic import MOST_SCALE
+from msiscale.registration.scale import MOST_SCALE
 from msiscale.report import packing
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.store import StoredSpecimen

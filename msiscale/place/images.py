@@ -122,7 +122,7 @@ def averaged(values: NDArray[np.floating], step: int) -> NDArray[np.float32]:
     known = np.isfinite(cells)
     total = np.where(known, cells, 0).sum(axis=(1, 3))
     with np.errstate(invalid="ignore"):
-        return (total / known.sum(axis=(1, 3))).astype(np.float32)
+        return np.asarray((total / known.sum(axis=(1, 3))).astype(np.float32))
 
 
 def _mode(values: NDArray[np.float32]) -> NDArray[np.uint8]:

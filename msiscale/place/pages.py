@@ -134,13 +134,12 @@ def _config(out: str) -> RunConfig | None:
     if plan is None or "parameters" not in plan:
         return None
     known = {f.name for f in dataclasses.fields(RunConfig)}
-    return RunConfig(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in plan["parameters"].items()
-            if name in known
-        }
-    )
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in plan["parameters"].items()
+        if name in known
+    }
+    return RunConfig(**chosen)
 
 
 def _make_ready(

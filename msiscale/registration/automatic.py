@@ -235,7 +235,7 @@ def _z(best: Floats, other: Floats) -> float:
     rows, columns = np.nonzero((best != 0) | (other != 0))
     if not len(rows):
         return 0.0
-    side = max(2, -(-(max(np.ptp(rows), np.ptp(columns)) + 1) // BLOCKS))
+    side = max(2, -(-(max(int(np.ptp(rows)), int(np.ptp(columns))) + 1) // BLOCKS))
     across = np.ptp(columns) // side + 1
     block = (rows - rows.min()) // side * across + (columns - columns.min()) // side
     count = np.bincount(block)

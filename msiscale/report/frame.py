@@ -81,3 +81,9 @@ def templates(package: str) -> Environment:
     # Bokeh defines a model where it is first met: the order of the keys has a meaning
     made.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     return made
+
+
+def plain_page(template: str, title: str, **words: Any) -> str:
+    """A page of a template of the report's, without scripts; what is from outside is escaped."""
+    frame = framed(title, ["report.css"], [])
+    return templates("report").get_template(template).render(**frame, **words)

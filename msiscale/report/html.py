@@ -269,10 +269,5 @@ def _frame_of(title: str, *, drawn: bool = True) -> dict[str, Any]:
     return framed(title, ["report.css"], scripts, library=library, digest=digest)
 
 
-def plain_page(template: str, title: str, **words: Any) -> str:
-    """A page of a template, without scripts; every value from outside is escaped."""
-    return _template(template, **_frame_of(title, drawn=False), **words)
-
-
 def _template(name: str, **words: Any) -> str:
     return templates("report").get_template(name).render(**words)

@@ -14,8 +14,8 @@ import numpy as np
 from msiscale.errors import InputError
 from msiscale.models.patient_means import holm, patient_mean
 from msiscale.report.data import CsvTable, Results
+from msiscale.report.frame import plain_page
 from msiscale.report.headline import HEADLINES, SCORED, Estimates, digits, with_interval
-from msiscale.report.html import plain_page
 from msiscale.report.tables import HtmlTable
 from msiscale.store import join, write_bytes, write_csv
 

@@ -61,8 +61,8 @@ def no_tissue(smooth: Floats) -> Mask:
             continue
         if rough is None:
             rough = _roughness(smooth)
-        found |= _strokes(core, pale & (chroma < 1), rough, coloured)
-    return found
+        found |= _strokes(core, pale & (chroma < 1), rough, int(coloured))
+    return np.asarray(found)
 
 
 def _strokes(core: Mask, pale: Mask, rough: Floats, coloured: int) -> Mask:
@@ -73,7 +73,7 @@ def _strokes(core: Mask, pale: Mask, rough: Floats, coloured: int) -> Mask:
     labels, n = ndimage.label(smooth)
     large = np.bincount(labels.ravel(), minlength=n + 1) >= LEAST
     large[0] = False
-    seeds = large[labels]
+    seeds: Mask = np.asarray(large[labels])
     if not seeds.any():
         return seeds
     near = ndimage.distance_transform_edt(~seeds) <= 6
