@@ -69,7 +69,7 @@ def _pen(
     streaks = ndimage.gaussian_filter(rng.normal(size=shape), 40 / mpp * 2)
     streaks /= max(float(streaks.std()), 1e-6)
     thick = (0.75 + 0.12 * streaks + 0.15 * (off > 0.85)) * (stroke | dot)
-    return np.clip(thick, 0, 1.3)[..., None] * np.array(_INKS[kind])
+    return np.asarray(np.clip(thick, 0, 1.3)[..., None] * np.array(_INKS[kind]))
 
 
 def _coverslip(
@@ -83,7 +83,7 @@ def _coverslip(
     line = np.exp(-((off / 12) ** 2)) * 0.5
     fringe = np.exp(-(((off - 16) / 8) ** 2))[..., None] * np.array([0.12, 0.03, 0.0])
     glue = np.where((off < 0) & (off > -120), 0.05, 0.0)
-    return (line + glue)[..., None] * np.array([1.0, 0.97, 0.94]) + fringe
+    return np.asarray((line + glue)[..., None] * np.array([1.0, 0.97, 0.94]) + fringe)
 
 
 def _bubbles(
@@ -98,7 +98,7 @@ def _bubbles(
         out = np.maximum(
             out, 0.6 * np.exp(-((off / 14) ** 2)) + 0.25 * np.exp(-(((off + 35) / 18) ** 2))
         )
-    return out[..., None] * np.array([1.0, 0.98, 0.95])
+    return np.asarray(out[..., None] * np.array([1.0, 0.98, 0.95]))
 
 
 def _dust(
@@ -110,7 +110,7 @@ def _dust(
     near = np.zeros(shape, bool)
     near[y, x] = True
     grains = ndimage.distance_transform_edt(~near) * mpp < 45 + 15 * rough
-    return (0.8 * grains)[..., None] * np.array([1.0, 0.98, 0.93])
+    return np.asarray((0.8 * grains)[..., None] * np.array([1.0, 0.98, 0.93]))
 
 
 _DRAW = dict.fromkeys(_INKS, _pen) | {

@@ -80,7 +80,7 @@ class Comparison:
 
     def to_slide(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level-0 pixels (x, y) of places on the copy."""
-        return (xy - self.shift[::-1]) * self.original.downsample[::-1]
+        return np.asarray((xy - self.shift[::-1]) * self.original.downsample[::-1])
 
     def _expected(self, y: int, x: int, h: int, w: int) -> tuple[Floats, Floats]:
         """What the copy would show without drawings, and how far that is from the slide."""

@@ -112,7 +112,8 @@ class _Line:
     @property
     def extent(self) -> float:
         """Diagonal of the box around it, pixels."""
-        return float(np.hypot(*(np.ptp(axis) for axis in np.nonzero(self.drawn))))
+        y, x = np.nonzero(self.drawn)
+        return float(np.hypot(np.ptp(y), np.ptp(x)))
 
     @property
     def thick(self) -> float:
@@ -166,7 +167,7 @@ class _Line:
     def solid(self, gap: float) -> bool:
         """Whether it is an area painted all over."""
         thick = float(ndimage.distance_transform_edt(np.pad(self.wide, 1)).max()) - self.width
-        return thick > max(gap, 2.0) and np.count_nonzero(self.drawn) < 40 * thick**2
+        return thick > max(gap, 2.0) and int(np.count_nonzero(self.drawn)) < 40 * thick**2
 
     def bounded(self, gap: float, loose: float) -> NDArray[np.float32] | None:
         """A field that is positive in the area which the line bounds; None where there is none."""

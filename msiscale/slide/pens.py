@@ -45,7 +45,7 @@ def no_tissue(smooth: Floats) -> Mask:
     saturation = chroma / np.maximum(high, 1e-3)
     grey = (high < GREY[0]) & (chroma < GREY[1])
     hue = _hue(smooth, high, chroma)
-    coloured = np.count_nonzero((saturation > 0.15) & (chroma > 0.08))
+    coloured = int(np.count_nonzero((saturation > 0.15) & (chroma > 0.08)))
     found = grey.copy()
     kinds = [
         (
@@ -62,7 +62,7 @@ def no_tissue(smooth: Floats) -> Mask:
         if rough is None:
             rough = _roughness(smooth)
         found |= _strokes(core, pale & (chroma < 1), rough, coloured)
-    return found
+    return np.asarray(found)
 
 
 def _strokes(core: Mask, pale: Mask, rough: Floats, coloured: int) -> Mask:
@@ -75,7 +75,7 @@ def _strokes(core: Mask, pale: Mask, rough: Floats, coloured: int) -> Mask:
     large[0] = False
     seeds = large[labels]
     if not seeds.any():
-        return seeds
+        return np.asarray(seeds)
     near = ndimage.distance_transform_edt(~seeds) <= 6
     return np.asarray(ndimage.binary_propagation(seeds, mask=(core | (pale & near)) | seeds))
 
