@@ -28,8 +28,8 @@ Mask = NDArray[np.bool_]
 
 MAX_SIDE = 4096  # of the mask in which outlines are followed
 TILE = 2048
-SURE = 8.0  # times the noise: somebody drew here
-MAYBE = 3.5  # times the noise: a line may go on here
+SURE = 9.0  # times the noise: somebody drew here
+MAYBE = 4.0  # times the noise: a line may go on here
 SAME = 0.8  # of the outer area, that an inner outline has when it is the same stroke once more
 OTHER_COLOUR = 120  # grey levels, in some channel, between two pens
 
