@@ -16,7 +16,7 @@ FAR = 12  # pixels to which a compression carries an edge
 BLUR = 0.7  # pixels (sd) over which the residual is averaged
 LEVELS = (0.3, 0.5, 0.65, 0.8, 0.9)  # quantiles that part the busyness in which noise is measured
 TAIL, TAIL_SD = 0.9, 1.65  # the noise is this quantile, as a multiple of the standard deviation
-SIDE, LEAST = 32, 40  # of the squares in which it is taken, and pixels of a kind in one
+SIDE, LEAST = 32, 15  # of the squares in which it is taken, and pixels of a kind in one
 QUIET = 0.5  # quantile of the squares
 LEAST_NOISE = 0.7  # grey levels
 
