@@ -13,7 +13,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -636,6 +636,15 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
     return isinstance(value, kind)
+
+
+def kept_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a ``run.json`` has, of those that there are now."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in parameters.items()
+        if name in OPTIONS
+    }
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

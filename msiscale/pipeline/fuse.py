@@ -16,7 +16,7 @@ import pandas as pd
 
 from msiscale.cluster import Where, WhereWords, connect
 from msiscale.cohort import Specimen, read_manifest
-from msiscale.config import RunConfig, permitted
+from msiscale.config import RunConfig, kept_options, permitted
 from msiscale.errors import InputError
 from msiscale.fusion import DEFAULT, METHODS
 from msiscale.fusion.restoring import RESIDUAL, model_of
@@ -204,12 +204,7 @@ def _config(out: str, weights: str | None, encoder: str | None) -> RunConfig:
     plan = Ledger(out).plan()
     if plan is None or "parameters" not in plan:
         raise InputError(f"{out}: no run there; start one with msiscale run MANIFEST --out {out}")
-    known = {f.name for f in dataclasses.fields(RunConfig)}
-    chosen: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in plan["parameters"].items()
-        if name in known
-    }
+    chosen = kept_options(plan["parameters"])
     chosen["encoder"] = permitted(chosen.get("encoder", RunConfig.encoder), encoder, out)
     if weights:
         chosen["weights"] = weights

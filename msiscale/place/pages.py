@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from msiscale.cluster import Where, WhereWords, connecting
 from msiscale.cohort import Specimen, read_manifest
-from msiscale.config import RunConfig
+from msiscale.config import RunConfig, kept_options
 from msiscale.errors import InputError
 from msiscale.pipeline.context import Run, identity, say
 from msiscale.pipeline.driver import run as run_stages
@@ -133,13 +133,7 @@ def _config(out: str) -> RunConfig | None:
     plan = Ledger(out).plan()
     if plan is None or "parameters" not in plan:
         return None
-    known = {f.name for f in dataclasses.fields(RunConfig)}
-    chosen: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in plan["parameters"].items()
-        if name in known
-    }
-    return RunConfig(**chosen)
+    return RunConfig(**kept_options(plan["parameters"]))
 
 
 def _make_ready(

@@ -32,6 +32,7 @@ PATCHES = 6  # of them along either side of the picture
 TEXTURE = 4.0  # grey levels (sd); a sample with less tells no shift
 SHOWN = 0.6  # quantile of the samples' correlations, which is
 ALIKE = 0.4  # at least this in a copy
+CLEAR = 40.0  # grey levels; what differs so much is drawn, and not the blur of a line
 MAP_ERROR = 0.05  # of what the map of colours changes, by which it may be wrong
 
 
@@ -56,7 +57,9 @@ class Comparison:
         rest = residual(pixels, expected)
         near = ndimage.maximum_filter(rest, 9)
         score = np.where(
-            rest > 0.4 * near, rest / (self.noise.usual(expected) + MAP_ERROR * change), 0
+            rest > np.minimum(0.4 * near, CLEAR),
+            rest / (self.noise.usual(expected) + MAP_ERROR * change),
+            0,
         )
         inner = slice(margin, margin + h), slice(margin, margin + w)
         return np.asarray(score[inner], np.float32)

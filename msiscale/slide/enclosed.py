@@ -112,8 +112,8 @@ class _Line:
     @property
     def extent(self) -> float:
         """Diagonal of the box around it, pixels."""
-        rows, columns = np.nonzero(self.drawn)
-        return float(np.hypot(np.ptp(rows), np.ptp(columns)))
+        y, x = np.nonzero(self.drawn)
+        return float(np.hypot(np.ptp(y), np.ptp(x)))
 
     @property
     def thick(self) -> float:
@@ -167,7 +167,7 @@ class _Line:
     def solid(self, gap: float) -> bool:
         """Whether it is an area painted all over."""
         thick = float(ndimage.distance_transform_edt(np.pad(self.wide, 1)).max()) - self.width
-        return bool(thick > max(gap, 2.0) and np.count_nonzero(self.drawn) < 40 * thick**2)
+        return thick > max(2 * gap, 4.0) and int(np.count_nonzero(self.drawn)) < 40 * thick**2
 
     def bounded(self, gap: float, loose: float) -> NDArray[np.float32] | None:
         """A field that is positive in the area which the line bounds; None where there is none."""
@@ -182,7 +182,7 @@ class _Line:
                 return None  # pieces of it may be missing still
             edge = ndimage.distance_transform_edt(self.wide | inside)
             return np.asarray(edge - (self.width + 0.5), np.float32)
-        if m < LEAST_INSIDE * hull.area or deep < 1.5:
+        if m < LEAST_INSIDE * hull.area or deep < 2.5:
             return None
         if self.width > gap and 2 * self.width > GAP_SHARE * hull.length:
             return None

@@ -45,7 +45,7 @@ def no_tissue(smooth: Floats) -> Mask:
     saturation = chroma / np.maximum(high, 1e-3)
     grey = (high < GREY[0]) & (chroma < GREY[1])
     hue = _hue(smooth, high, chroma)
-    coloured = np.count_nonzero((saturation > 0.15) & (chroma > 0.08))
+    coloured = int(np.count_nonzero((saturation > 0.15) & (chroma > 0.08)))
     found = grey.copy()
     kinds = [
         (
@@ -61,7 +61,7 @@ def no_tissue(smooth: Floats) -> Mask:
             continue
         if rough is None:
             rough = _roughness(smooth)
-        found |= _strokes(core, pale & (chroma < 1), rough, int(coloured))
+        found |= _strokes(core, pale & (chroma < 1), rough, coloured)
     return np.asarray(found)
 
 
@@ -73,9 +73,9 @@ def _strokes(core: Mask, pale: Mask, rough: Floats, coloured: int) -> Mask:
     labels, n = ndimage.label(smooth)
     large = np.bincount(labels.ravel(), minlength=n + 1) >= LEAST
     large[0] = False
-    seeds: Mask = np.asarray(large[labels])
+    seeds = large[labels]
     if not seeds.any():
-        return seeds
+        return np.asarray(seeds)
     near = ndimage.distance_transform_edt(~seeds) <= 6
     return np.asarray(ndimage.binary_propagation(seeds, mask=(core | (pale & near)) | seeds))
 

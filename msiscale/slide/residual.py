@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msiscale.grid import blocks
+
 Floats = NDArray[np.float32]
 FAR = 12  # pixels to which a compression carries an edge
 BLUR = 0.7  # pixels (sd) over which the residual is averaged
 LEVELS = (0.3, 0.5, 0.65, 0.8, 0.9)  # quantiles that part the busyness in which noise is measured
 TAIL, TAIL_SD = 0.9, 1.65  # the noise is this quantile, as a multiple of the standard deviation
+SIDE, LEAST = 32, 15  # of the squares in which it is taken, and pixels of a kind in one
+QUIET = 0.5  # quantile of the squares
 LEAST_NOISE = 0.7  # grey levels
 
 
@@ -42,14 +46,16 @@ class Noise:
         shape = len(edges[0]) + 1, len(edges[1]) + 1
         found: list[list[float]] = [[] for _ in range(shape[0] * shape[1])]
         for (rest, _), pair in zip(samples, busy, strict=True):
-            i, j = (np.digitize(b, e).ravel() for b, e in zip(pair, edges, strict=True))
+            i, j = (np.digitize(b, e) for b, e in zip(pair, edges, strict=True))
             bins = i * shape[1] + j
-            for index in np.unique(bins):
-                own = rest.ravel()[bins == index]
-                if len(own) >= 40:
-                    found[index].append(float(np.quantile(own, TAIL)) / TAIL_SD)
-        # of the quieter samples: others are painted over
-        table = np.array([np.quantile(f, 0.25) if f else 0.0 for f in found]).reshape(shape)
+            for tile in blocks((rest.shape[0], rest.shape[1]), (SIDE, SIDE)):
+                here, values = bins[tile.slices], rest[tile.slices]
+                for index in np.unique(here):
+                    own = values[here == index]
+                    if len(own) >= LEAST:
+                        found[index].append(float(np.quantile(own, TAIL)) / TAIL_SD)
+        # of the quieter squares: others are painted over
+        table = np.array([np.quantile(f, QUIET) if f else 0.0 for f in found]).reshape(shape)
         table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
         return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
 
