@@ -72,6 +72,7 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
             for _ in progress.each(range(count), what):
                 rows += next(found)
     figures: dict[str, float] = {}
+    cases: dict[str, tuple[str, ...]]
     cases = {r["case"]: (r["case"],) for r in rows} | {"all": CASES}
     cases["all_real"] = (*SIZES, "paired", "paired_half")
     for case, these in cases.items():

@@ -38,7 +38,7 @@ SIZES = {  # µm and shape of the MSI
 def section(index: int, folder: str, others: Sequence[str], seed: int) -> list[dict[str, Any]]:
     """A pseudo-MSI of one stain on the slide of each, and on slides of other tissue."""
     stain = STAINS[index]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, case in enumerate(SIZES):
         if case != "large":
             for k, other in enumerate(STAINS):
