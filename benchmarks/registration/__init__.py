@@ -72,8 +72,8 @@ def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:
             for _ in progress.each(range(count), what):
                 rows += next(found)
     figures: dict[str, float] = {}
-    cases: dict[str, tuple[str, ...]] = {r["case"]: (r["case"],) for r in rows}
-    cases["all"] = tuple(CASES)
+    cases: dict[str, tuple[str, ...]]
+    cases = {r["case"]: (r["case"],) for r in rows} | {"all": CASES}
     cases["all_real"] = (*SIZES, "paired", "paired_half")
     for case, these in cases.items():
         some = [r for r in rows if r["case"] in these]

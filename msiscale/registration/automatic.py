@@ -235,8 +235,9 @@ def _z(best: Floats, other: Floats) -> float:
     rows, columns = np.nonzero((best != 0) | (other != 0))
     if not len(rows):
         return 0.0
-    side = max(2, -(-(max(int(np.ptp(rows)), int(np.ptp(columns))) + 1) // BLOCKS))
-    across = np.ptp(columns) // side + 1
+    height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+    side = max(2, -(-max(height, width) // BLOCKS))
+    across = -(-width // side)
     block = (rows - rows.min()) // side * across + (columns - columns.min()) // side
     count = np.bincount(block)
     sums = np.bincount(block, (best - other)[rows, columns])[count > 0]

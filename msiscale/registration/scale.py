@@ -31,25 +31,20 @@ class Sizes:
     msi: tuple[int, int] | None = None  # (y, x) of the grid
 
     def stretches(self, matrix: Floats) -> Floats:
-        """Stated µm of the slide to a µm of the MSI, largest and least: 1 if sizes are right."""
+        """Stated µm of the slide to a µm of the MSI, largest and least: 1 if sizes are right.
+
+        Parameters
+        ----------
+        matrix
+            (3, 3) float64, MSI pixel index to level-0 pixels.
+
+        Returns
+        -------
+        NDArray
+            (2,) float64.
+        """
         linear = self.mpp.scaling @ matrix @ np.linalg.inv(self.pixel_um.scaling)
         return np.asarray(np.linalg.svd(linear[:2, :2], compute_uv=False))
-
-    def off_by(self, matrix: Floats) -> float:
-        """The deviation of `stretches` from 1."""
-        return float(np.abs(self.stretches(matrix) - 1).max())
-
-    def needed(self, matrix: Floats) -> float:
-        """The µm a slide pixel that would make the mean stretch 1."""
-        return self.mpp.side / float(np.sqrt(self.stretches(matrix).prod()))
-
-    def on_slide(self, matrix: Floats) -> float:
-        """Share of the MSI's grid that lies on the slide; 1 where an extent is not known."""
-        if self.slide is None or self.msi is None:
-            return 1.0
-        y, x = (np.linspace(-0.5, n - 0.5, _GRID) for n in self.msi)
-        xy = apply(matrix, np.stack(np.meshgrid(x, y), axis=-1))
-        return float(((xy >= 0) & (xy <= self.slide[::-1])).all(axis=-1).mean())
 
 
 def scale_error(msi_xy: Floats, residual_um: float, pixel_um: PixelSize) -> float:
@@ -94,18 +89,18 @@ def contradiction(matrix: Floats, sizes: Sizes, most: float = MOST_SCALE) -> str
     str or None
         None where they agree.
     """
-    if sizes.off_by(matrix) > most:
+    if _off_by(sizes, matrix) > most:
         meant = _either([words for words, other in _meanings(matrix, sizes)
-                         if sizes.off_by(other) <= most])  # fmt: skip
+                         if _off_by(sizes, other) <= most])  # fmt: skip
         return (
-            f"it contradicts the pixel sizes: {widths(matrix, sizes)};"
-            f" {two_scales(sizes.mpp, sizes.mpp.side / sizes.needed(matrix))};"
+            f"it contradicts the pixel sizes: {_widths(matrix, sizes)};"
+            f" {two_scales(sizes.mpp, sizes.mpp.side / _needed(sizes, matrix))};"
             f" {f'it is as if {meant}; ' if meant else ''}give the right one in the manifest column"
             " mpp, or the registration in level-0 pixels of the slide and indices of the MSI"
         )
-    lies = sizes.on_slide(matrix)
+    lies = _on_slide(sizes, matrix)
     exchanged = [words for words, other in _exchanges(matrix)
-                 if sizes.on_slide(other) >= 0.9 and sizes.off_by(other) <= most]  # fmt: skip
+                 if _on_slide(sizes, other) >= 0.9 and _off_by(sizes, other) <= most]  # fmt: skip
     if lies < 0.5 and exchanged:
         return (
             f"only {lies:.0%} of the MSI lies on the slide: it is as if {_either(exchanged[:1])};"
@@ -149,17 +144,32 @@ def exchanged_axes(slide_xy: Floats, msi_xy: Floats, sizes: Sizes) -> str | None
 
 
 def nearly(matrix: Floats, sizes: Sizes, error: float = 0.0) -> str | None:
-    """What would fit, where a map deviates from the sizes by less than is refused; else None."""
+    """What would fit, where a map deviates from the sizes by less than is refused.
+
+    Parameters
+    ----------
+    matrix
+        (3, 3) float64, MSI pixel index to level-0 pixels.
+    sizes
+        What is stated.
+    error
+        Standard error of its stretches, from `scale_error`.
+
+    Returns
+    -------
+    str or None
+        None where the deviation is small, or no µm a pixel would mend it.
+    """
     largest, least = sizes.stretches(matrix) - 1
     if min(abs(largest), abs(least)) <= WORTH_SAYING + 2 * error or largest * least < 0:
         return None
     return (
-        f"{widths(matrix, sizes)}; {sizes.needed(matrix):.4g} µm a slide pixel would fit where"
+        f"{_widths(matrix, sizes)}; {_needed(sizes, matrix):.4g} µm a slide pixel would fit where"
         f" {sizes.mpp.side:.4g} are stated; look at the manifest column mpp"
     )
 
 
-def widths(matrix: Floats, sizes: Sizes) -> str:
+def _widths(matrix: Floats, sizes: Sizes) -> str:
     """How wide an MSI pixel is by the map, and by what is stated."""
     x, y = np.linalg.norm((sizes.mpp.scaling @ matrix)[:2, :2], axis=0)
     return (
@@ -202,6 +212,25 @@ def _exchanges(matrix: Floats) -> Iterator[tuple[str, Floats]]:
     yield "x and y of the slide were exchanged", _SWAP @ matrix
     yield "x and y of the MSI were exchanged", matrix @ _SWAP
     yield "x and y were exchanged", _SWAP @ matrix @ _SWAP
+
+
+def _off_by(sizes: Sizes, matrix: Floats) -> float:
+    """The deviation of its stretches from 1."""
+    return float(np.abs(sizes.stretches(matrix) - 1).max())
+
+
+def _needed(sizes: Sizes, matrix: Floats) -> float:
+    """The µm a slide pixel that would make the mean stretch 1."""
+    return sizes.mpp.side / float(np.sqrt(sizes.stretches(matrix).prod()))
+
+
+def _on_slide(sizes: Sizes, matrix: Floats) -> float:
+    """Share of the MSI's grid that lies on the slide; 1 where an extent is not known."""
+    if sizes.slide is None or sizes.msi is None:
+        return 1.0
+    y, x = (np.linspace(-0.5, n - 0.5, _GRID) for n in sizes.msi)
+    xy = apply(matrix, np.stack(np.meshgrid(x, y), axis=-1))
+    return float(((xy >= 0) & (xy <= sizes.slide[::-1])).all(axis=-1).mean())
 
 
 def _either(meanings: list[str]) -> str:

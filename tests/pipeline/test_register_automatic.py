@@ -102,7 +102,7 @@ def test_a_refused_place_is_taken_by_hand(placed, tmp_path: Path, how: str) -> N
         words["accept"] = ("S03",)
     else:
         table["registration"] = ["", "", "accept"]
-    own = manifest.with_name(f"{how}.csv")
+    own = manifest.with_name(f"accept_{how}.csv")
     table.to_csv(own, index=False)
     result = run(str(own), str(tmp_path / "run"), **words)
     assert not result.failed
