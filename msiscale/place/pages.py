@@ -95,7 +95,8 @@ def place(
         if name not in cohort.patients and name not in cohort.problems:
             raise InputError(f"{manifest}: no specimen {name!r} in it; --specimen takes its names")
     chosen = located(_config(out) or config or RunConfig())
-    _make_ready(manifest, out, asked, chosen, where, debug)
+    readable = [name for name in asked if name in cohort.patients]
+    _make_ready(manifest, out, readable, chosen, where, debug)
     with held(out, say=say) as lease, connecting(where) as joined:
         lease = sharing(lease, files_of(cohort, chosen))
 
@@ -174,8 +175,15 @@ def _key(job: Run, specimen: Specimen, ions: int, files: list[Any]) -> str:
     """All that a page is made of, its scripts among it."""
     record = job.record("register", specimen.name) or {}
     known = [record.get(k) for k in ("status", "digest", "reason")]
-    texts = digest([own(name, "place") for name in (*SCRIPTS, *STYLES)])
+    texts = digest([*(own(name, "place") for name in (*SCRIPTS, *STYLES)), *_templates()])
     return job.key("place", job.stamp("ingest", specimen), known, files, specimen.mpp, ions, texts)
+
+
+def _templates() -> list[str]:
+    """The text of what a page is made from."""
+    made = templates("place")
+    assert made.loader is not None
+    return [made.loader.get_source(made, name)[0] for name in ("page.html.j2", "base.html.j2")]
 
 
 def _page(out: str, specimen: Specimen, record: Mapping[str, Any], ions: int) -> dict[str, Any]:
