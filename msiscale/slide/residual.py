@@ -17,6 +17,7 @@ BLUR = 0.7  # pixels (sd) over which the residual is averaged
 LEVELS = (0.3, 0.5, 0.65, 0.8, 0.9)  # quantiles that part the busyness in which noise is measured
 TAIL, TAIL_SD = 0.9, 1.65  # the noise is this quantile, as a multiple of the standard deviation
 SIDE, LEAST = 32, 15  # of the squares in which it is taken, and pixels of a kind in one
+SQUARES = 4  # that are enough
 QUIET = 0.5  # quantile of the squares
 LEAST_NOISE = 0.7  # grey levels
 
@@ -45,17 +46,20 @@ class Noise:
         )
         shape = len(edges[0]) + 1, len(edges[1]) + 1
         found: list[list[float]] = [[] for _ in range(shape[0] * shape[1])]
+        side = SIDE if len(samples) > 4 else SIDE // 2  # lines are in most squares of a thumbnail
         for (rest, _), pair in zip(samples, busy, strict=True):
             i, j = (np.digitize(b, e) for b, e in zip(pair, edges, strict=True))
             bins = i * shape[1] + j
-            for tile in blocks((rest.shape[0], rest.shape[1]), (SIDE, SIDE)):
+            for tile in blocks((rest.shape[0], rest.shape[1]), (side, side)):
                 here, values = bins[tile.slices], rest[tile.slices]
                 for index in np.unique(here):
                     own = values[here == index]
                     if len(own) >= LEAST:
                         found[index].append(float(np.quantile(own, TAIL)) / TAIL_SD)
         # of the quieter squares: others are painted over
-        table = np.array([np.quantile(f, QUIET) if f else 0.0 for f in found]).reshape(shape)
+        table = np.array(
+            [np.quantile(f, QUIET) if len(f) >= SQUARES else 0.0 for f in found]
+        ).reshape(shape)
         table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
         return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
 
