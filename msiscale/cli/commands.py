@@ -241,9 +241,15 @@ def place(
     from msiscale.cluster import Where
     from msiscale.place import place as write_pages
 
-    config, debug = configured(words), context.obj["debug"]
-    said = {"specimens": specimens, "ions": ions, "config": config, "debug": debug}
-    found = write_pages(manifest, out, where=Where(**words), **said)
+    found = write_pages(
+        manifest,
+        out,
+        specimens=specimens,
+        ions=ions,
+        config=configured(words),
+        where=Where(**words),
+        debug=context.obj["debug"],
+    )
     for url in found.pages.values():
         click.echo(url)
     click.echo(f"open {found.index} in a browser")
