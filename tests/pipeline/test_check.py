@@ -279,7 +279,7 @@ def test_what_fails_is_noticed_too(tmp_path: Path, scheduler: str) -> None:
     (tmp_path / "S2.json").write_text(json.dumps([[100.0, 0, 1e5], [0, 100, 1e5], [0, 0, 1]]))
     words = {"encoder": CONFIG.encoder, "mpp": 4.0, "scheduler": scheduler}
     done = run(str(manifest), str(out), stages=("ingest", "register"), **words)
-    assert "no tissue under the MSI pixels" in done.failed["S2"]
+    assert "nothing of the MSI lies on the slide" in done.failed["S2"]
     record = Ledger(str(out)).read("register", "S2")
     assert record is not None and "smaller than its MSI" in record["notices"][0]
     kept = json.loads((out / "run.json").read_text())["notices"]
