@@ -15,6 +15,7 @@ Normalisation = tuple[Colours, Colours]
 
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF: Normalisation = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LITE: Normalisation = ((127 / 255,) * 3, (128 / 255,) * 3)
 CLIP: Normalisation = (
     (0.48145466, 0.4578275, 0.40821073),
     (0.26862954, 0.26130258, 0.27577711),
@@ -142,7 +143,7 @@ _ALL = (
         card="cell",
     ),
     Preset(
-        *("efficientnet-lite0", "msiscale", "efficientnet-lite0", HALF, 224, 32, 1280),
+        *("efficientnet-lite0", "msiscale", "efficientnet-lite0", LITE, 224, 32, 1280),
         *("Apache-2.0", "installed with msiscale"),
         tokens=("cell",),
         card="cell",

@@ -215,7 +215,7 @@ def _facts(encoder: Encoder | Encoders) -> dict[str, Any]:
         "groups": [list(group[:4]) for group in encoder.groups],  # `stored_groups`
         "side": max(one.tile or SIDE for one in encoder.each),  # of a tile around a pixel
         "recipe": [
-            {"encoder": one.id, "mean": one.mean, "std": one.std, "tile": one.tile}
+            {"encoder": one.id, "mean": [*one.mean], "std": [*one.std], "tile": one.tile}
             for one in encoder.each
             if one.id != "stains"  # which sees the pixels as they are
         ],

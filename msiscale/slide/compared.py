@@ -82,7 +82,17 @@ class Comparison:
         return sides[0][:, None] & sides[1][None, :]
 
     def to_slide(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Level-0 pixels (x, y) of places on the copy."""
+        """Level-0 pixels (x, y) of places on the copy.
+
+        Parameters
+        ----------
+        xy : float64 (n, 2)
+            In pixels of the copy.
+
+        Returns
+        -------
+        float64 (n, 2)
+        """
         return np.asarray((xy - self.shift[::-1]) * self.original.downsample[::-1])
 
     def _expected(self, y: int, x: int, h: int, w: int) -> tuple[Floats, Floats]:

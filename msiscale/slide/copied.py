@@ -18,7 +18,19 @@ OF_A_COLOUR = 1500  # samples of it at the most
 
 
 def convolved(around: Floats, kernel: Floats) -> Floats:
-    """The picture inside a margin of `REACH`, each pixel a weighted sum of those around it."""
+    """The picture inside a margin of `REACH`, each pixel a weighted sum of those around it.
+
+    Parameters
+    ----------
+    around : float32 (h, w, 3)
+        The picture with its margin.
+    kernel : float32 (2 REACH + 1, 2 REACH + 1)
+        The weights.
+
+    Returns
+    -------
+    float32 (h - 2 REACH, w - 2 REACH, 3)
+    """
     h, w = (n - 2 * REACH for n in around.shape[:2])
     out = np.zeros((h, w, 3), np.float32)
     for (i, j), weight in np.ndenumerate(kernel):
@@ -35,12 +47,35 @@ def _terms(rgb: Floats) -> Floats:
 
 
 def recoloured(rgb: Floats, tone: NDArray[np.float64]) -> Floats:
-    """Colours (n, 3) through the map."""
+    """Colours through a map.
+
+    Parameters
+    ----------
+    rgb : float32 (n, 3)
+        0 to 255.
+    tone : float64 (13, 3)
+        The map, from `fitted`.
+
+    Returns
+    -------
+    float32 (n, 3)
+    """
     return np.clip(_terms(rgb) @ tone.astype(np.float32), 0, 255)
 
 
 def fitted(pairs: list[tuple[Floats, Floats]]) -> tuple[Floats, NDArray[np.float64]]:
-    """The kernel and the map of colours that take the original to the copy."""
+    """The kernel and the map of colours that take the original to the copy.
+
+    Parameters
+    ----------
+    pairs : list of (float32 (h, w, 3), float32 (h + 6, w + 6, 3))
+        Samples of the copy, and of the original with a margin.
+
+    Returns
+    -------
+    kernel : float32 (2 REACH + 1, 2 REACH + 1)
+    tone : float64 (13, 3)
+    """
     side = 2 * REACH + 1
     kernel = np.zeros((side, side), np.float32)
     kernel[REACH, REACH] = 1

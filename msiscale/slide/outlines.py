@@ -58,7 +58,8 @@ class Drawn:
 
 def polygonal(geometry: BaseGeometry) -> BaseGeometry:
     """The areas of a geometry, made valid and joined; lines and points are dropped."""
-    if not geometry.is_valid and geometry.geom_type != "MultiPolygon":
+    # of others the parts are joined: made valid as one, where they overlap would be a hole
+    if geometry.geom_type == "Polygon" and not geometry.is_valid:
         geometry = shapely.make_valid(geometry)
     if geometry.geom_type == "Polygon" or (
         geometry.geom_type == "MultiPolygon" and geometry.is_valid

@@ -23,7 +23,20 @@ LEAST_NOISE = 0.7  # grey levels
 
 
 def residual(copy: NDArray[Any], expected: Floats) -> Floats:
-    """How far a copy is from what is expected, in the channel where it is farthest."""
+    """How far a copy is from what is expected, in the channel where it is farthest.
+
+    Parameters
+    ----------
+    copy : (h, w, 3)
+        Grey levels, 0 to 255.
+    expected : float32 (h, w, 3)
+        Those of the slide, with the colours and the sharpness of the copy.
+
+    Returns
+    -------
+    float32 (h, w)
+        Grey levels.
+    """
     # noise of a compression changes sign from pixel to pixel, a line does not
     rest = ndimage.gaussian_filter(copy - expected, (BLUR, BLUR, 0), mode="nearest")
     return np.asarray(np.abs(rest).max(axis=-1), np.float32)
@@ -38,7 +51,17 @@ class Noise:
 
     @classmethod
     def of(cls, samples: list[tuple[Floats, Floats]]) -> Noise:
-        """Measure it in samples of residual and expected colours."""
+        """Measure it in samples.
+
+        Parameters
+        ----------
+        samples : list of (float32 (h, w), float32 (h, w, 3))
+            Residual and expected colours.
+
+        Returns
+        -------
+        Noise
+        """
         busy = [_busyness(expected) for _, expected in samples]
         edges = tuple(
             np.unique(np.quantile(np.concatenate([b[k].ravel() for b in busy]), LEVELS))
@@ -64,7 +87,17 @@ class Noise:
         return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
 
     def usual(self, expected: Floats) -> Floats:
-        """The usual residual at every pixel."""
+        """The usual residual at every pixel.
+
+        Parameters
+        ----------
+        expected : float32 (h, w, 3)
+            Expected colours.
+
+        Returns
+        -------
+        float32 (h, w)
+        """
         i, j = (np.digitize(b, e) for b, e in zip(_busyness(expected), self.edges, strict=True))
         return np.asarray(self.table[i, j])
 

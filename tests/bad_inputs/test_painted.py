@@ -95,7 +95,7 @@ ROWS = [
         "nothing drawn, only the tone changed",
         Paint(contrast=1.4),
         [],
-        says="<file>: no annotated region in it",
+        says="<file>: no annotated region in it; the specimen counts as one without an annotation",
         area=0,
     ),
     row(

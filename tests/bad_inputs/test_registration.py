@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ def scaled(id: str, wrong: str, says: str, document: object) -> Row:
         path.write_text(str(document) if table else json.dumps(document))
         files = {"landmarks" if table else "matrix": str(path)}
         sizes = Sizes(PixelSize.of(0.5), PixelSize.of(50), slide=(4000, 9000), msi=(30, 80))
-        given(Specimen("A", "a.imzML", "a.svs", "A", **files), sizes)
+        slide = SimpleNamespace(shape=sizes.slide, bounds=(0, 0), mpp=sizes.mpp)
+        given(Specimen("A", "a.imzML", "a.svs", "A", **files), slide, sizes)  # type: ignore[arg-type]
 
     does = "registers, and warns" if "would fit" in says else REFUSES
     return Row(id, wrong, does, says, run)

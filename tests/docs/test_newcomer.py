@@ -47,7 +47,7 @@ def words() -> str:
 def test_the_words_up_to_check(folder: Path) -> None:
     before, _, _ = words().partition("msiscale run")
     said = typed(folder, before, 120).strip().splitlines()
-    assert said[0] == "A (patient P1)" and said[-1] == "all inputs can be used"
+    assert said[0] == "A (patient P1)" and said[-1] == "all inputs can be used, with 1 note"
 
 
 @pytest.mark.slow(reason="a run at the default options")

@@ -354,3 +354,10 @@ def test_the_list_and_one_of_it(tmp_path: Path) -> None:
 def test_the_page_has_the_table_of_presets() -> None:
     page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text()
     assert with_table(page) == page, "run python -m msiscale.features.encoders_table"
+
+
+@pytest.mark.parametrize("name", ["resnet50:layer3", "resnet50:layer4", "efficientnet-lite0"])
+def test_the_list_is_true_of_what_is_built_in(name: str) -> None:
+    made, said = load_encoder(name, "random:0"), PRESETS[name]
+    assert (made.mean, made.std) == said.normalisation
+    assert (made.channels, made.stride) == (said.width, said.stride)

@@ -169,7 +169,8 @@ def test_turn_mirror_and_shift_the_msi_as_a_whole(seen: Seen, pages: Any, tmp_pa
     np.testing.assert_allclose(seen.matrix, start, atol=1e-9)
     seen.do("mirror")
     np.testing.assert_allclose(apply(seen.matrix, [0, 4]), apply(start, [21, 4]), atol=1e-9)
-    assert "mirror image" in seen.page.locator(".numbers").inner_text()
+    flipped = np.linalg.det(np.asarray(start)[:2, :2]) > 0  # it was none before
+    assert ("mirror image" in seen.page.locator(".numbers").inner_text()) == flipped
     mirrored = seen.matrix
     seen.use("move")
     here = seen.at("slide", "msi", middle)
