@@ -56,7 +56,7 @@ class Layout:
 MOST_METRES = 0.5  #: of an image
 
 #: Most telling first; those that are told by the path alone (folders) before those by the bytes.
-_TABLE = "columns `x`, `y`, and one an m/z, named by it; a row a pixel"
+_TABLE = "columns `x`, `y`, and one for each m/z, named by it; one row for each pixel"
 LAYOUTS = (
     Layout(is_vendor, refuse_vendor),
     Layout(is_zarr, open_zarr),

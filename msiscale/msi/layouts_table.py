@@ -16,7 +16,7 @@ def table() -> str:
     rows = [(layout.name, layout.holds) for layout in LAYOUTS]
     rows += [(kind.name, kind.holds) for kind in (*KINDS, pandas_store.KIND)]
     lines = [f"| {name} | {holds} |" for name, holds in rows if holds]
-    return "\n".join(["| layout | what tells it |", "|---|---|", *lines, ""])
+    return "\n".join(["| layout | how it is recognised |", "|---|---|", *lines, ""])
 
 
 def with_table(page: str) -> str:

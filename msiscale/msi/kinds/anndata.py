@@ -161,7 +161,7 @@ def sign_of(word: Any) -> Any:
 
 KIND = Kind(
     "AnnData (.h5ad, Zarr) of msiscale, Thyra, scanpy",
-    "`X` dense, CSR or CSC; `var/mz`, else names that are m/z; `obsm/spatial`, of Thyra and "
+    "`X` dense, CSR or CSC; `var/mz`, or names that are m/z; `obsm/spatial`, for Thyra and "
     "msiscale `obs/x`, `obs/y`",
     ("X", "var", "obs"),
     _open,

@@ -45,7 +45,7 @@ def _spots(tree: Tree, notes: list[str]) -> Ints:
 
 KIND = Kind(
     "AnnData of spots with both genes and metabolites (MetaSpatial, DESIUM)",
-    f"`uns/msi` dense or sparse, `{_MZ}`; `obs/array_row`, `obs/array_col`, else `obsm/spatial`",
+    f"`uns/msi` dense or sparse, `{_MZ}`; `obs/array_row`, `obs/array_col`, or `obsm/spatial`",
     ("uns/msi",),
     _open,
 )
