@@ -23,7 +23,7 @@ HEAD = (
     "patient: specimens of one patient are held out together. Empty: a patient of its own.",
     "landmarks: a CSV of slide_x;slide_y;msi_x;msi_y with commas for ;. Without: by the images.",
     "mpp: micrometres a slide pixel; such as 0.25. pixel_um: micrometres an MSI pixel; such as 50.",
-    "More columns: polarity (+ or -); ms_level (1); trust_ibd (yes). See docs/inputs.md.",
+    "More columns: polarity (+ or -); ms_level (1); trust_ibd (yes). See docs/manifest.md.",
 )
 
 # values to show of options that have no default

@@ -155,6 +155,8 @@ def test_a_scale_against_the_pixel_sizes_is_warned_of(seen: Seen, pages: Any) ->
 
 def test_turn_mirror_and_shift_the_msi_as_a_whole(seen: Seen, pages: Any, tmp_path: Path) -> None:
     seen.open(pages.page("S03"))
+    if np.linalg.det(seen.matrix[:2, :2]) < 0:  # the place that was found
+        seen.do("mirror")
     start, middle = seen.matrix, [10.5, 9.5]
     seen.page.locator("[data-set=step]").select_option("90")
     seen.do("right")
@@ -169,8 +171,7 @@ def test_turn_mirror_and_shift_the_msi_as_a_whole(seen: Seen, pages: Any, tmp_pa
     np.testing.assert_allclose(seen.matrix, start, atol=1e-9)
     seen.do("mirror")
     np.testing.assert_allclose(apply(seen.matrix, [0, 4]), apply(start, [21, 4]), atol=1e-9)
-    flipped = np.linalg.det(np.asarray(start)[:2, :2]) > 0  # it was none before
-    assert ("mirror image" in seen.page.locator(".numbers").inner_text()) == flipped
+    assert "mirror image" in seen.page.locator(".numbers").inner_text()
     mirrored = seen.matrix
     seen.use("move")
     here = seen.at("slide", "msi", middle)

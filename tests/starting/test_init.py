@@ -19,7 +19,13 @@ from msiscale.starting.files import files_in
 from msiscale.starting.pairing import paired, patients
 from msiscale.starting.written import EXAMPLES, options, toml
 
-NEEDS = {"reference_mz", "normalise", "feature_mode"}  # of which one is nothing without another
+NEEDS = {
+    "reference_mz",
+    "normalise",
+    "feature_mode",
+    "mean",
+    "std",
+}  # of which one is nothing without another
 
 
 def touch(folder: Path, *names: str) -> Path:
