@@ -19,7 +19,9 @@ from msiscale.starting.files import files_in
 from msiscale.starting.pairing import paired, patients
 from msiscale.starting.written import EXAMPLES, options, toml
 
-NEEDS = {
+NEEDS = {  # of which one is nothing without another
+    *("reference_mz", "normalise", "feature_mode", "mean", "std"),
+}
     "reference_mz",
     "normalise",
     "feature_mode",
