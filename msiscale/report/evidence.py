@@ -291,13 +291,13 @@ BELIEVE = Section(
     "How far to believe it",
     """\
 <h2 id="believe">How far to believe it</h2>
-<h3>Protocols side by side{% if leaks %}, and what leakage is worth{% endif %}</h3>
+<h3 id="protocols">Protocols side by side{% if leaks %}, and what leakage is worth{% endif %}</h3>
 <p class="note">Pixels of one specimen are alike: a protocol that shares a specimen between training and test flatters.{% if leaks %} The worth of
 leakage is the score in pixel folds (the study's protocol) less the score with {{ left_out }}.{% endif %}</p>
 {{ plot("protocols", "AUC of cancer under each protocol; lines: 95 % intervals over four patients or more.") }}
 {{ cells(protocols, averaged ~ ", under each validation protocol.", "No metrics yet.") }}
 {% if study or comparisons.rows %}
-<h3>One against another</h3>
+<h3 id="comparisons">One against another</h3>
 <p class="note">What does the network see beyond the colours of the stain? And does predicted MSI know more than the H&amp;E that it comes
 from? Against as many modes of H&amp;E, that is a fair question. A difference is the mean of the patients' own differences; its interval and its p are of
 the same t, and p (Holm) is adjusted for the rows of its metric. A patient without both classes has none. With one patient the mean is over blocks, which has no p. All pixels
@@ -305,13 +305,13 @@ pooled stand beside it.</p>
 {{ cells(comparisons, "Differences of models on the same pixels, which were held out.", "No comparison: nothing was held out.") }}
 {% endif %}
 {% if study or jitter.rows or nulls.rows %}
-<h3>Where the slide lies, and chance</h3>
+<h3 id="robustness">Where the slide lies, and chance</h3>
 {{ plot("jitter", "Scores of all pixels pooled with the slide away from its place: what a misplaced slide costs.") }}
 {{ cells(jitter, "With the slide so many MSI pixels away, all pixels pooled.", "Not asked for: --jitter.") }}
 {{ cells(nulls, "What chance gives, all pixels pooled: fits with a moved annotation, or a mirrored slide.", "No draws by chance: --null.") }}
 {% endif %}
 {% if study or switches.rows %}
-<h3>The published study's choices</h3>
+<h3 id="choices">The published study's choices</h3>
 {{ cells(switches, "What each choice changes on this cohort, all pixels pooled.", "Not asked for: msiscale ablate.") }}
 {% endif %}
 """,  # noqa: E501
@@ -332,13 +332,13 @@ BETWEEN = Section(
 </details>
 {% endif %}
 {% if study or corrections.rows %}
-<h3>Corrections between specimens</h3>
+<h3 id="corrections">Corrections between specimens</h3>
 <p class="note">Mean over the patients left out, each corrected by its own unlabelled intensities towards the training patients. The interval and p are of the patients' differences, by t.
 An R² is of the corrected intensities, which are others with each correction; AUC and average precision are of the same annotation. The rest of these results is without any.</p>
 {{ cells(corrections, "What each correction changes.", "Not asked for: msiscale corrections --correct.") }}
 {% endif %}
 {% if study or calibration.rows %}
-<h3>Mass calibration</h3>
+<h3 id="calibration">Mass calibration</h3>
 {{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
 {% endif %}
 """,  # noqa: E501

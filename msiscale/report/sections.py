@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from msiscale.report.biomarker_table import LISTED, biomarker_certainty, biomarkers
+from msiscale.report.class_gallery import ends
 from msiscale.report.data import (
     BIOMARKERS,
     IONS,
@@ -32,7 +33,8 @@ from msiscale.report.evidence import (
 from msiscale.report.figures import figure_path
 from msiscale.report.headline import COLOUR, Estimates
 from msiscale.report.ion_current import ION_CURRENT
-from msiscale.report.ion_gallery import ion_classes, ion_tiers, scored
+from msiscale.report.ion_gallery import identified, ion_classes, ion_tiers, scored, shown
+from msiscale.report.novelty import NOVELTY
 from msiscale.report.specimen import data_uri, encoded
 from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
 from msiscale.store import exists, join, read_bytes
@@ -241,6 +243,23 @@ def ions(results: Results) -> HtmlTable:
     return chosen(table.drop(columns=empty), _IONS)
 
 
+def shown_ions(results: Results) -> HtmlTable:
+    """Those of the gallery: the best, the middling and the worst."""
+    groups = shown(scored(results))
+    return _of_ions(pd.concat([some for _, some in groups]) if groups else pd.DataFrame())
+
+
+def shown_of_classes(results: Results) -> HtmlTable:
+    """Those of the gallery of classes of lipid."""
+    named = identified(scored(results))
+    groups = ends(named) if len(named) else []
+    return _of_ions(pd.concat([some for *_, some in groups]) if groups else pd.DataFrame())
+
+
+def _of_ions(table: pd.DataFrame) -> HtmlTable:
+    return chosen(table, _IONS) if len(table) else HtmlTable([], [])
+
+
 def ion_gallery(results: Results) -> tuple[str, str] | None:
     """Name and picture of the first specimen that has a gallery."""
     return _first(results, "ions")
@@ -367,11 +386,11 @@ ION_IMAGES = Section(
 for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% macro images() %}
 {% if ion_gallery %}
-<figure><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption></figure>
+<figure data-figure="ions of {{ ion_gallery[0] }}"><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption>{{ data_of(shown_ions) }}</figure>
 {% endif %}
 {% if class_gallery %}
 <details><summary>The best and the worst ion of each class of lipid</summary>
-<figure><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: of each class of lipid the ions that are predicted best and worst, each pair on the scale of what was measured.</figcaption></figure>
+<figure data-figure="ions by class of {{ class_gallery[0] }}"><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: of each class of lipid the ions that are predicted best and worst, each pair on the scale of what was measured.</figcaption>{{ data_of(shown_of_classes) }}</figure>
 </details>
 {% endif %}
 {% endmacro %}
@@ -403,7 +422,10 @@ three patients there is no test, no ion of tier A, and B only for an R² of 0.3 
 </div>
 {% endif %}
 """,  # noqa: E501
-    (ions, ion_tiers, ion_classes, ion_gallery, class_gallery, left_out),
+    (
+        *(ions, ion_tiers, ion_classes, ion_gallery, class_gallery),
+        *(shown_ions, shown_of_classes, left_out),
+    ),
 )
 STRONGEST = Section(
     "biomarkers",
@@ -423,13 +445,13 @@ match of mass, polarity and adduct, not an identification.</p>
 {% if biomarker_figures %}
 <details><summary>Images and box plots of the strongest {{ biomarker_figures | length }}</summary>
 {% for data in biomarker_figures %}
-<figure><img src="{{ data }}" alt="images and box plots of biomarker {{ loop.index }}" loading="lazy" decoding="async"></figure>
+<figure data-figure="biomarker {{ loop.index }}"><img src="{{ data }}" alt="images and box plots of biomarker {{ loop.index }}" loading="lazy" decoding="async">{{ data_of(biomarkers) }}</figure>
 {% endfor %}
 </details>
 {% endif %}
 {% endif %}
 {% if study or lipids.rows %}
-<h3>Lipids, with a false-discovery rate</h3>
+<h3 id="lipids">Lipids, with a false-discovery rate</h3>
 {{ cells(lipids, "The surest of " ~ rows_of.annotations ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
 {% endif %}
 """,  # noqa: E501
@@ -461,7 +483,7 @@ REGISTRATION = Section(
 # the page has these, in this order: a new one is a line here
 SECTIONS = (
     *(NOTICES, CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, ENOUGH),
-    *(SECONDARY, REGISTRATION, BETWEEN, ION_CURRENT),
+    *(SECONDARY, REGISTRATION, BETWEEN, NOVELTY, ION_CURRENT),
 )
 FIRST = (ION_IMAGES, PREDICTED)  # above all else where there is no annotation, or one patient
 TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))
