@@ -18,7 +18,7 @@
 
   // ---- Bokeh
 
-  // plots have no ground of their own, and their words the colours of the page
+  // words and lines of a plot in the colours of the page
   const INKED = ["#333333", "black", "#000000"];
   const documents = [];
   const tint = (drawn) => {
@@ -28,10 +28,7 @@
     const axis = { axis_label_text_color: ink, major_label_text_color: ink, axis_line_color: soft,
       major_tick_line_color: soft, minor_tick_line_color: soft };
     for (const model of models) {
-      if (model.type === "Figure") {
-        const framed = model.background_fill_color === "#f4f4f4";  // a panel of maps
-        model.setv(framed ? { border_fill_color: null } : { border_fill_color: null, background_fill_color: null });
-      } else if (model.type.endsWith("Axis")) {
+      if (model.type.endsWith("Axis")) {
         model.setv(axis);
         if (model.type === "CategoricalAxis") model.setv({ group_text_color: ink, separator_line_color: line });
       } else if (model.type === "Grid") {

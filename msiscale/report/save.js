@@ -187,7 +187,7 @@
 
   const offer = (figure) => {
     lines.get(figure)?.remove();
-    const kinds = Object.keys(ways(figure));
+    const kinds = ["png", "svg", "csv"].filter((kind) => kind in ways(figure));
     if (!kinds.length) return;
     const line = document.createElement("div");
     line.className = "save";

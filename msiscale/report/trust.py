@@ -118,7 +118,7 @@ def batch(results: Results) -> Mark:
     ]
     shares = dict(zip(here["of"], here["value"].astype(float), strict=True))
     if not shares:
-        return Mark("batch", GREY, "There are no two specimens to compare.", "between")
+        return Mark("batch", GREY, "Specimens were not compared with each other.", "between")
     of = max(shares, key=lambda name: shares[name])
     level = _level(shares[of], BETWEEN)
     what = {"msi": "the MSI", "features": "the H&E features"}.get(of, of)

@@ -38,7 +38,7 @@ MANY = 300
 AT_FIRST = 12  # rows of the gallery
 HEAP = 60e6  # bytes that the first screen of a large cohort may take
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-PAGE = 25.7  # cm of A4 between its margins, by the printer's default of 1 cm and a little more
+PAPER = (703, 1031)  # CSS pixels of A4 between margins of 12 mm
 FAILED = range(7, MANY, 50)
 # what a specimen's panels show, and where
 VIEW = """() => {
@@ -436,6 +436,7 @@ def test_a_figure_is_kept_as_png_svg_and_csv(seen: Seen, run: Path) -> None:
     _, png = seen.saved(seen.page.get_by_role("button", name="PNG of auc"))
     with Image.open(io.BytesIO(png)) as image:
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+    seen.page.get_by_text("All metrics by specimen").click()
     _, text = seen.saved(seen.page.get_by_role("button", name="CSV of the table: By spec").first)
     assert text.startswith(b"specimen,cancer predicted,AUC")
 
@@ -467,14 +468,14 @@ def test_no_figure_is_cut_on_paper(seen: Seen, run: Path, tmp_path: Path) -> Non
         " document.querySelectorAll('.printed').length; })"
     )
     page.emulate_media(media="print")
-    page.set_viewport_size({"width": 718, "height": 1000})  # A4 at 96 dpi, less the margins
+    page.set_viewport_size({"width": PAPER[0], "height": PAPER[1]})
     tall = page.evaluate(
         "[...document.querySelectorAll('figure, .row, .card')].filter((e) => e.offsetParent)"
         ".map((e) => [e.className, e.offsetHeight, getComputedStyle(e).breakInside])"
     )
     assert len(tall) > 5
     for name, height, cut in tall:
-        assert height < PAGE / 2.54 * 96, name
+        assert height < PAPER[1], name
         assert cut == "avoid", name
     assert seen.overflow() <= 0
     for hidden in ("nav", ".save", "#theme", ".controls"):

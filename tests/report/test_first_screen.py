@@ -188,6 +188,8 @@ def test_the_cohort_in_a_line(results_folder: Path) -> None:
         *("4 patients", "5 specimens", f"{pixels:,} MSI pixels", f"{area:,.0f} mm² of tissue")
     ]
     assert progress(states) == "4 done, 1 failed."
-    assert progress(states[:1]) == "The specimen is done."
+    done = [s for s in states if s.state == "done"]
+    assert progress(done) == "Every specimen is done."
+    assert progress(done[:1]) == "The specimen is done."
     assert progress([]) == "There is no specimen yet."
     assert cohort_line([State("A", "P", "done", "", "")], {}) == ["1 patient", "1 specimen"]
