@@ -45,25 +45,31 @@ def progress(states: Sequence[State]) -> str:
 
 
 def sentences(results: Results) -> Iterator[str]:
-    """The headline of a study, to be read aloud; nothing where nothing was held out."""
-    if not results.is_study:
-        return
+    """The headline, to be read aloud; nothing where nothing was held out."""
     estimates, held = Estimates(results), results.protocol
     yield from _of_cancer(results, estimates)
-    key = (held, "msi_from_he", "weighted", "r2")
-    mean = estimates.mean(key)
+    if not results.is_study:
+        yield from _of_ions(results)
+    mean = estimates.mean((held, "msi_from_he", "weighted", "r2"))
     if mean is not None and not math.isnan(mean.value):
         other = _beside(estimates, (held, COLOUR[1], "weighted", "r2"), "Colour alone reaches")
         yield (
             f"H&E predicts the MSI with an R² of {with_interval(mean, 'r2')}; "
             f"the mean spectrum would reach 0.{other}"
         )
+
+
+def _of_ions(results: Results) -> Iterator[str]:
     table = scored(results)
-    if not results.labelled and len(table):
-        yield (
-            f"Half of the {len(table):,} ion images reach a correlation of "
-            f"{table['pearson'].median():.2f} or more with what was measured."
-        )
+    if table.empty:
+        return
+    said = (
+        f"Half of the {len(table):,} ion images predicted from H&E reach a correlation of "
+        f"{table['pearson'].median():.2f} or more with the measured ones."
+    )
+    if "colour_pearson" in table and table["colour_pearson"].notna().any():
+        said += f" Colour alone reaches {table['colour_pearson'].median():.2f}."
+    yield said
 
 
 def _of_cancer(results: Results, estimates: Estimates) -> Iterator[str]:

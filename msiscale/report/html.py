@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from msiscale.report import tables
 from msiscale.report.apart import is_apart
+from msiscale.report.biomarker_table import biomarkers
 from msiscale.report.box_plots import box_plots
 from msiscale.report.data import MODELS, OUTSIDE, Results, State
 from msiscale.report.document import embedded
@@ -36,7 +37,6 @@ from msiscale.report.sections import (
     SECTIONS,
     TABLES,
     absent,
-    biomarkers,
     registration_of,
     shown_ions,
     shown_of_classes,

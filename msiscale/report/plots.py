@@ -298,7 +298,7 @@ def volcano(results: Results) -> Figure | None:
     plot = _figure(380)
     sure = data["q"] <= _SURE
     for part, colour, marker, label in (
-        (data[~sure], _GREY, "circle", "not told from chance"),
+        (data[~sure], _GREY, "circle", "not significant"),
         (data[sure], VERMILION, "triangle", f"q at most {_SURE:g}"),
     ):
         if len(part):

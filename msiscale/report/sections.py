@@ -284,12 +284,12 @@ def no_label(results: Results) -> str:
 
 
 MEANINGS = {
-    "patients": "A probability of 0.2 says that some 20 % of such pixels are cancer, at the "
-    "prevalence of the training patients: scores were calibrated on training patients left out.",
-    "prior": "A probability says what share of such pixels is cancer at the prevalence of the "
-    "training patients; class weights were undone, and nothing else was calibrated.",
-    "none": "A probability is that of a world in which half of all pixels are cancer: scores were "
-    "not calibrated (--calibrate none), so it is no share of pixels in these patients.",
+    "patients": "A probability of 0.2 means that about 20 % of such pixels are cancer, at the "
+    "prevalence of the training patients. Scores were calibrated on training patients left out.",
+    "prior": "A probability is the share of such pixels that is cancer, at the prevalence of the "
+    "training patients. Class weights were undone; nothing else was calibrated.",
+    "none": "A probability assumes that half of all pixels are cancer. Scores were not calibrated "
+    "(--calibrate none), so it is no share of pixels in these patients.",
 }
 
 
@@ -329,8 +329,8 @@ NOTICES = Section(
     "Notices",
     """\
 <h2 id="notices">Notices</h2>
-<p class="note">What was noticed of the inputs, and what was assumed. A warning can change results if the assumption is wrong; a note cannot.</p>
-{{ cells(notices, "notices.csv has the file of each.", "Nothing was noticed.") }}
+<p class="note">What msiscale found odd about the inputs, and what it assumed. A warning can change results if the assumption is wrong; a note cannot.</p>
+{{ cells(notices, "The file of each is in notices.csv.", "There are no notices.") }}
 """,  # noqa: E501
     (notices,),
     (NOTICES_TABLE,),
@@ -340,14 +340,14 @@ CANCER = Section(
     "Cancer",
     """\
 <h2 id="cancer">Cancer, {{ left_out | replace("the patient", "whole patients") }}</h2>
-<p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Read an accuracy beside that of
-always answering the majority class, and an average precision beside the prevalence: those are what no skill gives.
-{{ probability_means }} The threshold is the probability from which on the Dice of the training patients, each left out in turn, is largest.
-Beside means over patients stand all pixels pooled: those rank scores of different folds together, and can lie outside of what any patient has.
-Their intervals draw patients again, which only ten patients or more allow.</p>
+<p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Compare an accuracy with
+that of always answering the majority class, and an average precision with the prevalence: a model without any skill reaches those.
+{{ probability_means }} The threshold is the probability that gives the training patients, each left out in turn, the largest Dice.
+The second table pools all pixels. It ranks scores of different folds together, so its values can lie outside those of every patient.
+Its intervals resample patients, and so need ten patients or more.</p>
 {{ cells(headline, averaged ~ ", " ~ left_out ~ ".") }}
 {{ cells(pooled, "All pixels pooled, " ~ left_out ~ ".") }}
-{{ plot("auc", "AUC by specimen. Specimens of one class only have none.") }}
+{{ plot("auc", "AUC by specimen. A specimen with pixels of one class has none.") }}
 {% if per_specimen.rows %}
 <details><summary>All metrics by specimen</summary>
 {{ cells(per_specimen, "By specimen, " ~ left_out ~ ".") }}
@@ -355,7 +355,7 @@ Their intervals draw patients again, which only ten patients or more allow.</p>
 {% else %}
 <p class="missing">No metrics yet: run the fit stage.</p>
 {% endif %}
-{{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
+{{ plot("reliability", "Calibration: the share of pixels that is cancer, by predicted probability. A calibrated model lies on the diagonal.") }}
 """,  # noqa: E501
     (headline, pooled, per_specimen, averaged, left_out, probability_means),
     unless=no_label,
@@ -366,8 +366,8 @@ PREDICTED = Section(
     """\
 <h2 id="msi">MSI predicted from H&amp;E</h2>
 <p class="note">R² of the modes of the MSI (principal components of the training specimens), predicted from H&amp;E features with
-{{ left_out }}. Zero is as good as the mean; below zero is worse.</p>
-{{ plot("r2", "R² by mode; what lies below -1 is not shown.") }}
+{{ left_out }}. An R² of zero is as good as predicting the mean; below zero is worse.</p>
+{{ plot("r2", "R² by mode. Values below -1 are not shown.") }}
 {{ cells(weighted, "Weighted by the variance of the modes.", "No metrics of the MSI yet: run the fit stage.") }}
 {% if modes.rows %}
 <details><summary>The first {{ modes.rows | length }} modes</summary>
@@ -396,13 +396,13 @@ for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% endmacro %}
 {% macro table() %}
 {% if ion_tiers.rows %}
-<p class="note">Tier A is read from H&amp;E: q of 0.05 or less, and a mean R² within patients of 0.3 or more, whose interval lies above 0. B is read partly: that q, and a mean r of 0.2
-or more. C is not read. The test asks in each patient how much r exceeds that of the same prediction laid elsewhere on the tissue, and takes the patient as the unit; with fewer than
-three patients there is no test, no ion of tier A, and B only for an R² of 0.3 or more in every patient. Moran's I is how alike neighbours are in the measured image.</p>
+<p class="note">H&amp;E predicts an ion of tier A well: its q is 0.05 or less, and its mean R² within patients is 0.3 or more with an interval above 0. Tier B is predicted in part: the same q,
+and a mean r of 0.2 or more. Tier C is not predicted. The test compares r in each patient with that of the same prediction moved over the tissue; the patient is the unit. With fewer than
+three patients there is no test and no tier A; tier B then needs an R² of 0.3 or more in every patient. Moran's I tells how alike neighbouring pixels of the measured image are.</p>
 {{ cells(ion_tiers, "Ions by tier.") }}
 {{ cells(ion_classes, "Identified ions by class of lipid.", "No ion has a name.") }}
 {% endif %}
-{{ cells(ions, "The m/z by r, the best first; ions.csv has all of every protocol.", "No m/z is scored: nothing was held out, or the stages fit and ions have not run.") }}
+{{ cells(ions, "Every m/z by r, the best first. All protocols are in ions.csv.", "No m/z is scored: nothing was held out, or the stages fit and ions have not run.") }}
 {% endmacro %}
 {% if study %}
 {{ plot("ion_r", "How many m/z are predicted how well.") }}
@@ -433,12 +433,11 @@ STRONGEST = Section(
     """\
 <h2 id="biomarkers">Biomarkers</h2>
 {% if study or biomarkers.rows %}
-<p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first: AUC and effect are means over the
-specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit, need three, and hold where patients
-differ: p is that of a t-test, never below what chance within the patients allows. Beside it stand the t-test alone and the p of DerSimonian and Laird, which is too small where patients differ. A name is a
-match of mass, polarity and adduct, not an identification.</p>
-{{ plot("volcano", "Every m/z by its effect and how sure it is.") }}
-{{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
+<p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first. AUC and effect are means over the specimens of a patient, then over patients.
+The unit of p and q (Benjamini and Hochberg) is the patient; they need three patients, and hold where patients differ. p is that of a t-test, never below what chance within the patients allows.
+The p of the t-test alone and that of DerSimonian and Laird stand beside it; the latter is too small where patients differ. A name is a match of mass, polarity and adduct, not an identification.</p>
+{{ plot("volcano", "Every m/z by its effect and its certainty.") }}
+{{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z. All are in biomarkers.csv.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
 {% for sentence in biomarker_certainty %}
 <p class="note">{{ sentence }}</p>
 {% endfor %}
@@ -452,7 +451,7 @@ match of mass, polarity and adduct, not an identification.</p>
 {% endif %}
 {% if study or lipids.rows %}
 <h3 id="lipids">Lipids, with a false-discovery rate</h3>
-{{ cells(lipids, "The surest of " ~ rows_of.annotations ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
+{{ cells(lipids, "The most certain of " ~ rows_of.annotations ~ " ions, with the false-discovery rate from decoy adducts. All are in annotations.csv.", "Not asked for: msiscale annotate.") }}
 {% endif %}
 """,  # noqa: E501
     (biomarkers, biomarker_certainty, biomarker_figures, lipids),
@@ -464,8 +463,8 @@ SECONDARY = Section(
     "Secondary regions",
     """\
 <h2 id="secondary">Secondary regions</h2>
-<p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor: to look at, and to stain.</p>
-{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions; secondary_regions.csv has all, regions/ their outlines for QuPath.", "None, or not looked for yet: the stage regions.") }}
+<p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor. Look at these under the microscope.</p>
+{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions. All are in secondary_regions.csv; their outlines for QuPath are in regions/.", "None, or the stage regions has not run.") }}
 """,  # noqa: E501
     (secondary,),
     (OUTSIDE,),
@@ -476,7 +475,7 @@ REGISTRATION = Section(
     "Registration",
     """\
 <h2 id="registration">Registration</h2>
-{{ cells(registration, "Residuals of the landmarks in µm and in MSI pixels; above one MSI pixel, doubt the maps.", "No registration yet.") }}
+{{ cells(registration, "Residuals of the landmarks, in µm and in MSI pixels. Doubt the maps of a specimen with a residual above one MSI pixel.", "No registration yet.") }}
 """,  # noqa: E501
     (registration,),
 )

@@ -164,9 +164,8 @@ def novelty(beyond: Mapping[str, float | None]) -> Mark:
         return Mark("novelty", GREY, words, "novelty")
     far = sum(share >= FAR for share in known)
     level = GREEN if not far else RED if far / len(known) >= MANY else AMBER
-    return Mark(
-        "novelty", level, f"{far} of {len(known)} specimens have H&E unlike the others.", "novelty"
-    )
+    words = f"{far or 'None'} of {_count(len(known), 'specimen')} {'look' if far > 1 else 'looks'} "
+    return Mark("novelty", level, f"{words}unlike the others.", "novelty")
 
 
 def notices(results: Results, states: Sequence[State]) -> Mark:

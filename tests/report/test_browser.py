@@ -375,6 +375,21 @@ def test_axe_finds_nothing_on_the_page_of_a_specimen(seen: Seen, many: Path) -> 
     assert seen.violations() == []
 
 
+@pytest.mark.parametrize("width", ["390", "1400"])
+def test_one_specimen_without_a_label_makes_sense(
+    seen: Seen, alone_folder: Path, tmp_path: Path, width: str
+) -> None:
+    write_report(str(alone_folder))
+    seen.open(alone_folder / "report.html", VIEWPORTS[width])
+    said = seen.page.locator("main").inner_text()
+    assert "nothing is known about another patient" in said
+    assert "measured m/z" in said and "AUC from" not in said
+    assert seen.page.locator("#gallery .tile").count() == 3
+    assert seen.overflow() <= 0
+    seen.page.screenshot(path=tmp_path / f"alone-{width}.png")
+    assert seen.violations() == []
+
+
 def test_every_section_has_a_link_of_its_own(seen: Seen, run: Path) -> None:
     seen.open(run / "report.html")
     page = seen.page

@@ -177,6 +177,15 @@ def test_the_headline_can_be_repeated(tmp_path: Path) -> None:
     assert [*sentences(run(tmp_path / "within", 2, within="spatial_blocks"))] == []
 
 
+def test_the_headline_without_a_label_is_of_ions(alone_folder: Path) -> None:
+    (said,) = sentences(Results(str(alone_folder)))
+    r = pd.read_csv(alone_folder / "ions.csv")["pearson"]
+    assert said == (
+        f"Half of the {r.notna().sum()} ion images predicted from H&E reach a correlation of "
+        f"{r.median():.2f} or more with the measured ones."
+    )
+
+
 def test_the_cohort_in_a_line(results_folder: Path) -> None:
     results = Results(str(results_folder))
     states = results.states()

@@ -133,7 +133,7 @@ def test_the_numbers_of_the_run_are_there(page: _Page) -> None:
     for words in ("0.970", "0.880", "0.120", "pixel folds", "PC 34:1", "760.5851", "48", "12.340"):
         assert words in page.words
     assert "efficientnet-lite0" in page.words
-    assert "+0.020" in page.words  # the worth of leakage
+    assert "+0.020" in page.words  # the gain from leakage
 
 
 def test_what_a_panel_draws_is_what_the_store_holds(page: _Page, drawn_folder: Path) -> None:

@@ -114,9 +114,10 @@ def test_what_was_held_out_decides_by_itself(tmp_path: Path, protocol: str, leve
 @pytest.mark.parametrize(
     ("shares", "level", "words"),
     [
-        ([0.01, 0.02, None], GREEN, "0 of 2 specimens"),
-        ([0.01, 0.02, 0.03, 0.01, 0.1], AMBER, "1 of 5 specimens"),
-        ([0.01, 0.02, 0.03, 0.1], RED, "1 of 4 specimens"),
+        ([0.01, 0.02, None], GREEN, "None of 2 specimens looks"),
+        ([0.01, 0.02, 0.03, 0.01, 0.1], AMBER, "1 of 5 specimens looks"),
+        ([0.01, 0.02, 0.03, 0.1], RED, "1 of 4 specimens looks"),
+        ([0.2, 0.3], RED, "2 of 2 specimens look"),
         ([None], GREY, "No specimen was compared"),
     ],
 )
