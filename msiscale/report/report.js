@@ -56,6 +56,8 @@
     return canvas;
   };
 
+  const onPaper = (hosts) => hosts.filter((h) => h.clientWidth).map((h) => [h, pictureOf(h)]);
+
   // what a plot is drawn from, a row a point; of each set its name, where it has one
   const rowsOf = (host) => {
     const drawn = host.bokeh.model.renderers.filter((r) => r.type === "GlyphRenderer");
@@ -124,8 +126,8 @@
     const hosts = Object.fromEntries($$(document, "[data-plot]").map((e) => [e.dataset.plot, e]));
     await embed(json(source), hosts);
     for (const host of Object.values(hosts)) {
-      const now = () => pictureOf(host);
-      msiscale.keeping(host.closest("figure"), { png: now, now, csv: () => rowsOf(host) });
+      const png = () => pictureOf(host), printed = () => onPaper([host]);
+      msiscale.keeping(host.closest("figure"), { png, printed, csv: () => rowsOf(host) });
     }
   };
 
@@ -197,7 +199,8 @@
       for (const figure of $$(this.section, "[data-figure]")) {
         const hosts = $$(figure, "[data-panel]");
         const rows = figure.matches(".of-spectrum") ? () => this.spectrumCsv() : () => this.mapsCsv();
-        msiscale.keeping(figure, { png: () => this.pictures(hosts), csv: rows });
+        const png = () => this.pictures(hosts), printed = () => onPaper(hosts);
+        msiscale.keeping(figure, { png, printed, csv: rows });
       }
     }
 

@@ -7,7 +7,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const lines = new Map();  // figure -> its buttons
-  const extra = new Map();  // figure -> how others make its canvas and its rows
+  const extra = new Map();  // figure -> how others make what is kept of it, and printed
 
   const quoted = (value) => {
     const text = String(value ?? "");
@@ -233,15 +233,15 @@
 
   window.addEventListener("beforeprint", () => {
     for (const image of $$(document, "img[loading=lazy]")) image.loading = "eager";
-    for (const [figure, { now }] of extra) {
-      const canvas = now?.(figure), plot = figure.querySelector(".plot");
-      if (!canvas || !plot) continue;
-      const image = new Image();
-      image.className = "printed";
-      image.alt = plot.getAttribute("aria-label");
-      image.src = canvas.toDataURL("image/png");
-      plot.classList.add("replaced");
-      plot.after(image);
+    for (const { printed } of extra.values()) {
+      for (const [host, canvas] of printed()) {
+        const image = new Image();
+        image.className = "printed";
+        image.alt = host.getAttribute("aria-label") ?? "";
+        image.src = canvas.toDataURL("image/png");
+        host.classList.add("replaced");
+        host.after(image);
+      }
     }
   });
   window.addEventListener("afterprint", () => {

@@ -477,6 +477,8 @@ def test_what_the_panels_show_is_kept_as_a_table(opened: Seen, run: Path) -> Non
 def test_no_figure_is_cut_on_paper(seen: Seen, run: Path, tmp_path: Path) -> None:
     seen.open(run / "report.html")
     page = seen.page
+    page.locator("details.specimen summary").first.click()
+    seen.view()
     page.evaluate(
         "window.addEventListener('afterprint', () => { window.wasPrinted = window.shownPrinted; });"
         "window.addEventListener('beforeprint', () => { window.shownPrinted ="
@@ -498,7 +500,7 @@ def test_no_figure_is_cut_on_paper(seen: Seen, run: Path, tmp_path: Path) -> Non
     page.emulate_media(media="screen")
     made = page.pdf(path=tmp_path / "report.pdf", format="A4")
     assert made.startswith(b"%PDF")
-    plots = page.locator(".plot").count()
+    plots = page.locator(".plot").count() + 7  # panels of a specimen
     assert page.evaluate("window.wasPrinted") == plots > 0  # as pictures, which fit the paper
     assert page.locator(".printed").count() == 0
 
