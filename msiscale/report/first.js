@@ -109,5 +109,6 @@
 
   themes();
   specimens();
+  performance.mark("first screen");
   document.body.dataset.first = "yes";
 })();

@@ -55,7 +55,7 @@ def sentences(results: Results) -> Iterator[str]:
         other = _beside(estimates, (held, COLOUR[1], "weighted", "r2"), "Colour alone reaches")
         yield (
             f"H&E predicts the MSI with an R² of {with_interval(mean, 'r2')}; "
-            f"the mean spectrum would reach 0.{other}"
+            f"a patient's own mean spectrum would reach 0.{other}"
         )
 
 

@@ -8,12 +8,19 @@ const unpacked = async (text) => {
   return new Response(stream).arrayBuffer();
 };
 
+// after the first paint, or soon where nothing is painted
+const painted = () => new Promise((done) => {
+  requestAnimationFrame(() => setTimeout(done));
+  setTimeout(done, 300);
+});
+
 window.msiscale = {
   unpacked,
   ready: (async () => {
     if (typeof DecompressionStream === "undefined") {
       throw new Error("this browser is too old: it has no DecompressionStream");
     }
+    await painted();
     const packed = document.getElementById("library").textContent;
     const script = document.createElement("script");
     script.textContent = new TextDecoder().decode(await unpacked(packed));
