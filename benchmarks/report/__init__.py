@@ -1,4 +1,4 @@
-"""The HTML report: size, time and memory to write, time to open; of the demo and of 500 specimens.
+"""The HTML report: size, time and memory to write, time to open; of the demo and of 300 specimens.
 
 The large cohort has the demo's specimens many times over, under names of their own. Opening is
 measured in Chromium, from the file to the moment at which every plot of the page is drawn.
@@ -24,7 +24,7 @@ SIDES = "benchmarks.report.sides"
 def options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--run", type=Path, metavar="DIR", help="run of msiscale demo [made anew]")
-    parser.add_argument("--specimens", type=int, default=500, help="of the large cohort")
+    parser.add_argument("--specimens", type=int, default=300, help="of the large cohort")
 
 
 def measure(words: argparse.Namespace, progress: Progress) -> dict[str, float]:

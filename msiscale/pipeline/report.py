@@ -93,5 +93,5 @@ def _draw(results: Results) -> dict[str, Any]:
 
 
 def _page(results: Results, state: State) -> dict[str, Any]:
-    drawing.write_thumbnail(results.out, state.specimen)
+    drawing.write_thumbnail(results.out, state.specimen, results)
     return {"page": drawing.page_of(results, state)}

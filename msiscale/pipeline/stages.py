@@ -309,11 +309,12 @@ STAGES = (
             ),
             Part(
                 "pages",
-                ("report/{}.html", "figures/thumbnail_{}.jpg"),
-                version=3,
+                # the last is of runs by older versions
+                ("report/{}.html", "figures/thumbnail_{}.json", "figures/thumbnail_{}.jpg"),
+                version=4,
                 pooled=True,
             ),
-            Part("report", ("report.html",), version=3, specimens=False, cohort=True),
+            Part("report", ("report.html",), version=4, specimens=False, cohort=True),
         ),
     ),
     Stage(

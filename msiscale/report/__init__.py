@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from msiscale.report.apart import is_apart
     from msiscale.report.data import Results
     from msiscale.report.figures import write_figures
-    from msiscale.report.html import page_of, write_page, write_report, write_thumbnail
+    from msiscale.report.html import page_of, write_page, write_report
+    from msiscale.report.thumbnails import write_thumbnail
 
 __all__ = [
     "Results",
@@ -22,7 +23,12 @@ __all__ = [
     "write_thumbnail",
 ]
 
-_HOME = {"Results": "data", "is_apart": "apart", "write_figures": "figures"}
+_HOME = {
+    "Results": "data",
+    "is_apart": "apart",
+    "write_figures": "figures",
+    "write_thumbnail": "thumbnails",
+}
 
 
 def __getattr__(name: str) -> Any:

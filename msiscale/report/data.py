@@ -135,6 +135,7 @@ class Results:
         self._records = records or Ledger(out).read_all
         self._tables: dict[CsvTable, pd.DataFrame] = {}  # each is read once, by many sections
         self._rows: dict[CsvTable, dict[str, pd.DataFrame]] = {}
+        self._kept: dict[str, Any] = {}
 
     def only(self, specimen: str) -> Results:
         """What the figures and the page of a specimen are made from: small enough to be sent."""
@@ -144,6 +145,12 @@ class Results:
         run = {"specimens": [specimen], "patients": {specimen: self._patient(specimen)}}
         vars(found).update(shared, run=run)
         return found
+
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """What several sections need and only one is to make."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     @cached_property
     def run(self) -> dict[str, Any]:

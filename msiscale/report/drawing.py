@@ -186,3 +186,12 @@ def png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round marks of an axis, the last of them at or above `high`."""
+    step = nice_length((high - low) / most)
+    while low + step * most < high:
+        step = nice_length(step * 2.6)
+    n = math.ceil((high - low) / step - 1e-9)
+    return [round(low + i * step, 10) for i in range(n + 1)]

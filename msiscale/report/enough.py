@@ -45,13 +45,13 @@ ENOUGH = Section(
 {% if study or learning_curve.rows or power_by_effect.rows %}
 <h2 id="enough">How many patients are enough</h2>
 {% if learning_curve.rows %}
-<p class="note">Measured: patients join the training one after another, and every patient is held out once. Expected: a curve through these
-means, read off further on. Its interval holds if the curve keeps its form and further patients are like these.</p>
+<p class="note">Measured: patients join the training one after another, and every patient is held out once. Expected: a curve fitted to these
+means and extended. Its interval holds if the curve keeps its form and further patients are like these.</p>
 {% endif %}
 {{ cells(learning_curve, "R² of the spectrum predicted from H&E, mean over the patients held out.", "Not asked for: msiscale power.") }}
 {% if power_by_effect.rows %}
-<p class="note">Power is the probability that an m/z is found, at a false-discovery rate of 5 % among the m/z tested here and with the spread between
-patients that half of them have; power.csv also has m/z that differ more.</p>
+<p class="note">Power is the probability of finding an m/z at a false-discovery rate of 5 % among the m/z tested here. It assumes the median spread between
+patients; power.csv also has m/z that vary more.</p>
 {{ cells(power_by_effect, "Power to find a biomarker, by its AUC and the number of patients.", "") }}
 {% endif %}
 {% endif %}

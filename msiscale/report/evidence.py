@@ -73,11 +73,11 @@ _TESTS = {
 _UNTOUCHED = {"null_labels": "msi_from_he", "null_registration": "cancer_from_msi"}
 _BATCH = {
     "between_specimens": "share of the variance between specimens",
-    "between_patients": "of it between patients",
-    "within_patients": "of it between specimens of a patient",
+    "between_patients": "of which between patients",
+    "within_patients": "of which between specimens of a patient",
     "pairwise_auc": "AUC of telling two specimens apart by a pixel",
-    "pairwise_auc_least": "the same, of the two most alike",
-    "pairwise_auc_most": "the same, of the two least alike",
+    "pairwise_auc_least": "the same, for the two most alike",
+    "pairwise_auc_most": "the same, for the two least alike",
     "pairwise_accuracy": "accuracy of telling two apart",
     "modes_used": "modes used",
 }
@@ -107,7 +107,7 @@ def present(results: Results) -> list[str]:
 
 
 def leaks(results: Results) -> bool:
-    """Whether the run has what tells the worth of leakage."""
+    """Whether the run has what tells the gain from leakage."""
     there = {results.protocol, "pixel_folds"}
     return len(there) == 2 and there <= set(present(results))
 
@@ -138,7 +138,7 @@ def protocols(results: Results) -> HtmlTable:
             cells.append(signed(values["pixel_folds"] - values[results.protocol]))
         rows.append([*words_of(*what), *cells])
     columns = ["predicted", "metric", *(PROTOCOLS.get(p, p.replace("_", " ")) for p in names)]
-    return HtmlTable([*columns, "worth of leakage"] if leaked else columns, rows)
+    return HtmlTable([*columns, "gain from leakage"] if leaked else columns, rows)
 
 
 def signed(value: float) -> str:
@@ -147,7 +147,7 @@ def signed(value: float) -> str:
 
 
 def comparisons(results: Results) -> HtmlTable:
-    """Differences of models on the same pixels, which were held out."""
+    """Differences between models on the same held-out pixels."""
     table = results.table(COMPARISONS)
     rows = []
     for row in table[table["protocol"] == results.protocol].to_dict("records"):
@@ -288,30 +288,29 @@ def calibration(results: Results) -> HtmlTable:
 
 BELIEVE = Section(
     "believe",
-    "How far to believe it",
+    "Validation",
     """\
-<h2 id="believe">How far to believe it</h2>
-<h3>Protocols side by side{% if leaks %}, and what leakage is worth{% endif %}</h3>
-<p class="note">Pixels of one specimen are alike: a protocol that shares a specimen between training and test flatters.{% if leaks %} The worth of
-leakage is the score in pixel folds (the study's protocol) less the score with {{ left_out }}.{% endif %}</p>
+<h2 id="believe">Validation</h2>
+<h3 id="protocols">Protocols side by side{% if leaks %}, and the gain from leakage{% endif %}</h3>
+<p class="note">Pixels of one specimen are alike, so a protocol that splits a specimen between training and test scores too high.{% if leaks %} The gain
+from leakage is the score in pixel folds (the published study's protocol) minus the score with {{ left_out }}.{% endif %}</p>
 {{ plot("protocols", "AUC of cancer under each protocol; lines: 95 % intervals over four patients or more.") }}
 {{ cells(protocols, averaged ~ ", under each validation protocol.", "No metrics yet.") }}
 {% if study or comparisons.rows %}
-<h3>One against another</h3>
-<p class="note">What does the network see beyond the colours of the stain? And does predicted MSI know more than the H&amp;E that it comes
-from? Against as many modes of H&amp;E, that is a fair question. A difference is the mean of the patients' own differences; its interval and its p are of
-the same t, and p (Holm) is adjusted for the rows of its metric. A patient without both classes has none. With one patient the mean is over blocks, which has no p. All pixels
-pooled stand beside it.</p>
-{{ cells(comparisons, "Differences of models on the same pixels, which were held out.", "No comparison: nothing was held out.") }}
+<h3 id="comparisons">Models compared</h3>
+<p class="note">What does the network see beyond the colours of the stain? Does predicted MSI know more than the H&amp;E that it comes from? The fair comparison is with as many
+modes of H&amp;E. A difference is the mean of the patients' own differences, with its interval and p from one t-test; p (Holm) is adjusted for the rows of its metric.
+A patient without both classes has no difference. With one patient the mean is over blocks and has no p. The last column pools all pixels.</p>
+{{ cells(comparisons, "Differences between models on the same held-out pixels.", "No comparison: nothing was held out.") }}
 {% endif %}
 {% if study or jitter.rows or nulls.rows %}
-<h3>Where the slide lies, and chance</h3>
-{{ plot("jitter", "Scores of all pixels pooled with the slide away from its place: what a misplaced slide costs.") }}
-{{ cells(jitter, "With the slide so many MSI pixels away, all pixels pooled.", "Not asked for: --jitter.") }}
-{{ cells(nulls, "What chance gives, all pixels pooled: fits with a moved annotation, or a mirrored slide.", "No draws by chance: --null.") }}
+<h3 id="robustness">A misplaced slide, and chance</h3>
+{{ plot("jitter", "What a misplaced slide costs: scores of all pixels pooled, by how far the slide was moved.") }}
+{{ cells(jitter, "Scores with the slide moved by so many MSI pixels, all pixels pooled.", "Not asked for: --jitter.") }}
+{{ cells(nulls, "Scores by chance, all pixels pooled: fits with a moved annotation, or a mirrored slide.", "Not asked for: --null.") }}
 {% endif %}
 {% if study or switches.rows %}
-<h3>The published study's choices</h3>
+<h3 id="choices">Choices of the published study</h3>
 {{ cells(switches, "What each choice changes on this cohort, all pixels pooled.", "Not asked for: msiscale ablate.") }}
 {% endif %}
 """,  # noqa: E501
@@ -324,21 +323,21 @@ BETWEEN = Section(
     "Between specimens",
     """\
 <h2 id="between">Between specimens</h2>
-<p class="note">What tells specimens apart by a pixel is not biology alone: preparation, instrument, day. An AUC of one says that every pixel gives its specimen away.</p>
-{{ cells(batch, "Variance between specimens, and how well two are told apart.", "Needs two specimens and the fit stage.") }}
+<p class="note">Specimens differ by preparation, instrument and day, not by biology alone. An AUC of 1 means that every pixel gives its specimen away.</p>
+{{ cells(batch, "Variance between specimens, and how well two of them can be told apart.", "Needs two specimens and the fit stage.") }}
 {% if batch_by_specimen.rows %}
 <details><summary>By specimen</summary>
-{{ cells(batch_by_specimen, "How well each specimen is told from the others.") }}
+{{ cells(batch_by_specimen, "How well each specimen can be told from the others.") }}
 </details>
 {% endif %}
 {% if study or corrections.rows %}
-<h3>Corrections between specimens</h3>
-<p class="note">Mean over the patients left out, each corrected by its own unlabelled intensities towards the training patients. The interval and p are of the patients' differences, by t.
-An R² is of the corrected intensities, which are others with each correction; AUC and average precision are of the same annotation. The rest of these results is without any.</p>
+<h3 id="corrections">Corrections between specimens</h3>
+<p class="note">Means over the patients left out. Each patient is corrected towards the training patients by its own unlabelled intensities. Interval and p are from a t-test of the patients' differences.
+R² is that of the corrected intensities, which differ with each correction; AUC and average precision use the same annotation. All other results here are without correction.</p>
 {{ cells(corrections, "What each correction changes.", "Not asked for: msiscale corrections --correct.") }}
 {% endif %}
 {% if study or calibration.rows %}
-<h3>Mass calibration</h3>
+<h3 id="calibration">Mass calibration</h3>
 {{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
 {% endif %}
 """,  # noqa: E501

@@ -37,15 +37,18 @@ def framed(
     Returns
     -------
     dict
-        Title, style, scripts, library, policy.
+        Title, style, theme, scripts, library, policy.
     """
     texts = [own(name, package) for name in scripts]
-    digests = [*filter(None, [digest]), *map(script_digest, texts)]
+    theme = own("theme.js") if texts and package == "report" else ""  # others are light
+    digests = [*filter(None, [digest]), *map(script_digest, [*filter(None, [theme]), *texts])]
     allowed = " ".join(f"'{d}'" for d in digests) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return {
         "title": title,
         "style": "\n".join(own(name, package) for name in styles),
+        "theme": theme,
+        "light": package != "report",
         "library": library,
         "scripts": texts,
         "policy": f"{policy}; base-uri 'none'; form-action 'none'",

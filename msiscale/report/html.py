@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from urllib.parse import quote
@@ -14,13 +16,18 @@ from markupsafe import Markup
 
 from msiscale.report import tables
 from msiscale.report.apart import is_apart
+from msiscale.report.biomarker_table import biomarkers
+from msiscale.report.box_plots import box_plots
 from msiscale.report.data import MODELS, OUTSIDE, Results, State
 from msiscale.report.document import embedded
 from msiscale.report.evidence import left_out
 from msiscale.report.figures import FIGURES, figure_path
+from msiscale.report.first import cohort_line, progress, sentences
 from msiscale.report.frame import framed, script_digest, templates
+from msiscale.report.gallery import PAGES, anchor, rows
 from msiscale.report.headline import notes
 from msiscale.report.headline import table as headline_table
+from msiscale.report.ion_pairs import best_pairs
 from msiscale.report.plots import cohort_plots
 from msiscale.report.sections import (
     FIRST,
@@ -30,19 +37,23 @@ from msiscale.report.sections import (
     TABLES,
     absent,
     registration_of,
+    shown_ions,
+    shown_of_classes,
     smaller,
     specimen_metrics,
     verdict,
 )
-from msiscale.report.specimen import THUMBNAIL, content, data_uri, picture
+from msiscale.report.specimen import content
 from msiscale.report.tables import Section
+from msiscale.report.thumbnails import PALETTES, seen_of
+from msiscale.report.trust import marks
 from msiscale.report.viewer import INTENSITY, PROBABILITY, viewer
-from msiscale.store import at_once, exists, join, listing, read_bytes, remove, write_bytes
+from msiscale.store import exists, join, listing, remove, write_bytes
 
-PAGES = "report"  #: the folder of the specimens' own pages
 BY_HAND = "place"  #: the folder of the pages of `msiscale place`
-THUMBNAILS = "figures/thumbnail_{}.jpg"
+SCRIPTS = ("unpack", "loader", "save", "first", "report")  #: in the order in which they run
 _OVERLAYS = ("registration", "placement")
+_HEADING = re.compile(r'<h([23]) id="([\w-]+)">(.*?)</h\1>')
 _CAPTIONS = {
     "figure1": "Cancer as annotated (A) and as predicted with this patient left out (B-D). "
     "Grey is tissue without a value; the white line is the annotation.",
@@ -124,32 +135,30 @@ def page_of(results: Results, state: State) -> str:
     return url
 
 
-def write_thumbnail(out_url: str, specimen: str) -> list[str]:
-    """Write a small picture of the slide for the list of specimens; its path, if there is one."""
-    url = join(out_url, THUMBNAILS.format(specimen))
-    made = _thumbnail(Results(out_url), specimen)
-    if not made:
-        remove(url)  # of an earlier slide
-        return []
-    write_bytes(url, base64.b64decode(made.split(",", 1)[1]))
-    return [url]
-
-
 def render(results: Results, states: list[State], *, apart: bool) -> str:
     """The cohort's page as text. Every value from outside is escaped."""
     drawn = cohort_plots(results)
     plots = embedded(drawn) if drawn else {}
+    seen = seen_of(results)
     study = results.is_study
     kept = [s for s in SECTIONS if study or not s.unless(results)]
+    ids = {section.id for section in kept}
+    found = marks(results, states, seen)
     first = [s for s in (NOTICES, *(() if study else FIRST)) if s in kept]
     return _template(
         "report.html.j2",
         **_frame_of("msiscale report"),
         run=results.run,
         states=states,
-        counts={s: sum(x.state == s for x in states) for s in ("done", "failed", "incomplete")},
+        cohort=cohort_line(states, seen),
+        progress=progress(states),
+        sentences=[*sentences(results)],
+        marks=[m if m.link in ids else replace(m, link="absent") for m in found],
         apart=apart,
-        rows=at_once(lambda s: _row(results, s, apart), states),
+        rows=rows(results, states, seen, apart=apart),
+        pairs=best_pairs(results),
+        boxes=box_plots(results),
+        palettes=PALETTES,
         failures=tables.failures(states),
         verdict=verdict(results),
         headline=headline_table(results),
@@ -158,7 +167,7 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
         first=[(s, _shown(s, results, plots)) for s in first],
         sections=[(s, _shown(s, results, plots)) for s in kept if s not in first],
         absent=absent(results),
-        models=["AUC, MSI", "AUC, H&E", "AUC, predicted MSI"] if results.labelled else [],
+        models=[f"AUC {words}" for words in MODELS.values()] if results.labelled else [],
         left_out=left_out(results),
         plots=plots,
         missing=[(f"{t.name}.csv", t.made_by) for t in TABLES if results.table(t).empty],
@@ -171,70 +180,45 @@ def render(results: Results, states: list[State], *, apart: bool) -> str:
 
 
 def _shown(section: Section, results: Results, plots: dict[str, Any]) -> Markup:
-    macros = '{% from "macros.html.j2" import cells, plot with context %}\n'
+    macros = '{% from "macros.html.j2" import cells, data_of, plot with context %}\n'
     values = {make.__name__: make(results) for make in section.values}
     rows_of = {t.name: len(results.table(t)) for t in TABLES}
-    template = templates("report").from_string(f"{macros}{section.html}\n")
+    template = templates("report").from_string(f"{macros}{linked(section.html)}\n")
     words = {"plots": plots, "rows_of": rows_of, "study": results.is_study}
     return Markup(template.render(**words, **values))
 
 
-def _row(results: Results, state: State, apart: bool) -> dict[str, Any]:
-    """A specimen in the list."""
-    name = state.specimen
-    number = tables.number
-    return {
-        "name": name,
-        "link": f"{PAGES}/{quote(name)}.html" if apart else f"#{anchor(results, name)}",
-        "patient": state.patient,
-        "state": state.state,
-        "stage": state.stage,
-        "reason": state.reason,
-        "picture": _stored_thumbnail(results, name),
-        "auc": [number(results.metric(name, m, "cancer", "auc")) for m in MODELS]
-        if results.labelled
-        else [],
-        "r2": number(results.metric(name, "msi_from_he", "weighted", "r2")),
-        "residual": number(results.registered(name).get("residual_px")),
-        "words": f"{name} {state.patient} {state.reason}".lower(),
-    }
-
-
-def anchor(results: Results, name: str) -> str:
-    """Where the one page has a specimen."""
-    return f"specimen-{results.specimens.index(name) + 1}"
-
-
-def _stored_thumbnail(results: Results, name: str) -> str:
-    url = join(results.out, THUMBNAILS.format(name))
-    if exists(url):
-        return data_uri(read_bytes(url), "jpeg")
-    return _thumbnail(results, name)
-
-
-def _thumbnail(results: Results, name: str) -> str:
-    data = results.cohort(name)
-    return "" if data is None else picture(data, THUMBNAIL)
+def linked(html: str) -> str:
+    """Headings that have an id with a link to themselves, to be copied."""
+    link = (
+        r'<h\1 id="\2">\3 <a class="link" href="#\2" aria-label="Link to this section">#</a></h\1>'
+    )
+    return _HEADING.sub(link, html)
 
 
 def of_specimen(results: Results, state: State, *, apart: bool = False) -> dict[str, Any]:
     """Everything that the page shows of one specimen; `apart`: a page of its own."""
     name = state.specimen
     shown = content(results, name)
+    metrics = tables.HtmlTable(
+        ["cancer predicted", *SCORES.values()], [row[1:] for row in specimen_metrics(results, name)]
+    )
+    placed = registration_of(results.registered(name))
+    behind = {"figure1": metrics, "registration": placed, "placement": placed}
+    behind |= {"ions": shown_ions(results), "ion_classes": shown_of_classes(results)}
+    behind["biomarkers"] = biomarkers(results)
     return {
-        "anchor": anchor(results, name),
+        "anchor": anchor(results.specimens.index(name) + 1),
         "name": name,
         "patient": state.patient,
         "state": state,
-        "metrics": tables.HtmlTable(
-            ["cancer predicted", *SCORES.values()],
-            [row[1:] for row in specimen_metrics(results, name)],
-        ),
-        "registration": registration_of(results.registered(name)),
+        "metrics": metrics,
+        "registration": placed,
         "secondary": tables.frame(results.rows(OUTSIDE, name)),
         "left_out": left_out(results),
         "content": shown,
         "made": viewer(shown) if shown else {},
+        "behind": {kind: table for kind, table in behind.items() if table.rows},
         "overlays": _pictures(results, name, _OVERLAYS),
         "by_hand": _by_hand(results.out, name, apart=apart),
         "pictures": _pictures(results, name, [k for k in FIGURES if k not in _OVERLAYS]),
@@ -248,9 +232,9 @@ def _by_hand(out: str, name: str, *, apart: bool) -> str:
     return f"{'../' if apart else ''}{BY_HAND}/{quote(name)}.html"
 
 
-def _pictures(results: Results, name: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
+def _pictures(results: Results, name: str, kinds: Sequence[str]) -> list[tuple[str, str, str]]:
     urls = {kind: figure_path(results.out, kind, name) for kind in kinds}
-    return [(_CAPTIONS[kind], smaller(url)) for kind, url in urls.items() if exists(url)]
+    return [(kind, _CAPTIONS[kind], smaller(url)) for kind, url in urls.items() if exists(url)]
 
 
 # a run of 500 pages compresses it once
@@ -265,7 +249,7 @@ def _library() -> tuple[str, str]:
 def _frame_of(title: str, *, drawn: bool = True) -> dict[str, Any]:
     """What every page has: style, and scripts where something is drawn."""
     library, digest = _library() if drawn else ("", "")
-    scripts = ["unpack.js", "loader.js", "report.js"] if drawn else []
+    scripts = [f"{name}.js" for name in SCRIPTS] if drawn else []
     return framed(title, ["report.css"], scripts, library=library, digest=digest)
 
 

@@ -27,8 +27,8 @@ ION_CURRENT = Section(
     "m/z axis",
     """\
 <h2 id="axis">Ion current on the m/z axis</h2>
-<p class="note">Around each m/z a window of {{ mz_window }} counts. What lies outside is in no image and no model.</p>
-{{ cells(ion_current, "Share of the ion current that is in the windows, the least first.", "Needs the ingest stage.") }}
+<p class="note">A window of {{ mz_window }} around each m/z counts. Signal outside is in no image and no model.</p>
+{{ cells(ion_current, "Share of the ion current inside the windows, the smallest first.", "Needs the ingest stage.") }}
 """,  # noqa: E501
     (ion_current, mz_window),
     unless=lambda r: "" if r.axis.get("captured") else "the spectra are not on an axis yet",

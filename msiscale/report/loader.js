@@ -2,7 +2,14 @@
 // digests run, and this is one of them.
 "use strict";
 
+// after the first paint, or soon where nothing is painted
+const painted = () => new Promise((done) => {
+  requestAnimationFrame(() => setTimeout(done));
+  setTimeout(done, 300);
+});
+
 msiscale.ready = (async () => {
+  await painted();
   const packed = document.getElementById("library").textContent;
   const script = document.createElement("script");
   script.textContent = new TextDecoder().decode(await msiscale.unpacked(packed));

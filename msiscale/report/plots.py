@@ -58,7 +58,8 @@ def _figure(height: int, **words: Any) -> Figure:
         **words,
     )
     plot.toolbar.logo = None
-    plot.outline_line_color = None
+    # no ground of its own: the page has two
+    plot.update(outline_line_color=None, border_fill_color=None, background_fill_color=None)
     for axis in (*plot.xaxis, *plot.yaxis):
         axis.axis_label_text_font_style = "normal"
     return plot
@@ -297,7 +298,7 @@ def volcano(results: Results) -> Figure | None:
     plot = _figure(380)
     sure = data["q"] <= _SURE
     for part, colour, marker, label in (
-        (data[~sure], _GREY, "circle", "not told from chance"),
+        (data[~sure], _GREY, "circle", "not significant"),
         (data[sure], VERMILION, "triangle", f"q at most {_SURE:g}"),
     ):
         if len(part):

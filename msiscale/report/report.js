@@ -1,4 +1,4 @@
-// What the page does: plots of the cohort, panels of a specimen, the list of specimens.
+// What is drawn by Bokeh: plots of the cohort, and the panels of a specimen.
 "use strict";
 
 (() => {
@@ -18,6 +18,71 @@
 
   // ---- Bokeh
 
+  // words and lines of a plot in the colours of the page
+  const INKED = ["#333333", "black", "#000000"];
+  const documents = [];
+  const tint = (drawn) => {
+    const css = getComputedStyle(document.documentElement);
+    const [ink, soft, line] = ["--ink", "--soft", "--line"].map((n) => css.getPropertyValue(n).trim());
+    const models = new Set(drawn.roots().flatMap((root) => [...root.references()]));
+    const axis = { axis_label_text_color: ink, major_label_text_color: ink, axis_line_color: soft,
+      major_tick_line_color: soft, minor_tick_line_color: soft };
+    for (const model of models) {
+      if (model.type.endsWith("Axis")) {
+        model.setv(axis);
+        if (model.type === "CategoricalAxis") model.setv({ group_text_color: ink, separator_line_color: line });
+      } else if (model.type === "Grid") {
+        model.setv({ grid_line_color: model.grid_line_color === null ? null : line });
+      } else if (model.type === "Legend") {
+        model.setv({ background_fill_color: null, label_text_color: ink });
+      } else if (model.type === "Span" || model.type === "Line") {
+        const colour = model.line_color?.value ?? model.line_color;
+        if (model.inked || INKED.includes(colour)) {
+          model.inked = true;
+          model.line_color = model.type === "Span" ? ink : { value: ink };
+        }
+      } else if (model.type === "Text") {
+        model.text_color = { value: ink };
+      }
+    }
+  };
+  document.addEventListener("themed", () => documents.forEach(tint));
+
+  // what a plot has drawn, on the ground of the page
+  const pictureOf = (host) => {
+    const { canvas: drawn } = host.bokeh.export("png");
+    const [canvas, context] = msiscale.canvasOf(drawn.width, drawn.height);
+    context.drawImage(drawn, 0, 0);
+    return canvas;
+  };
+
+  const onPaper = (hosts) => hosts.filter((h) => h.clientWidth).map((h) => [h, pictureOf(h)]);
+
+  // what a plot is drawn from, a row a point; of each set its name, where it has one
+  const rowsOf = (host) => {
+    const drawn = host.bokeh.model.renderers.filter((r) => r.type === "GlyphRenderer");
+    const named = new Map();
+    for (const legend of host.bokeh.model.above.filter((m) => m.type === "Legend")) {
+      for (const item of legend.items) for (const r of item.renderers) named.set(r, item.label?.value ?? "");
+    }
+    const sets = new Map();  // a line and its points are one
+    for (const r of drawn) {
+      if (!sets.get(r.data_source)) sets.set(r.data_source, named.get(r) || r.name || "");
+    }
+    const columns = [...new Set([...sets.keys()].flatMap((source) => [...Object.keys(source.data)]))];
+    const rows = [];
+    for (const [source, name] of sets) {
+      const n = Math.max(0, ...Object.values(source.data).map((values) => values.length));
+      for (let i = 0; i < n; i++) {
+        rows.push([name, ...columns.map((c) => {
+          const value = source.data[c]?.[i];
+          return Array.isArray(value) ? value.join(" / ") : Number.isNaN(value) ? "" : value;
+        })]);
+      }
+    }
+    return msiscale.csv(["set", ...columns], rows);
+  };
+
   const embed = async ({ doc, roots }, hosts) => {
     const there = Object.entries(roots).filter(([name]) => hosts[name]);
     const item = {
@@ -28,6 +93,9 @@
     const [views] = await Bokeh.embed.embed_items({ doc }, [item]);
     for (const [name] of there) hosts[name].dataset.drawn = "yes";
     const { document: drawn } = views.roots[0].model;
+    there.forEach(([name], i) => { hosts[name].bokeh = views.roots[i]; });
+    documents.push(drawn);
+    tint(drawn);
     fit(there.map(([name, id]) => [hosts[name], drawn.get_model_by_id(id)]));
     return drawn;
   };
@@ -57,6 +125,10 @@
     if (!source) return;
     const hosts = Object.fromEntries($$(document, "[data-plot]").map((e) => [e.dataset.plot, e]));
     await embed(json(source), hosts);
+    for (const host of Object.values(hosts)) {
+      const png = () => pictureOf(host), printed = () => onPaper([host]);
+      msiscale.keeping(host.closest("figure"), { png, printed, csv: () => rowsOf(host) });
+    }
   };
 
   // ---- a specimen
@@ -95,7 +167,52 @@
       this.span();
       if (this.content.ions.length || this.content.modes.length) this.choose();
       this.pick(this.first());
+      this.keeping();
       this.section.dataset.ready = "yes";
+    }
+
+    // panels and spectrum as pictures, and as tables
+    keeping() {
+      for (const figure of $$(this.section, "[data-figure]")) {
+        const hosts = $$(figure, "[data-panel]");
+        const rows = figure.matches(".of-spectrum") ? () => this.spectrumCsv() : () => this.mapsCsv();
+        const png = () => this.pictures(hosts), printed = () => onPaper(hosts);
+        msiscale.keeping(figure, { png, printed, csv: rows });
+      }
+    }
+
+    pictures(hosts) {
+      const drawn = hosts.map((host) => [host, pictureOf(host)]);
+      const width = Math.max(...drawn.map(([, c]) => c.width)), height = Math.max(...drawn.map(([, c]) => c.height));
+      const [canvas, context] = msiscale.canvasOf(drawn.length * (width + 16) - 16, height + 30);
+      context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink");
+      context.font = "16px sans-serif";
+      drawn.forEach(([host, c], i) => {
+        context.fillText(host.parentElement.querySelector(".called")?.textContent ?? "", i * (width + 16), 20, width);
+        context.drawImage(c, i * (width + 16), 30);
+      });
+      return canvas;
+    }
+
+    // a row a pixel: everything that the panels show
+    mapsCsv() {
+      const { step, models } = this.content, names = ["cancer", ...Object.keys(models)].filter((n) => this.arrays[n]);
+      const maps = names.map((n) => this.fraction(n)), { measured, predicted, words } = this.chosen ?? {};
+      const shown = [measured && [`${words} measured`, measured], predicted && [`${words} predicted`, predicted]].filter(Boolean);
+      const rows = [...this.arrays.at.keys()].map((i) => {
+        const [y, x] = this.yx(i), plain = (v) => (Number.isNaN(v) ? "" : Number(v.toPrecision(6)));
+        return [y * step, x * step, ...maps.map((m) => plain(m[i])), ...shown.map(([, values]) => plain(values[i]))];
+      });
+      const titles = names.map((n) => (n === "cancer" ? "annotated cancer" : `cancer ${models[n]}`));
+      return msiscale.csv(["row", "column", ...titles, ...shown.map(([title]) => title)], rows);
+    }
+
+    spectrumCsv() {
+      const rows = ["measured", "reconstructed", "predicted"].flatMap((name) => {
+        const source = this.model(`${name}_spectrum`);
+        return source ? [...source.data.mz].map((mz, i) => [name, mz, source.data.value[i]]) : [];
+      });
+      return msiscale.csv(["spectrum", "mz", "intensity"], rows);
     }
 
     model(name) { return this.doc.get_model_by_name(name); }
@@ -467,46 +584,7 @@
     if (folded) { folded.open = true; target.scrollIntoView(); }
   };
 
-  // ---- the list of specimens
-
-  const list = () => {
-    const table = document.getElementById("specimen-list");
-    if (!table) return;
-    const rows = $$(table, "tbody tr");
-    const word = document.getElementById("find"), state = document.getElementById("state");
-    const filter = () => {
-      const wanted = word.value.trim().toLowerCase();
-      let shown = 0;
-      for (const row of rows) {
-        row.hidden = (state.value !== "" && row.dataset.state !== state.value)
-          || !row.dataset.words.includes(wanted);
-        shown += !row.hidden;
-      }
-      document.getElementById("shown").textContent = `${shown} of ${rows.length} shown`;
-    };
-    word.addEventListener("input", filter);
-    state.addEventListener("change", filter);
-    filter();
-    const heads = $$(table, "thead th");
-    heads.forEach((head, i) => $(head, "button")?.addEventListener("click", () => {
-      const down = head.getAttribute("aria-sort") === "ascending";
-      for (const other of heads) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[i].textContent.trim();
-      const compare = (a, b) => {
-        const [x, y] = [key(a), key(b)], [p, q] = [parseFloat(x), parseFloat(y)];
-        if (Number.isNaN(p) || Number.isNaN(q)) {
-          if (Number.isNaN(p) !== Number.isNaN(q)) return Number.isNaN(p) ? 1 : -1;
-          return (down ? -1 : 1) * x.localeCompare(y, undefined, { numeric: true });
-        }
-        return (down ? -1 : 1) * (p - q);
-      };
-      table.tBodies[0].append(...rows.sort(compare));
-    }));
-  };
-
   (async () => {
-    list();
     try {
       await msiscale.ready;
       await plots();

@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from msiscale.report.biomarker_table import LISTED, biomarker_certainty, biomarkers
+from msiscale.report.class_gallery import ends
 from msiscale.report.data import (
     BIOMARKERS,
     IONS,
@@ -32,7 +33,8 @@ from msiscale.report.evidence import (
 from msiscale.report.figures import figure_path
 from msiscale.report.headline import COLOUR, Estimates
 from msiscale.report.ion_current import ION_CURRENT
-from msiscale.report.ion_gallery import ion_classes, ion_tiers, scored
+from msiscale.report.ion_gallery import identified, ion_classes, ion_tiers, scored, shown
+from msiscale.report.novelty import NOVELTY
 from msiscale.report.specimen import data_uri, encoded
 from msiscale.report.tables import HtmlTable, Section, cell, chosen, filled, frame, number, words
 from msiscale.store import exists, join, read_bytes
@@ -244,6 +246,23 @@ def ions(results: Results) -> HtmlTable:
     return chosen(table.drop(columns=empty), _IONS)
 
 
+def shown_ions(results: Results) -> HtmlTable:
+    """Those of the gallery: the best, the middling and the worst."""
+    groups = shown(scored(results))
+    return _of_ions(pd.concat([some for _, some in groups]) if groups else pd.DataFrame())
+
+
+def shown_of_classes(results: Results) -> HtmlTable:
+    """Those of the gallery of classes of lipid."""
+    named = identified(scored(results))
+    groups = ends(named) if len(named) else []
+    return _of_ions(pd.concat([some for *_, some in groups]) if groups else pd.DataFrame())
+
+
+def _of_ions(table: pd.DataFrame) -> HtmlTable:
+    return chosen(table, _IONS) if len(table) else HtmlTable([], [])
+
+
 def ion_gallery(results: Results) -> tuple[str, str] | None:
     """Name and picture of the first specimen that has a gallery."""
     return _first(results, "ions")
@@ -268,12 +287,12 @@ def no_label(results: Results) -> str:
 
 
 MEANINGS = {
-    "patients": "A probability of 0.2 says that some 20 % of such pixels are cancer, at the "
-    "prevalence of the training patients: scores were calibrated on training patients left out.",
-    "prior": "A probability says what share of such pixels is cancer at the prevalence of the "
-    "training patients; class weights were undone, and nothing else was calibrated.",
-    "none": "A probability is that of a world in which half of all pixels are cancer: scores were "
-    "not calibrated (--calibrate none), so it is no share of pixels in these patients.",
+    "patients": "A probability of 0.2 means that about 20 % of such pixels are cancer, at the "
+    "prevalence of the training patients. Scores were calibrated on training patients left out.",
+    "prior": "A probability is the share of such pixels that is cancer, at the prevalence of the "
+    "training patients. Class weights were undone; nothing else was calibrated.",
+    "none": "A probability assumes that half of all pixels are cancer. Scores were not calibrated "
+    "(--calibrate none), so it is no share of pixels in these patients.",
 }
 
 
@@ -313,8 +332,8 @@ NOTICES = Section(
     "Notices",
     """\
 <h2 id="notices">Notices</h2>
-<p class="note">What was noticed of the inputs, and what was assumed. A warning can change results if the assumption is wrong; a note cannot.</p>
-{{ cells(notices, "notices.csv has the file of each.", "Nothing was noticed.") }}
+<p class="note">What msiscale found odd about the inputs, and what it assumed. A warning can change results if the assumption is wrong; a note cannot.</p>
+{{ cells(notices, "The file of each is in notices.csv.", "There are no notices.") }}
 """,  # noqa: E501
     (notices,),
     (NOTICES_TABLE,),
@@ -324,14 +343,14 @@ CANCER = Section(
     "Cancer",
     """\
 <h2 id="cancer">Cancer, {{ left_out | replace("the patient", "whole patients") }}</h2>
-<p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Read an accuracy beside that of
-always answering the majority class, and an average precision beside the prevalence: those are what no skill gives.
-{{ probability_means }} The threshold is the probability from which on the Dice of the training patients, each left out in turn, is largest.
-Beside means over patients stand all pixels pooled: those rank scores of different folds together, and can lie outside of what any patient has.
-Their intervals draw patients again, which only ten patients or more allow.</p>
+<p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Compare an accuracy with
+that of always answering the majority class, and an average precision with the prevalence: a model without any skill reaches those.
+{{ probability_means }} The threshold is the probability that gives the training patients, each left out in turn, the largest Dice.
+The second table pools all pixels. It ranks scores of different folds together, so its values can lie outside those of every patient.
+Its intervals resample patients, and so need ten patients or more.</p>
 {{ cells(headline, averaged ~ ", " ~ left_out ~ ".") }}
 {{ cells(pooled, "All pixels pooled, " ~ left_out ~ ".") }}
-{{ plot("auc", "AUC by specimen. Specimens of one class only have none.") }}
+{{ plot("auc", "AUC by specimen. A specimen with pixels of one class has none.") }}
 {% if per_specimen.rows %}
 <details><summary>All metrics by specimen</summary>
 {{ cells(per_specimen, "By specimen, " ~ left_out ~ ".") }}
@@ -339,7 +358,7 @@ Their intervals draw patients again, which only ten patients or more allow.</p>
 {% else %}
 <p class="missing">No metrics yet: run the fit stage.</p>
 {% endif %}
-{{ plot("reliability", "Calibration: of the pixels that are given a probability, the share that is cancer. The diagonal is right.") }}
+{{ plot("reliability", "Calibration: the share of pixels that is cancer, by predicted probability. A calibrated model lies on the diagonal.") }}
 """,  # noqa: E501
     (headline, pooled, per_specimen, averaged, left_out, probability_means),
     unless=no_label,
@@ -350,8 +369,8 @@ PREDICTED = Section(
     """\
 <h2 id="msi">MSI predicted from H&amp;E</h2>
 <p class="note">R² of the modes of the MSI (principal components of the training specimens), predicted from H&amp;E features with
-{{ left_out }}. Zero is as good as the mean; below zero is worse.</p>
-{{ plot("r2", "R² by mode; what lies below -1 is not shown.") }}
+{{ left_out }}. An R² of zero is as good as predicting the mean; below zero is worse.</p>
+{{ plot("r2", "R² by mode. Values below -1 are not shown.") }}
 {{ cells(weighted, "Weighted by the variance of the modes.", "No metrics of the MSI yet: run the fit stage.") }}
 {% if modes.rows %}
 <details><summary>The first {{ modes.rows | length }} modes</summary>
@@ -370,23 +389,23 @@ ION_IMAGES = Section(
 for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% macro images() %}
 {% if ion_gallery %}
-<figure><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption></figure>
+<figure data-figure="ions of {{ ion_gallery[0] }}"><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption>{{ data_of(shown_ions) }}</figure>
 {% endif %}
 {% if class_gallery %}
 <details><summary>The best and the worst ion of each class of lipid</summary>
-<figure><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: of each class of lipid the ions that are predicted best and worst, each pair on the scale of what was measured.</figcaption></figure>
+<figure data-figure="ions by class of {{ class_gallery[0] }}"><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: of each class of lipid the ions that are predicted best and worst, each pair on the scale of what was measured.</figcaption>{{ data_of(shown_of_classes) }}</figure>
 </details>
 {% endif %}
 {% endmacro %}
 {% macro table() %}
 {% if ion_tiers.rows %}
-<p class="note">Tier A is read from H&amp;E: q of 0.05 or less, and a mean R² within patients of 0.3 or more, whose interval lies above 0. B is read partly: that q, and a mean r of 0.2
-or more. C is not read. The test asks in each patient how much r exceeds that of the same prediction laid elsewhere on the tissue, and takes the patient as the unit; with fewer than
-three patients there is no test, no ion of tier A, and B only for an R² of 0.3 or more in every patient. Moran's I is how alike neighbours are in the measured image.</p>
+<p class="note">H&amp;E predicts an ion of tier A well: its q is 0.05 or less, and its mean R² within patients is 0.3 or more with an interval above 0. Tier B is predicted in part: the same q,
+and a mean r of 0.2 or more. Tier C is not predicted. The test compares r in each patient with that of the same prediction moved over the tissue; the patient is the unit. With fewer than
+three patients there is no test and no tier A; tier B then needs an R² of 0.3 or more in every patient. Moran's I tells how alike neighbouring pixels of the measured image are.</p>
 {{ cells(ion_tiers, "Ions by tier.") }}
 {{ cells(ion_classes, "Identified ions by class of lipid.", "No ion has a name.") }}
 {% endif %}
-{{ cells(ions, "The m/z by r, the best first; ions.csv has all of every protocol.", "No m/z is scored: nothing was held out, or the stages fit and ions have not run.") }}
+{{ cells(ions, "Every m/z by r, the best first. All protocols are in ions.csv.", "No m/z is scored: nothing was held out, or the stages fit and ions have not run.") }}
 {% endmacro %}
 {% if study %}
 {{ plot("ion_r", "How many m/z are predicted how well.") }}
@@ -406,7 +425,10 @@ three patients there is no test, no ion of tier A, and B only for an R² of 0.3 
 </div>
 {% endif %}
 """,  # noqa: E501
-    (ions, ion_tiers, ion_classes, ion_gallery, class_gallery, left_out),
+    (
+        *(ions, ion_tiers, ion_classes, ion_gallery, class_gallery),
+        *(shown_ions, shown_of_classes, left_out),
+    ),
 )
 STRONGEST = Section(
     "biomarkers",
@@ -414,26 +436,25 @@ STRONGEST = Section(
     """\
 <h2 id="biomarkers">Biomarkers</h2>
 {% if study or biomarkers.rows %}
-<p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first: AUC and effect are means over the
-specimens of a patient, then over patients; p and q (Benjamini and Hochberg) take the patient as the unit, need three, and hold where patients
-differ: p is that of a t-test, never below what chance within the patients allows. Beside it stand the t-test alone and the p of DerSimonian and Laird, which is too small where patients differ. A name is a
-match of mass, polarity and adduct, not an identification.</p>
-{{ plot("volcano", "Every m/z by its effect and how sure it is.") }}
-{{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z; biomarkers.csv has all.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
+<p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first. AUC and effect are means over the specimens of a patient, then over patients.
+The unit of p and q (Benjamini and Hochberg) is the patient; they need three patients, and hold where patients differ. p is that of a t-test, never below what chance within the patients allows.
+The p of the t-test alone and that of DerSimonian and Laird stand beside it; the latter is too small where patients differ. A name is a match of mass, polarity and adduct, not an identification.</p>
+{{ plot("volcano", "Every m/z by its effect and its certainty.") }}
+{{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z. All are in biomarkers.csv.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
 {% for sentence in biomarker_certainty %}
 <p class="note">{{ sentence }}</p>
 {% endfor %}
 {% if biomarker_figures %}
 <details><summary>Images and box plots of the strongest {{ biomarker_figures | length }}</summary>
 {% for data in biomarker_figures %}
-<figure><img src="{{ data }}" alt="images and box plots of biomarker {{ loop.index }}" loading="lazy" decoding="async"></figure>
+<figure data-figure="biomarker {{ loop.index }}"><img src="{{ data }}" alt="images and box plots of biomarker {{ loop.index }}" loading="lazy" decoding="async">{{ data_of(biomarkers) }}</figure>
 {% endfor %}
 </details>
 {% endif %}
 {% endif %}
 {% if study or lipids.rows %}
-<h3>Lipids, with a false-discovery rate</h3>
-{{ cells(lipids, "The surest of " ~ rows_of.annotations ~ " ions; FDR by decoy adducts. annotations.csv has all.", "Not asked for: msiscale annotate.") }}
+<h3 id="lipids">Lipids, with a false-discovery rate</h3>
+{{ cells(lipids, "The most certain of " ~ rows_of.annotations ~ " ions, with the false-discovery rate from decoy adducts. All are in annotations.csv.", "Not asked for: msiscale annotate.") }}
 {% endif %}
 """,  # noqa: E501
     (biomarkers, biomarker_certainty, biomarker_figures, lipids),
@@ -445,8 +466,8 @@ SECONDARY = Section(
     "Secondary regions",
     """\
 <h2 id="secondary">Secondary regions</h2>
-<p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor: to look at, and to stain.</p>
-{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions; secondary_regions.csv has all, regions/ their outlines for QuPath.", "None, or not looked for yet: the stage regions.") }}
+<p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor. Look at these under the microscope.</p>
+{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions. All are in secondary_regions.csv; their outlines for QuPath are in regions/.", "None, or the stage regions has not run.") }}
 """,  # noqa: E501
     (secondary,),
     (OUTSIDE,),
@@ -457,14 +478,14 @@ REGISTRATION = Section(
     "Registration",
     """\
 <h2 id="registration">Registration</h2>
-{{ cells(registration, "Residuals of the landmarks in µm and in MSI pixels; above one MSI pixel, doubt the maps.", "No registration yet.") }}
+{{ cells(registration, "Residuals of the landmarks, in µm and in MSI pixels. Doubt the maps of a specimen with a residual above one MSI pixel.", "No registration yet.") }}
 """,  # noqa: E501
     (registration,),
 )
 # the page has these, in this order: a new one is a line here
 SECTIONS = (
     *(NOTICES, CANCER, BELIEVE, PREDICTED, ION_IMAGES, STRONGEST, ENOUGH),
-    *(SECONDARY, REGISTRATION, BETWEEN, ION_CURRENT),
+    *(SECONDARY, REGISTRATION, BETWEEN, NOVELTY, ION_CURRENT),
 )
 FIRST = (ION_IMAGES, PREDICTED)  # above all else where there is no annotation, or one patient
 TABLES = (METRICS, IONS, BIOMARKERS, REGISTERED, *(t for s in SECTIONS for t in s.tables))

@@ -27,7 +27,6 @@ WHOLE = 4 << 20  #: bytes of a cube of which every m/z is embedded, at most, bef
 PIXELS = 1 << 18  #: shown; of a larger map every second, third, … one
 BYTES = 8 << 20  #: before compression: fewer ions and modes where pixels are many
 PICTURE = 1200  #: of the H&E, on the longer side, at most
-THUMBNAIL = 96
 _FEWEST_IONS, _FEWEST_MODES = 8, 6
 _TILE = 64  # MSI pixels of the cube that are read at a time, a side
 _CANCER = 0.5

@@ -15,7 +15,7 @@ from msiscale.report.data import CsvTable, Results, State
 _STAGES = {
     "wall_s": "wall (s)",
     "cpu_s": "CPU (s)",
-    "worker_s": "of workers (s)",
+    "worker_s": "worker time (s)",
     "peak_mib": "peak memory (MiB)",
     "written_gb_s": "written (GB/s)",
     "of": "specimens",

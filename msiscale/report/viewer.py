@@ -68,6 +68,7 @@ def _panel(ranges: dict[str, Any], ratio: float, shared: dict[str, ColumnDataSou
         toolbar_location=None,
         tools=[PanTool(), wheel, TapTool()],
         background_fill_color="#f4f4f4",
+        border_fill_color=None,
         outline_line_color="#bbbbbb",
     )
     panel.toolbar.active_scroll = None  # `report.js`: with the Ctrl key, else the page scrolls
@@ -134,7 +135,7 @@ def _spectrum(*, whole: bool) -> Figure:
         output_backend="canvas",
     )
     plot.toolbar.logo = None
-    plot.outline_line_color = None
+    plot.update(outline_line_color=None, border_fill_color=None, background_fill_color=None)
     empty: dict[str, list[float]] = {"mz": [], "value": [], "end": []}
     drawn = (
         ("reconstructed", "#a0a0a0", "measured, from its modes", 1.0),

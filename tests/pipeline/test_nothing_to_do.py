@@ -132,8 +132,8 @@ def test_pages_of_a_large_cohort_are_tasks_and_made_when_due(
     assert min(map(int, numbers)) == 1  # whatever its worker has drawn before
     links = re.findall(r'href="(report/[^"]+)"', (done / "report.html").read_text())
     assert set(links) == {f"report/{name}.html" for name in names}
-    assert {f"figures/thumbnail_{n}.jpg" for n in names} <= {
-        p.relative_to(done).as_posix() for p in done.rglob("*.jpg")
+    assert {f"figures/thumbnail_{n}.json" for n in names} <= {
+        p.relative_to(done).as_posix() for p in done.rglob("*.json")
     }
     assert report() == []
 

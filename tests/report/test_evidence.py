@@ -75,7 +75,7 @@ def test_choices_stand_beside_what_is_had_without(results: Results) -> None:
 def test_differences_between_specimens(results: Results) -> None:
     assert batch(results).rows == [
         ["share of the variance between specimens", "0.250", "0.125"],
-        ["of it between specimens of a patient", "0", "–"],
+        ["of which between specimens of a patient", "0", "–"],
         ["modes mostly of batch", "1 of 2", "–"],
     ]
 

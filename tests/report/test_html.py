@@ -23,6 +23,7 @@ from msiscale.report import apart, write_page, write_report, write_thumbnail
 from msiscale.report.data import Results
 from msiscale.report.plots import cohort_plots
 from msiscale.report.tables import number
+from msiscale.report.thumbnails import SIDE_OF_MANY
 
 # a specimen on a page takes a second: where one will do, the others have no data
 REST = ("s2", "s3", "wide")
@@ -107,11 +108,13 @@ def test_only_scripts_of_known_digest_run(page: _Page) -> None:
 
 def test_every_embedded_picture_opens_and_has_words(page: _Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    small = [a for a in images if a.get("class") == "thumbnail"]
-    assert len(small) == 4  # beside the name, which says it: no words of their own
-    assert len(images) - len(small) == 3 * 6 + 2  # three specimens of six figures, two galleries
+    maps = [a for a in images if a.get("class") == "pixels"]
+    assert len(maps) == 4 * 3 + 6 * 2  # three of a specimen, and six pairs of ions
+    # four slides, three specimens of six figures, two galleries
+    assert len(images) - len(maps) == 4 + 3 * 6 + 2
+    assert all(a["data-palette"] in ("cividis", "viridis") for a in maps)
     for attributes in images:
-        assert attributes["alt"] or attributes in small
+        assert attributes["alt"]
         data = base64.b64decode(str(attributes["src"]).split(",", 1)[1])
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
@@ -126,11 +129,11 @@ def test_what_users_wrote_is_escaped(page: _Page, drawn_folder: Path) -> None:
 
 
 def test_the_numbers_of_the_run_are_there(page: _Page) -> None:
-    assert "5 specimens: 4 done, 1 failed" in page.words
+    assert "5 specimens" in page.words and "4 done, 1 failed." in page.words
     for words in ("0.970", "0.880", "0.120", "pixel folds", "PC 34:1", "760.5851", "48", "12.340"):
         assert words in page.words
     assert "efficientnet-lite0" in page.words
-    assert "+0.020" in page.words  # the worth of leakage
+    assert "+0.020" in page.words  # the gain from leakage
 
 
 def test_what_a_panel_draws_is_what_the_store_holds(page: _Page, drawn_folder: Path) -> None:
@@ -208,15 +211,21 @@ def test_a_small_cohort_loses_the_pages_of_a_larger_one(drawn_folder: Path, tmp_
     assert not list((out / "report").iterdir())
 
 
-def test_thumbnails_written_before_are_taken(results_folder: Path, tmp_path: Path) -> None:
+def test_thumbnails_written_before_are_taken(
+    results_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     shutil.copytree(results_folder, out, ignore=shutil.ignore_patterns(*REST))
     (url,) = write_thumbnail(str(out), "s1")
-    with Image.open(url) as image:
-        assert max(image.size) == 96
+    stored = json.loads(Path(url).read_text(encoding="utf-8"))
+    assert max(stored["width"], stored["height"]) <= SIDE_OF_MANY
     assert write_thumbnail(str(out), "broken") == []
-    raw = base64.b64encode(Path(url).read_bytes()).decode()
-    assert raw in Path(write_report(str(out))).read_text(encoding="utf-8")
+    stored["maps"]["cancer_from_he"]["picture"] = "data:image/png;base64,marked"
+    Path(url).write_text(json.dumps(stored), encoding="utf-8")
+    together = Path(write_report(str(out))).read_text(encoding="utf-8")
+    assert "base64,marked" not in together  # of a small cohort they are larger, and made anew
+    monkeypatch.setattr(apart, "TOGETHER", 3)
+    assert "base64,marked" in Path(write_report(str(out), pages=False)).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -289,20 +298,28 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
     assert line == (
         "Not applicable here: Cancer, Biomarkers, Secondary regions, because no "
         "specimen is annotated; How many patients, Between specimens, because fewer than two "
-        "specimens can be compared; m/z axis, because the spectra are not on an axis yet."
+        "specimens can be compared; Novelty, because no patient was held out; "
+        "m/z axis, because the spectra are not on an axis yet."
     )
     for empty in (
         "No metrics yet",
         "No biomarkers yet",
         "Not asked for: msiscale",
-        "AUC",
+        "AUC from",
         "None, or",
     ):
         assert empty not in words
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
-    assert heads == ["notices", "ions", "msi", "specimens", "believe", "registration", "run"]
-    (gallery, *_) = [a for tag, a in page.tags if tag == "img"]  # before the list of specimens
-    assert "s3: H&E beside ion images" in str(gallery["alt"])
+    assert heads == [
+        *("summary", "specimens", "best-ions", "notices", "ions", "msi", "viewers"),
+        *("believe", "registration", "run"),
+    ]
+    ids = {a["id"] for _, a in page.tags if "id" in a}
+    assert {str(a["href"])[1:] for tag, a in page.tags if tag == "a"} <= ids
+    slide, measured, predicted, *others = [a["alt"] for tag, a in page.tags if tag == "img"]
+    assert slide == "s3: H&E" and str(measured).startswith("s3: measured, m/z")
+    assert predicted == "s3: predicted from H&E"
+    assert any("s3: H&E beside ion images" in str(words) for words in others)
     assert "blocks of the specimen left out" in words and "patient left out" not in words
     plots = cohort_plots(Results(str(alone_folder)))
     assert {"r2", "ion_r"} <= set(plots)
@@ -318,8 +335,11 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
 def test_a_study_keeps_its_sections_and_has_the_ions_folded(page: _Page) -> None:
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
     assert heads == [
-        *("notices", "specimens", "cancer", "believe", "msi", "ions", "biomarkers", "enough"),
-        *("secondary", "registration", "between", "axis", "run"),
+        *("summary", "specimens", "best-ions", "strongest", "notices", "viewers", "cancer"),
+        *("believe", "msi", "ions", "biomarkers", "enough", "secondary", "registration"),
+        *("between", "novelty", "axis", "run"),
     ]
+    assert "In patients that the models had not seen" not in page.words  # no interval, no headline
+    assert "Registration: good 4 of 4 lie within 1 MSI pixel." in page.words
     assert "Not applicable here" not in page.words
     assert "Images of the best, the median and the worst, and the table" in page.words

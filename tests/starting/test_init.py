@@ -19,15 +19,8 @@ from msiscale.starting.files import files_in
 from msiscale.starting.pairing import paired, patients
 from msiscale.starting.written import EXAMPLES, options, toml
 
-NEEDS = {  # of which one is nothing without another
-    *("reference_mz", "normalise", "feature_mode", "mean", "std"),
-}
-    "reference_mz",
-    "normalise",
-    "feature_mode",
-    "mean",
-    "std",
-}  # of which one is nothing without another
+# of which one is nothing without another
+NEEDS = {"reference_mz", "normalise", "feature_mode", "mean", "std"}
 
 
 def touch(folder: Path, *names: str) -> Path:
