@@ -122,7 +122,7 @@ def weights_of(new: Chemistry, trained: Sequence[Chemistry]) -> Floats:
         kinds = ", ".join(sorted({ion.kind for ion in trained})) or "none"
         raise InputError(
             f"{new.kind} {new.carbons}:{new.double_bonds}: no trained ion is of this class; "
-            f"choose one of these classes: {kinds}"
+            f"the trained classes are {kinds}"
         )
     some = [trained[i] for i in own]
     kernel = likeness(some, some) + NOISE * np.eye(len(some))

@@ -46,10 +46,10 @@ def test_a_trained_ion_is_most_like_itself() -> None:
 def test_a_class_without_neighbours_is_refused() -> None:
     with pytest.raises(
         InputError,
-        match=r"PE 34:1: no trained ion is of this class; choose one of these classes: PC, SM",
+        match=r"PE 34:1: no trained ion is of this class; the trained classes are PC, SM",
     ):
         weights_of(Chemistry("PE", 34, 1), PC + OTHERS)
-    with pytest.raises(InputError, match="there are none"):
+    with pytest.raises(InputError, match="the trained classes are none"):
         weights_of(PC[0], [])
 
 

@@ -70,7 +70,9 @@ def test_the_image_is_that_of_the_chemistry(predicted: str, tmp_path: Path) -> N
     assert np.isnan(found[3:5]).all() and np.nanmean(found) == pytest.approx(0, abs=1e-5)
     facts = dict(open_group(out)[ARRAY].attrs)
     assert facts["ion"] == [NEW] and facts["neighbours"] == [[NAMES[i] for i in PC]]
-    assert "absent from training: inferred from the chemistry of 4 trained ions" in line
+    assert (
+        "absent from training; its image is inferred from the chemistry of 4 trained ions" in line
+    )
     assert f"expected r {facts['expected_r'][0]:.2f}" in line
 
 
@@ -97,7 +99,7 @@ def test_of_a_class_with_one_ion_nothing_is_expected(predicted: str) -> None:
     [
         (
             "PE 36:1 [M+H]+",
-            "no trained ion is of this class; choose one of these classes: PC, SM ;O2",
+            "no trained ion is of this class; the trained classes are PC, SM ;O2",
         ),
         ("PC 34:1 [M+H]+", "it was in training and is predicted; draw it with --mz"),
         ("PC 38:4 [M+H]+", "H&E did not predict it \\(tier C\\)"),
