@@ -68,8 +68,8 @@ class Chemistry:
         found = _NAME.match(name.split("; ")[0].strip())
         if found is None:
             raise InputError(
-                f"{identification!r}: not a lipid species such as PC 34:1 [M+H]+; its chains are "
-                "needed to predict it from other ions"
+                f"{identification!r}: this is not a lipid species such as PC 34:1 [M+H]+; give its "
+                "carbons and double bonds, which predict it from other ions"
             )
         kind = " ".join(filter(None, (found["kind"], found["link"], found["rest"])))
         bonds, carbons = int(found["bonds"]), int(found["carbons"])
@@ -121,8 +121,8 @@ def weights_of(new: Chemistry, trained: Sequence[Chemistry]) -> Floats:
     if not own:
         kinds = ", ".join(sorted({ion.kind for ion in trained})) or "none"
         raise InputError(
-            f"{new.kind} {new.carbons}:{new.double_bonds}: no trained ion of this class; "
-            f"there are {kinds}"
+            f"{new.kind} {new.carbons}:{new.double_bonds}: no trained ion is of this class; "
+            f"the trained classes are {kinds}"
         )
     some = [trained[i] for i in own]
     kernel = likeness(some, some) + NOISE * np.eye(len(some))

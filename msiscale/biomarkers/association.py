@@ -111,11 +111,11 @@ def specimen_association(
     """
     axis = np.asarray(intensity["mz"] if mz is None else mz, dtype=np.float64)
     if intensity.ndim != 3 or intensity.shape[2] != axis.size:
-        raise ValueError(f"intensity is {intensity.shape}, the m/z axis {axis.size}")
+        raise ValueError(f"intensity has shape {intensity.shape}, but the axis has {axis.size} m/z")
     fraction = np.asarray(cancer, dtype=np.float32)
     known = np.asarray(tissue, dtype=bool) & np.isfinite(fraction)
     if known.shape != intensity.shape[:2]:
-        raise ValueError(f"cancer is {fraction.shape}, intensity {intensity.shape}")
+        raise ValueError(f"cancer has shape {fraction.shape}, but intensity {intensity.shape}")
     # an m/z axis has no empty pixels: one that is NaN at the first m/z was not measured
     known &= np.isfinite(_slab(intensity, 0, 1)[..., 0]) if axis.size else False
     positive = fraction[known] >= threshold

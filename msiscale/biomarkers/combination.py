@@ -87,11 +87,11 @@ def combine(tables: Mapping[str, pd.DataFrame], patients: Mapping[str, str]) -> 
         no specimen, or m/z axes that differ
     """
     if not tables:
-        raise ValueError("no specimen to combine")
+        raise ValueError("there is no specimen to combine")
     axis = next(iter(tables.values()))["mz"].to_numpy()
     for name, table in tables.items():
         if not np.array_equal(table["mz"].to_numpy(), axis):
-            raise ValueError(f"specimen {name} has another m/z axis than the others")
+            raise ValueError(f"specimen {name} has a different m/z axis from the others")
     groups: dict[str, list[pd.DataFrame]] = {}
     for name, table in tables.items():
         groups.setdefault(patients.get(name, name), []).append(table)

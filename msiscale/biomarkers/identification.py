@@ -69,7 +69,7 @@ def identify(
     """
     measured = np.asarray(mz, dtype=np.float64).ravel()
     if not tolerance_ppm > 0:
-        raise ValueError(f"tolerance_ppm is {tolerance_ppm}, not above 0")
+        raise ValueError(f"tolerance_ppm={tolerance_ppm}: give a number above 0")
     ions = ions_of(table, adducts_of(polarity, adducts))
     theory = ions["mz"].to_numpy()
     part = tolerance_ppm * 1e-6

@@ -71,7 +71,9 @@ def read_lipids(path: str) -> pd.DataFrame:
     except InputError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, csv.Error) as error:
-        raise InputError(f"{path}: the lipid table cannot be read ({error}); get it anew") from None
+        raise InputError(
+            f"{path}: the lipid table cannot be read ({error}); download it again"
+        ) from None
     if table.empty:
         raise InputError(
             f"{path}: no lipid with a formula in it; give an LMSD file (CSV, TSV or SDF)"

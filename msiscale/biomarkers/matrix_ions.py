@@ -40,7 +40,9 @@ def read_matrix_ions(path: str) -> pd.DataFrame:
         raise InputError(f"{path}: no column mz; give a CSV with the m/z of matrix ions")
     mz = pd.to_numeric(table[plain["mz"]], errors="coerce").to_numpy(float)
     if not mz.size or not (np.isfinite(mz) & (mz > 0)).all():
-        raise InputError(f"{path}: column mz: not all are positive numbers; mend or drop such rows")
+        raise InputError(
+            f"{path}: column mz: some values are not positive numbers; correct or remove those rows"
+        )
     column = next((plain[n] for n in _NAMES if n in plain), None)
     names = [f"{m:.4f}" for m in mz] if column is None else table[column].fillna("").astype(str)
     found = pd.DataFrame({"mz": mz, "name": list(names)})

@@ -110,7 +110,7 @@ def _fit(
     test, *rest = folds
     parts = [part for part in rest if part.n > 0]
     if len(parts) < 2 or not test.n:
-        raise ValueError("too few squares of pixels to choose a model by")
+        raise ValueError("there are too few squares of pixels to choose a model")
     chosen = best(parts)
     training = Moments.merge(parts)
     coef, intercept = fit(training, chosen)

@@ -171,7 +171,9 @@ def fit(
     names = {m for m in map(model_of, methods) if m}
     deep = bool(names - {"pls"})
     if deep and data.features is None:
-        raise ValueError(f"{', '.join(sorted(names))}: there are no deep features")
+        raise ValueError(
+            f"{', '.join(sorted(names))}: this method needs deep features, and there are none"
+        )
     share = nested.share(data.mask, factor)
     pixels = int((share > 0).sum())
     side = side_of(pixels)

@@ -90,7 +90,10 @@ class Basis:
         """
         used = training.scale("m") > 0 if columns is None else np.asarray(columns, bool)
         if used.shape != (training.q,) or not used.any():
-            raise ValueError(f"{used.sum()} of {training.q} m/z columns are in use by {specimens}")
+            raise ValueError(
+                f"{used.sum()} of {training.q} m/z columns are in use by {specimens}; "
+                "a model needs one"
+            )
         pca = PCA.from_moments(training.select(m=used), "m", most)
         of_variance = (pca.explained_variance_, pca.explained_variance_ratio_)
         return cls(used, pca.mean_, pca.components_, *of_variance)

@@ -38,8 +38,8 @@ def leave_one_group_out(patients: Mapping[str, str]) -> list[Fold]:
     names = list(dict.fromkeys(patients.values()))
     if len(names) < 2:
         raise ValueError(
-            f"cross-validation leaves out whole patients and there is {len(names)}: add specimens"
-            " of a second patient, or give the column 'patient' if they are already there"
+            f"cross-validation leaves out whole patients, but there is only {len(names)}; add "
+            "specimens of a second patient, or give the column 'patient' if they are already there"
         )
     return [
         Fold(

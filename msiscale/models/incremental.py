@@ -31,7 +31,7 @@ def need_dask_ml() -> None:
     """Raise `InputError` where dask-ml is not installed."""
     if find_spec("dask_ml") is None:
         raise InputError(
-            "option pca = 'incremental': it needs dask-ml; pip install 'msiscale[published]'"
+            "option pca = 'incremental': it needs dask-ml; run pip install 'msiscale[published]'"
         )
 
 
@@ -146,16 +146,20 @@ def _whole_batches(
             left[name] = held
     few = f"fit: {', '.join(left)}: fewer than {BATCH} pixels for the PCA"
     if len(left) == len(specimens):
-        warnings.warn(f"{few}, so all are one batch", MsiscaleWarning, stacklevel=2)
+        warnings.warn(
+            f"{few}; all their pixels together are one batch", MsiscaleWarning, stacklevel=2
+        )
         every = np.concatenate([*left.values()])
         if len(every) < 2:
-            raise ValueError(f"{len(every)} rows of {specimens} are above zero: no components")
+            raise ValueError(
+                f"{len(every)} rows of {specimens} are above zero; a PCA needs 2 or more"
+            )
         yield _finite(every)
     elif left:
-        warnings.warn(f"{few}, which is without them", MsiscaleWarning, stacklevel=2)
+        warnings.warn(f"{few}, which leaves them out", MsiscaleWarning, stacklevel=2)
 
 
 def _finite(batch: NDArray[Any]) -> NDArray[Any]:
     if not np.isfinite(batch).all():
-        raise ValueError("intensities that are not finite; give pixels that were measured")
+        raise ValueError("some intensities are not finite; give pixels that were measured")
     return batch

@@ -210,7 +210,9 @@ def extrapolated(at: Sequence[int], values: Floats, beyond: Iterable[int]) -> li
     known = values[np.isfinite(values).all(axis=1)]
     n, targets = len(known), np.asarray([*beyond], float)
     if len(at) < FEWEST_SIZES or n < 3:
-        raise ValueError(f"a curve needs {FEWEST_SIZES} sizes and 3 patients: {len(at)} and {n}")
+        raise ValueError(
+            f"a curve needs {FEWEST_SIZES} sizes and 3 patients, but there are {len(at)} and {n}"
+        )
     mean = known.mean(axis=0)
     whole = _read_off(at, mean, targets)
     without = [_read_off(at, (n * mean - one) / (n - 1), targets) for one in known]

@@ -183,7 +183,7 @@ class Moments(Saved):
         for part in parts:
             total = part if total is None else total + part
         if total is None:
-            raise ValueError("no moments to merge")
+            raise ValueError("there are no moments to merge")
         return total
 
     def mean(self, which: Which) -> Floats:
@@ -410,7 +410,7 @@ def moments_of_blocks(blocks: Iterable[tuple[Any, Any]], dtype: DTypeLike = np.f
     for x, m in blocks:
         sums = _joined(sums, {None: _block_sums(x, m, None, np.dtype(dtype))})
     if not sums:
-        raise ValueError("no blocks to sum")
+        raise ValueError("there are no blocks to sum")
     return _finished(sums[None])
 
 

@@ -208,7 +208,7 @@ def pooled_quantiles(
         pooled[groups[unit]] = pooled.get(groups[unit], np.zeros_like(mine)) + mine
     parts = [c / c.sum() for c in pooled.values() if c.sum()]
     if not parts:
-        raise ValueError("nothing to take quantiles of")
+        raise ValueError("there are no values to take quantiles of")
     share = np.cumsum(np.sum(parts, axis=0)) / len(parts)
     bins = np.searchsorted(share, np.asarray(levels) * (1 - 1e-12))
     return [float(EDGES[1:][min(int(b), len(EDGES) - 2)]) for b in bins]

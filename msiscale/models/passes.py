@@ -198,7 +198,7 @@ def rows_of(rows: Any) -> tuple[Any, Floats, Floats]:
     y = np.asarray(y, dtype=np.float64)
     fractions = np.stack([1 - y, y], axis=1) if y.ndim == 1 else y
     if not np.isfinite(fractions).all() or (fractions < 0).any():
-        raise ValueError("labels are fractions of 0 to 1; leave out rows that have none")
+        raise ValueError("labels must be fractions from 0 to 1; leave out rows that have none")
     return x, fractions, np.ones(len(y)) if w is None else np.asarray(w, dtype=np.float64)
 
 

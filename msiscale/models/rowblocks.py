@@ -237,7 +237,7 @@ def runs_of(
 ) -> list[list[tuple[Any, ...]]]:
     """Runs of blocks, of nearly one length within a stretch, so that workers share them evenly."""
     if not blocks:
-        raise ValueError("no rows: there is nothing to sum")
+        raise ValueError("there are no rows to sum")
     cuts = [i for i in range(1, len(blocks)) if breaks is not None and breaks[i] != breaks[i - 1]]
     chains = []
     for first, last in itertools.pairwise([0, *cuts, len(blocks)]):

@@ -306,9 +306,7 @@ class Fitting:
         pairs: Pairs = []
         if self.rules.choose:
             if len(groups if asked.inner is None else asked.inner) < 2:
-                raise ValueError(
-                    "one specimen, of which no part can be left out to choose a penalty"
-                )
+                raise ValueError("no part of the only specimen can be left out to choose a penalty")
             blocks = asked.inner
             pairs = of_groups(groups, basis) if blocks is None else self._of_blocks(blocks, basis)
         return fit_fold(asked, self.rules, basis, training, pairs, held)

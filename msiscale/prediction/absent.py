@@ -58,8 +58,9 @@ class Inferred:
         n = len(self.neighbours)
         some = ", ".join(self.neighbours[:NAMED]) + (", …" if n > NAMED else "")
         return (
-            f"{self.name} was absent from training: inferred from the chemistry of {n} trained "
-            f"ion{'s' if n > 1 else ''} of its class ({some}), in standard deviations; {self.sure}"
+            f"{self.name} was absent from training; its image is inferred from the chemistry of "
+            f"{n} trained ion{'s' if n > 1 else ''} of its class ({some}), in standard "
+            f"deviations; {self.sure}"
         )
 
     @property
@@ -110,10 +111,11 @@ class Trained:
         """
         new = Chemistry.of(name)
         if new in self.ions:
-            raise InputError(f"{name}: it was in training and is predicted; ask for it by --mz")
+            raise InputError(f"{name}: it was in training and is predicted; draw it with --mz")
         if new in self.unread:
             raise InputError(
-                f"{name}: it was in training and is of tier C: H&E did not tell it; --mz draws it"
+                f"{name}: it was in training, but H&E did not predict it (tier C); draw it "
+                "with --mz"
             )
         weights = weights_of(new, self.ions)
         mine = [i for i, ion in enumerate(self.ions) if ion.kind == new.kind]
@@ -163,8 +165,8 @@ def trained_ions(group: zarr.Group, place: str) -> Trained:
     tiers = known_tiers(group, place)
     if tiers is None or not np.any(tiers.name != ""):
         raise InputError(
-            f"{place}: no lipid names are known of its ions; run biomarkers or annotate, ions, and "
-            "predict slides again"
+            f"{place}: its ions have no lipid names; run biomarkers or annotate, then ions, and "
+            "predict the slides again"
         )
     components = read(group, "components")
     there = (np.abs(components).max(axis=0) > 0) & np.isin(tiers.tier, READ)
@@ -177,7 +179,8 @@ def trained_ions(group: zarr.Group, place: str) -> Trained:
     found = {i: ion for i, ion in named.items() if there[i]}
     if not found:
         raise InputError(
-            f"{place}: none of its ions of tiers A and B is named as a species such as PC 34:1"
+            f"{place}: no ion of tier A or B has a species name such as PC 34:1; run "
+            "annotate, then ions, and predict the slides again"
         )
     columns = list(found)
     return Trained(
@@ -226,9 +229,11 @@ def write_absent_images(url: str, names: Sequence[str], out: str) -> list[str]:
         As `trained_ions` and `Trained.infer`; another suffix; too many for a picture.
     """
     if not out.endswith((".zarr", ".png")):
-        raise InputError(f"{out}: neither .png nor .zarr; name one of these")
+        raise InputError(f"{out}: the name ends in neither .png nor .zarr; give one that does")
     if out.endswith(".png") and len(names) > AT_ONCE:
-        raise InputError(f"{out}: {len(names)} ion images in a picture; give {AT_ONCE} at most")
+        raise InputError(
+            f"{out}: {len(names)} ion images do not fit one picture; give {AT_ONCE} at most"
+        )
     group, place = opened(url)
     trained = trained_ions(group, place)
     ions = [trained.infer(name) for name in names]

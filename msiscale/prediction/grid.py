@@ -39,8 +39,8 @@ def check_pixel(pixel_um: float | None, stride: int, mpp: float, trained_um: flo
     cell = stride * mpp
     if pixel_um < AS_FINE * min(cell, trained_um):
         raise InputError(
-            f"--pixel-um {pixel_um:g}: the features have one value in {cell:g} µm ({stride} px of "
-            f"{mpp:g} µm), finer maps would be made up; give {cell:g} or more"
+            f"--pixel-um {pixel_um:g}: the features have one value every {cell:g} µm ({stride} px "
+            f"of {mpp:g} µm), so a finer map would be invented; give {cell:g} or more"
         )
 
 

@@ -136,7 +136,7 @@ def load_model(url: str) -> Model:
     group = open_group(url)
     if group.attrs.get("msiscale_model") not in (FORMAT, CURVED):
         raise InputError(
-            f"{url}: not a model of this version of msiscale; fit it again by msiscale fit"
+            f"{url}: it is not a model of this version of msiscale; fit it again with msiscale fit"
         )
     read = partial(store.read, group)
     maps = tuple(m for m in MAPS if f"{m}_coef" in group)
@@ -207,7 +207,9 @@ def columns_of(
     for value in wanted:
         nearest = nearest_column(axis, value)
         if mean[nearest] == 0 and not spectrum[:, nearest].any():
-            raise InputError(f"m/z {value}: too rare in the training to be predicted; take another")
+            raise InputError(
+                f"m/z {value}: it is too rare in the training to be predicted; choose another"
+            )
         found.append(nearest)
     return found
 

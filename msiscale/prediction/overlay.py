@@ -92,7 +92,7 @@ def draw_overlay(
             facecolor=GREY,
             edgecolor=INK,
             hatch="////",
-            label=f"unlike the training, not to be believed ({share:.0%} of the tissue)",
+            label=f"unlike the training, do not trust ({share:.0%} of the tissue)",
         ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)

@@ -87,9 +87,7 @@ def predicted_bounds(url: str, mz: float | Sequence[float]) -> tuple[xr.DataArra
     group, place = opened(url)
     margin = _kept(group, place, "intensity_margin", "intensity")
     if margin is None:
-        raise InputError(
-            f"{place}: its model has no margins; they come of a fit that held out patients"
-        )
+        raise InputError(f"{place}: its model has no margins; fit it with two or more patients")
     images = predicted_intensity(place, mz)
     return _bounds(group, images, margin)
 
@@ -121,7 +119,7 @@ def write_ion_images(url: str, mz: Sequence[float] | None, out: str) -> list[str
         can be read or no tiers are known.
     """
     if not out.endswith((".zarr", ".png")):
-        raise InputError(f"{out}: neither .png nor .zarr; name one of these")
+        raise InputError(f"{out}: the name ends in neither .png nor .zarr; give one that does")
     group, place = opened(url)
     axis = model_axis(group)
     tiers = known_tiers(group, place)
@@ -130,18 +128,20 @@ def write_ion_images(url: str, mz: Sequence[float] | None, out: str) -> list[str
         mz, lines = _best(tiers, axis, place)
         said += lines
     if out.endswith(".png") and len(mz) > AT_ONCE:
-        raise InputError(f"{out}: {len(mz)} ion images in a picture; give {AT_ONCE} at most")
+        raise InputError(
+            f"{out}: {len(mz)} ion images do not fit one picture; give {AT_ONCE} at most"
+        )
     images = _intensity(group, list(mz))
     called = ["" for _ in mz]
     if tiers is not None:
         called = [str(tiers.tier[nearest_column(axis, value)]) for value in mz]
     for value, tier in zip(mz, called, strict=True):
         if tier == "C":
-            said.append(f"m/z {value:g} is of tier C: H&E did not tell it in held-out patients")
+            said.append(f"m/z {value:g} is of tier C: H&E did not predict it in held-out patients")
     margin = _kept(group, place, "intensity_margin", "intensity")
     maps = {"predicted_intensity": images}
     if margin is None:
-        said.append("no bounds: the model has no margins of held-out patients")
+        said.append("there are no bounds: the model has no margins from held-out patients")
     else:
         both = _bounds(group, images, margin)
         maps |= dict(zip(bound_names("predicted_intensity"), both, strict=True))
@@ -156,13 +156,13 @@ def _best(
     tiers: Tiers | None, axis: NDArray[np.float64], place: str
 ) -> tuple[list[float], list[str]]:
     if tiers is None:
-        raise InputError(f"{place}: no tiers are known of its ions; name ions by --mz")
+        raise InputError(f"{place}: its ions have no tiers; choose ions with --mz")
     best = tiers.best(AT_ONCE)
     if not best:
-        raise InputError(f"{place}: no ion is of tier A or B; name ions by --mz")
+        raise InputError(f"{place}: no ion is of tier A or B; choose ions with --mz")
     n = int((tiers.tier == "C").sum())
     read_from = int(np.isin(tiers.tier, READ).sum())
-    line = f"{len(best)} of {read_from} ions of tiers A and B; {n} of tier C are drawn by --mz only"
+    line = f"{len(best)} of {read_from} ions of tiers A and B; --mz draws the {n} of tier C"
     return axis[best].tolist(), [line]
 
 
@@ -222,10 +222,12 @@ def opened(url: str) -> tuple[zarr.Group, str]:
     names = sorted(n for n in listing(url) if has_group(join(url, n)))
     if len(names) != 1:
         found = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        raise InputError(f"{url}: give the slide, {url}/NAME; there are {found or 'none'}")
+        raise InputError(
+            f"{url}: it holds no single slide; give {url}/NAME, one of: {found or 'none'}"
+        )
     group = open_group(join(url, names[0]))
     if "predicted_scores" not in group:
-        raise InputError(f"{url}/{names[0]}: no predicted_scores there; predict the slide again")
+        raise InputError(f"{url}/{names[0]}: it has no predicted_scores; predict the slide again")
     return group, join(url, names[0])
 
 

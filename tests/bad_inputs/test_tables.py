@@ -89,7 +89,7 @@ def config(id: str, wrong: str, says: str, text: str | bytes | None, does: str =
     return Row(id, wrong, does, says, run)
 
 
-NO_READ = "<file>: the lipid table cannot be read (<why>); get it anew"
+NO_READ = "<file>: the lipid table cannot be read (<why>); download it again"
 NO_FORMULA = "<file>: no column FORMULA and not an SDF; give an LMSD file (CSV, TSV or SDF)"
 UNREAD = "<file>: --weights cannot be read (<why>); is it complete?"
 CODE = (

@@ -80,7 +80,7 @@ def test_null_p_values_are_calibrated() -> None:
 def test_different_axes_are_refused() -> None:
     tables = _tables(2)
     tables["s1"] = tables["s1"].iloc[:-1]
-    with pytest.raises(ValueError, match="s1 has another m/z axis"):
+    with pytest.raises(ValueError, match="s1 has a different m/z axis"):
         combine(tables, {})
 
 

@@ -48,7 +48,7 @@ def test_whole_batches_of_each_specimen_without_background():
     parts = {"a": x[:700], "b": x[700:800], "c": x[800:]}
     rows = {s: da.from_array(part, chunks=(90, 20)) for s, part in parts.items()}
     fold = [Fold("f", tuple(rows), ())]
-    with pytest.warns(MsiscaleWarning, match="b: fewer than 200 pixels for the PCA, which is with"):
+    with pytest.warns(MsiscaleWarning, match="b: fewer than 200 pixels for the PCA, which leaves"):
         basis = incremental_bases(rows, fold, n_components=30, whole_batches=True)["f"]
     theirs = IncrementalPCA(30)
     for name in "ac":
@@ -59,7 +59,7 @@ def test_whole_batches_of_each_specimen_without_background():
     np.testing.assert_allclose(basis.mean, theirs.mean_, rtol=1e-6)
     np.testing.assert_allclose(basis.explained_variance, theirs.explained_variance_, rtol=1e-4)
     few = {"b": rows["b"]}
-    with pytest.warns(MsiscaleWarning, match="so all are one batch"):
+    with pytest.warns(MsiscaleWarning, match="all their pixels together are one batch"):
         one = incremental_bases(few, [Fold("f", ("b",), ())], n_components=30, whole_batches=True)
     assert len(one["f"].components) == 30
     np.testing.assert_allclose(

@@ -118,7 +118,7 @@ def test_quantiles_count_every_patient_the_same() -> None:
     quarter, most = pooled_quantiles(counts, patients, [0.25, 0.75])
     assert quarter == pytest.approx(np.quantile(near, 0.5), rel=5e-3)
     assert most == pytest.approx(np.quantile(far, 0.5), rel=5e-3)
-    with pytest.raises(ValueError, match="nothing to take"):
+    with pytest.raises(ValueError, match="no values to take"):
         pooled_quantiles({"a": histogram([np.nan])}, {"a": "a"}, [0.5])
 
 

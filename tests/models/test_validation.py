@@ -149,7 +149,7 @@ def test_columns_that_training_does_not_support_are_not_used(cohort):
 def test_penalty_with_one_training_patient_or_specimen(cohort):
     pair = {s: cohort.patients[s] for s in ("s2", "s3", "s4")}
     folds = leave_one_group_out(pair)
-    with pytest.raises(ValueError, match="one specimen, of which no part can be left out"):
+    with pytest.raises(ValueError, match="no part of the only specimen can be left out"):
         fit_linear_folds(cohort.sums, folds, pair, n_components=3)
     # parts of the one specimen, here those of two others, are given for it alone
     inner = {folds[1].name: [Fold("a", ("s0",), ("s1",)), Fold("b", ("s1",), ("s0",))]}

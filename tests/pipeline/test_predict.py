@@ -192,7 +192,7 @@ def test_ions_that_h_and_e_does_not_tell_are_drawn_by_name_only(
     for url in (predicted[1] / "predictions.zarr" / "S01", finished / "predictions.zarr" / "S02"):
         out = tmp_path / f"{url.name}.zarr"
         said = msiscale("ion-image", url, "--out", out)
-        assert said.code == 0 and "of tier C are drawn by --mz only" in said.err, said.err
+        assert said.code == 0 and "--mz draws the" in said.err, said.err
         drawn = xr.open_zarr(str(out), consolidated=False)
         tiers = table.set_index(table["mz"].round(4))["tier"]
         assert set(tiers.loc[drawn["mz"].values.round(4)]) <= {"A", "B"}
@@ -202,7 +202,7 @@ def test_ions_that_h_and_e_does_not_tell_are_drawn_by_name_only(
         assert known.any() and (lower[known] <= values[known]).all()
         assert (upper[known] > values[known]).all() and lower[known].min() >= 0
         said = msiscale("ion-image", url, "--mz", f"{unread}", "--out", tmp_path / "c.png")
-        assert said.code == 0 and "is of tier C: H&E did not tell it" in said.err
+        assert said.code == 0 and "is of tier C: H&E did not predict it" in said.err
 
 
 def test_lipids_that_the_training_lacked_are_inferred_from_their_class(
@@ -239,7 +239,7 @@ def test_what_cannot_be_is_refused_in_a_line(finished: Path, cohort: Path, tmp_p
     open_group(str(older), "r+").attrs["msiscale_model"] = 2
     for url, words, why in (
         (model, ["--weights", "random:1", *OWN], "--weights"),
-        (model, ["--pixel-um", "60", *OWN], "one value in 128 µm (32 px of 4 µm)"),
+        (model, ["--pixel-um", "60", *OWN], "one value every 128 µm (32 px of 4 µm)"),
         (model, ["--mz", "111.1", *OWN], "the nearest is"),
         (model, ["--prevalence", "1.5", *OWN], "--prevalence 1.5: give a share between 0 and 1"),
         (older, OWN, "not a model of this version"),

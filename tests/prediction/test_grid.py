@@ -87,7 +87,9 @@ def test_what_was_not_predicted_does_not_count(fine: xr.Dataset) -> None:
 
 @pytest.mark.parametrize("pixel_um", [4.0, 7.0])
 def test_a_grid_finer_than_the_features_is_refused(pixel_um: float) -> None:
-    with pytest.raises(InputError, match=r"one value in 8 µm \(16 px of 0.5 µm\).*give 8 or more"):
+    with pytest.raises(
+        InputError, match=r"one value every 8 µm \(16 px of 0.5 µm\).*give 8 or more"
+    ):
         check_pixel(pixel_um, 16, 0.5, 50.0)
 
 

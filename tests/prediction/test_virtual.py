@@ -61,7 +61,7 @@ def test_of_one_slide_its_folder_will_do_of_several_it_asks(predicted: str) -> N
     for url in (predicted, predicted.rsplit("/", 1)[0]):
         assert ms.predicted_intensity(url, 500.1).shape == (20, 34, 1)
     open_group(join(predicted, "B"), "a")
-    with pytest.raises(InputError, match=r"give the slide.*A, B"):
+    with pytest.raises(InputError, match=r"no single slide.*A, B"):
         ms.predicted_intensity(predicted, 500.1)
 
 
