@@ -83,12 +83,12 @@ def biomarkers(run: Run) -> None:
     tables = {s.name: body for s, body in zip(kept, bodies, strict=True)}
     left_out = without_say(tables, config.min_pixels)
     unheard = [
-        f"{name} {why}, so it has no say in the biomarkers" for name, why in left_out.items()
+        f"{name} {why}, so it is left out of the biomarkers" for name, why in left_out.items()
     ]
     if len(left_out) == len(tables):
         for text in unheard:
             run.notice("biomarkers", "", text)
-        run.say("biomarkers: no specimen has a say; nothing to compare")
+        run.say("biomarkers: no specimen qualifies, so there is nothing to compare")
         _nothing(run)
         return
     with run.making("biomarkers", key) as record:

@@ -155,7 +155,9 @@ def test_the_analyser_is_the_files_unless_it_is_given() -> None:
 
 
 def test_a_run_does_not_annotate_unless_asked() -> None:
-    assert [s.name for s in STAGES if s.asked_for] == ["annotate", "fuse", "ablate", "power"]
+    assert [s.name for s in STAGES if s.asked_for] == [
+        *("annotate", "place", "fuse", "ablate", "rank", "power"),
+    ]
 
 
 def test_a_specimen_with_too_little_of_a_class_has_no_say(done: Done) -> None:
@@ -165,7 +167,7 @@ def test_a_specimen_with_too_little_of_a_class_has_no_say(done: Done) -> None:
     assert (done.table("biomarkers.csv")["n_patients"] == 2).all()
     (text,) = Ledger(str(done.out)).read("biomarkers", "cohort")["notices"]
     assert text.startswith(f"{least.index[0]} has ")
-    assert text.endswith("so it has no say in the biomarkers")
+    assert text.endswith("so it is left out of the biomarkers")
     assert text in {n["text"] for n in read_json(str(done.out / "run.json"))["notices"]}
     done.stages("biomarkers", min_pixels=1e5)
     assert not (done.out / "biomarkers.csv").exists()
