@@ -12,11 +12,13 @@ from bokeh.palettes import Cividis256, Viridis256
 from msiscale.cohort import Specimen
 from msiscale.errors import InputError
 from msiscale.grid import Floats, PixelSize, as_matrix, scaling, translation
+from msiscale.pipeline.placement import landmarks
 from msiscale.place.images import images
 from msiscale.place.slides import pictures
-from msiscale.registration import read_landmarks, read_matrix
+from msiscale.registration import read_matrix
 from msiscale.registration.scale import MOST_SCALE
 from msiscale.report import packing
+from msiscale.slide.origin import said_offset
 from msiscale.slide.reader import Slide, open_reader
 from msiscale.store import StoredSpecimen
 
@@ -70,6 +72,9 @@ def content(
         "start": start,
         "pairs": pairs,
         "given": {name: bool(getattr(specimen, name)) for name in ("landmarks", "matrix")},
+        # what landmarks in the file count from, and whether that is yet to be said
+        "origin": list(said_offset(specimen.annotation_origin or "level0", slide)),
+        "unsaid": specimen.annotation_origin is None and tuple(slide.bounds) != (0, 0),
         "most_scale": MOST_SCALE,
         "colours": COLOURS,
         "packed": packing.pack({"levels": shown["levels"]}),
@@ -103,7 +108,7 @@ def start_of(
             given = read_matrix(specimen.matrix).matrix
             return _start(given, "given", "the matrix of the manifest"), pairs
         if specimen.landmarks:
-            pairs = np.hstack(read_landmarks(specimen.landmarks)).tolist()
+            pairs = np.hstack(landmarks(specimen, slide)).tolist()
     except InputError as error:
         given_file = str(specimen.matrix or specimen.landmarks)  # its folder is nobody's business
         said = f"; {str(error).replace(given_file, PurePosixPath(given_file).name)}"

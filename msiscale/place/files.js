@@ -4,8 +4,9 @@
 placing.files = (() => {
   const COLUMNS = ["slide_x", "slide_y", "msi_x", "msi_y"];
 
-  const landmarks = (pairs) => [
-    COLUMNS.join(","), ...pairs.map(({ slide, msi }) => [...slide, ...msi].join(",")), "",
+  const landmarks = (pairs, [x, y]) => [
+    COLUMNS.join(","),
+    ...pairs.map(({ slide, msi }) => [slide[0] - x, slide[1] - y, ...msi].join(",")), "",
   ].join("\n");
 
   const matrix = (m) => `${JSON.stringify({ matrix: [...m, [0, 0, 1]] })}\n`;
@@ -21,7 +22,7 @@ placing.files = (() => {
   }, null, 1)}\n`;
 
   // by its contents; throws with a sentence where it is none of these
-  const opened = (text) => {
+  const opened = (text, [x, y]) => {
     if (text.trimStart().startsWith("{") || text.trimStart().startsWith("[")) {
       const found = JSON.parse(text);
       if (found.type === "FeatureCollection") return { outlines: rings(found.features) };
@@ -38,7 +39,7 @@ placing.files = (() => {
     if (at.includes(-1)) throw new Error(`it has no columns ${COLUMNS.join(", ")}`);
     const pairs = lines.map((cells) => at.map((k) => Number(cells[k] || NaN)));
     if (!pairs.flat().every(Number.isFinite)) throw new Error("a landmark is not a number");
-    return { pairs: pairs.map(([a, b, c, d]) => ({ slide: [a, b], msi: [c, d] })) };
+    return { pairs: pairs.map(([a, b, c, d]) => ({ slide: [a + x, b + y], msi: [c, d] })) };
   };
 
   const rings = (features) => features.flatMap(({ geometry, properties }) => {

@@ -268,7 +268,7 @@ placing.App = class {
   async save(kind, choose) {
     const { state, content: { name, given } } = this, { files } = placing;
     const [file, text, type, column] = {
-      landmarks: [`${name}_landmarks.csv`, () => files.landmarks(state.complete), "text/csv", "landmarks"],
+      landmarks: [`${name}_landmarks.csv`, () => files.landmarks(state.complete, this.content.origin), "text/csv", "landmarks"],
       matrix: [`${name}_matrix.json`, () => files.matrix(state.matrix), "application/json", "matrix"],
       outlines: [`${name}.geojson`, () => files.outlines(state.now.outlines), "application/geo+json", "annotation"],
     }[kind];
@@ -278,9 +278,10 @@ placing.App = class {
       state.keep(kind);
       const other = { landmarks: "matrix", matrix: "landmarks" }[kind];
       const clear = other && given[other] ? ` Clear its column ${other}: the manifest has one.` : "";
+      const from = kind === "landmarks" && this.content.unsaid ? " Write level0 in its column annotation_origin." : "";
       const own = kind === "landmarks" && !state.followed
         ? " It holds the pairs, not what was placed by hand: for that, save the matrix." : "";
-      this.say(".saved", `${saved} is saved. Give it in the row ${name} of the manifest, column ${column}; then run msiscale register, or run.${clear}${own}`);
+      this.say(".saved", `${saved} is saved. Give it in the row ${name} of the manifest, column ${column}; then run msiscale register, or run.${clear}${from}${own}`);
     } catch (error) {
       this.say(".saved", `${file} is not saved: ${error.message}`);
     }
@@ -290,7 +291,7 @@ placing.App = class {
     const [file] = input.files;
     if (!file) return;
     try {
-      const { pairs, matrix, outlines } = placing.files.opened(await file.text());
+      const { pairs, matrix, outlines } = placing.files.opened(await file.text(), this.content.origin);
       this.state.change("", (now) => {
         if (pairs) Object.assign(now, { pairs, by: "pairs" });
         if (matrix) Object.assign(now, { base: matrix, by: "hand" });

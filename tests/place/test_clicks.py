@@ -483,7 +483,7 @@ def test_a_folder_takes_the_file_where_the_browser_can(seen: Seen, pages: Any) -
     button.click()
     seen.page.locator(".saved", has_text="S01_landmarks.csv is saved").wait_for()
     (text,) = seen.page.evaluate("window.written")
-    assert text == seen.run("placing.files.landmarks(app.state.complete)")
+    assert text == seen.run("placing.files.landmarks(app.state.complete, app.content.origin)")
 
 
 @pytest.mark.parametrize("viewport", [WIDE, TABLET], ids=["1400", "820"])
