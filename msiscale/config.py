@@ -158,8 +158,8 @@ class RunConfig:
     )
     accept: tuple[str, ...] = _place(
         (),
-        "Specimens whose automatic registration is taken although it was refused, as the figure "
-        "shows that it is right",
+        "Specimens whose refused automatic registration is accepted, because its figure shows that "
+        "it is right",
         metavar="SPECIMEN,…",
     )
     refine: Literal["none", "bspline"] = _place(
@@ -170,7 +170,7 @@ class RunConfig:
     tissue: Literal["found", "all"] = _place(
         "found",
         "Pixels that are analysed: those on tissue (found), or all that lie on the slide, "
-        "background included (all; as published)",
+        "background included (all; as the published study does)",
     )
     encoder: str = _slide(
         "stains,efficientnet-lite0:all",
@@ -202,7 +202,8 @@ class RunConfig:
     )
     compile: bool = _slide(
         False,
-        "Compile the encoder with torch.compile, which pays on GPUs and takes each worker a minute",
+        "Compile the encoder with torch.compile, which is faster on GPUs but takes each worker a "
+        "minute",
         unset="no",
     )
     mpp: float | None = _slide(
@@ -214,9 +215,9 @@ class RunConfig:
     )
     window: int | None = _slide(
         None,
-        "Side of the region seen by one forward pass, without its halo",
+        "Side of the part of the slide that passes through the encoder at once, without its halo",
         "slide pixels",
-        unset="what fits into 4 GiB a worker",
+        unset="what fits into 4 GiB for each worker",
         check=Check(lambda v: v > 0 and v % 64 == 0, "give a multiple of 64 pixels, 64 or more"),
     )
     precision: Literal["float32", "bfloat16", "tf32", "float16"] = _slide(
@@ -225,7 +226,8 @@ class RunConfig:
     feature_mode: Literal["dense", "centred", "tiles"] = _slide(
         "dense",
         "Where features are computed: over the whole slide (dense), in one tile around each MSI "
-        "pixel (centred; as HEST-Bench does), or in separate tiles (tiles; as published)",
+        "pixel (centred; as HEST-Bench does), or in separate tiles (tiles; as the published study "
+        "does)",
     )
     cancer_classes: tuple[str, ...] | None = _label(
         None,
@@ -241,7 +243,7 @@ class RunConfig:
     labels: Literal["fraction", "hard"] = _model(
         "fraction",
         "Target of the classifiers: the annotated fraction of each pixel (fraction), or 1 where "
-        "it is at least 0.5 and else 0 (hard; as published)",
+        "that fraction is at least 0.5 and 0 elsewhere (hard; as the published study does)",
     )
     min_coverage: float = _model(
         0.5, "Smallest fraction of an MSI pixel that the slide must cover", check=_FRACTION
@@ -250,7 +252,7 @@ class RunConfig:
     head: str = _model(
         "linear",
         "Model that predicts from H&E features: linear, or linear plus N random Fourier features, "
-        "which can follow curves and read all pixels once more for each fold",
+        "which can fit curves but need one more reading of all pixels for each fold",
         check=Check(
             lambda v: v == "linear" or fourier_features(v) > 0, "give linear, or rff:N, as rff:512"
         ),
@@ -269,28 +271,28 @@ class RunConfig:
     pca: Literal["training", "all", "incremental", "quarter"] = _model(
         "training",
         "Spectra to which the PCA is fitted: those of each fold's training patients (training), "
-        "or one PCA of all patients (all), in batches of 200 (incremental), or of every second "
-        "row and column (quarter; as published)",
+        "or those of all patients: together (all), in batches of 200 (incremental), or only every "
+        "second row and column (quarter; as the published study does)",
     )
     scaler: Literal["floored", "standard"] = _model(
         "floored",
         "Divisor of features and predicted modes: the standard deviation in training with a floor "
-        "(floored) or without one (standard; as published)",
+        "(floored) or without one (standard; as the published study does)",
     )
     scaling: Literal["training", "own"] = _model(
         "training",
         "Rows whose mean and standard deviation scale the held-out rows: those of training, or "
-        "the held-out rows themselves (own; as published)",
+        "the held-out rows themselves (own; as the published study does)",
     )
     calibrate: Literal["patients", "prior", "none"] = _model(
         "patients",
         "Calibration of scores into probabilities: learned on left-out training patients "
-        "(patients), for the class weights alone (prior), or none (as published)",
+        "(patients), for the class weights alone (prior), or none (as the published study does)",
     )
     average: Literal["pooled", "folds"] = _valid(
         "pooled",
         "Summary of cancer scores over specimens: over all held-out pixels together (pooled), or "
-        "the mean over folds (folds; as published)",
+        "the mean over folds (folds; as the published study does)",
         stages=("fit",),
     )
     protocols: tuple[str, ...] = _valid(
@@ -312,8 +314,8 @@ class RunConfig:
     )
     jitter: tuple[float, ...] = _valid(
         (),
-        "Distances by which the slide is misplaced for further fits, which show how much "
-        "registration matters (--jitter alone: 0,0.5,1,2)",
+        "Distances by which further fits misplace the slide, to show how much registration "
+        "matters (--jitter alone: 0,0.5,1,2)",
         "MSI pixels",
         check=Check(lambda v: min(v, default=0) >= 0, "give none below zero"),
         metavar="[PX,…]",
@@ -321,7 +323,7 @@ class RunConfig:
     )
     null: int = _valid(
         0,
-        "Number of further fits with a moved annotation, which show what chance gives",
+        "Number of further fits with a moved annotation, to show what chance gives",
         check=_ZERO_OR_MORE,
     )
     correct: tuple[str, ...] = _valid(
@@ -359,7 +361,7 @@ class RunConfig:
     )
     min_pixels: float = _ion(
         20.0,
-        "Smallest area of cancer, and of other tissue, with which a specimen counts",
+        "Smallest area of cancer, and of other tissue, that a specimen needs to count",
         "MSI pixels",
         stages=("biomarkers",),
         check=_ZERO_OR_MORE,
@@ -398,7 +400,7 @@ class RunConfig:
     )
     block: int = option(
         64,
-        "Side of the blocks in which images are processed and stored; it changes no result",
+        "Side of the blocks in which images are processed and stored (it changes no result)",
         "MSI pixels",
         section="Layout",
         stages=("ingest", "features"),

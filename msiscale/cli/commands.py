@@ -88,7 +88,7 @@ def _ended(context: click.Context, result: Any) -> None:
 @option("--strict", "Exit with status 1 for warnings as well as for problems", is_flag=True)
 @option(
     "--json as_json",
-    "Print problems, notices and the understanding of each input as JSON",
+    "Print problems, notices and how each input was understood, as JSON",
     is_flag=True,
 )
 @click.pass_context
@@ -158,7 +158,7 @@ _add(
 
 @cli.command(section=COHORT)
 @click.argument("url")
-@option("--watch", "Show how far the run is until it has ended, then all of it", is_flag=True)
+@option("--watch", "Show progress until the run has ended, then the whole list", is_flag=True)
 def status(url: str, watch: bool) -> None:
     """List what is done, missing or failed, and why, for every specimen and stage."""
     from msiscale.cli.watching import show
@@ -177,7 +177,7 @@ def status(url: str, watch: bool) -> None:
     "--out", "Folder or URL for comparison.html and comparison.csv", "comparison", metavar="URL"
 )
 def compare_runs(runs: tuple[str, ...], out: str) -> None:
-    """Put RUNS side by side: headlines, differences over the patients of both, and settings."""
+    """Put RUNS side by side: headlines, differences over shared patients, and settings."""
     from msiscale.report.side_by_side import compare_runs as put_side_by_side
 
     for line in put_side_by_side(runs, out):
@@ -189,7 +189,7 @@ def compare_runs(runs: tuple[str, ...], out: str) -> None:
 @option("--redo", "Drop what is damaged, so that the next run makes it again", is_flag=True)
 @where
 def verify(url: str, redo: bool, **words: Any) -> None:
-    """Read the whole run at URL again; exit with 1, naming what to redo, if it is damaged."""
+    """Read the whole run at URL again, and name what is damaged; exit with 1 if anything is."""
     from msiscale.cluster import Where
     from msiscale.pipeline.verify import verify as read_again
 
@@ -219,13 +219,13 @@ def withdraw(url: str, specimens: tuple[str, ...]) -> None:
 
 @cli.command(
     section=COHORT,
-    help=f"{stage_named('place').help}\n\nRuns ingest and register first where they are missing; "
-    "the options are of a run that is not there yet.",
+    help=f"{stage_named('place').help}\n\nThe stages ingest and register run first "
+    "where they are missing. A run at --out keeps its options; those below are for a new one.",
 )
 @click.argument("manifest")
 @out_option
 @option("--specimen specimens", "Only this specimen; may be repeated", multiple=True)
-@option("--ions", "Ion images of a page, at most", 24, type=click.IntRange(1, 200))
+@option("--ions", "Largest number of ion images on a page", 24, type=click.IntRange(1, 200))
 @choices("ingest", "register")
 @where
 @click.pass_context
@@ -282,7 +282,7 @@ def ablate(context: click.Context, /, manifest: str, out: str, **words: Any) -> 
 @option("--modes", "Ways to compute features: dense, centred or both", "dense", **NAMES)
 @option(
     "--encoder-weights",
-    "Weights of the encoders, separated by commas; nothing between two commas is the default",
+    "Weights of the encoders, separated by commas; leave a place empty for the default weights",
     unset="those of each",
     metavar="FILE,…",
 )
@@ -467,7 +467,7 @@ def encoders(name: str | None, weights: str | None, as_json: bool) -> None:
 @option(
     "--mz",
     "Ions to write, as m/z: as images (ome-zarr, spatialdata) or columns (parquet)",
-    unset="the strongest as images, no columns",
+    unset="the strongest ions as images, no columns",
     **NUMBERS,
 )
 @option("--slides/--no-slides", "Also write the H&E slides (ome-zarr)", True, unset="yes")

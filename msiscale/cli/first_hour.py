@@ -16,15 +16,15 @@ SECTION = "To begin with"
 
 _INIT = """Write a manifest and a file of options for the MSI and the slides in FOLDER.
 
-MSI files and slides are paired by their names. Without FOLDER, a few questions are asked at the
-terminal."""
+MSI files and slides are paired by their names. Without FOLDER, msiscale asks a few questions at
+the terminal."""
 
 
 @click.command(cls=Command, section=SECTION, help=_INIT)
 @click.argument("folder", required=False)
 @option("--out", "Manifest to write", "manifest.csv", metavar="FILE.csv")
 @option("--config-out", "File of options to write", "msiscale.toml", metavar="FILE.toml")
-@option("--force", "Write over files that are there", is_flag=True)
+@option("--force", "Overwrite existing files", is_flag=True)
 def init(folder: str | None, out: str, config_out: str, force: bool) -> None:
     from msiscale.starting import ask, begin
 
@@ -39,7 +39,9 @@ def init(folder: str | None, out: str, config_out: str, force: bool) -> None:
 
 @click.command(cls=Command, section=SECTION)
 @click.argument("manifest", required=False)
-@option("--out", "Folder or URL of the results, to try writing there", unset="none", metavar="URL")
+@option(
+    "--out", "Folder or URL for the results, where writing is tried", unset="none", metavar="URL"
+)
 @choices("features")
 @where
 @option("--json as_json", "Print the findings as JSON", is_flag=True)
@@ -52,9 +54,10 @@ def doctor(
     as_json: bool,
     **words: Any,
 ) -> None:
-    """Say what this machine has and what is missing for the run that you plan; exit 1 if any is.
+    """Say what this machine has, and what it lacks for the run that you plan.
 
-    Give it the options of your run. Nothing is computed, and nothing is left behind.
+    Give it the options of your run. Nothing is computed, and nothing is left behind. The exit
+    status is 1 if anything is missing.
     """
     from msiscale.cluster import Where
     from msiscale.doctor import Asked, findings

@@ -139,7 +139,7 @@ def choices(*stages: str) -> Wrap:
         ),
         option(
             "--profile",
-            "Set of defaults to start from: published repeats the choices of the study",
+            "Set of defaults to start from: published takes those of Ul Haque et al. 2023",
             type=profiles,
         ),
         *(

@@ -224,7 +224,7 @@ STAGES = (
     ),
     Stage(
         "corrections",
-        "Fit again with the MSI corrected between specimens, and report what that is worth.",
+        "Fit again with the MSI corrected between specimens, and report whether that helps.",
         "corrections:corrections",
         (
             Part(
@@ -319,7 +319,7 @@ STAGES = (
     ),
     Stage(
         "place",
-        "Writes a page for each specimen, to place the MSI on its slide by hand in a browser.",
+        "Write a page for each specimen, to place the MSI on its slide by hand in a browser.",
         None,
         (Part("place", ("place/{}.html", "place/index.html"), cohort=True),),
         before=("ingest",),
