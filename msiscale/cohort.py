@@ -125,7 +125,7 @@ def read_manifest(path: str) -> Cohort:
             f"{path}: unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}"
         )
     if table.empty:
-        raise InputError(f"{path}: the manifest has no rows; add one line a specimen")
+        raise InputError(f"{path}: the manifest has no rows; add one line for each specimen")
     specimens: list[Specimen] = []
     problems: dict[str, str] = {}
     names = [_text(v) or "" for v in table["specimen"]]
@@ -247,7 +247,10 @@ def _specimen(
     for column, words in _WORDS.items():
         said[column] = _word(where, column, words, _text(row.get(column)))
     if said["annotation_required"] and not files["annotation"]:
-        raise InputError(f"{where}: annotation_required, and the column 'annotation' is empty")
+        raise InputError(
+            f"{where}: annotation_required is yes, but the column 'annotation' is empty; name a"
+            " file there"
+        )
     patient = _text(row.get("patient")) or name
     if patient in RESERVED_PATIENTS:
         raise InputError(
@@ -320,8 +323,8 @@ def pixel_size(where: str, text: str | None) -> PixelSize | None:
     sides = [] if len(parts) > 2 else [positive(where, part, "pixel_um") for part in parts]
     if not sides or None in sides:
         raise InputError(
-            f"{where}: pixel_um {text!r} is not µm; give it in the column pixel_um, for example "
-            "50, or x by y as 50x150"
+            f"{where}: pixel_um {text!r} is not a size in µm; give it in the column pixel_um, for "
+            "example 50, or x by y as 50x150"
         )
     return PixelSize.of(sides[::-1])
 

@@ -424,13 +424,13 @@ class RunConfig:
 
         if self.head != "linear" and self.scaling == "own":
             raise InputError(
-                f"option head = {self.head!r}: option scaling = 'own' is of linear maps; give head"
+                f"option head = {self.head!r}: option scaling = 'own' needs linear maps; give head"
                 " linear, or scaling training"
             )
         if self.feature_mode == "tiles" and self.encoder not in WHOLE:
             raise InputError(
-                f"option feature_mode = 'tiles': the study's tiles are of one whole network; give "
-                f"encoder, one of {', '.join(WHOLE)}, in place of {self.encoder}"
+                f"option feature_mode = 'tiles': the published study's tiles need one whole "
+                f"network; give encoder, one of {', '.join(WHOLE)}, in place of {self.encoder}"
             )
 
     @property

@@ -47,7 +47,9 @@ def annotate(run: Run) -> None:
     specimens = list(run.specimens())
     analyser = analyser_of(run, specimens)
     power = config.resolving_power or RESOLVING_POWERS[analyser]
-    run.say(f"annotate: isotope patterns of {analyser}, resolving power {power:,.0f} at m/z 200")
+    run.say(
+        f"annotate: isotope patterns are for {analyser}, resolving power {power:,.0f} at m/z 200"
+    )
     part |= {"analyser": analyser, "resolving_power": power}
     polarity = polarity_of(run, specimens)
     kept = stored_axis(axis_url(run.out))
@@ -127,7 +129,7 @@ def _ions(
     run.say(
         f"annotate: {len(found.targets)} ions of lipids, of which"
         f" {int((found.targets['ion'] >= 0).sum())} have a peak, and {len(found.decoys)} decoys"
-        " that have one"
+        " with a peak"
     )
     return found
 

@@ -174,7 +174,9 @@ def load_axis(run: Run) -> xr.Dataset:
             data = {n: (("specimen", "mz"), read(part, n)) for n in SUPPORT}
             coords = {"mz": read(group, "mz"), "specimen": names}
             return xr.Dataset(data, coords=coords, attrs=attrs)
-    raise InputError(f"{run.out}: its m/z axis is not of these specimens; run `msiscale ingest`")
+    raise InputError(
+        f"{run.out}: its m/z axis was not found for these specimens; run `msiscale ingest`"
+    )
 
 
 def _choose(
@@ -194,7 +196,7 @@ def _choose(
         why = _outdated(run, kept[1], usable)
         if why is None:
             return kept
-        run.say(f"ingest: the m/z axis is found anew: {why}")
+        run.say(f"ingest: the m/z axis is found again: {why}")
     wide = window or measured_window(run, usable).window
     limits = run.config.part("min_frequency", "snr")
     found = msi.find_axis(sums, most=MAX_COLUMNS, tolerance_ppm=wide, **limits)
@@ -215,7 +217,7 @@ def _outdated(run: Run, facts: Facts, usable: dict[str, str]) -> str | None:
     if run.new_axis:
         return "--new-axis"
     if "window" not in facts:
-        return "it is of an older msiscale"
+        return "an older msiscale found it"
     if facts["limits"] != run.config.part(*LIMITS):
         return "its options have changed"
     if not any(asked.get(name) for name in run.names):
@@ -224,7 +226,7 @@ def _outdated(run: Run, facts: Facts, usable: dict[str, str]) -> str | None:
         if name in asked and asked[name] is None:
             return f"{name} could not be used when it was found, and now can"
         if name in asked and asked[name] != key:
-            return f"the MSI of {name} has changed, or its recalibration"
+            return f"the MSI of {name} or its recalibration has changed"
     return None
 
 
@@ -278,6 +280,6 @@ def _say_who_is_new(run: Run, mz: Mz, facts: Facts, usable: dict[str, str]) -> N
             own = np.zeros(0)
         there = int((nearest(own, mz, window.half_ppm(mz)) >= 0).sum())
         run.say(
-            f"ingest: {name} is new; the m/z axis stays and has {there} of its {len(own)} own m/z"
-            " (--new-axis finds it anew and reads every MSI file again)"
+            f"ingest: {name} is new; the m/z axis stays, and has {there} of the {len(own)} m/z of"
+            f" {name} (--new-axis finds the axis again, from every MSI file)"
         )

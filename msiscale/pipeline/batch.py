@@ -39,8 +39,8 @@ def summary(rows: list[Record]) -> str:
         )
         modes = sum(r["metric"] == "mostly_batch" for r in mine) - 1
         parts.append(
-            f"{what}: {total['between_specimens']:.0%} of the variance is between specimens, "
-            f"{flagged} of {modes} modes mostly so, AUC of telling two apart by a pixel "
-            f"{total['pairwise_auc']:.2f}"
+            f"{what}: {total['between_specimens']:.0%} of the variance lies between specimens "
+            f"(most of it in {flagged} of {modes} modes), and one pixel tells two specimens apart "
+            f"with an AUC of {total['pairwise_auc']:.2f}"
         )
     return "fit: " + "; ".join(parts)

@@ -44,7 +44,7 @@ def biomarkers(run: Run) -> None:
     strongest."""
     labelled = [s for s in run.specimens() if run.upstream("register", s)["labelled"]]
     if not labelled:
-        run.say("biomarkers: no specimen has an annotation; nothing to compare")
+        run.say("biomarkers: no specimen has an annotation, so there is nothing to compare")
         _nothing(run)
         return
     shifts = run.config.shifts
@@ -71,7 +71,10 @@ def biomarkers(run: Run) -> None:
     rated = run.record("annotate", "cohort")
     rates = None if rated is None else rated["digest"]
     if rated is not None and not set(rated["specimens"]) <= set(patients):
-        run.say(f"biomarkers: {ANNOTATIONS} is of other specimens too, so unused; annotate again")
+        run.say(
+            f"biomarkers: {ANNOTATIONS} has other specimens too, so it is not used; run msiscale "
+            "annotate again"
+        )
         rates = None
     key = run.key("biomarkers", facts, part, identity(config.lipids), rates)
     if run.done("biomarkers", "cohort", key):

@@ -118,7 +118,7 @@ def corrections(run: Run) -> None:
     if not config.correct:
         return
     if len({s.patient for s in specimens}) < 2:
-        run.say("corrections: one patient only; there is nothing to compare")
+        run.say("corrections: there is one patient only, so nothing can be compared")
         return
     fitted = run.record("fit", "cohort") or {}
     key = run.key("corrections", fitted.get("digest"), config.correct)
@@ -148,7 +148,7 @@ def _rows(run: Run, specimens: Sequence[Specimen], key: str) -> list[dict[str, A
                 text = f"corrections: {name} is not tried: {why}"
                 warnings.warn(text, MsiscaleWarning, stacklevel=2)
                 continue
-            run.say("corrections: " + ("without" if name == NONE else name))
+            run.say("corrections: " + ("no correction" if name == NONE else name))
             scores[name] = _scores(run, name, tables, specimens, own, root, key)
     finally:
         remove(root)

@@ -190,7 +190,9 @@ def run(
                 break
             job.say(f"{stage.name} ({specimens(n)})")
             for what in NOT_REPRODUCED if stage.name == "fit" and follows_study(chosen) else ():
-                job.notice("fit", "", f"the study's choices are taken, but not {what}")
+                job.notice(
+                    "fit", "", f"the choices of the published study are taken, but not {what}"
+                )
             before, at = len(job.failed), time.perf_counter()
             with hearing(partial(job.notice, stage.name, "")):
                 stage.function(job)

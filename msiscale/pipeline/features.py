@@ -53,7 +53,7 @@ COLOURS = 12  # six optical densities and their squares: the baseline of every n
 MODES = {
     "dense": "dense, with context",
     "centred": "a tile around each MSI pixel",
-    "tiles": "tiles without context, as published",
+    "tiles": "tiles without context, as in the published study",
 }
 
 
@@ -148,8 +148,8 @@ def _choose_mpp(run: Run) -> None:
         mpp = max(native, round(float(own), 3))
         if mpp > native:
             text = (
-                f"the encoder sees the slides at {mpp:g} µm a pixel, as the coarsest is no finer, "
-                f"and not at {native:g} (--mpp)"
+                f"the encoder sees the slides at {mpp:g} µm per pixel in place of {native:g}, as "
+                "the coarsest slide is no finer (--mpp)"
             )
             run.notice("features", "", text)
         run.config = replace(run.config, mpp=mpp)

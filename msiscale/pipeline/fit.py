@@ -76,7 +76,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         groups = channel_groups(tables, bool(few_folds(patients, folds)))
         leave_out(run, {name for fold in folds for name in fold.test})
         maps = f"maps with {n} Fourier features" if (n := run.config.fourier) else "linear maps"
-        run.say(f"fit: {maps} of {len(folds) - 1} folds, and of all specimens")
+        run.say(f"fit: {maps} for {len(folds) - 1} folds, and for all specimens together")
         setting = Setting.of_patients(
             PROTOCOL,
             tables,
@@ -98,7 +98,7 @@ def _fit(run: Run, keys: dict[str, str]) -> None:
         _say_edges(main)
         _say_calibration(run, main)
         if not main.classifiers:
-            run.say("fit: no specimen has an annotation; cancer is not fitted")
+            run.say("fit: no specimen has an annotation, so no model of cancer is fitted")
         found = [main]
         for protocol in run.config.protocols:
             within = None
@@ -122,7 +122,7 @@ def _say_edges(found: Evaluated) -> None:
     for end in sorted(set(ends)):
         text = (
             f"fit: the {end} penalty of --alphas was chosen in {ends.count(end)} of "
-            f"{len(found.models)} fits; a better one may lie beyond it"
+            f"{len(found.models)} fits; a better one may lie beyond it, so give more --alphas"
         )
         warnings.warn(text, MsiscaleWarning, stacklevel=2)
 
@@ -133,14 +133,14 @@ def _say_calibration(run: Run, found: Evaluated) -> None:
     plain = sum(c.calibration.by == "prior" for c in fits)
     if plain and run.config.calibrate == "patients":
         text = (
-            f"fit: in {plain} of {len(fits)} classifiers fewer than {LEAST} training patients have "
-            "both classes, or their scores tell no slope; these probabilities are corrected for "
-            "the class weights alone, and may be too sure of themselves"
+            f"fit: in {plain} of {len(fits)} classifiers, fewer than {LEAST} training patients "
+            "have both classes, or their scores give no slope for the calibration; these "
+            "probabilities are corrected for the class weights alone, and may be overconfident"
         )
         warnings.warn(text, MsiscaleWarning, stacklevel=2)
     halves = sum(not c.calibration.chosen for c in fits)
     if halves and run.config.calibrate == "patients":
-        text = f"fit: in {halves} of {len(fits)} classifiers no training pixels were left out"
+        text = f"fit: in {halves} of {len(fits)} classifiers, no training pixels were left out"
         warnings.warn(f"{text}; their threshold is 0.5", MsiscaleWarning, stacklevel=2)
 
 

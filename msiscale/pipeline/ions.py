@@ -133,17 +133,17 @@ def _ions(run: Run, specimens: Sequence[Specimen]) -> None:
         write_csv(join(run.out, TABLE), table, COLUMNS, digits=12)
         record["mz"] = len(axis)
     if not tables:
-        run.say("ions: no pixel was held out; ions.csv has no row")
+        run.say("ions: no pixel was held out, so ions.csv has no rows")
 
 
 def _say(run: Run, protocol: str, table: pd.DataFrame) -> None:
     """How many ions each tier has, and what few patients cannot tell."""
     tiers = ", ".join(f"{n} {tier}" for tier, n in counted(table["tier"].tolist()).items())
-    run.say(f"ions: {protocol}: by tier {tiers} (A is read from H&E, B partly, C not)")
+    run.say(f"ions: {protocol}: by tier {tiers} (H&E predicts A well, B partly and C not)")
     most = int(table["patients"].max()) if len(table) else 0
     if most < MIN_PATIENTS:
         run.say(
-            f"ions: {protocol}: {most} of the {MIN_PATIENTS} patients that a test needs; "
+            f"ions: {protocol}: a test needs {MIN_PATIENTS} patients, and there are {most}; "
             "p and q are empty, and no ion can be of tier A"
         )
 

@@ -60,7 +60,9 @@ def write_margins(
     """
     patients = run.cohort.patients
     if len({patients[name] for name in tables}) < LEAST_PATIENTS:
-        run.say("fit: one patient only; nothing tells how far predictions of another one err")
+        run.say(
+            "fit: there is one patient only, so the error of predictions for another is not known"
+        )
         return
     variance = model.explained_variance
     spread = np.sqrt((model.components**2 * variance[:, None]).sum(axis=0))

@@ -62,5 +62,8 @@ def write_metrics(run: Run, found: Sequence[Evaluation], patients: Mapping[str, 
 def _warn(one: Evaluation) -> None:
     """Say which folds could not be trained: of a cohort, not of its patients, is that a fact."""
     for why in sorted({why for folds in one.untrained.values() for why in folds.values()}):
-        text = f"fit: {one.protocol}: {why}; cancer has no score of what it held out, nor of all"
+        text = (
+            f"fit: {one.protocol}: {why}; cancer has no score over what that fold held out, nor "
+            "over all pixels"
+        )
         warnings.warn(text, MsiscaleWarning, stacklevel=2)

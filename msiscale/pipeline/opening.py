@@ -26,5 +26,5 @@ def opened(specimen: Specimen, config: RunConfig) -> MsiSource:
     source = msi.open_source(specimen.msi, asked=asked_of(specimen, config))
     if binned(source):
         source.profile = True
-        source.notes.append("called centroids, but even bins that are full; read as profile")
+        source.notes.append("said to be centroids, but the bins are even and full; read as profile")
     return source

@@ -73,8 +73,8 @@ class PixelRows:
         """Raise `InputError` for a specimen without a usable pixel."""
         if not self.mask.any():
             raise InputError(
-                f"specimen {name}: no MSI pixel is measured, on tissue and under the slide; "
-                "check its registration"
+                f"specimen {name}: no MSI pixel is at once measured, on tissue and under the slide;"
+                " check its registration"
             )
 
     @property

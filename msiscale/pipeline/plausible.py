@@ -61,7 +61,7 @@ def coarser_than_trained(encoder: Encoder | Encoders, mpp: float) -> list[str]:
     """A sentence for every encoder that was trained at a finer resolution than it is given."""
     return [
         f"--mpp {mpp:g} is coarser than the {one.native_mpp:g} µm per pixel that {one.id} was "
-        f"trained at; --mpp {one.native_mpp:g} gives it what it knows"
+        f"trained at; --mpp {one.native_mpp:g} matches its training"
         for one in encoder.each
         if one.native_mpp is not None and mpp > COARSER * one.native_mpp
     ]

@@ -117,7 +117,10 @@ def _curve(
     if not at:
         write_csv(join(out, LEARNING), [], columns)
         n = len(specimens)
-        return [f"learning curve: none, as {n} patients are too few; it takes 4, or 6 to go on"]
+        return [
+            f"learning curve: none, as {n} patients are too few; a curve takes 4, and its "
+            "extension to more patients 6"
+        ]
     first = StoredSpecimen.of(out, next(iter(specimens.values()))[0])
     alphas = tuple(float(a) for a in parameters["alphas"])
     groups = tuple(stored_groups(first))
@@ -144,7 +147,7 @@ def _curve(
     write_csv(join(out, LEARNING), found, columns, digits=6)
     head = parameters.get("head", "linear")
     other = [
-        f"learning curve: of linear maps; those of the run, --head {head}, have one of their own"
+        f"learning curve: this is that of linear maps; the maps of the run (--head {head}) differ"
     ]
     lines = [_said(row) for row in (found[0], *found[max(1, len(at) - 1) :])]
     return lines if head == "linear" else [*other, *lines]
@@ -181,7 +184,7 @@ def _biomarkers(out: str, effects: Sequence[float], patients: Sequence[float]) -
     spread = spread_of_patients(read_csv(url)) if exists(url) else np.zeros(0)
     if not spread.size:
         write_csv(join(out, POWER), [], COLUMNS)
-        return ["power: none, as the run has no biomarkers of three annotated patients or more"]
+        return ["power: none, as the run has no biomarkers from three or more annotated patients"]
     table = power_table(spread, effects, [int(n) for n in patients])
     write_csv(join(out, POWER), table, COLUMNS, digits=6)
     lines = []
@@ -191,7 +194,7 @@ def _biomarkers(out: str, effects: Sequence[float], patients: Sequence[float]) -
             many = f"{fewest:.0f} patients" if np.isfinite(fewest) else "more than 1000 patients"
             lines.append(
                 f"power: an m/z with an AUC of {auc:g} is found with a probability of {WANTED:.0%} "
-                f"by {many} (q of 0.05 among {len(spread)} m/z that differ between patients as "
-                f"half of them do here)"
+                f"by {many} (q of 0.05 among {len(spread)} m/z, with the median spread between "
+                f"patients)"
             )
     return lines

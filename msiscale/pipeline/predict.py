@@ -172,11 +172,11 @@ def _say_unknown(run: Run, model: Model) -> None:
     """What is not known of the model's errors."""
     if not model.margins:
         run.say(
-            "the model was fitted without patients that were held out, or by an older msiscale: no "
-            "lower and upper bounds"
+            "no bounds are predicted: the model was fitted without held-out patients, or by an "
+            "older msiscale"
         )
     if model.tiers is None:
-        run.say("no ions.csv beside the model: which ions can be read from H&E is not known")
+        run.say("no ions.csv is beside the model, so which ions can be read from H&E is not known")
 
 
 def _names(slides: Sequence[str]) -> dict[str, str]:
@@ -224,13 +224,14 @@ def _plans(
     cell = model.attrs["features"]["cell"] * run.config.mpp
     if plans and model.fourier is not None and pixel_um != float(model.attrs["pixel_um"]):
         run.say(
-            f"the model follows curves (--head {model.attrs['head']}): scores and log-odds of "
-            "pixels of another size than in the training do not average to those of its pixels"
+            f"the model is not linear (--head {model.attrs['head']}), and these pixels differ in "
+            "size from those of the training: their scores and log-odds do not average to those "
+            "of the training's pixels"
         )
     if plans and pixel_um < cell:
         run.say(
-            f"pixels of {pixel_um:g} µm, as in the training, are finer than the {cell:g} µm that a "
-            "value of the features covers: neighbours share values"
+            f"pixels of {pixel_um:g} µm, as in the training, are finer than the {cell:g} µm that "
+            "each feature value covers, so neighbouring pixels share values"
         )
     return plans
 
@@ -317,13 +318,14 @@ def _outline(run: Run, model: Model, plans: dict[str, SlidePlan]) -> None:
         found = run.upstream("outline", specimen)
         share = found["extrapolated"] / max(found["pixels"], 1)
         if not model.maps:
-            run.say(f"{specimen.name}: the model was fitted without annotations; modes only")
+            why = "the model was fitted without annotations, so only modes are predicted"
+            run.say(f"{specimen.name}: {why}")
         if not found["pixels"]:
             run.say(f"{specimen.name}: no tissue found; nothing is predicted")
         elif share >= TELL:
             run.say(
                 f"{specimen.name}: {share:.0%} of the tissue is unlike the training; do not "
-                "believe the prediction there (`extrapolated`)"
+                "trust the prediction there (`extrapolated`)"
             )
 
 

@@ -48,7 +48,7 @@ def held_out_together(run: Run, specimens: Sequence[Specimen]) -> dict[str, str]
         text = f"fit: the {count} patients are held out in {n} groups"
         if asked == "auto":
             longer = f"{count / n:.0f} times as long"
-            text += f"; leaving out each (--folds patients) would take some {longer}"
+            text += f"; leaving out each alone (--folds patients) would take about {longer}"
         warnings.warn(text, MsiscaleWarning, stacklevel=2)
     return dealt(
         patients, n, [s.name for s in specimens if run.upstream("register", s)["labelled"]]
@@ -60,8 +60,8 @@ def patient_folds(patients: Mapping[str, str]) -> list[Fold]:
     last = final_fold(list(patients))
     if len(set(patients.values())) < 2:
         text = (
-            "fit: one patient only: blocks of its specimens are held out; nothing is known about "
-            "another patient"
+            "fit: there is one patient only, so blocks of the specimens are held out; nothing is "
+            "known about another patient"
         )
         warnings.warn(text, MsiscaleWarning, stacklevel=2)
         return [last]
@@ -92,8 +92,8 @@ def channel_groups(tables: Tables, few: bool) -> list[Group]:
     if not far or len(far) == len(groups):
         return groups
     text = (
-        "fit: too few patients to choose penalties by, so blocks of tissue are held out, and what "
-        f"sees more than {NEAR_UM:g} µm is left out: {', '.join(far)}"
+        "fit: patients are too few to choose penalties, so blocks of tissue are held out, and "
+        f"features that see more than {NEAR_UM:g} µm are left out: {', '.join(far)}"
     )
     warnings.warn(text, MsiscaleWarning, stacklevel=2)
     return [group._replace(used=group.name not in far) for group in groups]
@@ -144,7 +144,9 @@ def within_specimens(
     units = {unit: None for of in parts.values() for unit in of}
     folds = folds_of(units)
     if len(folds) < len({group_of(unit) for unit in units}):
-        text = f"fit: {protocol}: the encoder sees too far for blocks of these specimens"
+        text = (
+            f"fit: {protocol} is left out: the encoder sees too far for blocks of these specimens"
+        )
         warnings.warn(text, MsiscaleWarning, stacklevel=2)
         return None
     gap = ""
@@ -162,8 +164,8 @@ def within_specimens(
             inner = Inner(parts, within, {unit: (unit,) for unit in units})
         else:
             text = (
-                f"fit: {protocol}: too little is left to choose the penalties of each fold; those "
-                "of the model of all are taken, which saw the block held out"
+                f"fit: {protocol}: too few pixels are left to choose the penalties of each fold; "
+                "those of the model of all specimens are taken, which saw the held-out block"
             )
             warnings.warn(text, MsiscaleWarning, stacklevel=2)
     return Setting(
@@ -217,8 +219,8 @@ def blocks_within(
     if all(found.folds.values()):
         return found
     text = (
-        "fit: the encoder sees too far for blocks of these specimens with a gap between; "
-        "penalties are chosen by blocks that touch"
+        "fit: the encoder sees too far to leave gaps between blocks of these specimens; "
+        "penalties are chosen on blocks that touch"
     )
     warnings.warn(text, MsiscaleWarning, stacklevel=2)
     return _inner(tables, few, dict.fromkeys(tables, 0.0))

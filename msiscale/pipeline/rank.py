@@ -148,8 +148,8 @@ def _entries(
         raise InputError(f"--modes {', '.join(sorted(unknown))}: give {' or '.join(MODES)}")
     if weights and len(weights) != len(encoders):
         raise InputError(
-            f"--weights: {len(weights)} given for {len(encoders)} encoders; give one for each, with"
-            " nothing between two commas for a default"
+            f"--encoder-weights: {len(weights)} given for {len(encoders)} encoders; give one for"
+            " each, and leave a place empty for the default weights"
         )
     files = dict(zip(encoders, weights, strict=True)) if weights else {}
     names = list(dict.fromkeys([*encoders, BASELINE]))

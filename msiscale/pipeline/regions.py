@@ -28,7 +28,7 @@ def regions(run: Run) -> None:
     """``regions/<specimen>.geojson`` of every specimen, and ``secondary_regions.csv``."""
     fitted = [s for s in run.specimens() if _held_out(run, s)]
     if not fitted:
-        run.say("regions: no specimen has a prediction out of fold; there are none to outline")
+        run.say("regions: no specimen has a prediction out of fold, so there is nothing to outline")
         run.forget("regions", ["cohort"])
         remove(join(run.out, TABLE))  # of an earlier cohort
         return

@@ -186,8 +186,8 @@ def _must_lie_on(tissue: np.ndarray, cancer: np.ndarray | None, specimen: Specim
     if on < LEAST_ON_TISSUE * whole:
         warnings.warn(
             f"{specimen.annotation}: {on / whole:.0%} of the annotated cancer lies on tissue; check"
-            " that it is of this slide, in level-0 pixels (or annotation_origin), and the"
-            " registration",
+            " that the annotation is of this slide, in level-0 pixels (or give annotation_origin),"
+            " and check the registration",
             MsiscaleWarning,
             stacklevel=3,
         )

@@ -48,7 +48,7 @@ def robustness(run: Run) -> None:
     if not (config.jitter or config.null):
         return
     if len(set(patients.values())) < 2:
-        run.say("robustness: one patient only; there is nothing to compare")
+        run.say("robustness: there is one patient only, so nothing can be compared")
         return
     fitted = run.record("fit", "cohort") or {}
     key = run.key("robustness", fitted.get("digest"), config.part("jitter", "null"))

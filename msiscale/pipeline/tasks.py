@@ -322,8 +322,8 @@ class Stream:
             return Report(failure=reason(error), kind="passing")
         self.deaths[task.name] += 1
         text = (
-            f"its task {task.name} took {error.allowed_failures + 1} workers with it, "
-            f"{self.deaths[task.name]} times; they may lack memory (see --window, --block)"
+            f"its task {task.name} ended {error.allowed_failures + 1} workers, "
+            f"{self.deaths[task.name]} times; they may lack memory (lower --window or --block)"
         )
         last = self.deaths[task.name] >= DEATHS
         return Report(failure=text, kind="error" if last else "passing")
@@ -338,10 +338,10 @@ class Stream:
             self.window = A_WORKER * threads
             self.workers = cpu_workers(self.client)
         elif self.looked - self.well > self.patience:
-            what = "the scheduler is gone" if threads is None else "there is no worker"
+            what = "the scheduler has been gone" if threads is None else "there has been no worker"
             what += " that offers a GPU" if self.gpu and threads == 0 else ""
             raise RunStopped(
-                f"{self.stage}: {what}, for {self.patience:.0f} s; mend the cluster and run the "
+                f"{self.stage}: for {self.patience:.0f} s {what}; mend the cluster and run the "
                 "same command again: finished work is kept"
             )
         if self.client.status == "closed":

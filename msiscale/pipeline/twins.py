@@ -63,15 +63,15 @@ def _judge(found: Twins, column: str, called: str, a: Specimen, b: Specimen) -> 
             return
         where = file if file == other else f"{file}, {other}"
         text = (
-            f"{where}: specimens {a.name} and {b.name} have the same {called} but are of patients "
-            f"{a.patient} and {b.patient}; give both the same patient in the "
+            f"{where}: specimens {a.name} and {b.name} have the same {called} but belong to "
+            f"patients {a.patient} and {b.patient}; give both the same patient in the "
             f"manifest column patient, for example {a.patient}, or each its own file"
         )
         found.problems.append(str(InputError(text)))  # on one line, without secrets of a URL
     elif column == "msi" and (a.polarity, a.ms_level) == (b.polarity, b.ms_level):
         text = (
             f"the same MSI as that of specimen {a.name}, of the same patient: its pixels count "
-            "twice; leave out one of the two unless that is meant"
+            "twice; leave out one of the two unless you mean that"
         )
         found.notices.append(Notice(b.name, other, column, text))
 

@@ -155,7 +155,7 @@ def _damages(out: str, name: str, checksum: str, groups: dict[str, str]) -> list
     except Exception as error:  # whatever broken metadata bring about
         return [f"{path}/zarr.json: cannot be read ({_line(error)})"]
     if not isinstance(array, zarr.Array):
-        return [f"{path}: not an array any more"]
+        return [f"{path}: no longer an array"]
     y0, y1, x0, x1 = map(int, cut.groups()[1:]) if cut else (0, 0, 0, 0)
     region = (slice(y0, y1), slice(x0, x1)) if cut else ()
     try:

@@ -62,8 +62,8 @@ def said_of_narrow(choice: Choice, given: Window) -> list[str]:
     if not choice.measured or 2 * half >= wanted:
         return []
     return [
-        f"the window of ±{half:.3g} ppm holds only part of the peaks, which want ±{wanted:.3g} ppm"
-        f" at m/z {at:.0f}: ion images have holes; --tolerance-ppm auto takes what is measured"
+        f"the window of ±{half:.3g} ppm holds only part of the peaks, which need ±{wanted:.3g} ppm"
+        f" at m/z {at:.0f}, so ion images have holes; give --tolerance-ppm auto"
     ]
 
 
@@ -78,7 +78,7 @@ def said_of_shares(shares: Mapping[str, float], profile: Iterable[str]) -> list[
             where = " where profile spectra have baseline and noise," if len(own) else ""
             said.append(
                 f"{_named(group)} of the ion current is on the m/z axis; the rest lies between the "
-                f"peaks,{where} or in peaks too rare or too weak to be told from noise{remedy}"
+                f"peaks,{where} or in peaks too rare or too weak to tell from noise{remedy}"
             )
     return said
 

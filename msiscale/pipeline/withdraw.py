@@ -151,12 +151,13 @@ def _withdraw(
     ledger.forget("manifest", names)
     lines = [
         f"{out}: withdrawn: {', '.join(names)}; deleted with them: model, metrics, maps, figures"
-        " and report, as they had a part in these",
-        "take them out of the manifest and run it to make these anew; no other is read again",
+        " and report, which were computed from them too",
+        "take them out of the manifest and run it again to make these; no other specimen is read"
+        " again",
     ]
     if kept is not None and any(kept[1]["asked"].get(n) for n in names):
         lines.append(
-            "the m/z axis, found from them too, stays; `run --new-axis` finds it without them and"
-            " reads every MSI file again"
+            "the m/z axis stays, though it was found from them too; `run --new-axis` finds it"
+            " without them and reads every MSI file again"
         )
     return lines

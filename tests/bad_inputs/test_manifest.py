@@ -109,7 +109,7 @@ ROWS = [
         "twins",
         "the same MSI, slide or annotation under two patients, whatever the files are called",
         "refuses the cohort",
-        "<file>, <file>: specimens <a> and <b> have the same slide but are of patients <a> and <b>; give both the same patient in the manifest column patient, for example <a>, or each its own file",
+        "<file>, <file>: specimens <a> and <b> have the same slide but belong to patients <a> and <b>; give both the same patient in the manifest column patient, for example <a>, or each its own file",
         shared,
     ),
     whole("missing", "no file", "<manifest>: no such manifest; give the path of a CSV file", None),
@@ -117,7 +117,7 @@ ROWS = [
     whole(
         "no_rows",
         "no rows",
-        "<manifest>: the manifest has no rows; add one line a specimen",
+        "<manifest>: the manifest has no rows; add one line for each specimen",
         HEAD + "\n",
     ),
     whole(
@@ -214,7 +214,7 @@ ROWS = [
     aside(
         "pixel_um_three",
         "pixel_um of three numbers",
-        "<manifest>: specimen b: pixel_um '<text>' is not µm; give it in the column pixel_um, for example 50, or x by y as 50x150",
+        "<manifest>: specimen b: pixel_um '<text>' is not a size in µm; give it in the column pixel_um, for example 50, or x by y as 50x150",
         "b,b.imzML,b.tiff,50x50x50",
         HEAD + ",pixel_um",
     ),

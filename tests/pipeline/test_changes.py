@@ -261,9 +261,9 @@ def test_a_failure_leaves_no_mark(bench: Bench, tmp_path: Path, capfd) -> None:
     capfd.readouterr()
     bad_row = bench.manifest(A, B, GONE, mpp={GONE: "nonsense"})
     assert bench.ingest(bad_row, out) == [GONE]
-    assert f"found anew: {B} could not be used" in capfd.readouterr().err
+    assert f"found again: {B} could not be used" in capfd.readouterr().err
     assert bench.ingest(everyone, out) == []
-    assert f"found anew: {GONE} could not be used" in capfd.readouterr().err
+    assert f"found again: {GONE} could not be used" in capfd.readouterr().err
     same_store(out / "cohort.zarr", undisturbed / "cohort.zarr")
     same_store(out / "state.zarr" / "axis", undisturbed / "state.zarr" / "axis")
     # a failure that comes after the axis was found changes nothing in it
@@ -278,7 +278,7 @@ def test_when_the_axis_is_found_anew(bench: Bench, tmp_path: Path, capfd) -> Non
         return arrays(out / "state.zarr" / "axis")["mz"]
 
     def said() -> str:
-        return "".join(x for x in capfd.readouterr().err.splitlines() if "found anew" in x)
+        return "".join(x for x in capfd.readouterr().err.splitlines() if "found again" in x)
 
     out, all_three = tmp_path / "run", tmp_path / "three"
     everyone = bench.manifest(A, B, GONE)

@@ -27,7 +27,7 @@ def compared(
     said = msiscale("fit", cohort, "--out", out, *words)
     assert said.code == 0, said.err
     # 4 µm a pixel: the encoder sees 3.5 mm, and a block is 1 mm
-    assert "spatial_blocks: the encoder sees too far" in said.err
+    assert "spatial_blocks is left out: the encoder sees too far" in said.err
     said = msiscale("robustness", cohort, "--out", out, *words)
     assert said.code == 0, said.err
     return out
@@ -158,8 +158,8 @@ def test_blocks_choose_the_penalties_where_two_patients_are_left(
     said = msiscale("fit", alone, "--out", tmp_path / "run", *words)
     alone.unlink()
     assert said.code == 0, said.err
-    assert "one patient only: blocks of its specimens are held out" in said.err
-    assert "penalties are chosen by blocks that touch" in said.err  # it sees 3.5 mm
+    assert "one patient only, so blocks of the specimens are held out" in said.err
+    assert "penalties are chosen on blocks that touch" in said.err  # it sees 3.5 mm
     model = open_group(str(tmp_path / "run" / "model.zarr"))
     assert np.isfinite(read(model, "cancer_from_he_coef")).all()
 

@@ -201,7 +201,7 @@ def test_batch_table_and_its_line(tmp_path) -> None:
     assert list(table.columns) == ["of", "specimen", "target", "metric", "value"]
     assert len(table) == len(rows) and set(table["of"]) == {"msi", "features"}
     assert set(table["specimen"]) == {"all", *sums}
-    assert job.said == [summary(rows)] and "of 3 modes mostly so" in job.said[0]
+    assert job.said == [summary(rows)] and "of 3 modes), and one pixel" in job.said[0]
     assert write_batch(job, model, {"s0": sums["s0"]}, patients) == []
     assert not (tmp_path / "batch.csv").exists()
 

@@ -40,8 +40,8 @@ def test_a_copy_under_another_patient_is_refused(copied: Path, tmp_path: Path, c
     a, b = copy(copied, column)
     p1, p3 = (read_manifest(str(copied)).patients[s] for s in ("S01", "S03"))
     line = (
-        f"{a}, {b}: specimens S01 and S03 have the same {FILES[column]} but are of patients {p1} "
-        f"and {p3}; give both the same patient in the manifest column patient, for example "
+        f"{a}, {b}: specimens S01 and S03 have the same {FILES[column]} but belong to patients "
+        f"{p1} and {p3}; give both the same patient in the manifest column patient, for example "
         f"{p1}, or each its own file"
     )
     assert twins(read_manifest(str(copied))).problems == [line]
