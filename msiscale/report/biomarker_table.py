@@ -60,7 +60,7 @@ def biomarker_certainty(results: Results) -> list[str]:
         )
     signs = math.ldexp(2.0, -n)
     found.append(
-        f"The t-test has no such bound, as {n} patients may agree by luck: giving their effects "
-        f"random signs, all 2^{n} ways, could confirm no p below {signs:.2g}."
+        f"The t-test has no such bound, but {n} patients may agree by luck: a test that gives "
+        f"their effects random signs, in all 2^{n} ways, could give no p below {signs:.2g}."
     )
     return found

@@ -75,7 +75,7 @@ _BATCH = {
     "between_specimens": "share of the variance between specimens",
     "between_patients": "of which between patients",
     "within_patients": "of which between specimens of a patient",
-    "pairwise_auc": "AUC of telling two specimens apart by a pixel",
+    "pairwise_auc": "AUC of telling two specimens apart by one pixel",
     "pairwise_auc_least": "the same, for the two most alike",
     "pairwise_auc_most": "the same, for the two least alike",
     "pairwise_accuracy": "accuracy of telling two apart",
@@ -120,7 +120,7 @@ def left_out(results: Results) -> str:
 def averaged(results: Results) -> str:
     """What a score of the page is."""
     if Estimates(results).over_patients(results.protocol):
-        return "Mean over patients with its 95 % interval by t"
+        return "Mean over patients with its 95 % t interval"
     return "All pixels together"
 
 
@@ -324,7 +324,7 @@ BETWEEN = Section(
     """\
 <h2 id="between">Between specimens</h2>
 <p class="note">Specimens differ by preparation, instrument and day, not by biology alone. An AUC of 1 means that every pixel gives its specimen away.</p>
-{{ cells(batch, "Variance between specimens, and how well two of them can be told apart.", "Needs two specimens and the fit stage.") }}
+{{ cells(batch, "Variance between specimens, and how well two of them can be told apart.", "This needs two specimens and the fit stage.") }}
 {% if batch_by_specimen.rows %}
 <details><summary>By specimen</summary>
 {{ cells(batch_by_specimen, "How well each specimen can be told from the others.") }}

@@ -129,9 +129,9 @@ def notes(results: Results, protocol: str = "") -> Iterator[str]:
             yield f"No score of cancer: {reason}."
         else:
             over = f"{mine[0].patients} of {mine[0].of} patients"
-            yield f"Some means are over {over}; without a value are {reason}."
+            yield f"Some means are over {over}; the others have no value: {reason}."
     if any(not math.isnan(one.value) and math.isnan(one.low) for one in known.values()):
-        yield "One patient alone has a value of its own: no interval can be given."
+        yield "Only one patient has a value of its own, so no interval can be given."
 
 
 def table(results: Results) -> HtmlTable:
@@ -207,6 +207,6 @@ def _claimed(results: Results) -> Iterator[str]:
         return
     r2 = results.metric("all", "msi_from_he", "weighted", "r2", protocol)
     yield (
-        "pooled pixels, as the published study validates, would claim: AUC "
+        "pooled pixels, as in the published study, would claim: AUC "
         f"{', '.join(map(digits, aucs))}, R² {digits(r2)}"
     )

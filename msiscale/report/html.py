@@ -60,13 +60,13 @@ _CAPTIONS = {
     "figure2": "The mode of the MSI that H&E predicts best in this specimen (A measured, B "
     "predicted, one scale), and the spectra of one pixel (C; predictions below zero are clipped).",
     "ions": "The ions whose images H&E predicts best, middling and worst over all specimens: "
-    "measured and predicted, each pair on the scale of what was measured.",
-    "ion_classes": "Of each class of lipid the ion that H&E predicts best and worst over all "
-    "specimens: measured and predicted, each pair on the scale of what was measured.",
+    "measured and predicted, each pair on the measured scale.",
+    "ion_classes": "The ions of each class of lipid that H&E predicts best and worst over all "
+    "specimens: measured and predicted, each pair on the measured scale.",
     "biomarkers": "Measured ion images of the strongest m/z; the white line is the annotation.",
     "registration": "The slide laid onto the MSI grid, with the border of its tissue, of the "
-    "measured pixels and of the annotation: where they part, the registration is off.",
-    "placement": "How the automatic registration found its place.",
+    "measured pixels and of the annotation: where these borders part, the registration is off.",
+    "placement": "How the automatic registration was found.",
 }
 
 

@@ -28,7 +28,7 @@ ION_CURRENT = Section(
     """\
 <h2 id="axis">Ion current on the m/z axis</h2>
 <p class="note">A window of {{ mz_window }} around each m/z counts. Signal outside is in no image and no model.</p>
-{{ cells(ion_current, "Share of the ion current inside the windows, the smallest first.", "Needs the ingest stage.") }}
+{{ cells(ion_current, "Share of the ion current inside the windows, the smallest first.", "This needs the ingest stage.") }}
 """,  # noqa: E501
     (ion_current, mz_window),
     unless=lambda r: "" if r.axis.get("captured") else "the spectra are not on an axis yet",

@@ -25,9 +25,9 @@ NOVELTY = Section(
     "Novelty",
     """\
 <h2 id="novelty">Novelty</h2>
-<p class="note">How unlike the training patients the H&amp;E of each held-out specimen is. The limit leaves out 1 % of the pixels of all held-out patients
-by distance and 1 % by direction, so that one or two per cent beyond it are normal. A prediction of what is beyond the limit is an extrapolation.</p>
-{{ cells(novelty, "Pixels whose H&E is beyond the limit, the most first.", "No specimen was compared with the others: that needs two patients.") }}
+<p class="note">This shows how unlike the training patients the H&amp;E of each held-out specimen is. The limit leaves out 1 % of the pixels of all held-out patients
+by distance and 1 % by direction, so one or two per cent beyond it are normal. A prediction of what is beyond the limit is an extrapolation.</p>
+{{ cells(novelty, "Share of pixels whose H&E is beyond the limit, the largest first.", "No specimen was compared with the others: that needs two patients.") }}
 """,  # noqa: E501
     (novelty,),
     unless=lambda r: "" if r.is_study else "no patient was held out",

@@ -108,7 +108,7 @@ def _slide(
     frame = pair.middle + pair.corner * np.array(ring)
     before = frame - pair.middle + [(extent[0] + extent[1]) / 2, (extent[2] + extent[3]) / 2]
     after = apply(matrix, frame)
-    axes.plot(*before.T, color=INK, ls="dashed", lw=1.0, label="MSI before: middle on middle")
+    axes.plot(*before.T, color=INK, ls="dashed", lw=1.0, label="MSI before: centre on centre")
     axes.plot(*after.T, color=BLUE, lw=1.6, label="MSI after")
     axes.plot(*after[0], "o", color=BLUE, ms=6, label="its first pixel")
     y, x = np.indices(of_msi.shape)
@@ -153,7 +153,9 @@ def _starts(axes: Axes, found: Alignment) -> None:
     axes.set_ylabel("agreement (nats)", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7, framealpha=0.8)
-    axes.set_title("every start, its best translation; circled: the place", fontsize=9, loc="left")
+    axes.set_title(
+        "best translation of every start; circled: the one taken", fontsize=9, loc="left"
+    )
 
 
 def _degrees(matrix: Floats) -> float:

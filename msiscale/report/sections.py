@@ -289,10 +289,10 @@ def no_label(results: Results) -> str:
 MEANINGS = {
     "patients": "A probability of 0.2 means that about 20 % of such pixels are cancer, at the "
     "prevalence of the training patients. Scores were calibrated on training patients left out.",
-    "prior": "A probability is the share of such pixels that is cancer, at the prevalence of the "
+    "prior": "A probability is the share of such pixels that are cancer, at the prevalence of the "
     "training patients. Class weights were undone; nothing else was calibrated.",
     "none": "A probability assumes that half of all pixels are cancer. Scores were not calibrated "
-    "(--calibrate none), so it is no share of pixels in these patients.",
+    "(--calibrate none), so it is not the share of pixels in these patients.",
 }
 
 
@@ -333,7 +333,7 @@ NOTICES = Section(
     """\
 <h2 id="notices">Notices</h2>
 <p class="note">What msiscale found odd about the inputs, and what it assumed. A warning can change results if the assumption is wrong; a note cannot.</p>
-{{ cells(notices, "The file of each is in notices.csv.", "There are no notices.") }}
+{{ cells(notices, "The file behind each notice is named in notices.csv.", "There are no notices.") }}
 """,  # noqa: E501
     (notices,),
     (NOTICES_TABLE,),
@@ -345,12 +345,12 @@ CANCER = Section(
 <h2 id="cancer">Cancer, {{ left_out | replace("the patient", "whole patients") }}</h2>
 <p class="note">{% if "patient" in left_out %}Every pixel is predicted by models that saw no specimen of its patient. {% endif %}Compare an accuracy with
 that of always answering the majority class, and an average precision with the prevalence: a model without any skill reaches those.
-{{ probability_means }} The threshold is the probability that gives the training patients, each left out in turn, the largest Dice.
+{{ probability_means }} The threshold is the probability at which the training patients, each left out in turn, have the largest Dice.
 The second table pools all pixels. It ranks scores of different folds together, so its values can lie outside those of every patient.
 Its intervals resample patients, and so need ten patients or more.</p>
 {{ cells(headline, averaged ~ ", " ~ left_out ~ ".") }}
 {{ cells(pooled, "All pixels pooled, " ~ left_out ~ ".") }}
-{{ plot("auc", "AUC by specimen. A specimen with pixels of one class has none.") }}
+{{ plot("auc", "AUC by specimen. A specimen whose pixels are all of one class has no AUC.") }}
 {% if per_specimen.rows %}
 <details><summary>All metrics by specimen</summary>
 {{ cells(per_specimen, "By specimen, " ~ left_out ~ ".") }}
@@ -371,7 +371,7 @@ PREDICTED = Section(
 <p class="note">R² of the modes of the MSI (principal components of the training specimens), predicted from H&amp;E features with
 {{ left_out }}. An R² of zero is as good as predicting the mean; below zero is worse.</p>
 {{ plot("r2", "R² by mode. Values below -1 are not shown.") }}
-{{ cells(weighted, "Weighted by the variance of the modes.", "No metrics of the MSI yet: run the fit stage.") }}
+{{ cells(weighted, "All modes, weighted by their variance.", "No metrics of the MSI yet: run the fit stage.") }}
 {% if modes.rows %}
 <details><summary>The first {{ modes.rows | length }} modes</summary>
 {{ cells(modes, "All specimens together.") }}
@@ -389,11 +389,11 @@ ION_IMAGES = Section(
 for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% macro images() %}
 {% if ion_gallery %}
-<figure data-figure="ions of {{ ion_gallery[0] }}"><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the scale of what was measured.</figcaption>{{ data_of(shown_ions) }}</figure>
+<figure data-figure="ions of {{ ion_gallery[0] }}"><img src="{{ ion_gallery[1] }}" alt="{{ ion_gallery[0] }}: H&amp;E beside ion images, measured and predicted"><figcaption>{{ ion_gallery[0] }}: the ions that are predicted best, middling and worst, each pair on the measured scale.</figcaption>{{ data_of(shown_ions) }}</figure>
 {% endif %}
 {% if class_gallery %}
 <details><summary>The best and the worst ion of each class of lipid</summary>
-<figure data-figure="ions by class of {{ class_gallery[0] }}"><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: of each class of lipid the ions that are predicted best and worst, each pair on the scale of what was measured.</figcaption>{{ data_of(shown_of_classes) }}</figure>
+<figure data-figure="ions by class of {{ class_gallery[0] }}"><img src="{{ class_gallery[1] }}" alt="{{ class_gallery[0] }}: by class of lipid, ion images, measured and predicted" loading="lazy" decoding="async"><figcaption>{{ class_gallery[0] }}: the ions of each class of lipid that are predicted best and worst, each pair on the measured scale.</figcaption>{{ data_of(shown_of_classes) }}</figure>
 </details>
 {% endif %}
 {% endmacro %}
@@ -401,7 +401,7 @@ for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% if ion_tiers.rows %}
 <p class="note">H&amp;E predicts an ion of tier A well: its q is 0.05 or less, and its mean R² within patients is 0.3 or more with an interval above 0. Tier B is predicted in part: the same q,
 and a mean r of 0.2 or more. Tier C is not predicted. The test compares r in each patient with that of the same prediction moved over the tissue; the patient is the unit. With fewer than
-three patients there is no test and no tier A; tier B then needs an R² of 0.3 or more in every patient. Moran's I tells how alike neighbouring pixels of the measured image are.</p>
+three patients there is no test and no tier A; tier B then needs an R² of 0.3 or more in every patient. Moran's I measures how alike neighbouring pixels of the measured image are.</p>
 {{ cells(ion_tiers, "Ions by tier.") }}
 {{ cells(ion_classes, "Identified ions by class of lipid.", "No ion has a name.") }}
 {% endif %}
@@ -437,8 +437,8 @@ STRONGEST = Section(
 <h2 id="biomarkers">Biomarkers</h2>
 {% if study or biomarkers.rows %}
 <p class="note">Measured m/z by how well they tell cancer from other annotated tissue, strongest first. AUC and effect are means over the specimens of a patient, then over patients.
-The unit of p and q (Benjamini and Hochberg) is the patient; they need three patients, and hold where patients differ. p is that of a t-test, never below what chance within the patients allows.
-The p of the t-test alone and that of DerSimonian and Laird stand beside it; the latter is too small where patients differ. A name is a match of mass, polarity and adduct, not an identification.</p>
+The unit of p and q (Benjamini and Hochberg) is the patient; they need three patients, and hold even where patients differ. p is that of a t-test, never below what chance within the patients allows.
+The p of the t-test alone and that of DerSimonian and Laird stand beside it; the latter is too small where patients differ. A name only matches the mass, polarity and adduct; it is not confirmed.</p>
 {{ plot("volcano", "Every m/z by its effect and its certainty.") }}
 {{ cells(biomarkers, "The strongest of " ~ rows_of.biomarkers ~ " m/z. All are in biomarkers.csv.", "No biomarkers yet: run the biomarkers stage on annotated specimens.") }}
 {% for sentence in biomarker_certainty %}
@@ -467,7 +467,7 @@ SECONDARY = Section(
     """\
 <h2 id="secondary">Secondary regions</h2>
 <p class="note">Predicted cancer outside the annotation, largest first, with the mean probability of each predictor. Look at these under the microscope.</p>
-{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions. All are in secondary_regions.csv; their outlines for QuPath are in regions/.", "None, or the stage regions has not run.") }}
+{{ cells(secondary, "The largest of " ~ rows_of.secondary_regions ~ " regions. All are in secondary_regions.csv; their outlines for QuPath are in regions/.", "There is none, or the stage regions has not run.") }}
 """,  # noqa: E501
     (secondary,),
     (OUTSIDE,),

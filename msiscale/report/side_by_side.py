@@ -161,7 +161,7 @@ def _notes(sides: Sequence[Side]) -> Iterator[str]:
             if who:
                 yield (
                     f"{_listed(who)} in {name.name} but not in {others.name}: differences are over "
-                    f"the {len(mine & theirs)} patients of both, the headlines over those of each."
+                    f"the {len(mine & theirs)} patients in both, and each headline is over its own."
                 )
         if side.results.protocol != first.results.protocol:
             yield (
@@ -220,7 +220,7 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> HtmlTable:
             facts = [digits(row["difference"]), ends, str(row["paired"]), *ps]
             shown.append([row["run"], _called(key), SCORED[row["metric"]], *facts])
     columns = ["run", "predicted", "score", "difference", "95 % interval"]
-    return HtmlTable([*columns, "patients of both", "p", "p, Holm"], shown)
+    return HtmlTable([*columns, "shared patients", "p", "p, Holm"], shown)
 
 
 def _p(value: float) -> str:

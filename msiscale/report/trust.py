@@ -28,14 +28,14 @@ R2_GAP = (0.15, 0.4)  #: the same of R²
 MOST = 0.25  #: share of the specimens from which amber is red
 
 RULES = {
-    "registration": f"Green: every specimen lies within {RESIDUAL:g} MSI pixel. Amber: one does "
-    f"not, or was refused. Red: {MOST:.0%} of the specimens or more do not. A "
+    "registration": f"Green: every specimen lies within {RESIDUAL:g} MSI pixel. Amber: some do "
+    f"not, or were refused. Red: {MOST:.0%} of the specimens or more do not. A "
     "transform that was given has no residual and does not count.",
     "batch": f"The share of the variance that lies between specimens, of the MSI or the H&E "
     f"features, whichever is larger. Green: below {BETWEEN[0]:.0%}. Red: {BETWEEN[1]:.0%} or more.",
     "leakage": "How much better random pixels score than held-out patients. Green: less than "
-    f"{GAP[0]:g} of AUC and {R2_GAP[0]:g} of R². Red: {GAP[1]:g} of AUC or {R2_GAP[1]:g} of R². "
-    "Blocks held out of one patient are amber, random pixels alone are red.",
+    f"{GAP[0]:g} of AUC and {R2_GAP[0]:g} of R². Red: {GAP[1]:g} of AUC or {R2_GAP[1]:g} of R², or "
+    "more. With one patient: amber if blocks were held out, red if only random pixels were.",
     "novelty": f"A specimen is unlike the others where the H&E of {FAR:.0%} of its pixels or more "
     f"is beyond the limit. Green: none is. Amber: some are. Red: {MANY:.0%} of them or more are.",
     "notices": "Green: no warning, and no specimen failed. Amber: a warning or a failure. Red: "
@@ -102,7 +102,7 @@ def registration(results: Results) -> Mark:
         words = "No residual is known, as the transforms were given."
         return Mark("registration", GREY, words, "registration")
     level = GREEN if not off else RED if off / known >= MOST else AMBER
-    words = f"{known - off - unmeasured} of {known} lie within {RESIDUAL:g} MSI pixel."
+    words = f"{known - off - unmeasured} of {known} specimens lie within {RESIDUAL:g} MSI pixel."
     if unmeasured:
         words = f"{words[:-1]}; {unmeasured} {'has' if unmeasured == 1 else 'have'} no residual."
     return Mark("registration", level, words, "registration")

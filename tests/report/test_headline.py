@@ -109,7 +109,9 @@ def test_one_patient_has_a_value_and_no_interval(tmp_path: Path) -> None:
         lines(run(tmp_path, 1, of=3, why="P1, P2: annotated pixels of one class only"))
     )
     assert "AUC 0.900 over 1 of 3 | AUC 0.800" in said and "no interval can be given" in said
-    assert "Some means are over 1 of 3 patients; without a value are P1, P2: annotated" in said
+    assert (
+        "Some means are over 1 of 3 patients; the others have no value: P1, P2: annotated" in said
+    )
 
 
 def test_a_fold_that_could_not_be_trained_is_named(tmp_path: Path) -> None:

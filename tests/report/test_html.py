@@ -340,6 +340,6 @@ def test_a_study_keeps_its_sections_and_has_the_ions_folded(page: _Page) -> None
         *("between", "novelty", "axis", "run"),
     ]
     assert "In patients that the models had not seen" not in page.words  # no interval, no headline
-    assert "Registration: good 4 of 4 lie within 1 MSI pixel." in page.words
+    assert "Registration: good 4 of 4 specimens lie within 1 MSI pixel." in page.words
     assert "Not applicable here" not in page.words
     assert "Images of the best, the median and the worst, and the table" in page.words

@@ -40,10 +40,10 @@ def put(out: Path, name: str, rows: list[dict[str, Any]]) -> Results:
 @pytest.mark.parametrize(
     ("residuals", "level", "words"),
     [
-        ([0.2, 1.0, 0.9], GREEN, "3 of 3 lie within 1 MSI pixel."),
-        ([0.2, 1.01, 0.9, 0.1, 0.3], AMBER, "4 of 5 lie within 1 MSI pixel."),
-        ([0.2, 1.01, 0.9, 0.1], RED, "3 of 4 lie within 1 MSI pixel."),
-        ([0.2, NAN], GREEN, "1 of 2 lie within 1 MSI pixel; 1 has no residual."),
+        ([0.2, 1.0, 0.9], GREEN, "3 of 3 specimens lie within 1 MSI pixel."),
+        ([0.2, 1.01, 0.9, 0.1, 0.3], AMBER, "4 of 5 specimens lie within 1 MSI pixel."),
+        ([0.2, 1.01, 0.9, 0.1], RED, "3 of 4 specimens lie within 1 MSI pixel."),
+        ([0.2, NAN], GREEN, "1 of 2 specimens lie within 1 MSI pixel; 1 has no residual."),
         ([NAN, NAN], GREY, "No residual is known, as the transforms were given."),
     ],
 )
