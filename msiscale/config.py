@@ -215,7 +215,7 @@ class RunConfig:
     )
     window: int | None = _slide(
         None,
-        "Side of the part of the slide that passes through the encoder at once, without its halo",
+        "Side of the part of the slide that passes through the encoder in one go, without halo",
         "slide pixels",
         unset="what fits into 4 GiB for each worker",
         check=Check(lambda v: v > 0 and v % 64 == 0, "give a multiple of 64 pixels, 64 or more"),
@@ -355,7 +355,7 @@ class RunConfig:
     annotation_ppm: float = _ion(5.0, "Largest mass error of a lipid match", "ppm", check=_POSITIVE)
     shifts: int = _ion(
         500,
-        "Number of shifted copies of the annotation that show what chance gives; 0 for none",
+        "Number of moved copies of the annotation, to show what chance gives; 0 for none",
         stages=("biomarkers",),
         check=Check(lambda v: v == 0 or v >= 100, "give 100 or more, or 0 for none"),
     )
@@ -373,7 +373,7 @@ class RunConfig:
     )
     matrix_ions: str | None = _lipid(
         None,
-        "Matrix ions to mark in the results: a CSV or TSV file with a column mz",
+        "Ions of the MALDI matrix to mark in the results: a CSV or TSV file with a column mz",
         metavar="FILE",
     )
     analyser: Literal["orbitrap", "ft-icr", "tof"] | None = _lipid(

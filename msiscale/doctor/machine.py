@@ -48,7 +48,7 @@ def memory(asked: Asked) -> Iterator[Finding]:
         yield Finding("memory", "ok", value)
         return
     fewer = max(1, int(whole / (WORKER_GIB * GIB)))
-    remedy = "--window 1280 needs half the memory a worker"
+    remedy = "--window 1280 halves the memory of a worker"
     if fewer < workers:
         remedy = f"--workers {fewer} gives each {WORKER_GIB:g} GiB, which is enough; {remedy}"
     yield Finding("memory", "note", value, remedy)

@@ -108,7 +108,9 @@ def encoder(asked: Asked) -> Iterator[Finding]:
         yield Finding.of("encoder", error)
         return
     weights = f"weights {found.sha256[:12]}"
-    yield Finding("encoder", "ok", f"{found.id}: {found.channels:,} features a pixel, {weights}")
+    yield Finding(
+        "encoder", "ok", f"{found.id}: {found.channels:,} features for each pixel, {weights}"
+    )
 
 
 def licence(asked: Asked) -> Iterator[Finding]:

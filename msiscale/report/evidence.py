@@ -337,7 +337,7 @@ R² is that of the corrected intensities, which differ with each correction; AUC
 {{ cells(corrections, "What each correction changes.", "Not asked for: msiscale corrections --correct.") }}
 {% endif %}
 {% if study or calibration.rows %}
-<h3 id="calibration">Mass calibration</h3>
+<h3 id="calibration">Recalibration of m/z</h3>
 {{ cells(calibration, "Mass error in ppm before and after.", "Not asked for: --recalibrate.") }}
 {% endif %}
 """,  # noqa: E501

@@ -496,7 +496,7 @@ _ASKED = {
     "the published study's choices": ("switches", "msiscale ablate"),
     "lipids with a false-discovery rate": ("annotations", "msiscale annotate"),
     "how many patients are enough": ("learning", "msiscale power"),
-    "mass calibration": ("calibration", "--recalibrate"),
+    "recalibration of m/z": ("calibration", "--recalibrate"),
 }
 
 

@@ -55,7 +55,7 @@ def begin(
         if is_url(file) or is_url(str(place)):
             raise InputError(f"{file}: is made for local files; write a manifest of URLs by hand")
         if Path(file).exists() and not force:
-            raise InputError(f"{file}: is there already; give --force to write over it")
+            raise InputError(f"{file}: is there already; give --force to overwrite it")
     pairs = paired(files_in(place))
     if not pairs.rows:
         raise InputError(f"{place}: {_nothing(pairs)}; give MSI and slide the same name")
@@ -78,15 +78,15 @@ def begin(
 def _patients(groups: dict[str, str], names: list[str]) -> Iterator[str]:
     if not groups:
         yield (
-            "patients: the names do not tell them, so each specimen counts as a patient of "
-            "its own; fill in the column patient where two are of one patient, for example P01"
+            "patients: the names do not show them, so each specimen counts as a patient of its "
+            "own; fill in the column patient where specimens share a patient, for example P01"
         )
         return
     n = len({*groups.values()})
     yield (
         f"patients: guessed from the part of each name before its first _: {n} patients of "
         f"{len(names)} specimens, such as {groups[names[0]]} of {names[0]}; correct the column "
-        "patient where this is not so"
+        "patient where this is wrong"
     )
 
 

@@ -81,7 +81,7 @@ def _fitting(one: Found, others: list[Found], rivals: list[Found], pairs: Pairs)
             return None
         pairs.doubts.append(
             f"{one.path}: {near[0].path.name} is taken as its {near[0].role}, as there is no other "
-            "in that folder; see whether that is so"
+            "in that folder; check that this is right"
         )
         return near[0]
     if len(fits) > 1:
@@ -122,7 +122,7 @@ def _shared(rows: list[Row]) -> list[str]:
         for file in row.files.values():
             users.setdefault(file, []).append(row.name)
     return [
-        f"{file.path}: is the {file.role} of {', '.join(names)}; see whether that is so"
+        f"{file.path}: is the {file.role} of {', '.join(names)}; check that this is right"
         for file, names in users.items()
         if len(names) > 1
     ]

@@ -38,7 +38,7 @@ def ask(prompt: Callable[..., Any], confirm: Callable[..., bool]) -> Answers:
         An answer cannot be used.
     """
     folder = str(prompt("Folder of the MSI files, slides and annotations", default="."))
-    grouped = confirm("Does the part of a name before its first _ tell the patient?", default=True)
+    grouped = confirm("Does the part of a name before its first _ name the patient?", default=True)
     columns: dict[str, str] = {}
     options: dict[str, Any] = {}
     checks: dict[str, tuple[str, Callable[[str, str | None], Any]]] = {
@@ -56,7 +56,7 @@ def ask(prompt: Callable[..., Any], confirm: Callable[..., bool]) -> Answers:
         raise InputError(f"polarity {polarity!r}: is neither + nor -; give one of the two")
     if polarity:
         options["polarity"] = polarity
-    text = "Annotated classes of cancer, with commas (Enter: the usual names)"
+    text = "Annotated classes that are cancer, separated by commas (Enter: the usual names)"
     classes = str(prompt(text, default="", show_default=False))
     named = tuple(word.strip() for word in classes.split(",") if word.strip())
     if named:

@@ -18,11 +18,11 @@ COLUMNS = ("specimen", "patient", "msi", "slide", "annotation", "landmarks", "ma
 BY_HAND = ("mpp", "pixel_um")
 # no commas and no letters beyond ASCII: a table program shows each line as one cell
 HEAD = (
-    "The specimens of a cohort: one line each. Lines that begin with # are not read.",
-    "Paths are relative to this file. Leave a cell empty where there is nothing to say.",
-    "patient: specimens of one patient are held out together. Empty: a patient of its own.",
-    "landmarks: a CSV of slide_x;slide_y;msi_x;msi_y with commas for ;. Without: by the images.",
-    "mpp: micrometres a slide pixel; such as 0.25. pixel_um: micrometres an MSI pixel; such as 50.",
+    "The specimens of a cohort: one line for each. Lines that begin with # are comments.",
+    "Paths are relative to this file. An empty cell means the default.",
+    "patient: specimens of one patient are held out together. Empty: each is its own patient.",
+    "landmarks: a CSV with the columns slide_x; slide_y; msi_x; msi_y. Empty: by the images.",
+    "mpp: micrometres per slide pixel; as 0.25. pixel_um: micrometres per MSI pixel; as 50.",
     "More columns: polarity (+ or -); ms_level (1); trust_ibd (yes). See docs/manifest.md.",
 )
 
