@@ -509,7 +509,7 @@ NOT_REPRODUCED = (
     "its raw camera counts, with those above 2,000 made black (8-bit pixels are used, with those "
     "above 240 made black)",
     "its unseeded order of the pixels in the PCA (they come cell by cell)",
-    "its five folds by the seed 21 of scikit-learn (pixel_folds deals the pixels otherwise)",
+    "its five folds by the seed 21 of scikit-learn (pixel_folds deals out the pixels differently)",
     "its regression and registration, whose scripts were not published (least squares on all "
     "training pixels, and the registration of the manifest, are used)",
 )
