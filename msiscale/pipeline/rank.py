@@ -260,7 +260,7 @@ def _shown(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         table = [_cells(row, rows) for row in _best_first(rows, score)]
         if table:
             columns = ["encoder", "mode", "mean over patients (95 %)", "patients"]
-            columns += ["from stains (95 %)", "p, Holm", "from colour alone (95 %)", "p, Holm"]
+            columns += ["from stains (95 %)", "p (Holm)", "from colour alone (95 %)", "p (Holm)"]
             columns += ["µm/px", "CPU s per megapixel"]
             marks: Drawn | None = drawn(
                 [

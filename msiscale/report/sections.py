@@ -385,7 +385,7 @@ ION_IMAGES = Section(
     "Ion images",
     """\
 <h2 id="ions">Ion images predicted from H&amp;E</h2>
-<p class="note">Every m/z over the pixels that were held out, with {{ left_out }}: r is the correlation of its measured and its predicted image, R² is 1
+<p class="note">Every m/z over the pixels that were held out, with {{ left_out }}: r is the correlation of its measured and its predicted image. R² is 1
 for a perfect image and 0 for one that is flat at the specimen's mean.</p>
 {% macro images() %}
 {% if ion_gallery %}

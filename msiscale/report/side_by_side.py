@@ -220,7 +220,7 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> HtmlTable:
             facts = [digits(row["difference"]), ends, str(row["paired"]), *ps]
             shown.append([row["run"], _called(key), SCORED[row["metric"]], *facts])
     columns = ["run", "predicted", "score", "difference", "95 % interval"]
-    return HtmlTable([*columns, "shared patients", "p", "p, Holm"], shown)
+    return HtmlTable([*columns, "shared patients", "p", "p (Holm)"], shown)
 
 
 def _p(value: float) -> str:

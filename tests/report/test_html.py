@@ -306,7 +306,7 @@ def test_one_specimen_without_a_label_is_first_class(alone_folder: Path) -> None
         "No biomarkers yet",
         "Not asked for: msiscale",
         "AUC from",
-        "None, or",
+        "There is none, or",
     ):
         assert empty not in words
     heads = [a["id"] for tag, a in page.tags if tag == "h2"]
