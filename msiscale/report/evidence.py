@@ -310,7 +310,7 @@ A patient without both classes has no difference. With one patient the mean is o
 {{ cells(nulls, "Scores by chance, all pixels pooled: fits with a moved annotation, or a mirrored slide.", "Not asked for: --null.") }}
 {% endif %}
 {% if study or switches.rows %}
-<h3 id="choices">Choices of the published study</h3>
+<h3 id="choices">Choices of the published study (Ul Haque et al. 2023)</h3>
 {{ cells(switches, "What each choice changes on this cohort, all pixels pooled.", "Not asked for: msiscale ablate.") }}
 {% endif %}
 """,  # noqa: E501
