@@ -19,7 +19,11 @@ TAIL, TAIL_SD = 0.9, 1.65  # the noise is this quantile, as a multiple of the st
 SIDE, LEAST = 32, 15  # of the squares in which it is taken, and pixels of a kind in one
 SQUARES = 4  # that are enough
 QUIET = 0.5  # quantile of the squares
-LEAST_NOISE = 0.7  # grey levels
+LEAST_NOISE, MOST_NOISE = 0.7, 16.0  # grey levels; what differs more is drawn
+    0.7,
+    16.0,
+)  # grey levels; what differs more is drawn, in small pictures too
+GROWTH = 2.5  # by which noise grows from a bin to the next busier one, at most
 
 
 def residual(copy: NDArray[Any], expected: Floats) -> Floats:
@@ -83,8 +87,8 @@ class Noise:
         table = np.array(
             [np.quantile(f, QUIET) if len(f) >= SQUARES else 0.0 for f in found]
         ).reshape(shape)
-        table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
-        return cls((edges[0], edges[1]), np.maximum(table, LEAST_NOISE).astype(np.float32))
+        table = _steady(_steady(np.maximum(table, LEAST_NOISE)).T).T
+        return cls((edges[0], edges[1]), np.minimum(table, MOST_NOISE).astype(np.float32))
 
     def usual(self, expected: Floats) -> Floats:
         """The usual residual at every pixel.
@@ -100,6 +104,14 @@ class Noise:
         """
         i, j = (np.digitize(b, e) for b, e in zip(_busyness(expected), self.edges, strict=True))
         return np.asarray(self.table[i, j])
+
+
+def _steady(table: Floats) -> Floats:
+    """Rows that never fall and never leap: a leap is where most of a kind is painted over."""
+    rows = [table[0]]
+    for row in table[1:]:
+        rows.append(np.clip(row, rows[-1], GROWTH * rows[-1]))
+    return np.stack(rows)
 
 
 def _busyness(rgb: Floats) -> tuple[Floats, Floats]:

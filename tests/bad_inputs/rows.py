@@ -48,8 +48,9 @@ class Row:
                 refused = False
             except InputError as error:
                 lines, refused = [str(error)], True
-        # a socket or file of an earlier test that is collected here is none of this row's
-        said = [w for w in caught if not issubclass(w.category, ResourceWarning)]
+        # what an earlier test left open is collected here, and is none of this row's
+        strangers = ResourceWarning | RuntimeWarning
+        said = [w for w in caught if not issubclass(w.category, strangers)]
         lines += [] if refused else [str(w.message) for w in said]
         assert refused == self.does.startswith("refuses"), f"{self.does}: {lines}"
         if not self.says:

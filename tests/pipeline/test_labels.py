@@ -13,9 +13,11 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import PixelSize
 from msiscale.pipeline.check import check
-from msiscale.pipeline.placement import given
+from msiscale.pipeline.placement import given, sizes_of
 from msiscale.pipeline.register import annotated, cancer_on_grid
 from msiscale.slide.reader import open_reader
+
+UM = PixelSize.of(50.0)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def specimen(case: Path, **words: object) -> Specimen:
 def cancer(one: Specimen) -> np.ndarray:
     slide, config = open_reader(one.slide), RunConfig()
     outlines, _ = annotated(one, slide)
-    matrix = given(one, slide, PixelSize.of(50.0)).matrix
+    matrix = given(one, slide, sizes_of(slide, UM, (11, 12))).matrix
     found = cancer_on_grid(one, slide, matrix, (11, 12), config, outlines)
     assert found is not None
     return found
@@ -58,7 +60,9 @@ def test_outlines_of_qupath_on_a_slide_with_margins(case: Path) -> None:
 
 def test_landmarks_on_a_slide_with_margins(case: Path, tmp_path: Path) -> None:
     pairs = [(100, 100), (1100, 100), (1100, 900), (100, 900)]  # as QuPath counts
-    by_matrix = given(specimen(case), open_reader(specimen(case).slide), PixelSize.of(50.0))
+    slide = open_reader(specimen(case).slide)
+    sizes = sizes_of(slide, UM, (11, 12))
+    by_matrix = given(specimen(case), slide, sizes)
     for dx, dy, origin in (
         (0, 0, None),
         (0, 0, "bounds"),
@@ -69,7 +73,7 @@ def test_landmarks_on_a_slide_with_margins(case: Path, tmp_path: Path) -> None:
         (tmp_path / "l.csv").write_text("\n".join(["slide_x,slide_y,msi_x,msi_y", *lines]))
         words = {"matrix": None, "landmarks": str(tmp_path / "l.csv"), "annotation_origin": origin}
         one = specimen(case, **words)
-        found = given(one, open_reader(one.slide), PixelSize.of(50.0))
+        found = given(one, slide, sizes)
         np.testing.assert_allclose(found.matrix, by_matrix.matrix, atol=1e-6)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from msiscale.cohort import Specimen
 from msiscale.errors import InputError, MsiscaleWarning
 from msiscale.grid import PixelSize, apply, scaling
-from msiscale.pipeline.placement import given as given_registration
-from msiscale.registration import fit_landmarks, read_landmarks
+from msiscale.pipeline import placement
+from msiscale.registration import Registration, fit_landmarks, read_landmarks
 from msiscale.registration.scale import Sizes, contradiction, nearly, scale_error
 
 SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
@@ -122,6 +123,12 @@ def test_landmarks_that_are_clicked_carelessly_are_not_refused(seed: int) -> Non
     found = fit_landmarks(slide, xy, mpp=SIZES.mpp, pixel_um=SIZES.pixel_um)
     error = scale_error(xy, found.residual_um, SIZES.pixel_um)
     assert contradiction(found.matrix, SIZES, 0.08 + 2 * error) is None
+
+
+def given_registration(one: Specimen, sizes: Sizes) -> Registration:
+    """As of a slide whose coordinates count from its corner."""
+    slide = SimpleNamespace(shape=sizes.slide, bounds=(0, 0), mpp=sizes.mpp)
+    return placement.given(one, slide, sizes)  # type: ignore[arg-type]
 
 
 def specimen(**files: str) -> Specimen:
