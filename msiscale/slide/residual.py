@@ -20,9 +20,6 @@ SIDE, LEAST = 32, 15  # of the squares in which it is taken, and pixels of a kin
 SQUARES = 4  # that are enough
 QUIET = 0.5  # quantile of the squares
 LEAST_NOISE, MOST_NOISE = 0.7, 16.0  # grey levels; what differs more is drawn
-    0.7,
-    16.0,
-)  # grey levels; what differs more is drawn, in small pictures too
 GROWTH = 2.5  # by which noise grows from a bin to the next busier one, at most
 
 
