@@ -26,6 +26,7 @@ from msiscale.slide.reader import Slide, open_reader
 
 Mask = NDArray[np.bool_]
 
+BLURRED = 4.0  # grey levels of noise, above which parts of a line may be lost
 MAX_SIDE = 4096  # of the mask in which outlines are followed
 TILE = 2048
 SURE = 9.0  # times the noise: somebody drew here
@@ -70,6 +71,11 @@ def read_painted(
     drawn, pool = _drawn(picture, comparison)
     found = enclosed(drawn)
     _check(path, found, pool, strict=comparison is not None)
+    if comparison is not None and comparison.noise.worst > BLURRED and found.strokes:
+        raise InputError(
+            f"{path}: {found.strokes} drawn line(s) enclose nothing, and the picture is too strongly"
+            " compressed to tell whether they are outlines; save it as PNG, or close them"
+        )
     areas = _without_holes(path, found, picture, pool)
 
     def to_slide(xy: NDArray[np.float64]) -> NDArray[np.float64]:

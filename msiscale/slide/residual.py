@@ -87,6 +87,11 @@ class Noise:
         table = _steady(_steady(np.maximum(table, LEAST_NOISE)).T).T
         return cls((edges[0], edges[1]), np.minimum(table, MOST_NOISE).astype(np.float32))
 
+    @property
+    def worst(self) -> float:
+        """The noise where the slide is busiest."""
+        return float(self.table.max())
+
     def usual(self, expected: Floats) -> Floats:
         """The usual residual at every pixel.
 
