@@ -73,8 +73,8 @@ def read_painted(
     _check(path, found, pool, strict=comparison is not None)
     if comparison is not None and comparison.noise.worst > BLURRED and found.strokes:
         raise InputError(
-            f"{path}: {found.strokes} drawn line(s) enclose nothing, and the picture is too strongly"
-            " compressed to tell whether they are outlines; save it as PNG, or close them"
+            f"{path}: {found.strokes} drawn line(s) enclose nothing, and the picture is too"
+            " strongly compressed to tell whether they are outlines; save it as PNG, or close them"
         )
     areas = _without_holes(path, found, picture, pool)
 
