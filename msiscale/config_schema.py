@@ -65,11 +65,16 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def between(marks: tuple[str, str], text: str, page: str) -> str:
+    """The text of a page with another text between two marks."""
+    before, rest = page.split(marks[0])
+    _, after = rest.split(marks[1])
+    return f"{before}{marks[0]}\n{text}\n{marks[1]}{after}"
+
+
 def with_table(page: str) -> str:
     """The text of a page with the table of now between its marks."""
-    before, rest = page.split(_MARKS[0])
-    _, after = rest.split(_MARKS[1])
-    return f"{before}{_MARKS[0]}\n{table()}\n{_MARKS[1]}{after}"
+    return between(_MARKS, table(), page)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,11 @@ def _read_annotation(folder: Path, name: str) -> None:
     assert all(r.polygon.is_valid and np.isfinite(r.polygon.area) for r in regions)
     share = label_fraction(regions, scaling(5.0), (10, 10), cancer=["*"])
     assert share.shape == (10, 10) and not (share < 0).any() and not (share > 1).any()
+    # nothing is excluded: all is unknown where nothing counts, and nothing where all have a class
+    if not regions:
+        assert np.isnan(share).all()
+    elif all(r.name for r in regions):
+        assert not np.isnan(share).any()
 
 
 def _manifest_seeds() -> list[Files]:

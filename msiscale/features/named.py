@@ -23,7 +23,6 @@ from msiscale.features.weights import fill, load_into, random_seed, read_state, 
 from msiscale.presets import PRESETS, Normalisation, Preset
 
 _DEPTH = "num_hidden_layers"  # as transformers calls it
-CLASSES = ("ViTModel", "Dinov2Model", "Dinov2WithRegistersModel")  # of transformers
 
 
 class Asked(NamedTuple):
@@ -168,8 +167,6 @@ def _transformers(
     name: str, asked: Asked, said: hub.Said, file: str | None, random: str | None
 ) -> tuple[Any, str]:
     library = _library(name, asked.preset)
-    if asked.preset.model not in CLASSES:
-        raise InputError(f"--encoder {name}: {asked.preset.model} is not built")
     kind: Any = getattr(library, asked.preset.model)
     config = kind.config_class()
     depth = {_DEPTH: asked.words["depth"]} if "depth" in asked.words else {}

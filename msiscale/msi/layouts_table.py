@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msiscale.config_schema import between
 from msiscale.msi.kinds import pandas_store
 from msiscale.msi.layouts import LAYOUTS
 from msiscale.msi.trees import KINDS
@@ -21,9 +22,7 @@ def table() -> str:
 
 def with_table(page: str) -> str:
     """The text of a page with the table of now between its marks."""
-    before, rest = page.split(_MARKS[0])
-    _, after = rest.split(_MARKS[1])
-    return f"{before}{_MARKS[0]}\n{table()}\n{_MARKS[1]}{after}"
+    return between(_MARKS, table(), page)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +10,17 @@ import pandas as pd
 from msiscale.config import STUDY, SWITCHES, RunConfig
 from msiscale.errors import InputError
 from msiscale.pipeline.context import say
-from msiscale.pipeline.driver import run
-from msiscale.pipeline.stages import COHORT, stage_named
+from msiscale.pipeline.stages import COHORT
+from msiscale.pipeline.subrun import sub_run
 from msiscale.store import (
     Ledger,
     digest,
     exists,
-    is_url,
     join,
     listing,
-    local_path,
     read_bytes,
     read_csv,
     remove,
-    write_bytes,
     write_csv,
     written,
 )
@@ -91,15 +87,7 @@ def _once(
     manifest: str, out: str, config: RunConfig, name: str, figures: str, where: dict[str, Any]
 ) -> None:
     place = join(out, "switches", name)
-    if not is_url(out) and not exists(place):
-        for part in ("cohort.zarr", "state.zarr", "ledger"):
-            shutil.copytree(local_path(join(out, part)), local_path(join(place, part)))
-    result = run(manifest, place, config=config, stages=stage_named("fit").chain, **where)
-    if result.failed:
-        specimen, why = next(iter(result.failed.items()))
-        raise InputError(f"switch {name}: {specimen}: {why}")
-    write_bytes(figures, read_bytes(join(place, "metrics.csv")))
-    remove(place)
+    sub_run(manifest, out, place, config, f"switch {name}", {"metrics.csv": figures}, where)
 
 
 def _kept(url: str) -> pd.DataFrame:

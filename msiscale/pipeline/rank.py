@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +12,8 @@ from msiscale.config import RunConfig
 from msiscale.errors import InputError
 from msiscale.models.patient_means import holm, patient_mean
 from msiscale.pipeline.context import say
-from msiscale.pipeline.driver import run
-from msiscale.pipeline.stages import COHORT, stage_named
+from msiscale.pipeline.stages import COHORT
+from msiscale.pipeline.subrun import sub_run
 from msiscale.report.frame import plain_page
 from msiscale.report.headline import digits
 from msiscale.report.side_by_side import Drawn, Side, drawn
@@ -26,7 +25,6 @@ from msiscale.store import (
     is_url,
     join,
     listing,
-    local_path,
     read_bytes,
     remove,
     write_bytes,
@@ -50,6 +48,7 @@ COLUMNS = (
     *("against", "difference", "difference_low", "difference_high", "p", "p_holm"),
     *("cpu_s", "mpix", "cpu_s_a_mpix"),
 )
+# of each run; the last is written last
 KEPT = ("metrics.csv", "intervals.csv", "patients.csv", "run.json")
 ENCODED = ("features", "group", "colour", "coverage")  # arrays that each encoder makes anew
 
@@ -115,7 +114,7 @@ def rank(
             f"{out}: nothing is registered there; msiscale run {manifest} --out {out} first"
         )
     for entry in entries:
-        if not exists(join(entry.folder, "patients.csv")):
+        if not exists(join(entry.folder, KEPT[-1])):
             say(f"rank: {entry.name}")
             _once(manifest, out, config, entry, where)
     sides = [Side(entry.name, entry.folder) for entry in entries]
@@ -169,14 +168,6 @@ def _safe(name: str) -> str:
 
 
 def _once(manifest: str, out: str, config: RunConfig, entry: Entry, where: dict[str, Any]) -> None:
-    place = f"{entry.folder}.run"
-    if not is_url(out) and not exists(place):
-        for part in ("cohort.zarr", "state.zarr", "ledger"):
-            shutil.copytree(
-                local_path(join(out, part)),
-                local_path(join(place, part)),
-                ignore=shutil.ignore_patterns(*ENCODED),
-            )
     own = replace(
         config,
         encoder=entry.encoder,
@@ -185,13 +176,9 @@ def _once(manifest: str, out: str, config: RunConfig, entry: Entry, where: dict[
         jitter=(),
         null=0,
     )
-    result = run(manifest, place, config=own, stages=stage_named("fit").chain, **where)
-    if result.failed:
-        specimen, why = next(iter(result.failed.items()))
-        raise InputError(f"rank: {entry.name}: {specimen}: {why}")
-    for name in KEPT:
-        write_bytes(join(entry.folder, name), read_bytes(join(place, name)))
-    remove(place)
+    keep = {name: join(entry.folder, name) for name in KEPT}
+    place, what = f"{entry.folder}.run", f"rank: {entry.name}"
+    sub_run(manifest, out, place, own, what, keep, where, without=ENCODED)
 
 
 def _rows(entry: Entry, side: Side, sides: Sequence[Side]) -> Iterator[dict[str, Any]]:

@@ -166,7 +166,7 @@ class _Mesh:
         return np.zeros((len(self.precision), 2))
 
     def spline(self, control: Floats) -> Spline:
-        """Of control points (ky kx, 2), µm."""
+        """The spline that has these control points, (ky kx, 2) in µm."""
         return Spline(self.extent, control.reshape(self.pieces[0] + 3, self.pieces[1] + 3, 2))
 
 

@@ -89,7 +89,7 @@ class Thumbnail:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Thumbnail:
-        """From what `asdict` gave."""
+        """The thumbnail that `asdict` was given."""
         maps = {name: Map(**one) for name, one in stored["maps"].items()}
         return cls(**{**stored, "maps": maps})
 

@@ -202,7 +202,7 @@ class _Line:
 
     @property
     def length(self) -> int:
-        """Of the middle of the line, pixels."""
+        """The length of the middle of the line in pixels."""
         return int(np.count_nonzero(skeletonize(self.wide)))
 
     def bent(self, lines: list[_Line]) -> bool:

@@ -84,7 +84,7 @@ def _number(element: Any, tag: str) -> float:
 
 
 def _frame(path: str, slide: Slide | None) -> Callable[[Points], Points]:
-    """From nanometres of the glass to level-0 pixels."""
+    """The map from nanometres on the glass to level-0 pixels."""
     facts = {} if slide is None else _facts(slide)
     try:
         centre = [float(facts[_CENTRE.format(axis)]) for axis in "XY"]

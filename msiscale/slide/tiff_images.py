@@ -53,7 +53,7 @@ class TiffImage:
 
     @property
     def orientation(self) -> int:
-        """As stored: 1; as the tag Orientation says: 2 to 8."""
+        """What the tag Orientation says: 1 is as stored, 2 to 8 are turned or mirrored."""
         found = self.first.tags.valueof(_ORIENTATION, 1)
         return int(found) if found in TURNS else 1
 
